@@ -1,0 +1,66 @@
+"""What can go wrong before an answer exists. "Does not fit" and out of memory are answers, never errors.
+
+    FitproofError                  carries an HTTP status as a hint to the outer layer
+    ├── InvalidRequestError        one or more fields are wrong; every one is named, with the fix     422
+    ├── UnknownModelError          no such model in the catalogue, hub or disk                        404
+    ├── UnknownGpuError            no such card in the catalogue                                      404
+    ├── UnknownArchitectureError   the formulas do not know this model type; the dry run may          422
+    └── CatalogError               a catalogue row is wrong; says file, row and fix                   500
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One bad field: a dotted path as the caller wrote it, what is wrong, and what to write instead."""
+
+    field: str
+    message: str
+
+
+class FitproofError(Exception):
+    """Base of every error a user may meet. `title` is one clear sentence."""
+
+    status = 500
+    code = "error"
+
+    def __init__(self, title: str, problems: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(title)
+        self.title = title
+        self.problems = tuple(problems)
+
+
+class InvalidRequestError(FitproofError):
+    """The request cannot be understood; `problems` names every bad field at once."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class UnknownModelError(FitproofError):
+    """Nothing answers to this model name."""
+
+    status = 404
+    code = "unknown_model"
+
+
+class UnknownGpuError(FitproofError):
+    """Nothing answers to this card name."""
+
+    status = 404
+    code = "unknown_gpu"
+
+
+class UnknownArchitectureError(FitproofError):
+    """The formulas do not know this model type. The message names the dry run, which may."""
+
+    status = 422
+    code = "unknown_architecture"
+
+
+class CatalogError(FitproofError):
+    """A catalogue file is wrong. Only a developer meets this one."""
+
+    code = "catalog"

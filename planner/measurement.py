@@ -1,0 +1,58 @@
+"""What an instrument read. Dry run, CPU run and CUDA run print the same document."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Instrument = Literal["dry-run", "cpu", "cuda"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PhaseReading(_Frozen):
+    """One phase: worst allocated and reserved bytes, and what was still allocated when it ended."""
+
+    name: str
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int | None = None
+    resident_bytes: int
+    seconds: float | None = None
+
+
+class DeviceReading(_Frozen):
+    """The device as it describes itself."""
+
+    name: str
+    total_memory_bytes: int | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+
+
+class Measurement(_Frozen):
+    """The last stdout line of `python -m planner.probe`, and `measurement` inside a probe resource."""
+
+    version: Literal[1] = 1
+    instrument: Instrument
+    outcome: Literal["ok", "out_of_memory"]
+    failed_phase: str | None = None
+    requested_bytes: int | None = None
+    short_bytes: int | None = None
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int | None = None
+    process_bytes: int | None = None
+    context_bytes: int | None = None
+    smallest_capacity_bytes: int | None = None
+    phases: tuple[PhaseReading, ...]
+    steps: int
+    tokens_per_micro_batch: int
+    tokens_per_second: float | None = None
+    weights: str = "synthetic"
+    memory_limit_bytes: int | None = None
+    layers_measured: tuple[int, ...] | None = None
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+    device: DeviceReading
+    versions: dict[str, str]
+    request: dict[str, Any]

@@ -1,0 +1,90 @@
+"""What the request means once every default is filled in: the dtypes and switches the formulas read."""
+
+from dataclasses import dataclass
+
+from planner.request import CHAPTER_QUANTIZATION, Dtype, Loss, Lora, Quantization, Request, Stack, Training
+
+DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training recipe without open questions.
+
+    `autocast` is None for a plain loop. `quantization` is None for LoRA and full fine-tuning, `lora` for full.
+    """
+
+    method: str
+    quantization: Quantization | None
+    lora: Lora | None
+    training: Training
+    model_dtype: Dtype
+    compute_dtype: Dtype
+    adapter_dtype: Dtype
+    autocast: Dtype | None
+    kbit_preparation: bool
+    outputs_kept: bool
+    loss: Loss
+    stack_name: str
+
+    @property
+    def batch(self) -> int:
+        """Sequences in the micro-batch."""
+        return self.training.per_device_train_batch_size
+
+    @property
+    def length(self) -> int:
+        """Tokens in each sequence."""
+        return self.training.max_length
+
+    @property
+    def tokens(self) -> int:
+        """T, tokens in the micro-batch."""
+        return self.batch * self.length
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients outlive a micro-batch."""
+        return self.training.gradient_accumulation_steps > 1
+
+    @classmethod
+    def of(cls, request: Request) -> "Recipe":
+        """Settle every default of `request`."""
+        quantization = (request.quantization or CHAPTER_QUANTIZATION) if request.method == "qlora" else None
+        stack = stack_switches(request)
+        compute: Dtype = quantization.bnb_4bit_compute_dtype if quantization else stack.model_dtype
+        return cls(
+            method=request.method,
+            quantization=quantization,
+            lora=request.lora if request.method != "full" else None,
+            training=request.training,
+            model_dtype=stack.model_dtype,
+            compute_dtype=compute,
+            adapter_dtype=stack.adapter_dtype,
+            autocast=stack.autocast,
+            kbit_preparation=stack.kbit_preparation and quantization is not None,
+            outputs_kept=stack.outputs_kept,
+            loss=request.training.loss or ("chunked" if request.stack == "trl" else "full_logits"),
+            stack_name=request.stack if isinstance(request.stack, str) else "custom",
+        )
+
+
+def stack_switches(request: Request) -> Stack:
+    """The switches a preset stands for (reference: memory-internals 4.0).
+
+    trainer: Trainer(bf16=True), base in 16 bit, autocast, adapters float32 (PEFT autocast_adapter_dtype).
+    trl:     SFTTrainer casts the adapters of a 4-bit model to bfloat16.
+    kbit:    prepare_model_for_kbit_training, then the trainer path.
+    loop:    plain PyTorch, no autocast.
+    A float16 recipe autocasts in float16, any other in bfloat16.
+    """
+    if isinstance(request.stack, Stack):
+        return request.stack
+    compute = request.quantization.bnb_4bit_compute_dtype if request.quantization else "bfloat16"
+    half: Dtype = "float16" if compute == "float16" else "bfloat16"
+    return Stack(
+        model_dtype=half,
+        kbit_preparation=request.stack == "kbit",
+        autocast=None if request.stack == "loop" else half,
+        adapter_dtype="bfloat16" if request.stack == "trl" and request.method == "qlora" else "float32",
+    )
