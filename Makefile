@@ -1,0 +1,58 @@
+# Two commands: `make serve` and `make test`. Each sets up what it needs; nothing is installed outside .venv,
+# except that `make test` asks the system's package manager for Chromium and PostgreSQL when they are missing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+# torch goes first and alone, at the pinned version: a later range is then already satisfied.
+TORCH  := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-ray lint bench accuracy setup system clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: $(VENV)/.serve ## set up and serve the whole product on http://127.0.0.1:8000
+	$(BIN)/fitproof serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.test system ## set up and run every test
+	$(BIN)/python -m pytest
+
+test-ray: $(VENV)/.test ## run the engine tests against a real Ray cluster on loopback (its own environment)
+	$(BIN)/python -m pytest tests/ray
+
+lint: $(VENV)/.test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, matrix, pages
+	$(BIN)/python -m tests.bench
+
+accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
+	$(BIN)/python -m planner.probe.accuracy
+
+setup: $(VENV)/.test ## everything but the run
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Fitproof needs Python 3.11 or newer; say make PYTHON=python3.12"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade -c constraints.txt pip
+
+$(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt $(TORCH)
+	$(BIN)/pip install -q -c constraints.txt -e '.[probe]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.serve
+	$(BIN)/pip install -q -c constraints.txt --group test --group lint
+	@touch $@
+
+# Real components where a user has them: the browser tests need Chromium, the service tests need PostgreSQL.
+system:
+	@sh tests/system.sh
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
