@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from planner.request import CHAPTER_QUANTIZATION, Dtype, Loss, Lora, Quantization, Request, Stack, Training
+from planner.request import CHAPTER_QUANTIZATION, Dtype, HalfDtype, Lora, Loss, Quantization, Request, Stack, Training
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -81,7 +81,7 @@ def stack_switches(request: Request) -> Stack:
     if isinstance(request.stack, Stack):
         return request.stack
     compute = request.quantization.bnb_4bit_compute_dtype if request.quantization else "bfloat16"
-    half: Dtype = "float16" if compute == "float16" else "bfloat16"
+    half: HalfDtype = "float16" if compute == "float16" else "bfloat16"
     return Stack(
         model_dtype=half,
         kbit_preparation=request.stack == "kbit",

@@ -6,12 +6,36 @@ Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, TrainingArgumen
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from planner.errors import FieldProblem, InvalidRequestError
 
 Method = Literal["qlora", "lora", "full"]
-Dtype = Literal["float32", "float16", "bfloat16"]
+
+_DTYPE_SPELLINGS = {
+    "fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
+}  # fmt: skip
+
+
+def _plain_dtype(value: object) -> object:
+    """`torch.bfloat16`, as people paste it, and `bf16` both mean `bfloat16`."""
+    if not isinstance(value, str):
+        return value
+    name = value.removeprefix("torch.")
+    return _DTYPE_SPELLINGS.get(name, name)
+
+
+Dtype = Annotated[Literal["float32", "float16", "bfloat16"], BeforeValidator(_plain_dtype)]
+HalfDtype = Annotated[Literal["float16", "bfloat16"], BeforeValidator(_plain_dtype)]
 StackName = Literal["trainer", "trl", "kbit", "loop"]
 Optimizer = Literal[
     "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit",
@@ -93,7 +117,7 @@ class Stack(_Frozen):
 
     model_dtype: Dtype = "bfloat16"
     kbit_preparation: StrictBool = False
-    autocast: Literal["float16", "bfloat16"] | None = None
+    autocast: HalfDtype | None = None
     adapter_dtype: Dtype = "float32"
     outputs_kept: StrictBool = False
 
@@ -166,7 +190,8 @@ def _nest_flat_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     for section, keys in (("quantization", {k: k for k in _FLAT_QUANTIZATION}), ("lora", _FLAT_LORA)):
         flat = {key: nested.pop(key) for key in keys if key in nested}
         if flat and isinstance(nested.get(section, {}), Mapping):
-            nested[section] = {keys[key]: value for key, value in flat.items()} | dict(nested.get(section) or {})
+            renamed = {keys[key]: value for key, value in flat.items()}
+            nested[section] = renamed | dict(nested.get(section) or {})
     return nested
 
 

@@ -19,7 +19,7 @@ def ceil_div(dividend: int, divisor: int) -> int:
 
 
 def allocated(size_bytes: int) -> int:
-    """Bytes the CUDA caching allocator counts for a tensor of `size_bytes`: up to the next 512, none for none."""
+    """Bytes the CUDA caching allocator counts for a tensor: up to the next 512, none for none."""
     return ceil_div(size_bytes, ALLOCATION_GRANULE_BYTES) * ALLOCATION_GRANULE_BYTES
 
 
