@@ -1,0 +1,28 @@
+"""What every meter can do. The step does not know which one it is talking to."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from planner.measurement import PhaseReading
+
+# In the order they happen. The first optimizer step is told apart: `first_forward` ... `first_optimizer`,
+# because optimizer states appear at its end; `forward` ... `optimizer` are the steady state.
+LOAD, PREPARE, SAVE = "load", "prepare", "save"
+STEP_PHASES = ("forward", "loss", "backward", "optimizer")
+FIRST = "first_"
+
+
+class Meter(Protocol):
+    """Reads device memory phase by phase. Used as a context manager around load, steps and save."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def begin(self, phase: str) -> None:
+        """End the current phase and begin `phase`. A name that returns is merged: worst peak, last resident."""
+
+    def readings(self) -> tuple[PhaseReading, ...]:
+        """One reading per phase in the order of first appearance."""
