@@ -10,13 +10,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictInt,
+    Tag,
     ValidationError,
     model_validator,
 )
 
+from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
 
 Method = Literal["qlora", "lora", "full"]
@@ -50,8 +53,23 @@ Loss = Literal["full_logits", "chunked", "liger"]
 Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
 Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
+
+# A union is told apart by the JSON kind of what was written, so that only the branch that was meant complains.
+_Text, _List, _Object = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return BRANCH_MARK + "text"
+    if isinstance(value, list | tuple):
+        return BRANCH_MARK + "list"
+    return BRANCH_MARK + "object" if isinstance(value, Mapping | BaseModel) else None
+
+
+def _by_kind(fix: str) -> Discriminator:
+    return Discriminator(_kind, custom_error_type=WRONG_KIND, custom_error_message=fix)
 
 
 class _Frozen(BaseModel):
@@ -86,9 +104,12 @@ class Lora(_Frozen):
     """What `LoraConfig` takes, as far as it moves bytes. Defaults are the QLoRA chapter's."""
 
     r: Rank = 16
-    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] = 32
+    lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
     lora_dropout: Fraction = 0.0
-    target_modules: Name | tuple[Name, ...] = "all-linear"
+    target_modules: Annotated[
+        Annotated[Name, _Text] | Annotated[tuple[Name, ...], _List],
+        _by_kind('write "all-linear", a pattern, or a list of module names'),
+    ] = "all-linear"
     use_dora: StrictBool = False
     use_rslora: StrictBool = False
 
@@ -109,7 +130,7 @@ class Training(_Frozen):
     sdpa_kernel: SdpaKernel = "auto"
     loss: Loss | None = None
     padded: StrictBool = False
-    max_grad_norm: Annotated[float, Field(ge=0.0, le=1e6)] = 1.0
+    max_grad_norm: Annotated[float, Field(strict=True, ge=0.0, le=1e6)] = 1.0
 
 
 class Stack(_Frozen):
@@ -130,7 +151,6 @@ CHAPTER_QUANTIZATION = Quantization(
     bnb_4bit_compute_dtype="bfloat16",
 )
 
-_FLAT_QUANTIZATION = frozenset(Quantization.model_fields)
 _FLAT_LORA = {
     "lora_r": "r", "r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout",
     "target_modules": "target_modules", "use_dora": "use_dora", "use_rslora": "use_rslora",
@@ -140,13 +160,22 @@ _FLAT_LORA = {
 class Request(_Frozen):
     """Will this model, trained by this recipe, fit on this card?"""
 
-    model: Name | dict[str, Any]
-    gpu: Name | CustomGpu
+    model: Annotated[
+        Annotated[Name, _Text] | Annotated[dict[str, Any], _Object],
+        _by_kind('write a catalogue id, a hub id such as "meta-llama/Llama-2-7b-hf", or a whole config.json object'),
+    ]
+    gpu: Annotated[
+        Annotated[Name, _Text] | Annotated[CustomGpu, _Object],
+        _by_kind('write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
+    ]
     method: Method = "qlora"
     quantization: Quantization | None = None
     lora: Lora = Lora()
     training: Training = Training()
-    stack: StackName | Stack = "trainer"
+    stack: Annotated[
+        Annotated[StackName, _Text] | Annotated[Stack, _Object],
+        _by_kind("write trainer, trl, kbit or loop, or an object of switches"),
+    ] = "trainer"
 
     @model_validator(mode="before")
     @classmethod
@@ -182,27 +211,41 @@ class Request(_Frozen):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise InvalidRequestError("The request has fields that cannot be used.", _problems(error)) from None
+            problems = _as_written(field_problems(error.errors(include_url=False), _KNOWN_KEYS), data)
+            raise InvalidRequestError("The request has fields that cannot be used.", problems) from None
+
+
+_SECTIONS = (("quantization", {key: key for key in Quantization.model_fields}), ("lora", _FLAT_LORA))
+_KNOWN_KEYS = sorted(
+    {key for part in (Request, Quantization, Lora, Training, Stack, CustomGpu) for key in part.model_fields}
+)
 
 
 def _nest_flat_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Move flat keys into their section. One that contradicts its section stays, to be complained about."""
     nested = dict(data)
-    for section, keys in (("quantization", {k: k for k in _FLAT_QUANTIZATION}), ("lora", _FLAT_LORA)):
-        flat = {key: nested.pop(key) for key in keys if key in nested}
-        if flat and isinstance(nested.get(section, {}), Mapping):
-            renamed = {keys[key]: value for key, value in flat.items()}
-            nested[section] = renamed | dict(nested.get(section) or {})
+    for section, names in _SECTIONS:
+        inner = nested.get(section)
+        if not (inner is None or isinstance(inner, Mapping)):
+            continue
+        merged = dict(inner or {})
+        for key, name in names.items():
+            if key in nested and merged.get(name, nested[key]) == nested[key]:
+                merged[name] = nested.pop(key)
+        if merged:
+            nested[section] = merged
     return nested
 
 
-def _problems(error: ValidationError) -> list[FieldProblem]:
-    problems = []
-    for detail in error.errors(include_url=False):
-        path = ".".join(str(part) for part in detail["loc"])
-        message = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            message = "unknown key; check the spelling or remove it"
-        if not path and ": " in message:
-            path, message = message.split(": ", 1)
-        problems.append(FieldProblem(path or "request", message))
-    return problems
+def _as_written(problems: list[FieldProblem], data: object) -> list[FieldProblem]:
+    """Name a field by the flat key where the caller used one."""
+    if not isinstance(data, Mapping):
+        return problems
+    nested = {key: f"{section}.{name}" for section, names in _SECTIONS for key, name in names.items() if key in data}
+    flat = {path: key for key, path in nested.items()}
+    return [
+        FieldProblem(problem.field, f"contradicts {nested[problem.field]}; keep one of the two")
+        if problem.field in nested
+        else FieldProblem(flat.get(problem.field, problem.field), problem.message)
+        for problem in problems
+    ]
