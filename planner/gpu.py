@@ -9,6 +9,7 @@ class Gpu:
     """One device. `usable_bytes` is `torch.cuda.get_device_properties(0).total_memory`, never the nominal size.
 
     `usable_evidence` is measured (a pasted torch total), modelled (derived from nvidia-smi's) or the caller's own.
+    `bitsandbytes_4bit` says whether bitsandbytes lists the platform for 4-bit QLoRA.
     """
 
     id: str
@@ -19,6 +20,7 @@ class Gpu:
     compute_capability: tuple[int, int] | None
     nominal_gb: float | None = None
     vendor: str = "NVIDIA"
+    bitsandbytes_4bit: bool = True
     note: str = ""
 
     @property

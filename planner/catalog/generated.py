@@ -1,0 +1,56 @@
+"""The generated census: every tensor of every catalogue model, written by `python -m planner.probe.census`."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from planner.errors import CatalogError
+from planner.inventory import Census, Role, TensorGroup
+
+CENSUS_FOLDER = Path(__file__).with_name("census")
+
+
+def census_file(model_id: str) -> Path:
+    """The file that holds a model's census: one per publisher."""
+    return CENSUS_FOLDER / f"{model_id.partition('/')[0]}.json"
+
+
+def generated_census(model_id: str) -> Census:
+    """Read the census of one catalogue model.
+
+    Raises:
+        CatalogError: the model has none yet; says which command writes it.
+    """
+    groups = _publisher(census_file(model_id)).get(model_id)
+    if groups is None:
+        raise CatalogError(
+            f"{census_file(model_id).name}: no census of {model_id}; run python -m planner.probe.census {model_id}"
+        )
+    return tuple(read_group(group) for group in groups)
+
+
+def read_group(group: list[Any]) -> TensorGroup:
+    """One line of the file: name, role, shape, count, and flags: q quantizable, f keeps float32."""
+    name, role, shape, count, flags = group
+    return TensorGroup(
+        name=name,
+        role=cast(Role, role),
+        shape=tuple(shape),
+        count=count,
+        quantizable="q" in flags,
+        keeps_float32="f" in flags,
+    )
+
+
+def write_group(group: TensorGroup) -> list[Any]:
+    """The inverse of `read_group`."""
+    flags = ("q" if group.quantizable else "") + ("f" if group.keeps_float32 else "")
+    return [group.name, group.role, list(group.shape), group.count, flags]
+
+
+@lru_cache(maxsize=8)
+def _publisher(path: Path) -> dict[str, list[list[Any]]]:
+    if not path.is_file():
+        return {}
+    return cast(dict[str, list[list[Any]]], json.loads(path.read_text(encoding="utf-8"))["models"])

@@ -1,0 +1,195 @@
+"""`gpus.toml`: the cards, and how much of each the driver gives torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from planner.catalog.names import Entry, entry, nearest, normal_form, search
+from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
+from planner.catalog.usable import Sample, Usable, usable_memory
+from planner.errors import FieldProblem, UnknownGpuError
+from planner.gpu import Gpu
+from planner.request import CustomGpu
+
+GPUS_FILE = Path(__file__).with_name("gpus.toml")
+
+_CAPABILITY = r"^\d{1,2}\.\d$"
+
+
+class SmiReading(Part):
+    """One total printed by nvidia-smi. `when` tells a reading apart from the card's usual state (ECC)."""
+
+    mib: int
+    when: str = ""
+    source: Annotated[str, Field(min_length=1)]
+
+
+class TorchReading(Part):
+    """One `torch.cuda.get_device_properties(i).total_memory`. `bytes` where the page printed them."""
+
+    mib: float
+    bytes: int | None = None
+    os: Literal["linux", "linux_ecc_on", "linux_ecc_off", "windows_or_wsl", "unknown"]
+    source: Annotated[str, Field(min_length=1)]
+
+
+class GpuRow(Row):
+    """One card. `family` is the generation and line whose driver gaps may stand for each other.
+
+    `bitsandbytes_4bit` says whether bitsandbytes 0.50 lists the platform for 4-bit QLoRA.
+    """
+
+    name: str
+    aliases: Texts = ()
+    vendor: Literal["NVIDIA", "AMD", "Apple"]
+    form: Literal["desktop", "laptop", "workstation", "workstation/server", "datacenter", "soc"]
+    family: str
+    nominal_gb: int | None = None
+    compute_capability: Annotated[str, Field(pattern=_CAPABILITY)] | None = None
+    bitsandbytes_4bit: bool
+    bandwidth_gb_s: float | None = None
+    memory_type: str | None = None
+    ecc: str = ""
+    note: str = ""
+    nvidia_smi: Annotated[tuple[SmiReading, ...], Field(strict=False)] = ()
+    torch_total: Annotated[tuple[TorchReading, ...], Field(strict=False)] = ()
+    sources: Annotated[Texts, Field(min_length=1)]
+    checked: date
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """`(8, 9)` for `"8.9"`."""
+        return capability_of(self.compute_capability) if self.compute_capability else None
+
+    def sample(self) -> Sample:
+        """What the row contributes to the question of usable memory."""
+        usual = [reading.mib for reading in self.nvidia_smi if not reading.when]
+        return Sample(
+            id=self.id,
+            family=self.family,
+            smi_mib=usual[0] if usual else None,
+            torch_readings=tuple((r.os, r.bytes or int(r.mib * (1 << 20))) for r in self.torch_total),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A row, and the card the planner reads; `gpu` is None where no source tells how much memory torch gets."""
+
+    row: GpuRow
+    gpu: Gpu | None
+
+
+class GpuCatalog:
+    """All rows of one file, found by id, alias, or words."""
+
+    def __init__(self, path: Path = GPUS_FILE) -> None:
+        rows = read_rows(path, "gpu", GpuRow)
+        samples = [row.sample() for row in rows]
+        self.cards: Mapping[str, Card] = {
+            row.id: Card(row, _gpu(row, usable_memory(sample, samples)))
+            for row, sample in zip(rows, samples, strict=True)
+        }
+        official = {normal_form(name): row.id for row in rows for name in _official_names(row)}
+        self._names = official | index_names(path, rows)
+        self._entries = tuple(_entry(row) for row in rows)
+
+    def find(self, name: str) -> Card:
+        """Find a card by id, alias or the name the driver prints; case and dashes do not matter.
+
+        Raises:
+            UnknownGpuError: suggests the nearest ids.
+        """
+        card_id = self._names.get(normal_form(name))
+        if card_id is None:
+            raise _unknown(name, nearest(name, self._entries))
+        return self.cards[card_id]
+
+    def search(self, query: str) -> list[Card]:
+        """Cards that hold every word of `query` ("24gb" is such a word), best first; all for an empty query."""
+        return [self.cards[card_id] for card_id in search(query, self._entries)]
+
+
+@lru_cache(maxsize=1)
+def gpu_catalog() -> GpuCatalog:
+    """The catalogue that ships with the package, read at first use."""
+    return GpuCatalog()
+
+
+def capability_of(text: str) -> tuple[int, int]:
+    """`(8, 9)` for `"8.9"`."""
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def custom_gpu(card: CustomGpu) -> Gpu:
+    """A card outside the catalogue: the caller's own figures."""
+    return Gpu(
+        id="custom",
+        name=card.name,
+        usable_bytes=card.total_memory_bytes,
+        usable_evidence="given",
+        usable_source="total_memory_bytes of the request",
+        compute_capability=capability_of(card.compute_capability),
+    )
+
+
+def _gpu(row: GpuRow, usable: Usable | None) -> Gpu | None:
+    if usable is None:
+        return None
+    return Gpu(
+        id=row.id,
+        name=row.name,
+        usable_bytes=usable.bytes,
+        usable_evidence=usable.evidence,
+        usable_source=usable.source,
+        compute_capability=row.capability,
+        nominal_gb=row.nominal_gb,
+        vendor=row.vendor,
+        bitsandbytes_4bit=row.bitsandbytes_4bit,
+        note="; ".join(part for part in (row.ecc, row.note) if part),
+    )
+
+
+def _official_names(row: GpuRow) -> tuple[str, str]:
+    """The name the driver prints, and the same without the maker."""
+    return row.name, row.name.removeprefix(f"{row.vendor} ")
+
+
+def _entry(row: GpuRow) -> Entry:
+    size = f"{row.nominal_gb}gb" if row.nominal_gb else ""
+    major, minor = row.capability or (0, 0)
+    newest_first = 10 * major + minor
+    return entry(
+        row.id,
+        (row.id, *_official_names(row), *row.aliases),
+        more=(row.vendor, row.family, row.form, size),
+        weight=newest_first,
+    )
+
+
+def _unknown(name: str, suggestions: list[str]) -> UnknownGpuError:
+    fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
+    return UnknownGpuError(
+        f"No card answers to {name!r}.",
+        [FieldProblem("gpu", f'{fix}give {{"total_memory_bytes": ..., "compute_capability": "8.9"}}')],
+    )
+
+
+def unplannable(row: GpuRow) -> UnknownGpuError:
+    """The error for a card whose memory, as torch sees it, no source states."""
+    return UnknownGpuError(
+        f"No source says how much memory torch gets on {row.name}.",
+        [
+            FieldProblem(
+                "gpu",
+                "read torch.cuda.get_device_properties(0).total_memory on the card and give "
+                '{"total_memory_bytes": ..., "compute_capability": "8.9"}',
+            )
+        ],
+    )

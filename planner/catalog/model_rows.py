@@ -1,0 +1,105 @@
+"""`models.toml`: what is known, and from where, about each model of the catalogue."""
+
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Json
+
+from planner.catalog.names import Entry, entry, nearest, normal_form, search
+from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
+from planner.errors import FieldProblem, UnknownModelError
+
+MODELS_FILE = Path(__file__).with_name("models.toml")
+
+# How the config came to be known; models.toml explains each at its top.
+Kind = Literal[
+    "verbatim_config_json", "verbatim_config_preset", "transcribed_hf_config", "transcribed_args", "transcribed_yml",
+    "litgpt_converted", "library_defaults", "llmfit_dims", "llmfit_dims(sibling)", "llmfit_dims+inferred",
+    "llmfit_dims+solved", "gpu_poor_dims", "gpu_poor_dims+solved",
+]  # fmt: skip
+
+
+class PublishedCount(Part):
+    """A parameter count somebody else published."""
+
+    value: Annotated[int, Field(gt=0)]
+    estimate: bool = False
+    source: Annotated[str, Field(min_length=1)]
+
+
+class ModelRow(Row):
+    """One model. Keys that `config` does not hold are not claimed: transformers' class defaults fill them.
+
+    `params` was counted on the meta device. `gated` is absent where nobody read the repository without a token.
+    `unsourced` names what matters for memory and no source states. `downloads` only ranks search results.
+    `full_model` counts the checkpoint this text tower belongs to. `ties`: whether head and embedding are one follows
+    from the count, or untied, the larger, was assumed. `solved` names keys that only one value makes the count right.
+    """
+
+    aliases: Texts = ()
+    architecture: str
+    params: Annotated[int, Field(gt=0)]
+    published: Annotated[tuple[PublishedCount, ...], Field(strict=False)] = ()
+    licence: str | None = None
+    gated: bool | None = None
+    downloads: int = 0
+    kind: Kind
+    match: str
+    full_model: int | None = None
+    ties: Literal["count", "assumed"] | None = None
+    solved: Texts = ()
+    unsourced: Texts = ()
+    note: str = ""
+    sources: Annotated[Texts, Field(min_length=1)]
+    checked: date
+    config: Json[dict[str, Any]]
+
+    @property
+    def model_type(self) -> str:
+        """Transformers' name of the architecture."""
+        return str(self.config["model_type"])
+
+
+class ModelCatalog:
+    """All rows of one file, found by id, alias, or words."""
+
+    def __init__(self, path: Path = MODELS_FILE) -> None:
+        self.rows: Mapping[str, ModelRow] = {row.id: row for row in read_rows(path, "model", ModelRow)}
+        self._names = index_names(path, self.rows.values(), short=True)
+        self._entries = tuple(_entry(row) for row in self.rows.values())
+
+    def find(self, name: str) -> ModelRow:
+        """Find a row by id, by its name without the publisher, or by alias; case and dashes do not matter.
+
+        Raises:
+            UnknownModelError: suggests the nearest ids.
+        """
+        row_id = self._names.get(normal_form(name))
+        if row_id is None:
+            raise _unknown(name, nearest(name, self._entries))
+        return self.rows[row_id]
+
+    def search(self, query: str) -> list[ModelRow]:
+        """Rows that hold every word of `query`, best first; all of them for an empty query."""
+        return [self.rows[row_id] for row_id in search(query, self._entries)]
+
+
+@lru_cache(maxsize=1)
+def model_catalog() -> ModelCatalog:
+    """The catalogue that ships with the package, read at first use."""
+    return ModelCatalog()
+
+
+def _entry(row: ModelRow) -> Entry:
+    return entry(row.id, (row.id, row.id.rpartition("/")[2], *row.aliases), weight=row.downloads)
+
+
+def _unknown(name: str, suggestions: list[str]) -> UnknownModelError:
+    fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
+    return UnknownModelError(
+        f"No model answers to {name!r}.",
+        [FieldProblem("model", f"{fix}give a hub id, a local folder, or paste the model's config.json")],
+    )
