@@ -1,0 +1,282 @@
+"""The query string and the request document, each made from the other. The URL is the plan.
+
+Names in the URL are the ecosystem's own (`per_device_train_batch_size`, `bnb_4bit_use_double_quant`), flat, and a value
+that equals the default is left out, so that a shared link is as short as the question it asks.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from planner.errors import FieldProblem
+from planner.units import parse_size_bytes
+
+Document = dict[str, Any]
+
+_TRUE = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
+_QUANTIZATION: dict[str, Document] = {
+    "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+    "int8": {"load_in_8bit": True},
+    "int4": {"quant_method": "hqq"},
+}
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text.replace(",", "").replace(" ", ""))
+    except ValueError:
+        msg = "write a whole number, such as 2048"
+        raise ValueError(msg) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = "write a number, such as 0.05"
+        raise ValueError(msg) from None
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _TRUE:
+        msg = "write on or off"
+        raise ValueError(msg)
+    return _TRUE[text.lower()]
+
+
+def _modules(text: str) -> str | list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return names[0] if names == ["all-linear"] else names
+
+
+def _config(text: str) -> Document:
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        msg = f"this is not JSON: {error.msg} at line {error.lineno}; paste the model's config.json"
+        raise ValueError(msg) from None
+    except RecursionError:
+        msg = "this JSON is nested too deeply for a config.json"
+        raise ValueError(msg) from None
+    if not isinstance(config, dict):
+        msg = "a config.json is an object in braces: { ... }"
+        raise ValueError(msg)
+    return config
+
+
+def _autocast(text: str) -> str | None:
+    return None if text == "off" else text
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One control of the form: its name in the URL, its place in the document, its default and how to read it."""
+
+    name: str
+    path: tuple[str, ...]
+    default: str = ""
+    read: Callable[[str], Any] = str
+
+
+FIELDS = (
+    Field("model", ("model",)),
+    Field("config", ("model",), read=_config),
+    Field("gpu", ("gpu",)),
+    Field("gpu_memory", ("gpu", "total_memory_bytes"), read=parse_size_bytes),
+    Field("compute_capability", ("gpu", "compute_capability"), "8.9"),
+    Field("method", ("method",), "qlora"),
+    Field("quantization", ("quantization",), "nf4", str),
+    Field("bnb_4bit_use_double_quant", ("quantization", "bnb_4bit_use_double_quant"), "on", _switch),
+    Field("bnb_4bit_compute_dtype", ("quantization", "bnb_4bit_compute_dtype"), "bfloat16"),
+    Field("llm_int8_skip_modules", ("quantization", "llm_int8_skip_modules"), "", _modules),
+    Field("group_size", ("quantization", "group_size"), "64", _integer),
+    Field("lora_r", ("lora", "r"), "16", _integer),
+    Field("lora_alpha", ("lora", "lora_alpha"), "32", _number),
+    Field("lora_dropout", ("lora", "lora_dropout"), "0", _number),
+    Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
+    Field("use_dora", ("lora", "use_dora"), "off", _switch),
+    Field("use_rslora", ("lora", "use_rslora"), "off", _switch),
+    Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", _integer),
+    Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", _integer),
+    Field("max_length", ("training", "max_length"), "2048", _integer),
+    Field("gradient_checkpointing", ("training", "gradient_checkpointing"), "on", _switch),
+    Field("use_reentrant", ("training", "use_reentrant"), "off", _switch),
+    Field("optim", ("training", "optim"), "paged_adamw_8bit"),
+    Field("attn_implementation", ("training", "attn_implementation")),
+    Field("sdpa_kernel", ("training", "sdpa_kernel"), "auto"),
+    Field("loss", ("training", "loss")),
+    Field("padded", ("training", "padded"), "off", _switch),
+    Field("max_grad_norm", ("training", "max_grad_norm"), "1", _number),
+    Field("stack", ("stack",), "trainer"),
+    Field("model_dtype", ("stack", "model_dtype"), "bfloat16"),
+    Field("kbit_preparation", ("stack", "kbit_preparation"), "off", _switch),
+    Field("autocast", ("stack", "autocast"), "off", _autocast),
+    Field("adapter_dtype", ("stack", "adapter_dtype"), "float32"),
+    Field("outputs_kept", ("stack", "outputs_kept"), "off", _switch),
+)
+_BY_NAME = {item.name: item for item in FIELDS}
+DEFAULTS = {item.name: item.default for item in FIELDS}
+_STACK_SWITCHES = tuple(item.name for item in FIELDS if item.path[0] == "stack" and len(item.path) > 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanForm:
+    """What a person sent: every control's text, what is wrong with which, and the document if nothing is."""
+
+    values: dict[str, str]
+    document: Document
+    errors: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def query(self) -> str:
+        """The shortest query string that says the same."""
+        return query_of_values(self.values)
+
+    def refused(self, problems: Iterable[FieldProblem]) -> "PlanForm":
+        """The same form with each problem at the control it belongs to; the rest is kept."""
+        found = {field_at(problem.field): problem.message for problem in problems}
+        return replace(self, errors=self.errors | found)
+
+
+def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
+    """Read a query string's pairs. Empty values mean the default; unknown keys are reported, not guessed at."""
+    pairs = list(query)
+    given = {key: value.strip() for key, value in pairs if key in _BY_NAME and value.strip()}
+    values = DEFAULTS | given
+    document: Document = {}
+    errors: dict[str, str] = {}
+    for item in FIELDS:
+        if item.name not in given or not _applies(item, values):
+            continue
+        try:
+            _put(document, item.path, _read(item, values[item.name]))
+        except ValueError as error:
+            errors[item.name] = str(error)
+    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in _BY_NAME))
+    return PlanForm(values, _finish(document, values), errors, ignored)
+
+
+def field_at(path: str) -> str:
+    """The control that holds a dotted path of the request document."""
+    parts = path.split(".")
+    for item in FIELDS:
+        if ".".join(item.path) == ".".join(parts[: len(item.path)]) and (len(item.path) > 1 or len(parts) == 1):
+            return item.name
+    return parts[0] if parts[0] in _BY_NAME else "model"
+
+
+def query_of(document: Mapping[str, Any]) -> str:
+    """The shortest query string for a complete request document (`Request.model_dump(mode="json")`)."""
+    return query_of_values(values_of(document))
+
+
+def query_of_values(values: Mapping[str, str]) -> str:
+    """The query string without the defaults; slashes and commas stay readable."""
+    merged = DEFAULTS | dict(values)
+    kept = [
+        (item.name, merged[item.name])
+        for item in FIELDS
+        if merged[item.name] and merged[item.name] != item.default and _applies(item, merged)
+    ]
+    return urlencode(kept, quote_via=quote, safe="/,:")
+
+
+def values_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """Every control's text for a complete request document."""
+    values = dict(DEFAULTS)
+    for item in FIELDS:
+        found = _get(document, item.path)
+        if found is not None and not isinstance(found, Mapping):
+            values[item.name] = _text(found)
+    if isinstance(document.get("model"), Mapping):
+        values |= {"model": "", "config": json.dumps(document["model"], separators=(",", ":"))}
+    elif document.get("model") is not None:
+        values["config"] = ""
+    if isinstance(document.get("gpu"), Mapping):
+        values |= {"gpu": document["gpu"].get("name", ""), "gpu_memory": str(document["gpu"]["total_memory_bytes"])}
+    if isinstance(document.get("quantization"), Mapping):
+        values["quantization"] = _quantization_name(document["quantization"])
+    if isinstance(document.get("stack"), Mapping):
+        values["stack"] = "custom"
+    return values
+
+
+def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
+    """A copy of the document with dotted paths set, as advice writes them."""
+    copy: Document = json.loads(json.dumps(document))
+    for path, value in change.items():
+        _put(copy, tuple(path.split(".")), value)
+    return copy
+
+
+def _applies(item: Field, values: Mapping[str, str]) -> bool:
+    """Whether a control means anything beside the others: no quantization without QLoRA, no rank without LoRA."""
+    if item.name in _STACK_SWITCHES:
+        return values["stack"] == "custom"
+    if item.path[0] == "quantization":
+        return values["method"] == "qlora"
+    if item.path[0] == "lora":
+        return values["method"] != "full"
+    if item.name == "compute_capability":
+        return bool(values["gpu_memory"])
+    return not (item.name == "model" and values["config"])
+
+
+def _read(item: Field, text: str) -> Any:
+    if item.name == "quantization":
+        if text not in _QUANTIZATION:
+            msg = f"choose one of {', '.join(_QUANTIZATION)}"
+            raise ValueError(msg)
+        return dict(_QUANTIZATION[text])
+    return item.read(text)
+
+
+def _finish(document: Document, values: Mapping[str, str]) -> Document:
+    """Fill in what the form means but does not say: the chapter's quantization, the name of a card typed by hand."""
+    if isinstance(document.get("quantization"), dict):
+        chapter = {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
+        document["quantization"] = chapter | _QUANTIZATION["nf4"] | document["quantization"]
+        if values["quantization"] in ("int8", "int4"):
+            del document["quantization"]["load_in_4bit"]
+    if isinstance(document.get("gpu"), dict):
+        named = {"name": values["gpu"]} if values["gpu"] else {}
+        document["gpu"] = {"compute_capability": values["compute_capability"]} | document["gpu"] | named
+    if document.get("stack") == "custom":
+        document["stack"] = {}
+    return document
+
+
+def _put(document: Document, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        if not isinstance(document.get(key), dict):
+            document[key] = {}
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _get(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    found: Any = document
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quantization_name(quantization: Mapping[str, Any]) -> str:
+    if quantization.get("quant_method") == "hqq":
+        return "int4"
+    if quantization.get("load_in_8bit"):
+        return "int8"
+    return str(quantization.get("bnb_4bit_quant_type", "fp4"))
+

@@ -1,0 +1,107 @@
+"""Jinja, and the only place where bytes become GiB."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from planner.units import GIB, KIB, MIB
+
+_PACKAGE = Path(__file__).parent
+NARROW_SPACE = "\u202f"
+MINUS = "\u2212"
+
+
+def house_folder(name: str) -> Path:
+    """`templates` or `static`: inside the package in a wheel, beside it in a checkout."""
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def gib(size_bytes: float, digits: int | None = None) -> str:
+    """`9.47 GiB`, one digit less from ten on."""
+    amount = size_bytes / GIB
+    if digits is None:
+        digits = 2 if abs(amount) < 9.995 else 1
+    return f"{amount:,.{digits}f}{NARROW_SPACE}GiB".replace("-", MINUS)
+
+
+def size(size_bytes: float) -> str:
+    """The unit that leaves a number a person can hold: B, KiB, MiB or GiB."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if abs(size_bytes) >= unit * 0.0995 * (1 if unit == GIB else 10):
+            amount = size_bytes / unit
+            digits = 2 if abs(amount) < 9.995 else 1
+            return f"{amount:,.{digits}f}{NARROW_SPACE}{name}".replace("-", MINUS)
+    return f"{size_bytes:,.0f}{NARROW_SPACE}B".replace("-", MINUS)
+
+
+def gb(size_bytes: float, digits: int = 1) -> str:
+    """`6.5 GB` (10**9), only to quote the textbook."""
+    return f"{size_bytes / 10**9:,.{digits}f}{NARROW_SPACE}GB"
+
+
+def count(number: float) -> str:
+    """`8.03 B` parameters, `41.9 M`, or the number itself."""
+    for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
+        if number >= unit:
+            return f"{number / unit:.3g}{NARROW_SPACE}{name}"
+    return thousands(number)
+
+
+def thousands(number: float) -> str:
+    """`1,234,567`."""
+    return f"{number:,.0f}".replace("-", MINUS)
+
+
+def percent(fraction: float) -> str:
+    """`73 %`."""
+    return f"{fraction * 100:.0f}{NARROW_SPACE}%".replace("-", MINUS)
+
+
+@lru_cache
+def static_url(path: str) -> str:
+    """The address of a static file, with a digest of its content so that it can be cached for ever."""
+    digest = hashlib.sha256((house_folder("static") / path).read_bytes()).hexdigest()[:10]
+    return f"/static/{path}?v={digest}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(house_folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "gib": gib, "size": size, "gb": gb, "count": count, "thousands": thousands, "percent": percent,
+        "urlquote": lambda text: quote(str(text), safe="/,:"),
+    }  # fmt: skip
+    environment.globals |= {"static_url": static_url}
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+def render(template: str, **context: Any) -> Markup:
+    """One template as markup."""
+    return Markup(_ENVIRONMENT.get_template(template).render(**context))  # noqa: S704 (autoescaped by Jinja)
+
+
+def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page of the site. `path` and `query` let the navigation keep the plan at hand."""
+    body = render(template, path=request.url.path, **({"query": ""} | context))
+    return HTMLResponse(body, status_code=status, headers={"Vary": "X-Fragment"})
+
+
+def wants_fragment(request: Request) -> bool:
+    """Whether our own script asks for the answer alone; the page includes the same partial."""
+    return request.headers.get("x-fragment") == "answer"

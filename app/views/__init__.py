@@ -1,0 +1,12 @@
+"""The site's pages. A view reads, calls and renders."""
+
+from fastapi import APIRouter
+
+from app.views import plan
+from app.views.errors import error_page
+
+router = APIRouter(include_in_schema=False)
+for part in (plan,):
+    router.include_router(part.router)
+
+__all__ = ["error_page", "router"]

@@ -1,0 +1,83 @@
+"""What the pages say. Sentences for people; no arithmetic beyond choosing among them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.templating import gib
+
+CAUSE_NAMES = {
+    "weights": "Weights",
+    "adapters": "Adapters",
+    "optimizer": "Optimizer state",
+    "gradients": "Gradients",
+    "activations": "Activations",
+    "logits": "Logits and loss",
+    "workspace": "Workspace",
+    "runtime": "Runtime",
+}
+MOMENTS = {
+    "load": "while the weights load",
+    "prepare": "while the model is prepared",
+    "forward": "in the forward pass",
+    "loss": "in the loss",
+    "backward": "in the backward pass",
+    "optimizer": "in the optimizer’s step",
+}
+LABELS = {
+    "model": "Model",
+    "config": "config.json",
+    "gpu": "Card",
+    "gpu_memory": "Memory torch sees",
+    "compute_capability": "Compute capability",
+    "method": "Method",
+    "quantization": "Base weights",
+    "bnb_4bit_use_double_quant": "Double quantization",
+    "bnb_4bit_compute_dtype": "Compute dtype",
+    "llm_int8_skip_modules": "Skip modules",
+    "lora_r": "LoRA rank",
+    "lora_dropout": "LoRA dropout",
+    "target_modules": "Target modules",
+    "use_dora": "DoRA",
+    "per_device_train_batch_size": "Micro-batch",
+    "gradient_accumulation_steps": "Gradient accumulation",
+    "max_length": "Length",
+    "gradient_checkpointing": "Checkpointing",
+    "optim": "Optimizer",
+    "attn_implementation": "Attention",
+    "loss": "Loss",
+    "padded": "Padded batches",
+    "stack": "Training stack",
+}
+METHOD_NAMES = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full fine-tuning"}
+
+
+def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: int) -> str:
+    """The answer in one sentence. `worst_headroom_bytes` is what is left if the high estimate is true."""
+    if verdict == "fits":
+        return f"Fits, with {gib(headroom_bytes, 1)} to spare."
+    if verdict == "does_not_fit":
+        return f"Does not fit: {gib(-headroom_bytes, 1)} too much."
+    if headroom_bytes < 0:
+        return f"Tight: most likely {gib(-headroom_bytes)} short."
+    if worst_headroom_bytes < 0:
+        return f"Tight: {gib(headroom_bytes)} to spare, or {gib(-worst_headroom_bytes)} short at worst."
+    return f"Tight: {gib(headroom_bytes)} to spare."
+
+
+def change_in_words(change: Mapping[str, Any], values: Mapping[str, str], changed_values: Mapping[str, str]) -> str:
+    """`Micro-batch 4 → 1, Gradient accumulation 1 → 4`, from the form's texts before and after."""
+    moved = [
+        f"{LABELS.get(name, name)} {_shown(values[name])} → {_shown(after)}"
+        for name, after in changed_values.items()
+        if values[name] != after
+    ]
+    return ", ".join(moved) or ", ".join(f"{path} = {value}" for path, value in change.items())
+
+
+def _shown(text: str) -> str:
+    return text or "default"
+
+
+def short_gpu_name(name: str) -> str:
+    """`RTX 4090` for `NVIDIA GeForce RTX 4090`, as people say it."""
+    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

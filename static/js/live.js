@@ -1,0 +1,56 @@
+// Ask again when a setting changes, without a reload. The address stays the plan.
+const WAIT_MS = 150;
+
+export function live(form, renewed) {
+  const place = document.getElementById("answer");
+  const said = document.getElementById("said");
+  if (!form || !place) return;
+  let timer, asked;
+
+  function showErrors(answer) {
+    const wrong = new Map([...answer.querySelectorAll("[data-field]")].map((item) => [item.dataset.field, item.querySelector("span").textContent]));
+    for (const slot of form.querySelectorAll(".error")) {
+      const name = slot.id.replace(/-error$/, "");
+      const control = form.elements[name];
+      slot.hidden = !wrong.has(name);
+      slot.textContent = wrong.get(name) ?? "";
+      if (!control) continue;
+      control.toggleAttribute("aria-invalid", false);
+      if (wrong.has(name)) {
+        control.setAttribute("aria-invalid", "true");
+        control.setAttribute("aria-describedby", slot.id);
+        control.closest("details")?.setAttribute("open", "");
+      }
+    }
+  }
+
+  async function ask() {
+    asked?.abort();
+    asked = new AbortController();
+    const query = new URLSearchParams(new FormData(form));
+    try {
+      const response = await fetch(`${form.action}?${query}`, { headers: { "X-Fragment": "answer" }, signal: asked.signal });
+      if (!response.headers.get("X-Fragment")) return form.submit();
+      place.innerHTML = await response.text();
+    } catch (error) {
+      if (error.name !== "AbortError") form.submit();
+      return;
+    }
+    const answer = place.firstElementChild;
+    showErrors(answer);
+    said.textContent = answer.dataset.said;
+    history.replaceState(null, "", `${new URL(form.action).pathname}?${answer.dataset.query}`);
+    for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = answer.dataset.query;
+    renewed(place);
+  }
+
+  form.addEventListener("change", () => {
+    clearTimeout(timer);
+    timer = setTimeout(ask, WAIT_MS);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    ask();
+  });
+}
