@@ -242,10 +242,11 @@ def _as_written(problems: list[FieldProblem], data: object) -> list[FieldProblem
     if not isinstance(data, Mapping):
         return problems
     nested = {key: f"{section}.{name}" for section, names in _SECTIONS for key, name in names.items() if key in data}
-    flat = {path: key for key, path in nested.items()}
+    contradicted = {problem.field for problem in problems if problem.field in nested}
+    flat = {path: key for key, path in nested.items() if key not in contradicted}
     return [
         FieldProblem(problem.field, f"contradicts {nested[problem.field]}; keep one of the two")
-        if problem.field in nested
+        if problem.field in contradicted
         else FieldProblem(flat.get(problem.field, problem.field), problem.message)
         for problem in problems
     ]

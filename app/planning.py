@@ -1,0 +1,113 @@
+"""From what a caller wrote to a plan: the one way in, whichever door was used."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from planner.plan import Plan
+
+import planner
+from app.hub import Hub, HubError, RepoName
+from planner.catalog import resolve_gpu
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownGpuError, UnknownModelError
+from planner.gpu import Gpu
+from planner.model import Model, resolve_model
+from planner.request import Request
+
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
+
+
+class Planning:
+    """Reads requests and answers them. `local_files` lets a model be a path on this machine: the CLI only."""
+
+    def __init__(self, hub: Hub, *, local_files: bool = False) -> None:
+        self._hub = hub
+        self._local_files = local_files
+
+    def read(self, data: object) -> Request:
+        """Build a Request from decoded JSON.
+
+        Raises:
+            InvalidRequestError: names every bad field at once, a model or card nobody knows among them.
+        """
+        try:
+            return Request.parse(data)
+        except InvalidRequestError as error:
+            problems = [*error.problems, *self._unknown_names(data)]
+            raise InvalidRequestError(error.title, _one_per_field(problems)) from None
+
+    async def plan(self, request: Request) -> Plan:
+        """Answer `request`.
+
+        Raises:
+            UnknownModelError, UnknownGpuError, HubError: the name leads nowhere; both are named if both do.
+            UnknownArchitectureError: the formulas do not know this kind of model.
+        """
+        model, gpu = await self.subjects(request)
+        return planner.plan(request, model=model, gpu=gpu)
+
+    async def subjects(self, request: Request) -> tuple[Model, Gpu]:
+        """Return the model and the card that `request` is about.
+
+        Raises:
+            FitproofError: as `plan` does.
+        """
+        gpu, gpu_error = _attempt(resolve_gpu, request.gpu)
+        model_error: FitproofError | None = None
+        try:
+            model = await self.model(request.model)
+        except FitproofError as error:
+            model_error = error
+        if gpu_error and model_error:
+            raise InvalidRequestError(
+                "Neither the model nor the card can be used.", [*model_error.problems, *gpu_error.problems]
+            )
+        if model_error or gpu_error or gpu is None:
+            raise model_error or gpu_error or UnknownGpuError("No such card.")
+        return model, gpu
+
+    async def model(self, model: str | Mapping[str, Any]) -> Model:
+        """Find a model in the catalogue, on this machine, on the hub, or in the config given.
+
+        Raises:
+            FitproofError: as `plan` does.
+        """
+        try:
+            return resolve_model(model, local_files=self._local_files)
+        except UnknownModelError as error:
+            repo = RepoName.parse(model) if isinstance(model, str) else None
+            if repo is None:
+                raise
+            unknown = error
+        try:
+            config = await self._hub.config(repo)
+        except HubError as error:
+            error.problems += unknown.problems
+            raise
+        return resolve_model({**config, "_name_or_path": str(repo)})
+
+    def _unknown_names(self, data: object) -> list[FieldProblem]:
+        """Complain about names too, in a request that is wrong in other fields. Nothing is fetched for that."""
+        if not isinstance(data, Mapping):
+            return []
+        model, gpu = data.get("model"), data.get("gpu")
+        errors = []
+        if isinstance(model, str) and model and RepoName.parse(model) is None:
+            errors.append(_attempt(lambda name: resolve_model(name, local_files=self._local_files), model)[1])
+        if isinstance(gpu, str) and gpu:
+            errors.append(_attempt(resolve_gpu, gpu)[1])
+        return [problem for error in errors if error for problem in error.problems]
+
+
+def _attempt(find: Callable[[_Given], _Found], given: _Given) -> tuple[_Found | None, FitproofError | None]:
+    try:
+        return find(given), None
+    except FitproofError as error:
+        return None, error
+
+
+def _one_per_field(problems: list[FieldProblem]) -> list[FieldProblem]:
+    first: dict[str, FieldProblem] = {}
+    for problem in problems:
+        first.setdefault(problem.field, problem)
+    return list(first.values())

@@ -1,0 +1,82 @@
+"""A plan, as `POST /api/v1/plans` and `fitproof plan --json` write it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from planner.ledger import Cause, Evidence
+
+Verdict = Literal["fits", "tight", "does_not_fit"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class RequiredBytes(_Strict):
+    """What the run needs from the card, CUDA context and fragmentation included."""
+
+    low: int
+    likely: int
+    high: int
+
+
+class PhaseItem(_Strict):
+    """Allocated bytes at the worst moment of one phase."""
+
+    name: str
+    allocated_bytes: int
+
+
+class LineItem(_Strict):
+    """One cause of bytes, with the formula, the same with numbers filled in, and where it was learned."""
+
+    name: str
+    bytes: int
+    cause: Cause
+    alive_in: list[str]
+    formula: str
+    working: str
+    evidence: Evidence
+    source: str
+
+
+class Textbook(_Strict):
+    """What the QLoRA chapter's formulas give: 0.5 N, N / 64, 2 r (d + k)."""
+
+    weights_bytes: int
+    constants_bytes: int
+    adapters_bytes: int
+
+
+class WarningItem(_Strict):
+    """Something that surprises people, in words."""
+
+    code: str
+    message: str
+
+
+class AdviceItem(_Strict):
+    """A change, planned before it is shown."""
+
+    change: dict[str, Any]
+    saves_bytes: int
+    verdict: Verdict
+    cost: str
+
+
+class PlanDocument(_Strict):
+    """The answer to a request."""
+
+    verdict: Verdict
+    peak_allocated_bytes: int = Field(description="What torch.cuda.max_memory_allocated() would read.")
+    peak_phase: str
+    required_bytes: RequiredBytes
+    usable_bytes: int
+    headroom_bytes: int = Field(description="usable - likely; negative where it does not fit.")
+    phases: list[PhaseItem]
+    lines: list[LineItem]
+    textbook: Textbook
+    warnings: list[WarningItem]
+    advice: list[AdviceItem]
+    versions: dict[str, str] = Field(description="Library versions the formulas were held to.")
