@@ -1,0 +1,70 @@
+"""`python -m planner.probe`: one real training step, watched. Reads a Request, prints a Measurement.
+
+Progress goes to stderr as JSON lines; the last line on stdout is the Measurement. Exit 0 for a measurement, out of
+memory included; 2 for a request that cannot be used; 1 when the machinery failed, with one sentence on stderr.
+"""
+
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from planner.errors import FitproofError
+from planner.probe.options import Options, parse_options
+from planner.probe.progress import Progress
+from planner.request import Request
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    options = parse_options(sys.argv[1:] if arguments is None else arguments)
+    try:
+        request = _read_request(options)
+        progress = Progress()
+        progress("import")
+        _be_quiet()
+        from planner.probe.measure import measure  # imports torch: seconds, so after the request was checked
+
+        measurement = measure(request, options, progress)
+    except FitproofError as error:
+        _say(error.title, *(f"{problem.field}: {problem.message}" for problem in error.problems))
+        return EXIT_BAD_INPUT
+    except Exception as error:  # the boundary: whatever broke inside is one sentence outside
+        if options.debug:
+            traceback.print_exc()
+        _say(f"The probe failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        return EXIT_FAILED
+    print(measurement.model_dump_json(), flush=True)  # noqa: T201  # the answer
+    return 0
+
+
+def _read_request(options: Options) -> Request:
+    text = options.request_file.read_text() if options.request_file else sys.stdin.read()
+    try:
+        return Request.parse(json.loads(text))
+    except json.JSONDecodeError as error:
+        msg = f"The request is no JSON: {error}"
+        raise FitproofError(msg) from None
+
+
+def _be_quiet() -> None:
+    """Leave stderr to the progress lines: the libraries' chatter is not ours."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _say(title: str, *details: str) -> None:
+    print(" ".join([title, *details]), file=sys.stderr, flush=True)  # noqa: T201  # the one sentence
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Which attention kernel a card would run, and that kernel's operator on fake tensors.
+
+Rules: torch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, and the preparation of arguments in
+aten/src/ATen/native/transformers/attention.cpp. Tensors are [batch, heads, length, width].
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from planner.probe.target import Target
+
+Kernel = Literal["flash", "mem_efficient", "math", "cudnn"]
+Attention = Callable[..., torch.Tensor]
+
+_HALVES = (torch.float16, torch.bfloat16)
+_FLASH_WIDEST = 256
+_MASK_ALIGNMENT = 16
+
+
+def scaled_dot_product_as_on(target: Target, pinned: str) -> Attention:
+    """A stand-in for `functional.scaled_dot_product_attention` that runs the operator `target` would."""
+
+    def attend(  # torch's own signature
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        query, key, value = (_autocast(tensor) for tensor in (query, key, value))
+        if attn_mask is not None and attn_mask.dtype is torch.bool:
+            attn_mask = _additive(attn_mask, query.dtype)
+        grouped = enable_gqa and key.shape[1] != query.shape[1]
+        kernel = choose_kernel(target, pinned, query, value, attn_mask is not None, dropout_p, grouped)
+        if kernel in ("flash", "cudnn"):
+            return _flash(query, key, value, dropout_p, is_causal, scale)
+        if kernel == "mem_efficient":
+            return _mem_efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+    return attend
+
+
+def choose_kernel(
+    target: Target, pinned: str, query: torch.Tensor, value: torch.Tensor, masked: bool, dropout: float, grouped: bool
+) -> Kernel:
+    """The first kernel of torch's order of preference that takes these tensors."""
+    allowed = ("flash", "mem_efficient") if pinned == "auto" else (pinned,)
+    if "cudnn" in allowed and not masked:
+        return "cudnn"
+    if "flash" in allowed and not masked and _flash_takes(target, query, value, dropout):
+        return "flash"
+    if "mem_efficient" in allowed and not grouped and _mem_efficient_takes(target, query):
+        return "mem_efficient"
+    return "math"
+
+
+def _flash_takes(target: Target, query: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
+    """check_sm_version (8.0 and up), dtype, equal head widths to 256, and dropout over 224 on the small 8.x and 12.x."""
+    capability, width = target.capability or (0, 0), query.shape[-1]
+    if capability < (8, 0) or query.dtype not in _HALVES or width != value.shape[-1] or width > _FLASH_WIDEST:
+        return False
+    return not (dropout > 0 and width > 224 and capability in ((8, 6), (8, 9), (12, 0)))
+
+
+def _mem_efficient_takes(target: Target, query: torch.Tensor) -> bool:
+    """check_tensor_dtype: bfloat16 only from compute capability 8.0. Grouped heads are never taken in 2.13."""
+    return query.dtype is not torch.bfloat16 or (target.capability or (0, 0)) >= (8, 0)
+
+
+def _autocast(tensor: torch.Tensor) -> torch.Tensor:
+    """scaled_dot_product_attention is on autocast's lower-precision list on both devices."""
+    if torch.is_autocast_enabled("cpu") and tensor.dtype is torch.float32:
+        return tensor.to(torch.get_autocast_dtype("cpu"))
+    return tensor
+
+
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """attention.cpp, convert_boolean_attn_mask_: zeros_like, then minus infinity where the mask is false."""
+    additive = torch.zeros_like(mask, dtype=dtype)
+    return additive.masked_fill_(mask.logical_not(), float("-inf"))
+
+
+def _flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, causal: bool, scale: float | None
+) -> torch.Tensor:
+    """attention.cpp pads the head width to a multiple of 8 and slices the result."""
+    width = query.shape[-1]
+    scale = width**-0.5 if scale is None else scale
+    if width % 8:
+        query, key, value = (functional.pad(tensor, (0, 8 - width % 8)) for tensor in (query, key, value))
+    attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, dropout, causal, False, scale=scale
+    )[0]
+    return attended[..., :width] if width % 8 else attended
+
+
+def _mem_efficient(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    mask: torch.Tensor | None, dropout: float, causal: bool, scale: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """attention.cpp, preprocess_mask: rows of the mask padded to 16 elements, then expanded without copying."""
+    if mask is not None:
+        columns = mask.shape[-1]
+        if columns % _MASK_ALIGNMENT:
+            mask = functional.pad(mask, (0, _MASK_ALIGNMENT - columns % _MASK_ALIGNMENT))[..., :columns]
+        mask = mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+    log_sum_exp = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+    attended: torch.Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, mask, log_sum_exp, dropout, causal, scale=scale
+    )[0]
+    return attended
+
+
+def _math(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+    mask: torch.Tensor | None, dropout: float, causal: bool, scale: float | None, grouped: bool,
+) -> torch.Tensor:  # fmt: skip
+    attended: torch.Tensor = torch._scaled_dot_product_attention_math(  # type: ignore[attr-defined]  # not in torch's stubs
+        query, key, value, mask, dropout, causal, None, scale=scale, enable_gqa=grouped
+    )[0]
+    return attended

@@ -1,0 +1,28 @@
+"""Token batches as the stack's collator hands them to the model."""
+
+import torch
+
+from planner.recipe import Recipe
+
+# transformers' cross entropy leaves these labels out.
+IGNORED_LABEL = -100
+# A padded batch: every second sequence ends this share of its length early. The share moves no bytes, its being > 0 does.
+PADDED_SHARE = 4
+
+# Stacks whose collator adds an attention mask; a hand-written loop of exact-length tokens passes none.
+_COLLATED = frozenset({"trainer", "kbit", "trl"})
+
+
+def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Random tokens, their labels, and the attention mask where the stack's collator makes one."""
+    shape = (recipe.batch, recipe.length)
+    tokens = torch.randint(vocabulary, shape, device=device)
+    batch = {"input_ids": tokens, "labels": tokens.clone()}
+    padded = recipe.training.padded
+    if padded or recipe.stack_name in _COLLATED:
+        batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
+    if padded:
+        kept = recipe.length - max(1, recipe.length // PADDED_SHARE)
+        batch["attention_mask"][::2, kept:] = 0
+        batch["labels"][::2, kept:] = IGNORED_LABEL
+    return batch

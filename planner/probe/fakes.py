@@ -1,0 +1,134 @@
+"""What must change for the real stack to run on fake tensors at all. Nothing here moves a byte.
+
+Fake tensors on device `cpu` stand for the card: a fake `cuda` tensor dies in autograd on a machine without CUDA
+("PyTorch is not linked with support for cuda devices").
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import bitsandbytes as bnb
+import bitsandbytes.optim.optimizer as bnb_optimizer
+import peft.tuners.lora.dora as peft_dora
+import torch
+import transformers.integrations.bitsandbytes as hf_bitsandbytes
+import transformers.masking_utils as masking
+import transformers.utils.import_utils as import_utils
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+from transformers import PreTrainedModel
+from transformers.quantizers.quantizers_utils import get_module_from_name
+
+from planner.probe.patching import Patch, patched
+from planner.recipe import Recipe
+
+# What `Params4bit` carries beside its bytes (bitsandbytes/nn/modules.py).
+_QUANTIZED_ATTRIBUTES = (
+    "quant_state", "bnb_quantized", "compress_statistics", "quant_type", "quant_storage", "blocksize", "module",
+)  # fmt: skip
+
+
+@contextmanager
+def fake_tensors(recipe: Recipe) -> Iterator[None]:
+    """Every tensor made inside is fake: shape, dtype and storage size, no bytes."""
+    tables = dict(bnb.functional.name2qmap)
+    bnb.functional.name2qmap.clear()  # its tables are real tensors, or fakes of a mode that is gone
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), patched(_patches(recipe)):
+            yield
+    finally:
+        bnb.functional.name2qmap.clear()
+        bnb.functional.name2qmap.update(tables)
+
+
+def _patches(recipe: Recipe) -> list[Patch]:
+    padded = recipe.training.padded
+    return [
+        Patch(PreTrainedModel, "get_init_context", classmethod(_init_outside_modes)),
+        Patch(hf_bitsandbytes.Bnb4bitQuantize, "convert", _quantize_without_params4bit),
+        Patch(torch.nn.Module, "_apply", _apply_by_replacing),
+        Patch(bnb.functional, "create_dynamic_map", _blank_dynamic_map),
+        Patch(bnb_optimizer, "sync_gpu", lambda _: None),
+        Patch(peft_dora, "dequantize_module_weight", _dequantize),
+        Patch(peft_dora, "deepcopy", lambda module: module),
+        # A fake tensor must not count as "we are being traced", which would build masks a real run skips.
+        Patch(import_utils, "is_fake_tensor", lambda _: False),
+        # These read tensor values; the recipe knows the answers.
+        Patch(masking, "fast_all", lambda _: not padded),
+        Patch(masking, "find_packed_sequence_indices", lambda _: None),
+    ]
+
+
+_INIT_CONTEXT = PreTrainedModel.get_init_context.__func__  # type: ignore[attr-defined]  # a classmethod's function
+
+
+def _init_outside_modes(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> list[Any]:
+    """Build the module tree outside every mode, on the meta device as transformers does anyway.
+
+    `Params4bit(fake)` fails: "raw Tensor object is already associated to a python object of type FakeTensor".
+    """
+    return [_disable_current_modes(), *_INIT_CONTEXT(cls, *args, **kwargs)]
+
+
+def _quantize_without_params4bit(
+    self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
+) -> dict[str, torch.Tensor]:
+    """`Bnb4bitQuantize.convert` and `Params4bit._quantize`, step for step, on a plain parameter."""
+    result: dict[str, torch.Tensor] = {}
+    for name, value in input_dict.items():
+        weight = value[0] if isinstance(value, list) else value
+        module, _leaf = get_module_from_name(model, name)
+        if issubclass(module.source_cls, hf_bitsandbytes.Conv1D):
+            weight = weight.T
+        old = model.get_parameter_or_buffer(name)
+        packed, state = bnb.functional.quantize_4bit(
+            weight.contiguous(),
+            blocksize=old.blocksize,
+            compress_statistics=old.compress_statistics,
+            quant_type=old.quant_type,
+            quant_storage=old.quant_storage,
+        )
+        parameter = torch.nn.Parameter(packed, requires_grad=False)
+        for attribute in _QUANTIZED_ATTRIBUTES:
+            setattr(parameter, attribute, getattr(old, attribute, None))
+        parameter.quant_state, parameter.bnb_quantized = state, True  # type: ignore[attr-defined]  # as Params4bit
+        module.quant_state = state
+        module._is_hf_initialized = True
+        result[name] = parameter
+    return result
+
+
+def _apply_by_replacing(self: torch.nn.Module, fn: Any, recurse: bool = True) -> torch.nn.Module:
+    """`nn.Module._apply` insists on swapping fake parameters, which fails; put new ones in their place."""
+    if recurse:
+        for child in self.children():
+            child._apply(fn)
+    for name, parameter in self._parameters.items():
+        if parameter is None:
+            continue
+        with torch.no_grad():
+            applied = fn(parameter)
+        if applied is not parameter:
+            replacement = torch.nn.Parameter(applied, requires_grad=parameter.requires_grad)
+            for attribute in _QUANTIZED_ATTRIBUTES:
+                if hasattr(parameter, attribute):
+                    setattr(replacement, attribute, getattr(parameter, attribute))
+            self._parameters[name] = replacement
+    for name, buffer in self._buffers.items():
+        if buffer is not None:
+            self._buffers[name] = fn(buffer)
+    return self
+
+
+def _blank_dynamic_map(*_: Any, **__: Any) -> torch.Tensor:
+    """The original sorts a list it reads back from a tensor; the table is 256 floats either way."""
+    return torch.empty(256)
+
+
+def _dequantize(module: Any) -> torch.Tensor:
+    """peft decides by the class name `Params4bit`, which a fake parameter cannot have."""
+    if hasattr(module.weight, "quant_state"):
+        weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+        return weight
+    return module.weight  # type: ignore[no-any-return]  # an unquantized base layer

@@ -1,0 +1,141 @@
+"""What a CPU run does differently from the card a dry run follows, put right. Each patch says why it is there."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import bitsandbytes.optim.optimizer as bnb_optimizer
+import torch
+import transformers.modeling_utils as modeling
+from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch.nn import functional
+
+from planner.probe import prepare
+from planner.probe.attention import scaled_dot_product_as_on
+from planner.probe.autocast import cuda_autocast_lists
+from planner.probe.meters.live import LiveMeter
+from planner.probe.patching import Patch, patched
+from planner.probe.target import Target
+from planner.recipe import Recipe
+
+# bitsandbytes/optim/optimizer.py, get_state_buffer: larger states of a paged optimizer are managed memory, which
+# torch's allocator never sees.
+_PAGED_FROM_ELEMENTS = 1e5
+# transformers/modeling_utils.py, caching_allocator_warmup: never more than the card less 1.2 GiB.
+_WARMUP_SPARES_BYTES = int(1.2 * 1024**3)
+
+
+@contextmanager
+def follow_cuda(recipe: Recipe, target: Target, meter: LiveMeter) -> Iterator[None]:
+    """Follow CUDA's kernel choices, autocast lists, host allocations and loader habits. Undone on exit."""
+    with cuda_autocast_lists(), patched(_patches(recipe, target, meter)):
+        yield
+
+
+def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
+    autocast_enabled = torch.is_autocast_enabled
+    return [
+        # peft asks for the accelerator's autocast state, which the CPU build reports as off.
+        Patch(torch, "is_autocast_enabled", lambda kind="cpu": autocast_enabled("cpu" if kind == "cuda" else kind)),
+        Patch(
+            functional,
+            "scaled_dot_product_attention",
+            scaled_dot_product_as_on(target, recipe.training.sdpa_kernel),
+        ),
+        Patch(functional, "dropout", _fused_dropout),
+        Patch(modeling, "caching_allocator_warmup", _warmup_block(target, meter)),
+        Patch(prepare, "prepare_model_for_kbit_training", _then_empty_cache(meter)),
+        Patch(LoraLayer, "update_layer", _made_on_host(meter)),
+        Patch(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", _moved_to_device(meter)),
+        Patch(bnb_optimizer.Optimizer8bit, "get_state_buffer", _paged_states(meter)),
+        Patch(torch.optim.Adam, "_init_group", _steps_on_host(meter)),
+    ]
+
+
+def _fused_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:  # noqa: A002, ARG001  # torch's own signature
+    """CUDA drops in one kernel and saves a bool mask; the CPU saves a noise tensor in the input's dtype."""
+    if not training or p == 0.0:
+        return input
+    dropped: torch.Tensor = torch.native_dropout(input, p, True)[0]
+    return dropped
+
+
+def _warmup_block(target: Target, meter: LiveMeter) -> Callable[..., None]:
+    """transformers allocates one block of the whole model's size before loading and frees it into the cache."""
+
+    def warm_up(model: Any, expanded_device_map: dict[str, Any], hf_quantizer: Any) -> None:
+        totals = modeling.get_total_byte_count(model, expanded_device_map, hf_quantizer)
+        size_bytes = int(sum(totals.values()) // 2) * 2
+        if target.total_memory_bytes is not None:
+            size_bytes = min(size_bytes, target.total_memory_bytes - _WARMUP_SPARES_BYTES)
+        if size_bytes > 0:
+            meter.transient(size_bytes, "caching_allocator_warmup")
+
+    return warm_up
+
+
+def _then_empty_cache(meter: LiveMeter) -> Callable[..., Any]:
+    """peft empties the cache after the float32 casts, but only asks CUDA to (peft/utils/other.py)."""
+    original = prepare.prepare_model_for_kbit_training
+
+    def prepared(*args: Any, **kwargs: Any) -> Any:
+        model = original(*args, **kwargs)
+        meter.empty_cache()
+        return model
+
+    return prepared
+
+
+def _made_on_host(meter: LiveMeter) -> Callable[..., None]:
+    """peft makes A and B in host memory and then moves them (peft/tuners/lora/layer.py, update_layer)."""
+    original = LoraLayer.update_layer
+
+    def update_layer(self: Any, *args: Any, **kwargs: Any) -> None:
+        with meter.on_host():
+            original(self, *args, **kwargs)
+
+    return update_layer
+
+
+def _moved_to_device(meter: LiveMeter) -> Callable[..., None]:
+    """The move itself: from here on the adapter is device memory, cast or not."""
+    original = BaseTunerLayer._move_adapter_to_device_of_base_layer
+
+    def move(self: Any, adapter_name: str, device: torch.device | None = None) -> None:
+        meter.leave_host()
+        original(self, adapter_name, device)
+        for name in self.adapter_layer_names:
+            layers = getattr(self, name, None)
+            if isinstance(layers, torch.nn.ModuleDict) and adapter_name in layers:
+                for parameter in layers[adapter_name].parameters():
+                    meter.adopt(parameter)
+
+    return move
+
+
+def _paged_states(meter: LiveMeter) -> Callable[..., torch.Tensor]:
+    """Large states of a paged optimizer are managed memory; the CPU fallback makes ordinary ones."""
+    original = bnb_optimizer.Optimizer8bit.get_state_buffer
+
+    def get_state_buffer(self: Any, p: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        if self.is_paged and p.numel() >= _PAGED_FROM_ELEMENTS:
+            with meter.on_host():
+                return torch.zeros_like(p, dtype=dtype)
+        buffer: torch.Tensor = original(self, p, dtype)
+        return buffer
+
+    return get_state_buffer
+
+
+def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:
+    """Adam keeps its step counters on the host unless it is fused or capturable (torch/optim/adam.py)."""
+    original = torch.optim.Adam._init_group
+
+    def init_group(self: Any, group: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if group["fused"] or group["capturable"]:
+            return original(self, group, *args, **kwargs)
+        with meter.on_host(scalars_only=True):
+            return original(self, group, *args, **kwargs)
+
+    return init_group

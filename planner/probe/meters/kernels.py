@@ -1,0 +1,104 @@
+"""What CUDA kernels allocate for themselves and free before they return, by operator name.
+
+A dispatch mode sees what an operator returns, not what its kernel asks the allocator for meanwhile. Each entry
+names the line of the kernel's source that allocates.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from planner.probe.fused4bit import uses_fused_kernel
+from planner.probe.meters.live import Temporary
+from planner.probe.target import Target
+from planner.units import MIB, ceil_div
+
+_FLOAT_BYTES = 4
+
+# aten/src/ATen/cuda/CUDABlas.cpp / CublasHandlePool.cpp, parseChosenWorkspaceSize: :4096:2:16:8 is 0x820000 bytes, and
+# 32 MiB on compute capability 9, 10 and 12 (read in the 2.13 wheel). Allocated from torch, one per handle and stream;
+# handles are per thread, so the first product forward takes one and autograd's thread takes the other.
+_CUBLAS_WORKSPACE_BYTES = 0x820000
+_CUBLAS_LARGE_WORKSPACE_BYTES = 32 * MIB
+_LARGE_WORKSPACE_MAJORS = (9, 10, 12)
+
+
+def temporaries_of(target: Target) -> Mapping[str, Temporary]:
+    """The temporaries of `target`'s kernels; none for the CPU, whose kernels allocate outside the counted device."""
+    if not target.is_cuda:
+        return {}
+    return {
+        "bitsandbytes.gemm_4bit.default": functools.partial(_gemm_4bit, target),
+        "aten._softmax_backward_data.default": _softmax_backward,
+        "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
+        "aten._scaled_dot_product_efficient_attention_backward.default": _efficient_backward,
+    }
+
+
+def workspaces_of(target: Target) -> Mapping[str, int]:
+    """What cuBLAS takes from torch's allocator and keeps, by the phase that first multiplies matrices."""
+    if target.capability is None:
+        return {}
+    large = target.capability[0] in _LARGE_WORKSPACE_MAJORS
+    size_bytes = _CUBLAS_LARGE_WORKSPACE_BYTES if large else _CUBLAS_WORKSPACE_BYTES
+    return {"first_forward": size_bytes, "first_backward": size_bytes}
+
+
+def _gemm_4bit(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[int]:
+    """bitsandbytes/backends/cuda/ops.py, `_dequant_linear_fallback`: absmax_dq, absmax_dq + offset, B_dq.
+
+    None where the fused kernel is chosen. N x K is the weight, M the tokens.
+    """
+    activations, shape, block = args[0], args[2], args[4]
+    n, k = shape
+    m = activations.numel() // k
+    if k % block == 0 and uses_fused_kernel(target, activations.dtype, m, n, k):
+        return ()
+    weight_bytes = n * k * activations.element_size()
+    if kwargs.get("absmax_8bit") is None:
+        return (weight_bytes,)
+    absmax_bytes = ceil_div(n * k, block) * _FLOAT_BYTES
+    return (absmax_bytes, absmax_bytes, weight_bytes)
+
+
+def _softmax_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """aten/src/ATen/native/cuda/SoftMax.cu, softmax_backward_cuda_out: `Tensor tmp = grad * output`.
+
+    log_softmax has no such temporary.
+    """
+    grad: torch.Tensor = args[0]
+    return (grad.numel() * grad.element_size(),)
+
+
+def _flash_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd.
+
+    dq_accum in float32 with rows padded to 128 and the head to 32 (64 above 128), softmax_d in float32, and with
+    grouped K/V the expanded dk and dv.
+    """
+    _grad, query, key = args[0], args[1], args[2]
+    batch, heads, length, width = query.shape
+    head_step = 32 if width <= 128 else 64
+    rows = ceil_div(length, 128) * 128
+    columns = ceil_div(width, head_step) * head_step
+    sizes = [batch * rows * heads * columns * _FLOAT_BYTES, batch * heads * rows * _FLOAT_BYTES]
+    if key.shape[1] != heads:
+        sizes += [batch * key.shape[2] * heads * width * query.element_size()] * 2
+    return sizes
+
+
+def _efficient_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """aten/src/ATen/native/transformers/cuda/attention_backward.cu, _efficient_attention_backward.
+
+    delta in float32 with rows padded to 16; in 16 bit also the float32 accumulator of dq (kNeedsAccumGradQ), padded
+    to the 64 x 64 blocks it is written in.
+    """
+    query = args[1]
+    batch, heads, length, width = query.shape
+    sizes = [batch * heads * ceil_div(length, 16) * 16 * _FLOAT_BYTES]
+    if query.element_size() == 2:
+        sizes.append(batch * heads * ceil_div(length, 64) * 64 * ceil_div(width, 64) * 64 * _FLOAT_BYTES)
+    return sizes
+

@@ -1,0 +1,160 @@
+"""Live bytes of every storage an operator creates, counted as the CUDA caching allocator counts them.
+
+A storage is counted once, when an operator first returns it, and uncounted by a finalizer when the last tensor
+that needs it is gone: autograd's saved tensors included, with no model of what autograd saves.
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from planner.measurement import PhaseReading
+from planner.probe.meters.events import Event
+from planner.units import allocated
+
+# Bytes a kernel allocates for itself and frees before it returns: (operator's arguments) -> sizes.
+Temporary = Callable[[Sequence[Any], Mapping[str, Any]], Sequence[int]]
+
+
+@dataclass(slots=True)
+class _Phase:
+    name: str
+    peak_bytes: int
+    resident_bytes: int = 0
+    seconds: float = 0.0
+
+
+class LiveMeter(TorchDispatchMode):
+    """Counts live bytes for runs on real CPU tensors and on fake ones; `events` is the stream for the replay."""
+
+    def __init__(
+        self,
+        temporaries: Mapping[str, Temporary] | None = None,
+        workspaces: Mapping[str, int] | None = None,
+    ) -> None:
+        """`temporaries`: by operator name. `workspaces`: bytes a library takes for good when a phase first begins."""
+        super().__init__()
+        self.live_bytes = 0
+        self.events: list[Event] = []
+        self._temporaries = dict(temporaries or {})
+        self._workspaces = dict(workspaces or {})
+        self._blocks: dict[int, int] = {}  # storage address -> block
+        self._sizes: dict[int, int] = {}  # block -> counted bytes
+        self._next_block = 0
+        self._phases: dict[str, _Phase] = {}
+        self._phase: _Phase | None = None
+        self._started = 0.0
+        self._host: Literal["no", "scalars", "all"] = "no"
+
+    def begin(self, phase: str) -> None:
+        """End the current phase and begin `phase`; a name that returns is merged."""
+        now = time.monotonic()
+        self._end(now)
+        self._started = now
+        self._phase = self._phases.setdefault(phase, _Phase(phase, self.live_bytes))
+        self._phase.peak_bytes = max(self._phase.peak_bytes, self.live_bytes)
+        self.events.append(Event("phase", label=phase))
+        if phase in self._workspaces:
+            self._alloc(self._workspaces.pop(phase), "workspace")
+
+    def readings(self) -> tuple[PhaseReading, ...]:
+        """One reading per phase in the order of first appearance."""
+        self._end(time.monotonic())
+        return tuple(
+            PhaseReading(
+                name=phase.name,
+                peak_allocated_bytes=phase.peak_bytes,
+                resident_bytes=phase.resident_bytes,
+                seconds=round(phase.seconds, 4),
+            )
+            for phase in self._phases.values()
+        )
+
+    @contextmanager
+    def on_host(self, scalars_only: bool = False) -> Iterator[None]:
+        """Leave new storages (or only scalars) uncounted: code that in life allocates host memory."""
+        before, self._host = self._host, "scalars" if scalars_only else "all"
+        try:
+            yield
+        finally:
+            self._host = before
+
+    def leave_host(self) -> None:
+        """Count again, until the `on_host` block ends: what follows is on the device after all."""
+        self._host = "no"
+
+    def adopt(self, tensor: torch.Tensor) -> None:
+        """Count a storage that no operator returned, or that was made `on_host` and has now moved."""
+        self._count(tensor, "adopt")
+
+    def transient(self, size_bytes: int, label: str) -> None:
+        """A block that is allocated and freed at once."""
+        self._free(self._alloc(size_bytes, label))
+
+    def empty_cache(self) -> None:
+        """Pass `torch.cuda.empty_cache()` on to the replay."""
+        self.events.append(Event("empty_cache"))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = str(func)
+        temporary = self._temporaries.get(name)
+        blocks = [self._alloc(size, name) for size in temporary(args, kwargs)] if temporary else ()
+        result = func(*args, **kwargs)
+        self._count_all(result, name)
+        for block in blocks:
+            self._free(block)
+        return result
+
+    def _count_all(self, result: Any, label: str) -> None:
+        if isinstance(result, torch.Tensor):
+            self._count(result, label)
+        elif isinstance(result, (tuple, list)):
+            for item in result:
+                self._count_all(item, label)
+
+    def _count(self, tensor: torch.Tensor, label: str) -> None:
+        if tensor.device.type == "meta" or tensor.layout is not torch.strided:
+            return
+        if self._host == "all" or (self._host == "scalars" and tensor.dim() == 0):
+            return
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address in self._blocks:
+            return
+        size_bytes = storage.nbytes()
+        if size_bytes:
+            block = self._blocks[address] = self._alloc(size_bytes, label)
+            weakref.finalize(storage, self._forget, address, block).atexit = False
+
+    def _forget(self, address: int, block: int) -> None:
+        if self._blocks.get(address) == block:
+            del self._blocks[address]
+        self._free(block)
+
+    def _alloc(self, size_bytes: int, label: str) -> int:
+        self._next_block = block = self._next_block + 1
+        counted_bytes = self._sizes[block] = allocated(size_bytes)
+        self.live_bytes += counted_bytes
+        if self._phase is not None and self.live_bytes > self._phase.peak_bytes:
+            self._phase.peak_bytes = self.live_bytes
+        self.events.append(Event("alloc", block, size_bytes, label))
+        return block
+
+    def _free(self, block: int) -> None:
+        self.live_bytes -= self._sizes.pop(block)
+        self.events.append(Event("free", block))
+
+    def _end(self, now: float) -> None:
+        if self._phase is not None:
+            self._phase.resident_bytes = self.live_bytes
+            self._phase.seconds += now - self._started
+            self._started = now

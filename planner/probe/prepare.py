@@ -1,0 +1,58 @@
+"""Prepare phase: what the stack does between loading and the first step. Real peft, nothing imitated."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel
+
+from planner.probe.load import torch_dtype
+from planner.recipe import Recipe
+from planner.request import Lora
+
+TrainableModel = PreTrainedModel | PeftModel
+
+
+def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
+    """Upcast, wrap and checkpoint as the recipe says; the result is in training mode."""
+    training = recipe.training
+    reentrant = {"use_reentrant": training.use_reentrant}
+    if recipe.kbit_preparation:
+        prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=training.gradient_checkpointing,
+            gradient_checkpointing_kwargs=reentrant,
+        )
+    trainable: Any = model
+    if recipe.lora is not None:
+        trainable = get_peft_model(model, lora_config(recipe.lora))
+        _cast_adapters(trainable, torch_dtype(recipe.adapter_dtype))
+    if training.gradient_checkpointing:
+        # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
+    trainable.train()
+    return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """The request's adapter as peft wants it."""
+    targets = lora.target_modules
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _cast_adapters(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Bring adapters from peft's float32 to the stack's dtype, as TRL does for a 4-bit model.
+
+    The DoRA magnitude stays float32 (trl/trainer/sft_trainer.py, "The DoRA magnitude vector is excluded").
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != dtype and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(dtype)
