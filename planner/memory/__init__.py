@@ -1,0 +1,1 @@
+"""Memory by cause, one file each; none knows another."""

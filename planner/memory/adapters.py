@@ -1,0 +1,37 @@
+"""LoRA's own weights: r (K + N) numbers for each adapted weight of N rows and K columns, DoRA N more."""
+
+from collections.abc import Sequence
+
+from planner.ledger import PHASES, Line
+from planner.trainable import Trainable
+from planner.units import allocated
+
+ALIVE_IN = PHASES[PHASES.index("prepare") :]
+
+
+def adapter_lines(tensors: Sequence[Trainable], dtype: str) -> list[Line]:
+    """Lines for matrices and magnitude vectors.
+
+    PEFT creates both in float32 whatever the base is (autocast_adapter_dtype); TRL then casts them to bfloat16.
+    """
+    magnitudes = [tensor for tensor in tensors if tensor.name.endswith("magnitude_vector")]
+    matrices = [tensor for tensor in tensors if not tensor.name.endswith("magnitude_vector")]
+    return [
+        _line(f"LoRA matrices ({dtype})", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
+        _line(f"DoRA magnitudes ({dtype})", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
+    ]
+
+
+def _line(name: str, formula: str, tensors: Sequence[Trainable], source: str) -> Line:
+    elements = sum(tensor.elements * tensor.count for tensor in tensors)
+    itemsize_bytes = tensors[0].itemsize_bytes if tensors else 0
+    return Line(
+        name=name,
+        bytes=sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors),
+        cause="adapters",
+        alive_in=ALIVE_IN,
+        formula=f"e × {formula}, each tensor rounded up to 512 bytes",
+        working=f"{itemsize_bytes} × {elements:,}",
+        evidence="exact",
+        source=source,
+    )

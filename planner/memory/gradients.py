@@ -1,0 +1,38 @@
+"""Gradients of what is trained, in the dtype of the trained tensor."""
+
+from collections.abc import Sequence
+
+from planner.ledger import Line
+from planner.trainable import Trainable
+from planner.units import allocated
+
+# How much of them is alive at the worst instant of the backward pass depends on the layer that instant is in, so
+# that share is a line of the timeline, not one of these.
+WHEN_ACCUMULATING = ("forward", "loss", "optimizer")
+OTHERWISE = ("optimizer",)
+
+
+def gradients_bytes(tensors: Sequence[Trainable]) -> int:
+    """All gradients together."""
+    return sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
+
+
+def gradient_lines(tensors: Sequence[Trainable], *, accumulates: bool) -> list[Line]:
+    """Gradients at the optimizer step; with accumulation they also outlive every micro-batch's forward.
+
+    Source: autograd accumulates into `.grad` of the leaf's dtype; Trainer sets them to None after each step.
+    """
+    elements = sum(tensor.elements * tensor.count for tensor in tensors)
+    itemsizes = "/".join(str(size) for size in sorted({tensor.itemsize_bytes for tensor in tensors}))
+    return [
+        Line(
+            name="gradients",
+            bytes=gradients_bytes(tensors),
+            cause="gradients",
+            alive_in=WHEN_ACCUMULATING if accumulates else OTHERWISE,
+            formula="e × trained parameters, each tensor rounded up to 512 bytes",
+            working=f"{itemsizes} × {elements:,}",
+            evidence="exact",
+            source="torch autograd: .grad has the dtype of its leaf",
+        )
+    ]

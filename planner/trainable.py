@@ -1,0 +1,68 @@
+"""The tensors a run updates: what gradients and optimizer state are made for."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from planner.inventory import Census
+from planner.recipe import DTYPE_BYTES
+from planner.request import Dtype, Lora
+from planner.targets import adapted_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainable:
+    """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    itemsize_bytes: int
+    embedding: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Elements of one tensor."""
+        elements = 1
+        for size in self.shape:
+            elements *= size
+        return elements
+
+
+@lru_cache(maxsize=512)
+def adapter_tensors(census: Census, model_type: str, lora: Lora, dtype: Dtype) -> tuple[Trainable, ...]:
+    """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row.
+
+    Source: peft 0.21.2, tuners/lora/layer.py update_layer; tuners/lora/dora.py update_layer.
+
+    Raises:
+        InvalidRequestError: the targets match nothing, or something PEFT refuses.
+    """
+    itemsize_bytes = DTYPE_BYTES[dtype]
+    tensors = []
+    for weight in adapted_weights(census, model_type, lora):
+        shapes: dict[str, tuple[int, ...]] = {
+            "lora_A": (weight.rank, weight.columns),
+            "lora_B": (weight.rows, weight.rank),
+        }
+        if lora.use_dora:
+            shapes["lora_magnitude_vector"] = (weight.rows,)
+        tensors += [
+            Trainable(name=f"{weight.name}.{part}", shape=shape, count=weight.count, itemsize_bytes=itemsize_bytes)
+            for part, shape in shapes.items()
+        ]
+    return tuple(tensors)
+
+
+@lru_cache(maxsize=256)
+def model_tensors(census: Census, dtype: Dtype) -> tuple[Trainable, ...]:
+    """Every parameter of the model, for full fine-tuning: each in its own dtype."""
+    return tuple(
+        Trainable(
+            name=group.name,
+            shape=group.shape,
+            count=group.count,
+            itemsize_bytes=4 if group.keeps_float32 else DTYPE_BYTES[dtype],
+            embedding=group.role == "embedding",
+        )
+        for group in census
+    )
