@@ -1,0 +1,150 @@
+"""Write the census of the catalogue: build each model on the meta device and list every tensor.
+
+    python -m planner.probe.census [MODEL_ID ...]
+
+Without ids it writes all of them. It reads `planner/catalog/models.toml`, builds the class that the row names with
+the installed transformers, and writes `planner/catalog/census/PUBLISHER.json`. A model whose total differs from the
+row's `params` is an error, and nothing is written for it.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.core_model_loading import build_glob_alternation
+from transformers.pytorch_utils import Conv1D
+from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+from planner.catalog.generated import CENSUS_FOLDER, census_file, write_group
+from planner.catalog.model_rows import ModelRow, model_catalog
+from planner.errors import CatalogError
+from planner.inventory import Census, Role, TensorGroup, total_params
+
+_INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")
+
+
+def build_on_meta(row: ModelRow) -> nn.Module:
+    """Build the row's class from the row's config; class defaults fill what the config does not state."""
+    kind = getattr(transformers, row.architecture)
+    config = kind.config_class(**{key: value for key, value in row.config.items() if key != "model_type"})
+    with torch.device("meta"):
+        model: nn.Module = kind._from_config(config, dtype=torch.bfloat16)
+    return model
+
+
+def census_of(model: Any) -> Census:
+    """List every parameter once, tied ones under the name they are first met, equal ones of all layers together."""
+    skipped = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    float32_names, head = _float32_names(model), model.get_output_embeddings()
+    groups: Counter[tuple[str, Role, tuple[int, ...], bool, bool]] = Counter()
+    for name, tensor in model.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        quantizable = leaf == "weight" and _becomes_4bit(owner) and should_convert_module(path, skipped)
+        groups[
+            _INDEX.sub("*", name),
+            "head" if owner is head and leaf == "weight" else _role(path, leaf, owner, tensor),
+            tuple(tensor.shape),
+            quantizable,
+            name in float32_names,
+        ] += 1
+    return tuple(
+        TensorGroup(
+            name=name, role=role, shape=shape, count=count, quantizable=quantizable, keeps_float32=keeps_float32
+        )
+        for (name, role, shape, quantizable, keeps_float32), count in groups.items()
+    )
+
+
+def _becomes_4bit(module: nn.Module) -> bool:
+    """The rule of transformers/integrations/bitsandbytes.py, replace_with_bnb_linear: no subclass but Conv1D."""
+    return isinstance(module, Conv1D) or type(module) is nn.Linear
+
+
+def _float32_names(model: Any) -> set[str]:
+    """Parameters that a 16-bit load leaves in float32, by transformers/core_model_loading.py.
+
+    They match `_keep_in_fp32_modules_strict`, or the model's own code creates them in float32. The weaker
+    `_keep_in_fp32_modules` acts on float16 alone: GPT-OSS's norms and DeepSeek-V3.2's indexer are left out here.
+    """
+    plan = model._get_dtype_plan(torch.bfloat16)
+    matches = build_glob_alternation(list(plan))[0].search if plan else lambda _: None
+    return {name for name, tensor in model.named_parameters() if matches(name) or tensor.dtype == torch.float32}
+
+
+def _role(path: str, leaf: str, owner: nn.Module, tensor: nn.Parameter) -> Role:
+    """What a tensor is for, from the module that owns it."""
+    kind, last = type(owner).__name__, path.rpartition(".")[2]
+    if isinstance(owner, nn.Embedding):
+        return "embedding"
+    if "Norm" in kind:
+        return "norm"
+    if "Experts" in kind or (tensor.dim() == 3 and "expert" in path):
+        return "expert"
+    if "Router" in kind or last in ("gate", "router"):
+        return "router"
+    if isinstance(owner, nn.Linear | Conv1D):
+        return "bias" if leaf == "bias" else "linear"
+    return "other"
+
+
+def counted(row: ModelRow) -> Census:
+    """Build one row's census.
+
+    Raises:
+        CatalogError: the tensors do not add up to the row's `params`.
+    """
+    census = census_of(build_on_meta(row))
+    if total_params(census) != row.params:
+        raise CatalogError(
+            f"models.toml, row {row.id}: params says {row.params:,} but {row.architecture} has "
+            f"{total_params(census):,}; correct params or the config"
+        )
+    return census
+
+
+def write(rows: Iterable[ModelRow]) -> Iterator[tuple[str, int]]:
+    """Write the census of `rows` into their publishers' files, keeping other models there; yield what was written."""
+    for row in rows:
+        file = census_file(row.id)
+        models = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
+        census = counted(row)
+        models[row.id] = [write_group(group) for group in census]
+        CENSUS_FOLDER.mkdir(exist_ok=True)
+        file.write_text(_document(models), encoding="utf-8")
+        yield row.id, len(census)
+
+
+def _document(models: Mapping[str, list[list[Any]]]) -> str:
+    """JSON with one tensor group per line, so that a change of the library reads as a change of lines."""
+    head = {
+        "generated_by": "python -m planner.probe.census",
+        "versions": {"torch": torch.__version__.partition("+")[0], "transformers": transformers.__version__},
+        "group": "name, role, shape, count, flags: q what bitsandbytes quantizes, f stays float32",
+    }
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    blocks = [
+        f"{json.dumps(model_id)}: [\n" + ",\n".join(json.dumps(group) for group in models[model_id]) + "\n]"
+        for model_id in sorted(models, key=str.casefold)
+    ]
+    return "\n".join(["{", *lines, '"models": {', ",\n".join(blocks), "}", "}", ""])
+
+
+def main(ids: list[str]) -> int:
+    """Write the named models, or all; print one line each."""
+    catalog = model_catalog()
+    rows = [catalog.find(name) for name in ids] or list(catalog.rows.values())
+    for model_id, groups in write(rows):
+        sys.stdout.write(f"{model_id}: {groups} groups\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
