@@ -1,0 +1,111 @@
+"""Playing a smaller card: a cap on the allocator, out of memory as an answer, and the search for the smallest cap.
+
+`--memory-limit` names what torch would call the card's total memory. That card spends part of it on a CUDA context, so
+the allocator is allowed the rest. On CUDA the cap is `torch.cuda.set_per_process_memory_fraction`; a dry or CPU run
+gives the same number to the replayed allocator as its capacity.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.units import MIB, ceil_div, format_gib, parse_size_bytes
+
+# `--find-smallest` on a device repeats the whole run, so it is content with this; a replay is searched to 1 MiB.
+DEVICE_STEP_BYTES = 64 * MIB
+
+# c10/cuda/CUDACachingAllocator.cpp, "CUDA out of memory. Tried to allocate 1.69 GiB."
+_TRIED = re.compile(r"Tried to allocate ([\d.]+ (?:[KMG]i)?B)")
+
+
+@dataclass(slots=True)
+class MemoryLimit:
+    """`limit_bytes` is the card that is played, `context_bytes` what its CUDA context takes away."""
+
+    limit_bytes: int
+    context_bytes: int
+
+    @property
+    def allocator_bytes(self) -> int:
+        """What is left for torch's allocator.
+
+        Raises:
+            InvalidRequestError: nothing is left.
+        """
+        if self.limit_bytes <= self.context_bytes:
+            fix = f"name more than the {format_gib(self.context_bytes)} that a CUDA context takes"
+            raise InvalidRequestError("The memory limit leaves no room.", [FieldProblem("--memory-limit", fix)])
+        return self.limit_bytes - self.context_bytes
+
+
+def cap_cuda_allocator(limit: MemoryLimit, cuda: Any, device_index: int = 0) -> None:
+    """Hold torch's allocator to `limit`; it then refuses before the driver does.
+
+    Raises:
+        InvalidRequestError: the card at hand is smaller than the card to play.
+    """
+    total_bytes = int(cuda.get_device_properties(device_index).total_memory)
+    if limit.limit_bytes > total_bytes:
+        fix = f"name at most {format_gib(total_bytes)}, which is what this card has"
+        raise InvalidRequestError("This card cannot play a larger one.", [FieldProblem("--memory-limit", fix)])
+    cuda.set_per_process_memory_fraction(limit.allocator_bytes / total_bytes, device_index)
+
+
+@dataclass(slots=True)
+class OutOfMemoryWatch:
+    """What happened, once `catch_out_of_memory` is left: None in `requested_bytes` when all went well."""
+
+    failed: bool = False
+    requested_bytes: int | None = None
+    short_bytes: int | None = None
+    _observed: tuple[int, int, int] | None = field(default=None)
+
+    def observe(self, _device: int, asked_bytes: int, allowed_bytes: int, free_bytes: int) -> None:
+        """torch's own observer: the segment asked for, what the process is allowed, what the card has free."""
+        self._observed = (asked_bytes, allowed_bytes, free_bytes)
+
+    def settle(self, message: str, reserved_bytes: int) -> None:
+        """Turn what was observed, or at worst what the message says, into bytes asked and bytes short."""
+        self.failed = True
+        if self._observed is None:
+            tried = _TRIED.search(message)
+            self.requested_bytes = parse_size_bytes(tried.group(1)) if tried else None
+            return
+        asked_bytes, allowed_bytes, free_bytes = self._observed
+        self.requested_bytes = asked_bytes
+        over_cap_bytes = reserved_bytes + asked_bytes - allowed_bytes
+        self.short_bytes = over_cap_bytes if over_cap_bytes > 0 else max(0, asked_bytes - free_bytes)
+
+
+@contextmanager
+def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator[OutOfMemoryWatch]:
+    """Make out of memory on the device an answer. Everything else goes on as an error.
+
+    `core` is `torch._C`; `_cuda_attach_out_of_memory_observer` is what torch's memory documentation shows for taking a
+    snapshot at the moment of failure. An observer cannot be detached: this belongs in a process of its own.
+    """
+    watch = OutOfMemoryWatch()
+    attach = getattr(core, "_cuda_attach_out_of_memory_observer", None)
+    if attach is not None:
+        attach(watch.observe)
+    try:
+        yield watch
+    except cuda.OutOfMemoryError as error:
+        watch.settle(str(error), int(cuda.memory_reserved(device_index)))
+
+
+def smallest_surviving_bytes(
+    survives: Callable[[int], bool], too_small_bytes: int, enough_bytes: int, step_bytes: int = DEVICE_STEP_BYTES
+) -> int:
+    """Bisect the cap between one that is known to fail and one that is known to do."""
+    low, high = too_small_bytes // step_bytes, ceil_div(enough_bytes, step_bytes)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if survives(middle * step_bytes):
+            high = middle
+        else:
+            low = middle
+    return high * step_bytes
