@@ -13,6 +13,9 @@ from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectur
 from planner.families import Decoder, decoder_of
 from planner.inventory import Census, total_params
 
+# NAME_MAX of the common file systems; asking them about more is an error.
+_LONGEST_FILE_NAME = 255
+
 # The same dimension goes by several names in transformers' configs.
 _SPELLINGS = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
@@ -141,7 +144,9 @@ def local_config(path: str) -> dict[str, Any] | None:
         UnknownModelError: the folder holds no config.json.
         InvalidRequestError: the file is no JSON object.
     """
-    place = Path(path).expanduser()
+    place = Path(path)
+    if len(place.name) > _LONGEST_FILE_NAME:
+        return None
     if place.is_dir():
         place /= "config.json"
         if not place.is_file():

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Json
+from pydantic import Field, Json, field_validator
 
 from planner.catalog.names import Entry, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
@@ -56,6 +56,14 @@ class ModelRow(Row):
     sources: Annotated[Texts, Field(min_length=1)]
     checked: date
     config: Json[dict[str, Any]]
+
+    @field_validator("config")
+    @classmethod
+    def _names_its_type(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(config.get("model_type"), str):
+            msg = "holds no model_type; add it"
+            raise ValueError(msg)
+        return config
 
     @property
     def model_type(self) -> str:
