@@ -1,0 +1,7 @@
+"""What each model family is made of: one description for the census and for the timeline."""
+
+from planner.families.census import census_of
+from planner.families.parts import Decoder
+from planner.families.registry import decoder_of
+
+__all__ = ["Decoder", "census_of", "decoder_of"]

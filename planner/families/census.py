@@ -1,0 +1,116 @@
+"""The closed-form census: every parameter of a described decoder, as `model.named_parameters()` names them."""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from planner.families.parts import Attention, Block, Decoder, Experts, Extra, GatedMlp, Linear, Norm, PlainMlp, Structure
+from planner.inventory import Census, TensorGroup
+
+# (name, role, symbolic shape, quantizable, keeps float32)
+_Row = tuple[str, str, tuple[str, ...], bool, bool]
+
+
+def census_of(decoder: Decoder) -> Census:
+    """Every tensor of the model, equal ones of all layers together, tied weights once."""
+    groups: dict[TensorGroup, int] = {}
+    for row in _outside_rows(decoder.structure):
+        _count(groups, row, decoder.sizes, 1)
+    for kind, (block, sizes) in enumerate(zip(decoder.structure.blocks, decoder.kind_sizes, strict=True)):
+        numbers = {**decoder.sizes, **sizes}
+        for row in _block_rows(block):
+            _count(groups, row, numbers, decoder.order.count(kind))
+    return tuple(
+        TensorGroup(
+            name=group.name, role=group.role, shape=group.shape, count=count,
+            quantizable=group.quantizable, keeps_float32=group.keeps_float32,
+        )
+        for group, count in groups.items()
+    )  # fmt: skip
+
+
+def _count(groups: dict[TensorGroup, int], row: _Row, sizes: Mapping[str, int], times: int) -> None:
+    name, role, shape, quantizable, keeps_float32 = row
+    group = TensorGroup(
+        name=name, role=role, shape=tuple(sizes[width] for width in shape), count=0,  # type: ignore[arg-type]  # a Role
+        quantizable=quantizable, keeps_float32=keeps_float32,
+    )  # fmt: skip
+    if times:
+        groups[group] = groups.get(group, 0) + times
+
+
+@lru_cache(maxsize=512)
+def _outside_rows(structure: Structure) -> tuple[_Row, ...]:
+    return tuple(_outside(structure))
+
+
+@lru_cache(maxsize=512)
+def _block_rows(block: Block) -> tuple[_Row, ...]:
+    return tuple((block.prefix + name, *rest) for name, *rest in _block(block))  # type: ignore[misc]  # same five
+
+
+def _outside(structure: Structure) -> Iterator[_Row]:
+    yield f"{structure.embedding}.weight", "embedding", ("V", "h" if not structure.embedding_width else structure.embedding_width), False, False
+    if structure.positions:
+        yield f"{structure.positions}.weight", "embedding", ("positions", "h"), False, False
+    if structure.embedding_norm:
+        yield from _norm(structure.embedding_norm)
+    yield from (_extra(extra) for extra in structure.extras)
+    if structure.final_norm:
+        yield from _norm(structure.final_norm)
+    if not structure.tied:
+        yield from _linear(structure.head)
+    elif structure.head.bias:
+        yield f"{structure.head.name}.bias", "bias", ("V",), False, False
+
+
+def _block(block: Block) -> Iterator[_Row]:
+    for norm in block.norms:
+        yield from _norm(norm)
+    if isinstance(block.attention, Attention):
+        attention = block.attention
+        for linear in filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o)):
+            yield from _linear(linear)
+        for head_norm in filter(None, (attention.q_norm, attention.k_norm)):
+            yield from _norm(head_norm)
+        if attention.sinks:
+            yield "self_attn.sinks", "other", ("H",), False, False
+    yield from _mlp(block.mlp)
+    yield from (_extra(extra) for extra in block.extras)
+
+
+def _mlp(mlp: GatedMlp | PlainMlp | Experts | None) -> Iterator[_Row]:
+    if isinstance(mlp, GatedMlp):
+        for linear in filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down)):
+            yield from _linear(linear)
+    elif isinstance(mlp, PlainMlp):
+        yield from _linear(mlp.up)
+        yield from _linear(mlp.down)
+    elif isinstance(mlp, Experts):
+        yield from _linear(mlp.router)
+        for stack in (mlp.up, mlp.down):
+            shape = ("E", stack.in_, stack.out) if stack.transposed else ("E", stack.out, stack.in_)
+            yield stack.name, "expert", shape, False, False
+            if stack.bias:
+                yield f"{stack.name}_bias", "expert", ("E", stack.out), False, False
+        yield from _mlp(mlp.shared)
+        if mlp.shared_gate:
+            yield from _linear(mlp.shared_gate)
+
+
+def _linear(linear: Linear) -> Iterator[_Row]:
+    shape = (linear.in_, linear.out) if linear.transposed else (linear.out, linear.in_)
+    yield f"{linear.name}.weight", linear.role, shape, linear.quantizable, False
+    if linear.bias:
+        yield f"{linear.name}.bias", "bias", (linear.out,), False, False
+
+
+def _norm(norm: Norm) -> Iterator[_Row]:
+    shape = (*norm.stored_per, norm.width)
+    if norm.weight:
+        yield f"{norm.name}.weight", "norm", shape, False, False
+    if norm.bias:
+        yield f"{norm.name}.bias", "norm", shape, False, False
+
+
+def _extra(extra: Extra) -> _Row:
+    return extra.name, extra.role, extra.shape, extra.linear, extra.keeps_float32

@@ -1,0 +1,92 @@
+"""Reading a Hugging Face `config.json`: known spellings, class defaults, and every problem named at once."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from planner.errors import FieldProblem, InvalidRequestError
+
+# More than any model published so far: what is above is a typing mistake.
+_LARGEST_DIMENSION = 1 << 24
+
+
+@cache
+def class_defaults() -> dict[str, Any]:
+    """What transformers' config classes say where a config is silent (planner/probe/config_defaults.py)."""
+    text = files("planner.families").joinpath("defaults.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+class Fields:
+    """Typed reads of one config. Problems are collected; `check` raises them together."""
+
+    def __init__(self, model_type: str, config: Mapping[str, Any]) -> None:
+        row = class_defaults().get(model_type, {"defaults": {}, "attribute_map": {}})
+        spelled = {alias: own for alias, own in row["attribute_map"].items() if alias in config}
+        self.model_type = model_type
+        self.values: dict[str, Any] = dict(row["defaults"])
+        self.values.update(config)
+        self.values.update({own: config[alias] for alias, own in spelled.items()})
+        self.problems: list[FieldProblem] = []
+
+    def count(self, *names: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number under the first of `names` that is given; None falls back to `default`."""
+        for name in names:
+            value = self.values.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST_DIMENSION:
+                self.problem(name, f"must be a whole number from {least} to {_LARGEST_DIMENSION}, not {value!r}")
+                return max(1, least)
+            return value
+        if default is None:
+            self.problem(names[0], f"is missing; a {self.model_type} config needs it")
+            return max(1, least)
+        return default
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A boolean; None and absence mean `default`."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.problem(name, f"must be true or false, not {value!r}")
+        return bool(value)
+
+    def text(self, *names: str, default: str) -> str:
+        """A word, such as an activation."""
+        for name in names:
+            if isinstance(self.values.get(name), str):
+                return str(self.values[name])
+        return default
+
+    def list_of(self, name: str, length: int) -> tuple[Any, ...] | None:
+        """A list with one entry per layer, or None where the config has none."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple) or len(value) != length:
+            self.problem(name, f"must be a list of {length} entries, one per layer")
+            return None
+        return tuple(value)
+
+    def number(self, name: str) -> float | None:
+        """A number that may be absent."""
+        value = self.values.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def problem(self, name: str, message: str) -> None:
+        """Note a bad field; it is named under `model`, where the caller pasted the config."""
+        self.problems.append(FieldProblem(f"model.{name}", message))
+
+    def check(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            InvalidRequestError: names every missing or bad key.
+        """
+        if self.problems:
+            raise InvalidRequestError(f"The {self.model_type} config cannot be used.", self.problems)

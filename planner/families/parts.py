@@ -1,0 +1,170 @@
+"""The vocabulary in which a decoder is described once, for the census and for the timeline.
+
+Widths are names ("h", "I", "q"), so that a description is the same for every size of a model; the numbers stand
+beside it in `Kind.sizes` and `Decoder.sizes`. Legend of the names:
+
+    V vocabulary   h hidden   I MLP inner width   H query heads   K key/value heads   d head_dim
+    q = H*d   k = K*d (keys or values of a token)   E experts   top experts per token   J expert inner width
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["linear", "embedding", "head", "norm", "bias", "router", "expert", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`nn.Linear(in, out)`, or GPT-2's `Conv1D`, which stores its weight transposed."""
+
+    name: str
+    out: str
+    in_: str
+    bias: bool = False
+    role: Role = "linear"
+    transposed: bool = False
+    quantizable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A normalisation. `kind` names the exact order of casts, because that decides what is saved.
+
+    rms:        weight * hidden.float()...to(dtype)          (Llama: modeling_llama.py LlamaRMSNorm)
+    rms_cast:   (weight * hidden.float()...).to(dtype)       (OLMo 2, GPT-OSS)
+    rms_gemma:  (hidden.float()... * (1 + weight)).to(dtype) (Gemma)
+    rms_torch:  F.rms_norm                                   (GLM-style fused)
+    layer:      nn.LayerNorm; layer_float: computed in float32 and cast back (Cohere, OLMo 1)
+    """
+
+    name: str
+    width: str
+    kind: Literal["rms", "rms_cast", "rms_gemma", "rms_torch", "layer", "layer_float"] = "rms"
+    weight: bool = True
+    bias: bool = False
+    per: tuple[str, ...] = ()
+    stored_per: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Softmax attention. `fused` holds a single qkv projection in place of three."""
+
+    q: Linear | None
+    k: Linear | None
+    v: Linear | None
+    o: Linear
+    fused: Linear | None = None
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    norm_before_split: bool = False
+    rotary: Literal["full", "partial", "none", "complex", "gptj"] = "full"
+    window: bool = False
+    softcap: bool = False
+    sinks: bool = False
+    grouped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GatedMlp:
+    """`down(act(gate(x)) * up(x))`; with `fused`, one projection gives gate and up."""
+
+    gate: Linear | None
+    up: Linear | None
+    down: Linear
+    fused: Linear | None = None
+    act: str = "silu"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainMlp:
+    """`down(act(up(x)))`."""
+
+    up: Linear
+    down: Linear
+    act: str = "gelu"
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Routed experts held as 3-D parameters (never quantized), with an optional shared expert."""
+
+    router: Linear
+    up: Linear
+    down: Linear
+    gated: bool = True
+    act: str = "silu"
+    bias: bool = False
+    shared: GatedMlp | None = None
+    shared_gate: Linear | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A tensor of a block that no other part describes: convolution, state matrix, correction bias."""
+
+    name: str
+    shape: tuple[str, ...]
+    role: Role = "other"
+    linear: bool = False
+    keeps_float32: bool = False
+
+
+Mlp = GatedMlp | PlainMlp | Experts
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One kind of layer.
+
+    wiring  pre:      x + attn(norm1(x)), then x + mlp(norm2(x))
+            sandwich: x + norm2(attn(norm1(x))), then x + norm4(mlp(norm3(x)))
+            post:     x + norm1(attn(x)), then x + norm2(mlp(x))
+            parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
+    """
+
+    prefix: str
+    wiring: Literal["pre", "sandwich", "post", "parallel"]
+    norms: tuple[Norm, ...]
+    attention: Attention | None
+    mlp: Mlp | None
+    scaled_residual: bool = False
+    extras: tuple[Extra, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Everything about a decoder but its numbers; equal for all sizes of one model."""
+
+    embedding: str
+    blocks: tuple[Block, ...]
+    final_norm: Norm | None
+    head: Linear
+    tied: bool
+    positions: str = ""
+    embedding_width: str = ""
+    embedding_norm: Norm | None = None
+    embedding_scaled: bool = False
+    logits_scaled: bool = False
+    logits_softcap: bool = False
+    extras: tuple[Extra, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A model as the formulas see it. `order` gives the block kind of each layer, `kind_sizes` each kind's numbers."""
+
+    model_type: str
+    structure: Structure
+    sizes: Mapping[str, int]
+    kind_sizes: tuple[Mapping[str, int], ...]
+    order: tuple[int, ...]
+    default_attention: Literal["sdpa", "eager"] = "sdpa"
+    evidence: Literal["exact", "modelled"] = "exact"
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def layers(self) -> int:
+        """How many blocks the decoder has."""
+        return len(self.order)

@@ -1,0 +1,46 @@
+"""Memory that a kernel takes while it runs and gives back: no saved tensor, no gradient.
+
+    b sequences   s tokens in each   H heads   d head_dim   N, K rows and columns of a weight   M tokens
+"""
+
+from planner.units import ceil_div
+
+# bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
+ABSMAX_BLOCK = 64
+# backends/cuda/ops.py: _gemm_4bit_custom_max_m and _GEMM_4BIT_CUSTOM_FLOOR_M.
+FUSED_MOST_TOKENS = 1536
+FUSED_ALWAYS_TOKENS = 4
+
+
+def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
+    """float32 accumulator of dq: rows padded to 128, heads to 32 columns (64 above head_dim 128).
+
+    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd, dq_accum.
+    """
+    step = 32 if head_dim <= 128 else 64
+    return b * ceil_div(s, 128) * 128 * heads * ceil_div(head_dim, step) * step
+
+
+def flash_lse_elements(b: int, s: int, heads: int) -> int:
+    """float32 softmax_d of the same kernel: one number per head and padded row."""
+    return b * heads * ceil_div(s, 128) * 128
+
+
+def expanded_four_bit_bytes(rows: int, columns: int, element_bytes: int, double_quant: bool) -> int:
+    """What a 4-bit product without the fused kernel holds beside its output: `e·N·K + 2·4·N·K/64`.
+
+    The weight in the compute dtype and, under double quantization, absmax and absmax + offset in float32.
+    Source: bitsandbytes 0.50 backends/cuda/ops.py, _dequant_linear_fallback.
+    """
+    absmax = 2 * 4 * ceil_div(rows * columns, ABSMAX_BLOCK) if double_quant else 0
+    return element_bytes * rows * columns + absmax
+
+
+def fused_four_bit(
+    tokens: int, rows: int, columns: int, dtype: str, capability: tuple[int, int] | None
+) -> bool:
+    """Whether bitsandbytes multiplies without expanding the weight."""
+    del rows, dtype, capability
+    if tokens > FUSED_MOST_TOKENS or columns % ABSMAX_BLOCK:
+        return False
+    return tokens <= FUSED_ALWAYS_TOKENS

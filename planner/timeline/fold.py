@@ -1,0 +1,136 @@
+"""From symbolic events to bytes: the worst instant of each phase, and what is alive in it.
+
+A model's step is its segments in order, each layer kind's as often as the kind occurs. Within a phase the worst
+instant is the largest of (bytes alive when a segment starts + the segment's own highest point).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from math import prod
+
+from planner.timeline.tape import Size, Tape
+from planner.units import allocated
+
+PHASES = ("forward", "loss", "backward")
+Part = tuple[Size, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stretch of the step. `moves` index the program's keys: i allocates key i, ~i frees it.
+
+    `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key.
+    """
+
+    phase: str
+    kind: int | None
+    moves: tuple[int, ...]
+    net: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A step without numbers. A key is (line, symbolic size)."""
+
+    keys: tuple[tuple[str, Size], ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """The worst instant of a phase: for each line, its (symbolic size, tensors alive, bytes)."""
+
+    phase: str
+    bytes: int
+    lines: Mapping[str, Sequence[Part]]
+
+
+def compiled(tape: Tape) -> Program:
+    """Number the (line, size) pairs of a walk and cut it at its marks."""
+    keys: dict[tuple[str, Size], int] = {}
+    moves = []
+    for sign, size, tag in tape.events:
+        index = keys.setdefault((tag, size), len(keys))
+        moves.append(index if sign > 0 else ~index)
+    ends = [start for _, start in tape.marks[1:]] + [len(moves)]
+    segments = []
+    for (name, start), end in zip(tape.marks, ends, strict=True):
+        phase, _, kind = name.partition(" ")
+        net: dict[int, int] = {}
+        for move in moves[start:end]:
+            index = move if move >= 0 else ~move
+            net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
+        left = tuple((index, count) for index, count in net.items() if count)
+        segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left))
+    return Program(tuple(keys), tuple(segments))
+
+
+def bytes_of(size: Size, numbers: Mapping[str, int]) -> int:
+    """What the allocator hands out for one tensor of `size`."""
+    return allocated(-(-size.num * prod([numbers[name] for name in size.dims]) // size.den))
+
+
+def worst_instants(
+    program: Program, order: Sequence[int], numbers: Sequence[Mapping[str, int]]
+) -> tuple[Instant, ...]:
+    """The worst instant of forward, loss and backward. `numbers[kind]` evaluates that kind's sizes."""
+    tables = [[bytes_of(size, table) for _, size in program.keys] for table in numbers]
+    signed = [table + [-value for value in reversed(table)] for table in tables]
+    highest, nets = [], []
+    for segment in program.segments:
+        steps = list(accumulate(map(signed[segment.kind or 0].__getitem__, segment.moves), initial=0))
+        peak = max(steps)
+        highest.append((peak, steps.index(peak)))
+        nets.append(steps[-1])
+    played = _play(program.segments, order)
+    best = dict.fromkeys(PHASES, (-1, 0))
+    level = 0
+    for position, index in enumerate(played):
+        phase = program.segments[index].phase
+        if level + highest[index][0] > best[phase][0]:
+            best[phase] = (level + highest[index][0], position)
+        level += nets[index]
+    return tuple(
+        Instant(phase, best[phase][0], _lines(program, played[: best[phase][1] + 1], highest, tables))
+        for phase in PHASES
+    )
+
+
+def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
+    """Segment indices in the order they happen for all layers; the backward pass meets the layers in reverse."""
+    played: list[int] = []
+    for (phase, outside), group in groupby(range(len(segments)), lambda i: (segments[i].phase, segments[i].kind is None)):
+        indices = list(group)
+        if outside:
+            played += indices
+        else:
+            by_kind = {segments[i].kind: i for i in indices}
+            played += [by_kind[kind] for kind in (reversed(order) if phase == "backward" else order)]
+    return played
+
+
+def _lines(
+    program: Program, played: Sequence[int], highest: Sequence[tuple[int, int]], tables: Sequence[Sequence[int]]
+) -> dict[str, list[Part]]:
+    """What is alive at the highest point of the last played segment, by line."""
+    segments = program.segments
+    alive: list[dict[int, int]] = [{} for _ in tables]
+    for index in set(played[:-1]):
+        times, counts = played.count(index) - (index == played[-1]), alive[segments[index].kind or 0]
+        for key, left in segments[index].net:
+            counts[key] = counts.get(key, 0) + times * left
+    last = segments[played[-1]]
+    counts = alive[last.kind or 0]
+    for move in last.moves[: highest[played[-1]][1]]:
+        if move >= 0:
+            counts[move] = counts.get(move, 0) + 1
+        else:
+            counts[~move] = counts.get(~move, 0) - 1
+    lines: dict[str, list[Part]] = {}
+    for table, counts in zip(tables, alive, strict=True):
+        for key, count in counts.items():
+            if count:
+                tag, size = program.keys[key]
+                lines.setdefault(tag, []).append((size, count, count * table[key]))
+    return lines

@@ -1,0 +1,66 @@
+"""From the last hidden state to the loss.
+
+Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 utils/operations.py convert_to_fp32.
+"""
+
+from planner.families.parts import Structure
+from planner.timeline.ops import cast
+from planner.timeline.projections import plain
+from planner.timeline.switches import Switches
+from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
+
+LOGITS = "logits"
+FLOAT_LOGITS = "float32 logits and log-probabilities"
+
+
+def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
+    """All logits at once; returns the loss and what the caller keeps."""
+    tape.mark("loss")
+    with tape.cause(LOGITS):
+        logits = plain(tape, switches, structure.head, x)
+        del x
+        loss = cross_entropy(tape, logits)
+        _leave_autocast(tape)
+        kept = logits.buffer
+        if switches.autocast:
+            kept = tape.new(4, logits.dims, FLOAT_LOGITS)
+    return loss, kept if switches.outputs_kept else None
+
+
+def _leave_autocast(tape: Tape) -> None:
+    """The end of autocast frees the casts it cached, the head's and each layer's own."""
+    for kind, casts in sorted(tape.layer_casts.items()):
+        tape.mark(f"loss {kind}")
+        casts.clear()
+    tape.mark("loss")
+    tape.casts.clear()
+
+
+def cross_entropy(tape: Tape, logits: Value) -> Value:
+    """`cross_entropy(logits.float(), labels)`: 4 bytes upcast, 4 log-probabilities (saved); backward 4 + 4."""
+    with tape.cause(FLOAT_LOGITS):
+        wide = cast(tape, logits, 4)
+        labels = tape.new(8, ("T+b",))
+        edge_in, dims = wide.edge, wide.dims
+        del logits
+
+        def backward(_: Buffer) -> Outcome:
+            return ((edge_in, tape.new(4, dims)),)
+
+        log_probs = tape.new(4, dims)
+        normalised = Value(log_probs, 4, dims, tape.node(backward, tape.save(log_probs)))
+        del log_probs
+        inner = normalised.edge
+
+        def pick(_: Buffer) -> Outcome:
+            return ((inner, tape.new(4, dims)),)
+
+        edge = tape.node(pick, tape.save(normalised, labels, tape.new(4, ())))
+        return Value(tape.new(4, ()), 4, (), edge)
+
+
+def start_backward(tape: Tape, loss: Value) -> None:
+    """`loss.backward()` with a gradient of one."""
+    if isinstance(loss.edge, Edge):
+        loss.edge.grad = tape.new(4, (), LOGITS)
+    tape.backward()

@@ -1,0 +1,111 @@
+"""Normalisations as the modelling code writes them: which copy is float32, which is saved."""
+
+from planner.families.parts import Norm
+from planner.timeline.ops import GRADIENTS, cast, mul, parameter
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
+
+
+def norm(tape: Tape, part: Norm, x: Value, held: int, trained: bool) -> Value:
+    """Walk one normalisation of `x`; `held` is the byte width of its weight."""
+    with tape.cause("norms"):
+        weight = parameter(held, (part.width,), trained=trained) if part.weight else None
+        if part.kind in {"rms", "rms_cast", "rms_gemma"}:
+            return _rms(tape, part, x, weight)
+        msg = f"norm kind {part.kind} has no walk"
+        raise NotImplementedError(msg)
+
+
+def _rms(tape: Tape, part: Norm, x: Value, weight: Value | None) -> Value:
+    """LlamaRMSNorm: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
+    wide = cast(tape, x, 4)
+    variance = _mean(tape, _square(tape, wide))
+    scaled = _mul_rows(tape, wide, _rsqrt(tape, variance))
+    del wide
+    if part.kind == "rms":
+        out = cast(tape, scaled, x.each)
+        return out if weight is None else scale_by_weight(tape, out, weight)
+    out = scaled if weight is None else scale_by_weight(tape, scaled, weight)
+    return cast(tape, out, x.each)
+
+
+def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
+    """`weight * x`, the weight broadcast over tokens; a trained weight saves x and sums its gradient."""
+    if weight.edge is None:
+        return mul(tape, x, weight)
+    each, dims = max(x.each, weight.each), x.dims
+    x_edge, w_edge, own, width = x.edge, weight.edge, weight.each, x.each
+
+    def backward(_: Buffer) -> Outcome:
+        to_weight = tape.new(each, dims)
+        to_x = tape.new(each, dims) if x_edge else None
+        summed = tape.new(own, dims[-1:], GRADIENTS)
+        del to_weight
+        if to_x and width != each:
+            to_x = tape.new(width, dims)
+        return (w_edge, summed), (x_edge, to_x)
+
+    edge = tape.node(backward, tape.save(x, weight))
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def _square(tape: Tape, x: Value) -> Value:
+    """`x.pow(2)`; its backward makes x**1, 2·x and grad·2x, each of x's size."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        power = tape.new(each, dims)
+        doubled = tape.new(each, dims)
+        out = tape.new(each, dims)
+        del power, doubled
+        return ((edge_in, out),)
+
+    edge = tape.node(backward, tape.save(x)) if tape.needs(x) else None
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def _mean(tape: Tape, x: Value) -> Value:
+    """`x.mean(-1, keepdim=True)`, one number per row; the gradient is spread over the row and divided."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, dims)),)
+
+    edge = tape.node(backward) if tape.needs(x) else None
+    return Value(tape.new(each, dims[:-1]), each, dims[:-1], edge)
+
+
+def _rsqrt(tape: Tape, x: Value) -> Value:
+    """`torch.rsqrt(x + eps)`, saves its output; one number per row."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+    shifted = tape.new(each, dims)
+    if not tape.needs(x):
+        return Value(tape.new(each, dims), each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        cubed, scaled = tape.new(each, dims), tape.new(each, dims)
+        out = tape.new(each, dims)
+        del cubed, scaled
+        return ((edge_in, out),)
+
+    out = tape.new(each, dims)
+    del shifted
+    return Value(out, each, dims, tape.node(backward, tape.save(out)))
+
+
+def _mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
+    """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed."""
+    each, dims = x.each, x.dims
+    if not tape.needs(x, rows):
+        return Value(tape.new(each, dims), each, dims)
+    x_edge, row_edge, row_dims = x.edge, rows.edge, rows.dims
+
+    def backward(_: Buffer) -> Outcome:
+        product = tape.new(each, dims)
+        to_x = tape.new(each, dims)
+        summed = tape.new(each, row_dims)
+        del product
+        return (row_edge, summed), (x_edge, to_x)
+
+    edge = tape.node(backward, tape.save(rows, x))
+    return Value(tape.new(each, dims), each, dims, edge)
+

@@ -1,0 +1,132 @@
+"""The tensor operations decoders are made of: what each allocates, saves for its backward and allocates there.
+
+Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csrc/autograd/FunctionsManual.cpp of
+torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
+"""
+
+from planner.timeline.tape import Buffer, Dims, Edge, Outcome, Tape, Value
+
+
+GRADIENTS = "gradients of trained weights"
+
+
+def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
+    """A weight. Its own bytes belong to the static lines; a trained one collects a gradient."""
+    return Value(None, each, dims, Edge(leaf=True) if trained else None)
+
+
+def cast(tape: Tape, x: Value, each: int) -> Value:
+    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing."""
+    if x.each == each:
+        return x
+    if not tape.needs(x):
+        return Value(tape.new(each, x.dims), each, x.dims)
+    edge_in, dims, before = x.edge, x.dims, x.each
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(before, dims, GRADIENTS if edge_in and edge_in.leaf else "")),)
+
+    edge = tape.node(backward)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def unary(tape: Tape, x: Value, *, saves: str = "", backward_copies: int = 1) -> Value:
+    """An element-wise function with an output of its own: scaling, negation, activation.
+
+    `saves` is "input", "output" or "" (a scalar factor, neg). `backward_copies` counts the allocations of its
+    backward; the last one is the gradient.
+    """
+    if not tape.needs(x):
+        return Value(tape.new(x.each, x.dims), x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        work = [tape.new(each, dims) for _ in range(backward_copies)]
+        return ((edge_in, work.pop()),)
+
+    if saves == "output":
+        out = tape.new(each, dims)
+        return Value(out, each, dims, tape.node(backward, tape.save(out)))
+    edge = tape.node(backward, tape.save(x) if saves == "input" else None)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def clone(tape: Tape, x: Value) -> Value:
+    """`x.clone()` or a contiguous copy; the gradient passes through untouched."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, x.dims), x.each, x.dims)
+    edge_in = x.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    edge = tape.node(backward)
+    return Value(tape.new(x.each, x.dims), x.each, x.dims, edge)
+
+
+def relayout_gradient(tape: Tape, x: Value) -> Value:
+    """A view (transpose, reshape) whose incoming gradient lies otherwise in memory and is copied."""
+    if not tape.needs(x):
+        return x
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, dims)),)
+
+    return Value(x.buffer, each, dims, tape.node(backward))
+
+
+def add(tape: Tape, a: Value, b: Value) -> Value:
+    """`a + b`, the wider dtype wins. Saves nothing; both sides receive the same gradient, cast where narrower."""
+    each, dims = max(a.each, b.each), a.dims
+    if not tape.needs(a, b):
+        return Value(tape.new(each, dims), each, dims)
+    sides = ((a.edge, a.each), (b.edge, b.each))
+
+    def backward(grad: Buffer) -> Outcome:
+        return tuple((edge, grad if own == each else tape.new(own, dims)) for edge, own in sides if edge)
+
+    edge = tape.node(backward)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def mul(tape: Tape, a: Value, b: Value) -> Value:
+    """`a * b`: each side is saved for the other's gradient."""
+    each, dims = max(a.each, b.each), a.dims
+    if not tape.needs(a, b):
+        return Value(tape.new(each, dims), each, dims)
+    sides = ((a.edge, a.each), (b.edge, b.each))
+
+    def backward(_: Buffer) -> Outcome:
+        wide = [(edge, tape.new(each, dims), own) for edge, own in sides if edge]
+        return tuple((edge, grad if own == each else tape.new(own, dims)) for edge, grad, own in wide)
+
+    saved = (tape.save(b) if a.edge else []) + (tape.save(a) if b.edge else [])
+    edge = tape.node(backward, saved)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
+    """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
+
+    x has dims (rows..., in). The weight's gradient comes first, as torch computes it.
+    """
+    rows, dims = x.dims[:-1], (*x.dims[:-1], out)
+    if not tape.needs(x, weight):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
+
+    def backward(_: Buffer) -> Outcome:
+        tag = GRADIENTS if w_edge and w_edge.leaf else ""
+        to_weight = (w_edge, tape.new(each, (out, width), tag)) if w_edge else (None, None)
+        to_input = (x_edge, tape.new(each, (*rows, width))) if x_edge else (None, None)
+        return to_input, to_weight
+
+    saved = (tape.save(x) if w_edge else []) + (tape.save(weight) if x_edge else [])
+    edge = tape.node(backward, saved)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def view(x: Value, dims: Dims) -> Value:
+    """The same memory under other dims."""
+    return Value(x.buffer, x.each, dims, x.edge)

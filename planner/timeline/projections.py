@@ -1,0 +1,134 @@
+"""Linear layers: plain, quantized, and with a LoRA adapter around them.
+
+Sources: bitsandbytes 0.50 nn/modules.py Linear4bit.forward, autograd/_functions.py MatMul4Bit, backends/cuda/ops.py;
+peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.forward.
+"""
+
+from planner.families.parts import Linear
+from planner.timeline.ops import add, cast, clone, matmul, parameter, unary
+from planner.timeline.switches import LayerSwitches, Switches
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
+
+EXPANDED = "expanded 4-bit weight"
+ADAPTERS = "LoRA adapter paths"
+
+
+class Projector:
+    """Walks the projections of one layer under one set of switches."""
+
+    def __init__(self, tape: Tape, switches: Switches, layer: LayerSwitches) -> None:
+        self.tape, self.switches, self.layer = tape, switches, layer
+
+    def __call__(self, part: Linear, x: Value) -> Value:
+        """The projection of `x`, adapter included."""
+        if part.name not in self.layer.adapters:
+            return self._base(part, x)
+        result = self._base(part, x)
+        if self._quantized(part):
+            result = clone(self.tape, result)
+        return self._with_adapter(part, x, result)
+
+    # ------------------------------------------------------------------------------------------------- base
+    def _quantized(self, part: Linear) -> bool:
+        return self.switches.storage is not None and part.quantizable
+
+    def _base(self, part: Linear, x: Value) -> Value:
+        if self._quantized(part):
+            return self._four_bit(part, x)
+        return plain(self.tape, self.switches, part, x)
+
+    def _four_bit(self, part: Linear, x: Value) -> Value:
+        """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back."""
+        inner = cast(self.tape, x, self.switches.compute)
+        return cast(self.tape, self._matmul_four_bit(part, inner), x.each)
+
+    def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
+        """MatMul4Bit saves neither x nor the expanded weight; the backward expands the weight again.
+
+        Forward without the fused kernel: absmax in float32, absmax + offset, and the weight, beside the output.
+        """
+        tape, weight, each, dims = self.tape, (part.out, part.in_), x.each, (*x.dims[:-1], part.out)
+        wide, double = self.switches.expanded, self.switches.double_quant
+        if not tape.needs(x):
+            return Value(self._expand_and_multiply(part, x), each, dims)
+        edge_in, rows = x.edge, x.dims[:-1]
+
+        def backward(_: Buffer) -> Outcome:
+            absmax = tape.new(4, weight, EXPANDED, 64) if double else None
+            expanded = tape.new(wide, weight, EXPANDED)
+            del absmax
+            if wide != each:
+                expanded = tape.new(each, weight, EXPANDED)
+            grad = tape.new(each, (*rows, part.in_))
+            del expanded
+            return ((edge_in, grad),)
+
+        edge = tape.node(backward)
+        return Value(self._expand_and_multiply(part, x), each, dims, edge)
+
+    def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
+        tape, weight = self.tape, (part.out, part.in_)
+        held = []
+        if part.name not in self.layer.fused:
+            if self.switches.double_quant:
+                held += [tape.new(4, weight, EXPANDED, 64), tape.new(4, weight, EXPANDED, 64)]
+            held.append(tape.new(x.each, weight, EXPANDED))
+        return tape.new(x.each, (*x.dims[:-1], part.out))
+
+    # ---------------------------------------------------------------------------------------------- adapter
+    def _with_adapter(self, part: Linear, x: Value, result: Value) -> Value:
+        tape, switches = self.tape, self.switches
+        expected = result.each
+        with tape.cause(ADAPTERS):
+            if not (switches.autocast and self._quantized(part)):
+                x = cast(tape, x, switches.adapter)
+            if switches.dropout:
+                x = dropout(tape, x)
+            low = adapter_matmul(tape, switches, x, (part.in_, "r"))
+            del x
+            high = adapter_matmul(tape, switches, low, ("r", part.out))
+            del low
+            high = unary(tape, high)
+            if not switches.autocast or not self._quantized(part):
+                high = cast(tape, high, expected) if self._quantized(part) else high
+            result = add(tape, result, high)
+            del high
+            return cast(tape, result, expected)
+
+
+def plain(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:
+    """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
+    weight = parameter(switches.residual if part.role == "head" else switches.model, (part.out, part.in_),
+                       trained=switches.trains_base)  # fmt: skip
+    if switches.autocast:
+        x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast)
+    return matmul(tape, x, weight, part.out)
+
+
+def autocast_weight(tape: Tape, weight: Value, each: int) -> Value:
+    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends."""
+    copy = cast(tape, weight, each)
+    if copy is not weight and weight.edge is not None:
+        tape.casts.append(copy)
+    return copy
+
+
+def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, str]) -> Value:
+    """`lora_A` or `lora_B`: a trained weight of `shape` (in, out)."""
+    weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
+    if switches.autocast:
+        x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast)
+    return matmul(tape, x, weight, shape[1])
+
+
+def dropout(tape: Tape, x: Value) -> Value:
+    """`native_dropout`: the output and a one-byte mask, which is saved; its backward scales by the mask."""
+    out, mask = tape.new(x.each, x.dims), tape.new(1, x.dims)
+    if not tape.needs(x):
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, dims)),)
+
+    return Value(out, each, dims, tape.node(backward, tape.save(mask)))

@@ -1,0 +1,119 @@
+"""From a recipe and a card to switches (which tensors) and numbers (how large)."""
+
+from collections.abc import Iterator, Mapping
+
+from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Linear, PlainMlp
+from planner.families.census import census_of
+from planner.gpu import Gpu
+from planner.memory import workspace
+from planner.recipe import DTYPE_BYTES, Recipe
+from planner.timeline.kernels import attention_kernel
+from planner.targets import adapted_weights
+from planner.timeline.switches import LayerSwitches, Storage, Switches
+
+
+def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
+    """Everything about the run that is not a number."""
+    adapted = _adapted(decoder, recipe)
+    residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
+    training = recipe.training
+    return Switches(
+        layers=tuple(
+            _layer(decoder, block, {**decoder.sizes, **sizes}, recipe, gpu, adapted)
+            for block, sizes in zip(decoder.structure.blocks, decoder.kind_sizes, strict=True)
+        ),
+        storage=_storage(recipe),
+        double_quant=bool(recipe.quantization and recipe.quantization.bnb_4bit_use_double_quant),
+        model=DTYPE_BYTES[recipe.model_dtype],
+        residual=residual,
+        compute=DTYPE_BYTES[recipe.compute_dtype],
+        expanded=DTYPE_BYTES[recipe.model_dtype],
+        autocast=DTYPE_BYTES[recipe.autocast] if recipe.autocast else 0,
+        adapter=DTYPE_BYTES[recipe.adapter_dtype],
+        has_adapters=recipe.lora is not None,
+        trains_base=recipe.method == "full",
+        dropout=bool(recipe.lora and recipe.lora.lora_dropout > 0),
+        dora=bool(recipe.lora and recipe.lora.use_dora),
+        checkpointing=training.gradient_checkpointing,
+        reentrant=training.use_reentrant,
+        loss=recipe.loss,
+        outputs_kept=recipe.outputs_kept,
+        accumulates=recipe.accumulates,
+        one_sequence=recipe.batch == 1,
+        padded=training.padded,
+    )
+
+
+def numbers_of(decoder: Decoder, recipe: Recipe) -> tuple[dict[str, int], ...]:
+    """The value of every dimension, per kind of layer."""
+    return tuple(_numbers({**decoder.sizes, **sizes}, recipe) for sizes in decoder.kind_sizes)
+
+
+def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
+    batch, length = recipe.batch, recipe.length
+    heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
+    return {
+        **sizes,
+        "b": batch, "s": length, "T": batch * length, "T+b": batch * (length + 1),
+        "r": recipe.lora.r if recipe.lora else 1,
+        "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
+        "flash lse": workspace.flash_lse_elements(batch, length, heads),
+    }  # fmt: skip
+
+
+def _storage(recipe: Recipe) -> Storage | None:
+    if recipe.quantization is None:
+        return None
+    if recipe.quantization.quant_method == "hqq":
+        return "hqq"
+    return "int8" if recipe.quantization.load_in_8bit else "4bit"
+
+
+def _layer(
+    decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu, adapted: frozenset[str]
+) -> LayerSwitches:
+    projections = tuple(linears(block))
+    implementation = recipe.training.attn_implementation or decoder.default_attention
+    windowed = block.attention is not None and block.attention.window and recipe.length >= sizes["window"]
+    kernel = attention_kernel(
+        implementation=implementation,
+        pinned=recipe.training.sdpa_kernel,
+        element_bytes=DTYPE_BYTES[recipe.autocast or recipe.model_dtype],
+        head_dim=sizes.get("d", 1),
+        grouped=sizes.get("K", 1) != sizes.get("H", 1),
+        masked=recipe.training.padded or windowed,
+        capability=gpu.compute_capability,
+    )
+    return LayerSwitches(
+        kernel=kernel.name,
+        masked=kernel.masked,
+        expands=kernel.expands,
+        adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
+        fused=frozenset(
+            part.name
+            for part in projections
+            if workspace.fused_four_bit(
+                recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu.compute_capability
+            )
+        ),
+    )
+
+
+def _adapted(decoder: Decoder, recipe: Recipe) -> frozenset[str]:
+    """Module paths that carry an adapter."""
+    if recipe.lora is None:
+        return frozenset()
+    return frozenset(part.name for part in adapted_weights(census_of(decoder), decoder.model_type, recipe.lora))
+
+
+def linears(block: Block) -> Iterator[Linear]:
+    """Every `nn.Linear` of a block, in the order of its modules."""
+    attention, mlp = block.attention, block.mlp
+    if isinstance(attention, Attention):
+        yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
+    if isinstance(mlp, GatedMlp):
+        yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
+    elif isinstance(mlp, PlainMlp):
+        yield from (mlp.up, mlp.down)
+    elif isinstance(mlp, Experts) and mlp.shared:
+        yield from filter(None, (mlp.shared.gate, mlp.shared.up, mlp.shared.down, mlp.shared_gate))

@@ -1,0 +1,55 @@
+"""Everything but numbers that decides which tensors a step makes: dtypes, kernels, targets.
+
+Two runs with equal switches make the same tensors, only larger or smaller; the walk is shared between them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_attention_2"]
+Storage = Literal["4bit", "int8", "hqq"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSwitches:
+    """What varies from one kind of layer to the next.
+
+    `adapters` names the projections that carry one, `fused` those whose 4-bit product needs no expanded weight.
+    `masked`: a mask tensor exists for this layer. `expands`: grouped keys and values are repeated per query head.
+    """
+
+    kernel: Kernel
+    masked: bool
+    expands: bool
+    adapters: frozenset[str]
+    fused: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
+
+    `residual` is what embeddings and norms are held in, and so the width of the residual stream.
+    `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
+    """
+
+    layers: tuple[LayerSwitches, ...]
+    storage: Storage | None
+    double_quant: bool
+    model: int
+    residual: int
+    compute: int
+    expanded: int
+    autocast: int
+    adapter: int
+    has_adapters: bool
+    trains_base: bool
+    dropout: bool
+    dora: bool
+    checkpointing: bool
+    reentrant: bool
+    loss: str
+    outputs_kept: bool
+    accumulates: bool
+    one_sequence: bool
+    padded: bool

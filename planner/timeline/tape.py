@@ -1,0 +1,233 @@
+"""A bytes-only autograd: buffers that have a symbolic size and no values, and a graph that frees what it saved.
+
+Code written against it looks like the Hugging Face modelling code it stands for, and a buffer lives exactly as
+long as the tensor it stands for: CPython frees it when the last reference goes, as it frees the tensor. What comes
+out is a list of allocations and frees whose sizes are products of named dimensions. A kind of model is walked once
+and evaluated with numbers afterwards, in microseconds (planner/timeline/fold.py).
+
+The engine follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation, a node's saved tensors
+are released as soon as it has run, then its incoming gradient, and only then are its results accumulated.
+Checkpointing follows torch/utils/checkpoint.py: inside a frame nothing is kept but the inputs, the first node that
+asks for a saved tensor recomputes the frame, and the recomputation stops at the last tensor it has to save.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+Dims = tuple[str, ...]
+
+
+class Size(NamedTuple):
+    """`ceil(num * product of dims / den)` bytes: `Size(2, ("T", "h"))` is a 16-bit hidden state."""
+
+    num: int
+    dims: Dims
+    den: int = 1
+
+
+class Event(NamedTuple):
+    """One allocation (sign +1) or free (sign -1) of `size` under the line `tag`."""
+
+    sign: int
+    size: Size
+    tag: str
+
+
+class Buffer:
+    """Memory. Dropping the last reference frees it."""
+
+    __slots__ = ("events", "size", "tag")
+
+    def __init__(self, events: list[Event], size: Size, tag: str) -> None:
+        self.events, self.size, self.tag = events, size, tag
+        events.append(Event(1, size, tag))
+
+    def __del__(self) -> None:
+        self.events.append(Event(-1, self.size, self.tag))
+
+
+class Edge:
+    """Where the gradient of a value arrives. A parameter's edge (`leaf`) keeps it."""
+
+    __slots__ = ("grad", "leaf")
+
+    def __init__(self, leaf: bool = False) -> None:
+        self.grad: Buffer | None = None
+        self.leaf = leaf
+
+
+class Value(NamedTuple):
+    """A tensor: memory (None: a parameter, which the static lines count), bytes per element, dims, gradient edge."""
+
+    buffer: Buffer | None
+    each: int
+    dims: Dims
+    edge: Edge | None = None
+
+
+class Frame:
+    """One checkpointed call: how to run it again, and the saved tensors it owes."""
+
+    __slots__ = ("done", "holders", "run_again")
+
+    def __init__(self, run_again: Callable[[], object]) -> None:
+        self.run_again, self.holders, self.done = run_again, list["Holder"](), False
+
+
+class Holder:
+    """A saved tensor, or the promise of one inside a checkpoint frame."""
+
+    __slots__ = ("buffer", "frame")
+
+    def __init__(self, buffer: Buffer | None, frame: Frame | None) -> None:
+        self.buffer, self.frame = buffer, frame
+
+
+Outcome = tuple[tuple[Edge | None, Buffer | None], ...]
+Backward = Callable[[Buffer], Outcome]
+
+
+class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
+    """A checkpoint's recomputation has saved everything that was asked for."""
+
+
+class Cause:
+    """`with tape.cause(...)`: the line that new buffers belong to."""
+
+    __slots__ = ("before", "tag", "tape")
+
+    def __init__(self, tape: "Tape", tag: str) -> None:
+        self.tape, self.tag, self.before = tape, tag, tape.tag
+
+    def __enter__(self) -> None:
+        self.tape.tag = self.tag
+
+    def __exit__(self, *_: object) -> None:
+        self.tape.tag = self.before
+
+
+class Tape:
+    """Records events; owns the graph."""
+
+    def __init__(self, *, keeps_gradients: bool = False) -> None:
+        self.events: list[Event] = []
+        self.marks: list[tuple[str, int]] = []
+        self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str] = []
+        self.casts: list[Value] = []
+        self.layer_casts: dict[int, list[Value]] = {}
+        self.collected: list[Buffer] = []
+        self.keeps_gradients = keeps_gradients
+        self.recording = True
+        self.tag = "other"
+        self._frame: Frame | None = None
+        self._replaying: list[Holder] | None = None
+        self._stops = True
+
+    # ------------------------------------------------------------------------------------------- allocation
+    def cause(self, tag: str) -> Cause:
+        """Name the line that the next buffers belong to."""
+        return Cause(self, tag)
+
+    def new(self, num: int, dims: Dims, tag: str = "", den: int = 1) -> Buffer:
+        """Allocate `num` bytes per element of `dims`."""
+        return Buffer(self.events, Size(num, dims, den), tag or self.tag)
+
+    def mark(self, name: str) -> None:
+        """Begin a segment of the event list."""
+        self.marks.append((name, len(self.events)))
+
+    def mark_backward(self, name: str) -> None:
+        """Begin a segment when the backward pass comes back to this point."""
+        self.nodes.append(name)
+
+    # ------------------------------------------------------------------------------------------------ graph
+    def needs(self, *values: Value | None) -> bool:
+        """Whether an operation on `values` becomes a node of the graph."""
+        return self.recording and any(value is not None and value.edge is not None for value in values)
+
+    def save(self, *saved: Value | Buffer | None) -> list[Holder]:
+        """Keep buffers for the backward, one call per saved tensor in torch's order.
+
+        Raises:
+            RecomputeDone: inside a recomputation, nothing further is needed (early_stop).
+        """
+        return [self._keep(item.buffer if isinstance(item, Value) else item) for item in saved]
+
+    def _keep(self, buffer: Buffer | None) -> Holder:
+        if self._replaying is not None:
+            holder = self._replaying.pop()
+            holder.buffer = buffer
+            if not self._replaying and self._stops:
+                raise RecomputeDone
+            return holder
+        if self._frame is not None:
+            holder = Holder(None, self._frame)
+            self._frame.holders.append(holder)
+            return holder
+        return Holder(buffer, None)
+
+    def node(self, backward: Backward, saved: list[Holder] | None = None) -> Edge:
+        """Add a node of the graph; returns the edge of its output."""
+        edge = Edge()
+        self.nodes.append((edge, backward, saved or [], self.tag))
+        return edge
+
+    def accumulate(self, edge: Edge | None, grad: Buffer | None) -> None:
+        """Deliver a gradient. A second one is added out of place, as under a dispatch mode (input_buffer.cpp)."""
+        if edge is None or grad is None:
+            return
+        if edge.leaf:
+            if not self.keeps_gradients:
+                self.collected.append(grad)
+        elif edge.grad is None:
+            edge.grad = grad
+        else:
+            edge.grad = Buffer(self.events, edge.grad.size, edge.grad.tag)
+
+    def backward(self, down_to: int = 0) -> None:
+        """Run the nodes created after the first `down_to` ones, last first."""
+        before = self.tag
+        while len(self.nodes) > down_to:
+            entry = self.nodes.pop()
+            if isinstance(entry, str):
+                self.mark(entry)
+                continue
+            edge, function, saved, tag = entry
+            self.tag = f"{tag} (gradients)"
+            del entry
+            grad, edge.grad = edge.grad, None
+            if grad is not None:
+                self._redo(saved)
+                outcome = list(function(grad))
+                del function, saved, grad
+                outcome.reverse()
+                while outcome:
+                    self.accumulate(*outcome.pop())
+        self.tag = before
+
+    # ---------------------------------------------------------------------------------------- checkpointing
+    def checkpoint(self, run: Callable[[], Value]) -> Value:
+        """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over, recompute on demand."""
+        outer, self._frame = self._frame, Frame(run)
+        try:
+            return run()
+        finally:
+            self._frame = outer
+
+    def _redo(self, saved: list[Holder]) -> None:
+        frame = next((holder.frame for holder in saved if holder.frame), None)
+        if frame is None or frame.done:
+            return
+        frame.done = True
+        self._replaying = frame.holders[::-1]
+        frame.holders = []
+        nodes, tag, casts = len(self.nodes), self.tag, self.casts
+        self.tag = "other"
+        self.casts = []
+        try:
+            frame.run_again()
+        except RecomputeDone:
+            pass
+        finally:
+            del self.nodes[nodes:]
+            self._replaying, self.tag, self.casts = None, tag, casts
