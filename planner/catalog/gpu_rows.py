@@ -62,6 +62,11 @@ class GpuRow(Row):
     checked: date
 
     @property
+    def other_names(self) -> tuple[str, ...]:
+        """What people call the card."""
+        return self.aliases
+
+    @property
     def capability(self) -> tuple[int, int] | None:
         """`(8, 9)` for `"8.9"`."""
         return capability_of(self.compute_capability) if self.compute_capability else None

@@ -31,7 +31,7 @@ class PublishedCount(Part):
 
 
 class ModelRow(Row):
-    """One model. Keys that `config` does not hold are not claimed: transformers' class defaults fill them.
+    """One model and its twins. Keys that `config` does not hold are not claimed: class defaults fill them.
 
     `params` was counted on the meta device. `gated` is absent where nobody read the repository without a token.
     `unsourced` names what matters for memory and no source states. `downloads` only ranks search results.
@@ -40,6 +40,7 @@ class ModelRow(Row):
     """
 
     aliases: Texts = ()
+    twins: Texts = ()
     architecture: str
     params: Annotated[int, Field(gt=0)]
     published: Annotated[tuple[PublishedCount, ...], Field(strict=False)] = ()
@@ -56,6 +57,11 @@ class ModelRow(Row):
     sources: Annotated[Texts, Field(min_length=1)]
     checked: date
     config: Json[dict[str, Any]]
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """Aliases, and the ids of the twins: repositories with the very same tensors."""
+        return self.aliases + self.twins
 
     @field_validator("config")
     @classmethod
@@ -102,7 +108,8 @@ def model_catalog() -> ModelCatalog:
 
 
 def _entry(row: ModelRow) -> Entry:
-    return entry(row.id, (row.id, row.id.rpartition("/")[2], *row.aliases), weight=row.downloads)
+    ids = (row.id, *row.twins)
+    return entry(row.id, (*ids, *(model_id.rpartition("/")[2] for model_id in ids), *row.aliases), weight=row.downloads)
 
 
 def _unknown(name: str, suggestions: list[str]) -> UnknownModelError:

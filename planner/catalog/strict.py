@@ -31,10 +31,12 @@ class Named(Protocol):
     """What the checks of names need."""
 
     @property
-    def id(self) -> str: ...  # noqa: D102  a protocol's field
+    def id(self) -> str:
+        """The row's own name."""
 
     @property
-    def aliases(self) -> tuple[str, ...]: ...  # noqa: D102  a protocol's field
+    def other_names(self) -> tuple[str, ...]:
+        """Aliases and the like."""
 
 
 RowT = TypeVar("RowT", bound=Row)
@@ -100,7 +102,7 @@ def index_names(path: Path, rows: Iterable[Named], short: bool = False) -> dict[
     claimed: dict[str, str] = {}
     rows = tuple(rows)
     for row in rows:
-        for name in (row.id, *row.aliases):
+        for name in (row.id, *row.other_names):
             form = normal_form(name)
             owner = claimed.setdefault(form, row.id)
             if owner != row.id:
@@ -111,7 +113,8 @@ def index_names(path: Path, rows: Iterable[Named], short: bool = False) -> dict[
 
 
 def _short_names(rows: Iterable[Named]) -> dict[str, str]:
-    owners: dict[str, list[str]] = {}
+    owners: dict[str, set[str]] = {}
     for row in rows:
-        owners.setdefault(normal_form(row.id.rpartition("/")[2]), []).append(row.id)
-    return {form: ids[0] for form, ids in owners.items() if len(ids) == 1}
+        for name in (row.id, *row.other_names):
+            owners.setdefault(normal_form(name.rpartition("/")[2]), set()).add(row.id)
+    return {form: ids.pop() for form, ids in owners.items() if len(ids) == 1}

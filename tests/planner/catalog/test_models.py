@@ -22,7 +22,7 @@ def test_every_model_names_its_sources_and_its_type():
 
 def test_every_id_and_alias_finds_its_model():
     for row in ROWS.values():
-        for name in (row.id, row.id.lower(), *row.aliases):
+        for name in (row.id, row.id.lower(), *row.other_names):
             assert model_catalog().find(name) is row
 
 
@@ -95,3 +95,21 @@ def test_a_published_count_that_differs_is_explained_by_the_match():
 def test_configs_are_plain_json():
     for row in ROWS.values():
         assert json.loads(json.dumps(row.config)) == row.config
+
+
+@pytest.mark.parametrize(
+    ("typed", "model_id"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B"),
+        ("NousResearch/Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"),
+        ("unsloth/Meta-Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+    ],
+)
+def test_another_tuning_of_the_same_tensors_answers_as_its_twin(typed, model_id):
+    assert model_catalog().find(typed).id == model_id
+    assert search_models(typed)[0].id == model_id
+
+
+def test_no_twin_has_a_row_of_its_own():
+    assert not {twin.lower() for row in ROWS.values() for twin in row.twins} & {row_id.lower() for row_id in ROWS}
