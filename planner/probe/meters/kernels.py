@@ -16,6 +16,8 @@ from planner.probe.target import Target
 from planner.units import MIB, ceil_div
 
 _FLOAT_BYTES = 4
+# bitsandbytes/_ops.py: gemm_4bit(A, B, shapeB, absmax, blocksize, quant_type, bias, absmax_8bit, ...).
+_GEMM_ABSMAX_8BIT = 7
 
 # aten/src/ATen/cuda/CUDABlas.cpp / CublasHandlePool.cpp, parseChosenWorkspaceSize: :4096:2:16:8 is 0x820000 bytes, and
 # 32 MiB on compute capability 9, 10 and 12 (read in the 2.13 wheel). Allocated from torch, one per handle and stream;
@@ -57,7 +59,9 @@ def _gemm_4bit(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     if k % block == 0 and uses_fused_kernel(target, activations.dtype, m, n, k):
         return ()
     weight_bytes = n * k * activations.element_size()
-    if kwargs.get("absmax_8bit") is None:
+    # A dispatch mode sees arguments in the schema's order, whether they were named in the call or not.
+    absmax_8bit = kwargs.get("absmax_8bit", args[_GEMM_ABSMAX_8BIT] if len(args) > _GEMM_ABSMAX_8BIT else None)
+    if absmax_8bit is None:
         return (weight_bytes,)
     absmax_bytes = ceil_div(n * k, block) * _FLOAT_BYTES
     return (absmax_bytes, absmax_bytes, weight_bytes)
