@@ -10,7 +10,7 @@ from typing import Any, Literal
 from planner.catalog.generated import generated_census
 from planner.catalog.model_rows import ModelCatalog, ModelRow, model_catalog
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError, UnknownModelError
-from planner.families import Decoder, decoder_of
+from planner.families import Decoder, census_of, decoder_of
 from planner.inventory import Census, total_params
 
 # NAME_MAX of the common file systems; asking them about more is an error.
@@ -131,7 +131,7 @@ def _from_config(config: Mapping[str, Any]) -> Model:
         id=str(config.get("_name_or_path") or f"a {model_type} config"),
         model_type=model_type,
         config=config,
-        census=decoder.census,
+        census=census_of(decoder),
         census_source="closed form",
         decoder=decoder,
     )

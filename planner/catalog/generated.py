@@ -11,9 +11,9 @@ from planner.inventory import Census, Role, TensorGroup
 CENSUS_FOLDER = Path(__file__).with_name("census")
 
 
-def census_file(model_id: str) -> Path:
+def census_file(model_id: str, folder: Path = CENSUS_FOLDER) -> Path:
     """The file that holds a model's census: one per publisher."""
-    return CENSUS_FOLDER / f"{model_id.partition('/')[0]}.json"
+    return folder / f"{model_id.partition('/')[0]}.json"
 
 
 def generated_census(model_id: str) -> Census:

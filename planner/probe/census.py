@@ -12,6 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from planner.catalog.generated import CENSUS_FOLDER, census_file, write_group
 from planner.catalog.model_rows import ModelRow, model_catalog
-from planner.errors import CatalogError
+from planner.errors import CatalogError, FitproofError
 from planner.inventory import Census, Role, TensorGroup, total_params
 
 _INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")
@@ -110,14 +111,18 @@ def counted(row: ModelRow) -> Census:
     return census
 
 
-def write(rows: Iterable[ModelRow]) -> Iterator[tuple[str, int]]:
-    """Write the census of `rows` into their publishers' files, keeping other models there; yield what was written."""
+def write(rows: Iterable[ModelRow], folder: Path = CENSUS_FOLDER) -> Iterator[tuple[str, int]]:
+    """Write the census of `rows` into their publishers' files, keeping other models there; yield what was written.
+
+    Raises:
+        CatalogError: see `counted`; the rows before the faulty one are written.
+    """
+    folder.mkdir(exist_ok=True)
     for row in rows:
-        file = census_file(row.id)
+        file = census_file(row.id, folder)
         models = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
         census = counted(row)
         models[row.id] = [write_group(group) for group in census]
-        CENSUS_FOLDER.mkdir(exist_ok=True)
         file.write_text(_document(models), encoding="utf-8")
         yield row.id, len(census)
 
@@ -140,9 +145,12 @@ def _document(models: Mapping[str, list[list[Any]]]) -> str:
 def main(ids: list[str]) -> int:
     """Write the named models, or all; print one line each."""
     catalog = model_catalog()
-    rows = [catalog.find(name) for name in ids] or list(catalog.rows.values())
-    for model_id, groups in write(rows):
-        sys.stdout.write(f"{model_id}: {groups} groups\n")
+    try:
+        for model_id, groups in write([catalog.find(name) for name in ids] or catalog.rows.values()):
+            sys.stdout.write(f"{model_id}: {groups} groups\n")
+    except FitproofError as error:
+        sys.stderr.write(f"{error.title}\n")
+        return 2
     return 0
 
 
