@@ -1,0 +1,66 @@
+"""Requests per second of the API beside an empty FastAPI route, and the server time of the pages."""
+
+import gzip
+import json
+import re
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from tests.bench.plans import MODELS
+from tests.bench.server import message, requests_per_second, served
+from tests.bench.timing import median_seconds, report
+
+PLAN_QUERY = "model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
+
+
+def empty_app() -> FastAPI:
+    """The smallest FastAPI app: what the framework itself costs."""
+    app = FastAPI()
+
+    @app.post("/")
+    async def nothing() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def run() -> None:
+    """Print the API's ratio to an empty route, then the pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        with served("tests.bench.web:empty_app", Path(folder)) as port:
+            empty = requests_per_second(port, [message("POST", "/", b"{}")], 4_000)
+        with served("app.main:create_app", Path(folder)) as port:
+            plans = requests_per_second(port, [_plan_message(index) for index in range(64)], 4_000)
+            report("empty FastAPI route", f"{empty:.0f} /s")
+            report("POST /api/v1/plans", f"{plans:.0f} /s", f"{plans / empty:.2f} of empty, at least 0.40")
+            _pages(port)
+
+
+def _plan_message(index: int) -> bytes:
+    training = {"max_length": 512 + 16 * index, "per_device_train_batch_size": 1 + index % 4}
+    document = {"model": MODELS[index % len(MODELS)], "gpu": "rtx-4090", "training": training}
+    return message("POST", "/api/v1/plans", json.dumps(document).encode())
+
+
+def _pages(port: int) -> None:
+    for name, path, target in (
+        ("answer page", f"/plan?{PLAN_QUERY}", "under 30 ms"),
+        ("heat map", f"/map?{PLAN_QUERY}", "under 150 ms"),
+    ):
+        seconds = median_seconds(lambda path=path: _get(port, path), 20)
+        report(f"{name}, server time, median", f"{1e3 * seconds:.1f} ms", target)
+    report("first load, compressed", f"{_first_load_bytes(port) / 1e3:.1f} kB", "under 60 kB")
+
+
+def _first_load_bytes(port: int) -> int:
+    page = _get(port, "/")
+    assets = set(re.findall(r'(?:href|src)="(/static/[^"]+\.(?:css|js))"', page.decode()))
+    return sum(len(gzip.compress(body)) for body in (page, *(_get(port, asset) for asset in assets)))
+
+
+def _get(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        return bytes(answer.read())
