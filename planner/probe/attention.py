@@ -36,6 +36,10 @@ def scaled_dot_product_as_on(target: Target, pinned: str) -> Attention:
         query, key, value = (_autocast(tensor) for tensor in (query, key, value))
         if attn_mask is not None and attn_mask.dtype is torch.bool:
             attn_mask = _additive(attn_mask, query.dtype)
+        if pinned == "mem_efficient" and key.shape[1] != query.shape[1]:
+            # This kernel takes no grouped heads, so a harness that pins it expands them (transformers, repeat_kv).
+            groups = query.shape[1] // key.shape[1]
+            key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
         grouped = enable_gqa and key.shape[1] != query.shape[1]
         kernel = choose_kernel(target, pinned, query, value, attn_mask is not None, dropout_p, grouped)
         if kernel in ("flash", "cudnn"):

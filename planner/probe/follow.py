@@ -1,5 +1,6 @@
 """What a CPU run does differently from the card a dry run follows, put right. Each patch says why it is there."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +51,11 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
         Patch(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", _moved_to_device(meter)),
         Patch(bnb_optimizer.Optimizer8bit, "get_state_buffer", _paged_states(meter)),
         Patch(torch.optim.Adam, "_init_group", _steps_on_host(meter)),
+        # On CUDA these treat all tensors at once, and so hold one temporary of each (torch/optim/adam.py,
+        # `_foreach_sqrt`); on the CPU one after the other. torch.optim hides these modules behind its functions.
+        Patch(importlib.import_module("torch.optim.adam"), "_default_to_fused_or_foreach", _foreach_by_default),
+        Patch(importlib.import_module("torch.optim.sgd"), "_default_to_fused_or_foreach", _foreach_by_default),
+        Patch(importlib.import_module("torch.nn.utils.clip_grad"), "_has_foreach_support", lambda *_: True),
     ]
 
 
@@ -139,3 +145,8 @@ def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:
             return original(self, group, *args, **kwargs)
 
     return init_group
+
+
+def _foreach_by_default(_params: Any, _differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
+    """What `_default_to_fused_or_foreach` answers for CUDA tensors: (fused, foreach)."""
+    return use_fused, not use_fused
