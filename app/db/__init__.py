@@ -1,0 +1,1 @@
+"""The record of truth: models, sessions and migrations."""

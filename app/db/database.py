@@ -1,0 +1,127 @@
+"""Sessions on SQLite or PostgreSQL: one kind that reads, one that writes, and errors a caller can act on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from planner.errors import FitproofError
+
+_WRITES = "fitproof_writes"
+_FILE_NAME = "fitproof.sqlite3"
+# 2440587.5 is the Julian day of the epoch, 1970-01-01 (https://sqlite.org/lang_datefunc.html).
+_SQLITE_CLOCK = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
+_POSTGRESQL_CLOCK = text("SELECT extract(epoch from clock_timestamp())")
+
+
+class StorageUnavailableError(FitproofError):
+    """The database is locked, full or out of reach. Nothing of the failed transaction was kept."""
+
+    status = 503
+    code = "storage_unavailable"
+
+
+class Database:
+    """One engine. `reading()` and `writing()` hand out sessions; a writing session commits when its block ends well."""
+
+    def __init__(self, url: URL, patience_seconds: float = 5.0) -> None:
+        """Open `url`; a locked SQLite file is waited for `patience_seconds`."""
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(url, patience_seconds) if self.is_sqlite else _postgresql_engine(url)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session on one consistent snapshot; nothing is written."""
+        with self._session(writes=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that holds SQLite's write lock from its first statement, so that it never fails half way for it."""
+        with self._session(writes=True) as session:
+            yield session
+            session.commit()
+
+    def now(self, session: Session) -> float:
+        """Seconds since the epoch on the database's clock, the only clock that all replicas share."""
+        return float(session.execute(_SQLITE_CLOCK if self.is_sqlite else _POSTGRESQL_CLOCK).scalar_one())
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _session(self, *, writes: bool) -> Iterator[Session]:
+        try:
+            with Session(self.engine.execution_options(**{_WRITES: writes}), expire_on_commit=False) as session:
+                yield session
+        except IntegrityError:
+            raise
+        except (DBAPIError, PoolTimeoutError, InvalidRequestError) as error:
+            raise StorageUnavailableError(_sentence(error)) from error
+
+
+def database_url(setting: str | None, data_dir: Path) -> URL:
+    """The address to open: PostgreSQL where `FITPROOF_DATABASE_URL` names it, else a file in the data folder.
+
+    Raises:
+        StorageUnavailableError: the setting is no address of a database we can open.
+    """
+    if setting is None:
+        return URL.create("sqlite", database=str(data_dir / _FILE_NAME))
+    try:
+        url = make_url(setting)
+    except ArgumentError:
+        title = "FITPROOF_DATABASE_URL is no database address; write postgresql://user:password@host/name"
+        raise StorageUnavailableError(title) from None
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername == "sqlite":
+        return url
+    title = f"FITPROOF_DATABASE_URL names {url.drivername!r}; use postgresql:// or sqlite:///"
+    raise StorageUnavailableError(title)
+
+
+def _sqlite_engine(url: URL, patience_seconds: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": patience_seconds}, pool_size=16, max_overflow=64)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions of its own: `_begin` below does
+        # (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html, "Serializable isolation / Savepoints").
+        connection.isolation_level = None
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        patience = {"connect_timeout": 5}
+        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64, connect_args=patience)
+    except ModuleNotFoundError as error:
+        title = "PostgreSQL needs the psycopg driver; install fitproof[postgres]"
+        raise StorageUnavailableError(title) from error
+
+
+def _sentence(error: SQLAlchemyError) -> str:
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[:1]
+    said = cause[0] if cause else type(error).__name__
+    if "locked" in said or "busy" in said:
+        return "The database is locked by another program; nothing was recorded. Try again."
+    if "full" in said or "No space left" in said:
+        return "The disk that holds the database is full; nothing was recorded. Make room and try again."
+    return "The database cannot be used just now; nothing was recorded. The server's log has the reason."

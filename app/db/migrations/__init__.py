@@ -1,0 +1,1 @@
+"""Alembic's environment, packaged so that an installed wheel can migrate."""

@@ -1,0 +1,159 @@
+"""This machine: a child process per attempt, its log in a file. The kernel ends the child when this process dies."""
+
+import asyncio
+import errno
+import logging
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.engines.base import EngineDownError, EngineRefusedError, Job, LogPage, LogsLostError, Status, Worker
+from app.engines.devices import LocalGpu, local_gpus, missing_probe_packages
+from app.engines.environment import probe_environment
+from app.engines.logfile import read_page
+from app.engines.process import Ending, Limits, end_orphan, read_ending, run_to_end, start
+
+PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
+NAME = "local"
+# Shortages that pass: the attempt waits instead of failing.
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+_LOG = logging.getLogger(__name__)
+
+GpuLister = Callable[[], Awaitable[Sequence[LocalGpu]]]
+CardNamer = Callable[[str, int | None], str | None]
+
+
+def no_card_names(_name: str, _total_memory_bytes: int | None) -> str | None:
+    """Recognise nothing."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSetup:
+    """What the engine depends on. `missing` names packages without which no probe can start here."""
+
+    program: Sequence[str] = PROBE_PROGRAM
+    missing: Callable[[], Sequence[str]] = missing_probe_packages
+    gpus: GpuLister = local_gpus
+    card_of: CardNamer = no_card_names
+    cpu_slots: int = 1
+    memory_bytes: int | None = None
+
+
+class LocalEngine:
+    """Slots: one per GPU, and `cpu_slots` for dry runs and CPU probes."""
+
+    name = NAME
+    poll_seconds = 0.25
+
+    def __init__(self, folder: Path, setup: LocalSetup | None = None) -> None:
+        self.folder = folder
+        self.setup = setup or LocalSetup()
+        self.changed = asyncio.Event()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, asyncio.Event] = {}
+        self._workers: tuple[Worker, ...] | None = None
+
+    async def capacity(self) -> tuple[Worker, ...]:
+        """Every local worker; looked up once, because cards do not come and go while a server runs."""
+        if self._workers is None:
+            self._workers = await self._look_up()
+        return self._workers
+
+    async def submit(self, job: Job) -> None:
+        """Start a child process for `job`."""
+        folder = self._folder(job.ref)
+        if job.ref in self._running or folder.exists():
+            return
+        environment = probe_environment(job.needs_hub)
+        # A dry run or a CPU probe must not touch a card that another probe measures.
+        environment["CUDA_VISIBLE_DEVICES"] = job.worker.partition(":")[2] if job.kind == "gpu" else ""
+        try:
+            folder.mkdir(parents=True)
+            (folder / "request.json").write_text(job.document)
+            process = await start([*self.setup.program, *job.arguments], environment, folder)
+        except OSError as error:
+            await self.forget(job.ref)
+            msg = f"the probe program cannot be started: {error.strerror or error}"
+            raise (EngineDownError if error.errno in _PASSING else EngineRefusedError)(msg) from error
+        stop = self._stops[job.ref] = asyncio.Event()
+        limits = Limits(job.timeout_seconds, self.setup.memory_bytes if job.kind == "cpu" else None)
+        self._running[job.ref] = asyncio.create_task(self._watch(job.ref, run_to_end(process, folder, limits, stop)))
+
+    async def status(self, ref: str) -> Status:
+        """What became of `ref`."""
+        if ref in self._running:
+            return Status("running")
+        folder = self._folder(ref)
+        if not folder.exists():
+            return Status("absent")
+        ending = read_ending(folder)
+        if ending is None:
+            # Two attempts must not share a card: the next one starts when what the last server left is gone.
+            return Status("running") if end_orphan(folder) else Status("lost", "the server that ran it stopped")
+        if ending.exit_code == 0:
+            return Status("succeeded")
+        if ending.stopped:
+            return Status("stopped", ending.reason)
+        return Status("failed", ending.reason, ending.exit_code)
+
+    async def logs(self, ref: str, offset: int) -> LogPage:
+        """Whole lines of the child's output from `offset` on."""
+        try:
+            return read_page(self._folder(ref) / "output.log", offset, ended=ref not in self._running)
+        except FileNotFoundError:
+            raise LogsLostError(ref) from None
+
+    async def cancel(self, ref: str) -> None:
+        """End the child: politely, then not."""
+        if stop := self._stops.get(ref):
+            stop.set()
+
+    async def forget(self, ref: str) -> None:
+        """Remove the attempt's folder."""
+        await asyncio.to_thread(shutil.rmtree, self._folder(ref), ignore_errors=True)
+
+    async def release(self) -> None:
+        """End every child. Their attempts count as lost, and run again."""
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        """End every child; they run again when the server is back."""
+        await self.release()
+
+    async def _watch(self, ref: str, ending: Awaitable[Ending]) -> None:
+        try:
+            await ending
+        except OSError:
+            _LOG.exception("the ending of probe attempt could not be written", extra={"ref": ref})
+        finally:
+            del self._running[ref], self._stops[ref]
+            self.changed.set()
+
+    def _folder(self, ref: str) -> Path:
+        return self.folder / ref
+
+    async def _look_up(self) -> tuple[Worker, ...]:
+        if self.setup.missing():
+            return ()
+        cards = [
+            Worker(
+                id=f"{NAME}:{gpu.uuid}",
+                engine=NAME,
+                kind="gpu",
+                name=gpu.name,
+                slots=1,
+                card=self.setup.card_of(gpu.name, gpu.total_memory_bytes),
+                total_memory_bytes=gpu.total_memory_bytes,
+                compute_capability=gpu.compute_capability,
+                driver=gpu.driver,
+            )
+            for gpu in await self.setup.gpus()
+        ]
+        name, slots = "this machine's processor", self.setup.cpu_slots
+        processor = Worker(id=f"{NAME}:cpu", engine=NAME, kind="cpu", name=name, slots=slots)
+        return (processor, *cards)

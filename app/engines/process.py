@@ -1,0 +1,160 @@
+"""One child process: started so that it cannot outlive us, watched against its limits, its ending written down."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.engines.procfs import resident_bytes, start_ticks
+from planner.units import MIB, format_gib
+
+LOG_NAME = "output.log"
+_ENDING_NAME = "ending.json"
+_PROCESS_NAME = "process"
+# A probe prints some kilobytes. One that prints this much is broken and would fill the disk.
+MOST_LOG_BYTES = 64 * MIB
+_LOOK_SECONDS = 0.5
+_POLITE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Wall-clock time, and resident host memory (None for a card's probe, whose driver maps far more)."""
+
+    seconds: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended. `reason` is empty for exit code 0."""
+
+    exit_code: int
+    reason: str = ""
+    stopped: bool = False
+
+
+async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Process:
+    """Start `command` in a session of its own, `request.json` as its input, `output.log` for all it says.
+
+    Must be called on the server's main loop: the kernel's parent-death signal fires when the forking thread ends
+    (prctl(2), PR_SET_PDEATHSIG). The output goes to a file because a pipe would die with this process.
+    """
+    leash = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+    with (folder / "request.json").open("rb") as given, (folder / LOG_NAME).open("ab") as said:
+        process = await asyncio.create_subprocess_exec(
+            *leash, *command, stdin=given, stdout=said, stderr=said, env=dict(environment), start_new_session=True
+        )
+    (folder / _PROCESS_NAME).write_text(f"{process.pid} {start_ticks(process.pid)}")
+    # Where memory runs out, the kernel should end the probe and not the server.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+    return process
+
+
+async def run_to_end(process: Process, folder: Path, limits: Limits, stop: asyncio.Event) -> Ending:
+    """Wait for the child, end it where it breaks a limit or `stop` is set, and write down how it went.
+
+    Cancelled (the server stops), it ends the child and writes nothing: the attempt counts as lost.
+    """
+    try:
+        verdict = await _watch(process, folder / LOG_NAME, limits, stop)
+        exit_code = await _end(process) if verdict else await process.wait()
+    except asyncio.CancelledError:
+        await _end(process)
+        raise
+    # Grandchildren share the session's process group and must not keep a card busy.
+    _signal(process, signal.SIGKILL)
+    ending = Ending(exit_code, verdict or _describe(exit_code), stopped=stop.is_set())
+    if verdict and exit_code == 0:
+        ending = Ending(-signal.SIGTERM, verdict, stopped=stop.is_set())
+    _write_ending(folder, ending)
+    return ending
+
+
+def read_ending(folder: Path) -> Ending | None:
+    """Return the ending on record, None while there is none."""
+    try:
+        return Ending(**json.loads((folder / _ENDING_NAME).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Event) -> str | None:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + limits.seconds
+    exited = asyncio.create_task(process.wait())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while True:
+            patience = min(_LOOK_SECONDS, max(0.0, ends_at - loop.time()))
+            await asyncio.wait((exited, stopping), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return None
+            if stopping.done():
+                return "stopped on request"
+            if loop.time() >= ends_at:
+                return f"killed after {limits.seconds:.0f} s, the limit for this probe"
+            if (complaint := _over_limit(process.pid, log, limits)) is not None:
+                return complaint
+    finally:
+        exited.cancel()
+        stopping.cancel()
+
+
+def end_orphan(folder: Path) -> bool:
+    """Kill what a dead server left of this attempt; whether it is still there."""
+    try:
+        pid, ticks = (folder / _PROCESS_NAME).read_text().split()
+    except (OSError, ValueError):
+        return False
+    if start_ticks(int(pid)) != ticks:
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(int(pid), signal.SIGKILL)
+    return True
+
+
+def _over_limit(pid: int, log: Path, limits: Limits) -> str | None:
+    if log.stat().st_size > MOST_LOG_BYTES:
+        return f"killed after printing more than {MOST_LOG_BYTES // MIB} MiB"
+    used = resident_bytes(pid)
+    if limits.memory_bytes is not None and used is not None and used > limits.memory_bytes:
+        ceiling = format_gib(limits.memory_bytes)
+        return f"killed at {format_gib(used)} of host memory; the ceiling is {ceiling} (FITPROOF_PROBE_MEMORY_BYTES)"
+    return None
+
+
+async def _end(process: Process) -> int:
+    _signal(process, signal.SIGTERM)
+    try:
+        return await asyncio.wait_for(process.wait(), _POLITE_SECONDS)
+    except TimeoutError:
+        _signal(process, signal.SIGKILL)
+        return await process.wait()
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _describe(exit_code: int) -> str:
+    if exit_code == 0:
+        return ""
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
+        return f"the probe was killed by {name}"
+    return f"the probe ended with exit code {exit_code}"
+
+
+def _write_ending(folder: Path, ending: Ending) -> None:
+    draft = folder / f"{_ENDING_NAME}.draft"
+    draft.write_text(json.dumps(asdict(ending)))
+    draft.replace(folder / _ENDING_NAME)

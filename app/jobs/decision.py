@@ -1,0 +1,89 @@
+"""What to do about a live probe, from its row and its engine's word alone. No database, no clock, no engine."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from app.engines.base import Status
+from app.jobs.states import MOST_ATTEMPTS, State
+
+# The probe ends itself at its deadline and the engine a little later; if neither did, the app does.
+DEADLINE_GRACE_SECONDS = 20.0
+
+
+class LiveProbe(Protocol):
+    """The columns that decide."""
+
+    state: str
+    attempt: int
+    seen: bool
+    cancel_requested: bool
+    deadline_seconds: int
+    started_at: float | None
+    measurement: dict[str, object] | None
+    last_words: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`submit` the same ref, `wait`, `stop` it, `finish` in `end`, or `requeue` as the next attempt."""
+
+    act: Literal["submit", "wait", "stop", "finish", "requeue"]
+    end: State | None = None
+    reason: str | None = None
+
+
+def decide(probe: LiveProbe, status: Status, now: float) -> Step:
+    """Pick the next step. The log has been read up to this status."""
+    if status.phase == "absent" and not probe.seen:
+        # The server died between claim and submit.
+        return Step("finish", "cancelled") if probe.cancel_requested else Step("submit")
+    if status.phase in {"absent", "lost"}:
+        return _after_loss(probe, status.reason or "the engine no longer knows this attempt")
+    if status.phase in {"pending", "running"}:
+        return _while_alive(probe, status, now)
+    if status.phase == "succeeded":
+        return _after_success(probe)
+    return _after_failure(probe, status, now)
+
+
+def overdue(probe: LiveProbe, now: float) -> bool:
+    """Whether the attempt has outlived its deadline and the grace that the engine had to end it."""
+    return probe.started_at is not None and now > probe.started_at + probe.deadline_seconds + DEADLINE_GRACE_SECONDS
+
+
+def _while_alive(probe: LiveProbe, status: Status, now: float) -> Step:
+    if probe.cancel_requested and status.phase == "pending":
+        # Ray ignores a stop until the job gets its GPU, then ends it before it runs (ray#58353).
+        return Step("stop", "cancelled")
+    return Step("stop") if probe.cancel_requested or overdue(probe, now) else Step("wait")
+
+
+def _after_loss(probe: LiveProbe, reason: str) -> Step:
+    if probe.measurement is not None:
+        return Step("finish", "succeeded")
+    if probe.cancel_requested:
+        return Step("finish", "cancelled")
+    if probe.attempt >= MOST_ATTEMPTS:
+        return Step("finish", "failed", f"given up after {probe.attempt} attempts: {reason}")
+    return Step("requeue", reason=reason)
+
+
+def _after_success(probe: LiveProbe) -> Step:
+    if probe.measurement is not None:
+        return Step("finish", "succeeded")
+    return Step("finish", "failed", f"the probe ended without a measurement{_said(probe)}")
+
+
+def _after_failure(probe: LiveProbe, status: Status, now: float) -> Step:
+    if probe.cancel_requested:
+        return Step("finish", "cancelled")
+    if overdue(probe, now):
+        return Step("finish", "failed", f"the probe did not end within its deadline of {probe.deadline_seconds} s")
+    if status.phase == "stopped":
+        return _after_loss(probe, "somebody stopped it in the cluster")
+    spoke = status.exit_code is not None and status.exit_code > 0
+    return Step("finish", "failed", f"{status.reason or 'the probe failed'}{_said(probe) if spoke else ''}")
+
+
+def _said(probe: LiveProbe) -> str:
+    return f": {probe.last_words}" if probe.last_words else ""

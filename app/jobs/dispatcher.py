@@ -1,0 +1,206 @@
+"""The plain loop that moves probes: one per engine, on the one replica that holds the lease.
+
+Every step may be cut off by a kill -9 and is safe to repeat: intent is written before the effect, engines take a ref
+once, and every write checks the lease's fence and the probe's attempt.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Sequence
+
+from app.db.database import Database, StorageUnavailableError
+from app.db.models import Probe
+from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
+from app.jobs.decision import decide
+from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
+from app.jobs.pen import Pen
+from app.jobs.placement import choose, free_slots, job_for, ref_of
+from app.jobs.roster import Roster
+from app.jobs.timeline import StaleProbeError
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_PAUSE_SECONDS = 10.0
+# Long enough to look at a finished attempt's files, short enough that disks and Ray's job table stay small.
+_KEPT_SECONDS = 600.0
+_SWEEP_SECONDS = 60.0
+_INSTRUMENTS = {"cpu": ("dry-run", "cpu"), "gpu": ("cuda",)}
+
+
+class Dispatcher:
+    """Holds the lease where it can, and serves every engine while it does."""
+
+    def __init__(self, database: Database, engines: Sequence[Engine], lease_seconds: float = LEASE_SECONDS) -> None:
+        self._database = database
+        self._engines = engines
+        self._lease = DispatcherLease(database, lease_seconds)
+        self._beat_seconds = lease_seconds / 3
+        self._loops: list[asyncio.Task[None]] = []
+        self._fence: Fence | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica dispatches now."""
+        return self._fence is not None
+
+    def wake(self) -> None:
+        """Something was queued or cancelled: look now instead of at the next poll."""
+        for engine in self._engines:
+            engine.changed.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            while True:
+                await self._beat()
+                await asyncio.sleep(self._beat_seconds)
+        finally:
+            await self._stand_down()
+            with contextlib.suppress(StorageUnavailableError):
+                await asyncio.to_thread(self._lease.release)
+
+    async def _beat(self) -> None:
+        try:
+            fence = await asyncio.to_thread(self._lease.acquire)
+        except StorageUnavailableError as error:
+            # The loops go on: each of their writes checks the fence by itself.
+            _LOG.warning("the dispatcher's lease cannot be renewed: %s", error.title)
+            return
+        if fence == self._fence:
+            return
+        await self._stand_down()
+        self._fence = fence
+        if fence is not None:
+            _LOG.info("this replica dispatches", extra={"fence": fence.number})
+            pen = Pen(self._database, fence)
+            self._loops = [asyncio.create_task(self._serve(engine, pen)) for engine in self._engines]
+            self._loops.append(asyncio.create_task(self._sweep(pen)))
+
+    async def _stand_down(self) -> None:
+        held, self._fence = self._fence, None
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops = []
+        if held is not None:
+            for engine in self._engines:
+                await engine.release()
+
+    async def _serve(self, engine: Engine, pen: Pen) -> None:
+        roster = Roster(self._database, pen)
+        pause = engine.poll_seconds
+        while True:
+            engine.changed.clear()
+            try:
+                await self._tick(engine, pen, roster)
+                pause = engine.poll_seconds
+            except (EngineDownError, StorageUnavailableError) as error:
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                await roster.trouble(engine.name, str(error))
+            except LeaseLostError:
+                return
+            except Exception:  # A bug met here must not stop the queue: it is logged with its trace, then tried again.
+                _LOG.exception("the dispatcher stumbled", extra={"engine": engine.name})
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(engine.changed.wait(), pause)
+
+    async def _tick(self, engine: Engine, pen: Pen, roster: Roster) -> None:
+        for probe in await asyncio.to_thread(pen.live, engine.name):
+            if probe.not_before <= time.time():
+                await _guarded(pen, probe, settle(engine, pen, probe))
+        workers = await engine.capacity()
+        await roster.show(engine.name, workers)
+        await self._place(engine, pen, workers)
+
+    async def _place(self, engine: Engine, pen: Pen, workers: Sequence[Worker]) -> None:
+        free = free_slots(workers, await asyncio.to_thread(pen.busy))
+        kinds = {worker.kind for worker in workers if free[worker.id] > 0}
+        for kind in sorted(kinds):
+            for probe in await asyncio.to_thread(pen.waiting, _INSTRUMENTS[kind]):
+                worker = choose(probe, workers, free)
+                if worker is None:
+                    continue
+                free[worker.id] -= 1
+                if await asyncio.to_thread(pen.claim, probe, worker):
+                    claimed = await asyncio.to_thread(pen.again, probe)
+                    await _guarded(pen, claimed, start(engine, pen, claimed, worker))
+                if not any(free[each.id] > 0 for each in workers if each.kind == kind):
+                    break
+
+    async def _sweep(self, pen: Pen) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                for probe in await asyncio.to_thread(pen.done_with, time.time() - _KEPT_SECONDS):
+                    for engine in self._engines:
+                        for attempt in range(1, probe.attempt + 1):
+                            await engine.forget(f"{probe.id}-{attempt}")
+                    await asyncio.to_thread(pen.forget, probe)
+            except (EngineDownError, StorageUnavailableError, StaleProbeError) as error:
+                _LOG.info("finished attempts could not be cleared away yet: %s", error)
+            except LeaseLostError:
+                return
+
+
+async def settle(engine: Engine, pen: Pen, probe: Probe) -> None:
+    """Take a live probe as far as its engine's word allows."""
+    status = await engine.status(ref_of(probe))
+    if status.phase != "absent" and (not probe.seen or (status.phase == "running" and probe.state == "claimed")):
+        await asyncio.to_thread(pen.see, probe, status)
+        probe = await asyncio.to_thread(pen.again, probe)
+    if status.phase not in {"absent", "pending"}:
+        status, probe = await _read_log(engine, pen, probe, status)
+    step = decide(probe, status, time.time())
+    if step.act == "submit":
+        await start(engine, pen, probe, None)
+    elif step.act == "stop":
+        await engine.cancel(ref_of(probe))
+    if step.end is not None:
+        await asyncio.to_thread(pen.finish, probe, step.end, step.reason)
+    elif step.act == "requeue":
+        await asyncio.to_thread(pen.requeue, probe, step.reason or "lost")
+
+
+async def start(engine: Engine, pen: Pen, probe: Probe, worker: Worker | None) -> None:
+    """Hand a claimed probe to its engine; the same ref may be handed over again after a crash."""
+    if worker is None:
+        worker = next((each for each in await engine.capacity() if each.id == probe.worker), None)
+    if worker is None:
+        await asyncio.to_thread(pen.requeue, probe, f"its worker {probe.worker} is no longer attached")
+        return
+    try:
+        await engine.submit(job_for(probe, worker))
+    except EngineRefusedError as error:
+        await asyncio.to_thread(pen.finish, probe, "failed", str(error))
+
+
+async def _read_log(engine: Engine, pen: Pen, probe: Probe, status: Status) -> tuple[Status, Probe]:
+    more = True
+    while more:
+        try:
+            page = await engine.logs(ref_of(probe), probe.log_offset)
+        except LogsLostError:
+            lost = status.phase == "succeeded" and probe.measurement is None
+            return (Status("lost", "its log was lost with the machine") if lost else status), probe
+        if page.next_offset > probe.log_offset:
+            await asyncio.to_thread(pen.record, probe, page)
+        more = page.more
+        probe = await asyncio.to_thread(pen.again, probe)
+    return status, probe
+
+
+async def _guarded(pen: Pen, probe: Probe, act: Awaitable[None]) -> None:
+    """Keep one probe's trouble from the others. What concerns them all goes on up."""
+    try:
+        await act
+    except StaleProbeError:
+        # Cancelled, or another replica was quicker: the next look sees it as it is.
+        return
+    except (EngineDownError, StorageUnavailableError, LeaseLostError):
+        raise
+    except Exception as error:  # A poisoned row must not starve the rest: pushed away, its reason kept.
+        _LOG.exception("the dispatcher stumbled over a probe", extra={"probe": probe.id})
+        with contextlib.suppress(StaleProbeError):
+            await asyncio.to_thread(pen.fault, probe, f"{type(error).__name__}: {error}"[:300])

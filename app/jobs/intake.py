@@ -1,0 +1,107 @@
+"""Taking an order in: written before anything starts, once per idempotency key, never past the queue's limit."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db.database import Database
+from app.db.models import Lease, Probe
+from app.jobs.order import Settled
+from app.jobs.timeline import add_event
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+
+QUEUE = "queue"
+
+
+class QueueFullError(FitproofError):
+    """As many probes wait as this installation allows."""
+
+    status = 429
+    code = "queue_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who asks, and the key under which the same question counts once."""
+
+    owner: str
+    idempotency_key: str | None = None
+
+
+def take_in(database: Database, settled: Settled, sender: Sender, queue_limit: int) -> Probe:
+    """Record a probe as queued, or find the one that this key already stands for.
+
+    Raises:
+        QueueFullError: the queue is at its limit.
+        InvalidRequestError: the key was used for another question.
+    """
+    if (known := find_repeat(database, sender, settled.order.body_sha256)) is not None:
+        return known
+    probe = _new_probe(settled, sender)
+    try:
+        with database.writing() as session:
+            _check_room(session, queue_limit)
+            session.add(probe)
+            session.flush()
+            add_event(session, probe, "state", {"state": "queued", "attempt": 1}, probe.created_at)
+    except IntegrityError:
+        # Another replica took the same key in between our look and our write.
+        if (known := find_repeat(database, sender, settled.order.body_sha256)) is not None:
+            return known
+        raise
+    return probe
+
+
+def find_repeat(database: Database, sender: Sender, body_sha256: str) -> Probe | None:
+    """Return the probe this sender's key already stands for, None for a new or missing key.
+
+    Raises:
+        InvalidRequestError: the key was used for another question.
+    """
+    if sender.idempotency_key is None:
+        return None
+    query = select(Probe).where(Probe.owner == sender.owner, Probe.idempotency_key == sender.idempotency_key)
+    with database.reading() as session:
+        known = session.execute(query).scalar_one_or_none()
+    if known is not None and known.body_sha256 != body_sha256:
+        fix = f"stands for probe {known.id}, which asked something else; use a new key"
+        problem = FieldProblem("Idempotency-Key", fix)
+        raise InvalidRequestError("This idempotency key was used for another request.", [problem])
+    return known
+
+
+def _check_room(session: Session, queue_limit: int) -> None:
+    # Held to the end of the transaction, so that two replicas cannot both take the last place.
+    session.get_one(Lease, QUEUE, with_for_update=True)
+    waiting = session.execute(select(func.count()).select_from(Probe).where(Probe.state == "queued")).scalar_one()
+    if waiting >= queue_limit:
+        title = f"{waiting} probes wait, the most this installation queues (FITPROOF_QUEUE_LIMIT); try again later"
+        raise QueueFullError(title)
+
+
+def _new_probe(settled: Settled, sender: Sender) -> Probe:
+    order = settled.order
+    return Probe(
+        id=secrets.token_hex(8),
+        state="queued",
+        instrument=settled.instrument,
+        request=dict(order.document),
+        config=dict(settled.config) if settled.config else None,
+        fingerprint=order.fingerprint,
+        weights=order.switches.weights,
+        memory_limit_bytes=order.switches.memory_limit_bytes,
+        card=settled.card,
+        card_bytes=settled.card_bytes,
+        params=settled.params,
+        deadline_seconds=settled.deadline_seconds,
+        prediction=dict(settled.prediction) if settled.prediction else None,
+        owner=sender.owner,
+        idempotency_key=sender.idempotency_key,
+        body_sha256=order.body_sha256,
+        attempt=1,
+        created_at=time.time(),
+    )

@@ -1,0 +1,185 @@
+"""What the dispatcher writes. Every transaction holds the lease's fence and the probe's attempt, or writes nothing."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.db.database import Database
+from app.db.models import Probe
+from app.db.models import Worker as WorkerRow
+from app.engines.base import LogPage, Status, Worker
+from app.jobs.comparison import prediction_error
+from app.jobs.evidence import keep
+from app.jobs.lease import Fence
+from app.jobs.progress import MOST_LINES_KEPT, read_progress
+from app.jobs.states import LIVE, State
+from app.jobs.timeline import StaleProbeError, add_event, locked, move
+from planner.measurement import Measurement
+
+MOST_FAULTS = 6
+
+
+class Pen:
+    """Writes for one holder of the lease. `probe` arguments are snapshots; the row itself is read anew and locked."""
+
+    def __init__(self, database: Database, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    def live(self, engine: str) -> Sequence[Probe]:
+        """Snapshots of what `engine` works on, oldest first."""
+        query = select(Probe).where(Probe.engine == engine, Probe.state.in_(LIVE)).order_by(Probe.created_at, Probe.id)
+        with self._database.reading() as session:
+            return session.execute(query).scalars().all()
+
+    def waiting(self, instruments: Sequence[str], limit: int = 500) -> Sequence[Probe]:
+        """Snapshots of the queue for these instruments, oldest first."""
+        query = (
+            select(Probe)
+            .where(Probe.state == "queued", Probe.instrument.in_(instruments), Probe.not_before <= time.time())
+            .order_by(Probe.created_at, Probe.id)
+            .limit(limit)
+        )
+        with self._database.reading() as session:
+            return session.execute(query).scalars().all()
+
+    def again(self, probe: Probe) -> Probe:
+        """Read a fresh snapshot.
+
+        Raises:
+            StaleProbeError: it left the state or attempt of the old one.
+        """
+        with self._database.reading() as session:
+            row = session.get_one(Probe, probe.id)
+        if row.state not in LIVE or row.attempt != probe.attempt:
+            raise StaleProbeError(probe.id)
+        return row
+
+    def busy(self) -> Sequence[str]:
+        """The worker of every live probe, one entry each."""
+        with self._database.reading() as session:
+            query = select(Probe.worker).where(Probe.state.in_(LIVE), Probe.worker.is_not(None))
+            return [worker for worker in session.execute(query).scalars() if worker is not None]
+
+    def done_with(self, before: float, limit: int = 50) -> Sequence[Probe]:
+        """Snapshots of probes that ended before a time and may still lie about in an engine."""
+        query = select(Probe).where(Probe.finished_at < before, Probe.forgotten.is_(False)).limit(limit)
+        with self._database.reading() as session:
+            return session.execute(query).scalars().all()
+
+    def claim(self, probe: Probe, worker: Worker) -> bool:
+        """Give a queued probe to a worker; False if it was cancelled or taken meanwhile."""
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            row.engine, row.worker = worker.engine, worker.id
+            row.seen, row.log_offset, row.claimed_at = False, 0, now
+            move(session, row, "claimed", now)
+
+        try:
+            self._write(probe, "queued", write)
+        except StaleProbeError:
+            return False
+        return True
+
+    def see(self, probe: Probe, status: Status) -> None:
+        """Note that the engine knows this attempt: it waits there, or it runs."""
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            if status.phase == "pending" and not row.seen:
+                add_event(session, row, "note", {"message": status.reason}, now)
+            row.seen = True
+            if status.phase == "running" and row.state == "claimed":
+                row.started_at = now
+                move(session, row, "running", now)
+
+        self._write(probe, probe.state, write)
+
+    def record(self, probe: Probe, page: LogPage) -> None:
+        """Keep what the log said, in one transaction with the offset: no line twice, none skipped."""
+        progress = read_progress(page.lines)
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            if row.log_offset != probe.log_offset:
+                raise StaleProbeError(row.id)
+            row.log_offset = page.next_offset
+            room = max(0, MOST_LINES_KEPT - row.lines_kept)
+            for body in progress.events[:room]:
+                add_event(session, row, "progress", body, now)
+            row.lines_kept += len(progress.events)
+            row.measurement = progress.measurement or row.measurement
+            row.last_words = progress.sentence or row.last_words
+
+        self._write(probe, probe.state, write)
+
+    def finish(self, probe: Probe, end: State, error: str | None) -> None:
+        """End a probe; a measurement that counts joins the evidence in the same transaction."""
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            row.finished_at = now
+            row.started_at = row.started_at or row.claimed_at
+            if end != "succeeded":
+                row.measurement = None
+            move(session, row, end, now, error)
+            if row.measurement is not None:
+                measurement = Measurement.model_validate(row.measurement)
+                row.outcome = measurement.outcome
+                row.prediction_error = prediction_error(row.prediction, measurement)
+                keep(session, measurement, f"probe:{row.id}", now, row.fingerprint)
+
+        self._write(probe, probe.state, write)
+
+    def requeue(self, probe: Probe, reason: str) -> None:
+        """Give the next attempt a clean slate; what the lost one still prints is fenced off by its number."""
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            add_event(session, row, "note", {"message": reason, "attempt": row.attempt}, now)
+            row.attempt += 1
+            row.worker = row.started_at = row.claimed_at = row.measurement = row.last_words = None
+            row.seen, row.log_offset, row.faults = False, 0, 0
+            row.not_before = now + 0.5 * row.attempt
+            move(session, row, "queued", now)
+
+        self._write(probe, probe.state, write)
+
+    def fault(self, probe: Probe, reason: str) -> None:
+        """Push a probe that the dispatcher itself stumbles over out of the way, and give it up in the end."""
+
+        def write(session: Session, row: Probe, now: float) -> None:
+            row.faults += 1
+            row.not_before = now + 2.0**row.faults
+            if row.faults >= MOST_FAULTS:
+                row.finished_at = now
+                move(session, row, "failed", now, f"the dispatcher cannot handle this probe: {reason}")
+
+        self._write(probe, probe.state, write)
+
+    def forget(self, probe: Probe) -> None:
+        """Note that the engines keep nothing of this probe any more."""
+
+        def write(_session: Session, row: Probe, _now: float) -> None:
+            row.forgotten = True
+
+        self._write(probe, probe.state, write)
+
+    def replace_workers(self, engine: str, rows: Sequence[WorkerRow]) -> None:
+        """Show these workers for `engine` and no others."""
+        with self._database.writing() as session:
+            self._fence.check(session)
+            session.execute(delete(WorkerRow).where(WorkerRow.id.startswith(f"{engine}:")))
+            session.add_all(rows)
+
+    def mark_workers(self, engine: str, problem: str) -> None:
+        """Say what is wrong with `engine`; its workers stay on show."""
+        with self._database.writing() as session:
+            self._fence.check(session)
+            session.execute(update(WorkerRow).where(WorkerRow.id.startswith(f"{engine}:")).values(problem=problem))
+
+    def _write(self, probe: Probe, state: str, change: Callable[[Session, Probe, float], None]) -> None:
+        with self._database.writing() as session:
+            self._fence.check(session)
+            row = locked(session, probe.id)
+            if row is None or row.state != state or row.attempt != probe.attempt:
+                raise StaleProbeError(probe.id)
+            change(session, row, time.time())

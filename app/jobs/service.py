@@ -1,0 +1,159 @@
+"""The probe service of one server process, put together: database, engines, dispatcher, and what routes call."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.db.database import Database, database_url
+from app.db.migrate import migrate
+from app.db.models import Probe
+from app.engines.base import Engine
+from app.engines.local import LocalEngine, LocalSetup
+from app.engines.ray import RayEngine, RaySetup
+from app.hub.client import Hub
+from app.hub.names import RepoName
+from app.jobs.dispatcher import Dispatcher
+from app.jobs.intake import Sender, take_in
+from app.jobs.order import Order
+from app.jobs.placement import card_named
+from app.jobs.roster import seen_workers
+from app.jobs.settling import Limits, settle_order
+from app.jobs.shelf import ask_to_cancel
+from app.planning import Planning
+from app.security.weights import check_weights
+from app.settings import Settings
+from planner.errors import UnknownModelError
+from planner.model import Model
+from planner.plan import Plan
+from planner.request import Request
+
+
+class ProbeService:
+    """What the probe routes and pages call. `engines` may be given, so that tests bring their own programs."""
+
+    def __init__(self, settings: Settings, planner: "ProbePlanner", engines: Sequence[Engine] | None = None) -> None:
+        self.settings = settings
+        self.planner = planner
+        self.database = open_database(settings)
+        self.engines = tuple(engines if engines is not None else standard_engines(settings))
+        self.dispatcher = Dispatcher(self.database, self.engines)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica dispatches."""
+        return self.dispatcher.leads
+
+    async def order(self, data: object, sender: Sender) -> Probe:
+        """Check, settle and queue what a caller asks for.
+
+        Raises:
+            FitproofError: the document, its names, its weights or the attached workers do not allow it; queue full.
+        """
+        order = Order.parse(data, self.planner.read)
+        check_weights(order.switches.weights, order.request, self.settings.allowed_weights)
+        workers = [seen.worker for seen in await asyncio.to_thread(seen_workers, self.database)]
+        limits = Limits(self.settings.probe_deadline_seconds, self.settings.cpu_params)
+        settled = await settle_order(order, self.planner, workers, limits)
+        probe = await asyncio.to_thread(take_in, self.database, settled, sender, self.settings.queue_limit)
+        self.dispatcher.wake()
+        return probe
+
+    async def cancel(self, probe_id: str) -> Probe:
+        """Ask for a probe's end.
+
+        Raises:
+            UnknownProbeError: there is no such probe.
+        """
+        probe = await asyncio.to_thread(ask_to_cancel, self.database, probe_id)
+        self.dispatcher.wake()
+        return probe
+
+    async def close(self) -> None:
+        """Give back engines and connections."""
+        for engine in self.engines:
+            await engine.close()
+        self.database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlanner:
+    """The planning door, and the hub's raw config for models that no formula knows."""
+
+    planning: Planning
+    hub: Hub
+
+    def read(self, data: object) -> Request:
+        """Build a Request; a name nobody knows is complained about with the rest."""
+        return self.planning.read(data)
+
+    async def model(self, model: str | Mapping[str, Any]) -> Model:
+        """Find a model."""
+        return await self.planning.model(model)
+
+    async def plan(self, request: Request) -> Plan:
+        """Answer a request."""
+        return await self.planning.plan(request)
+
+    async def config(self, model: str | Mapping[str, Any]) -> dict[str, Any]:
+        """Read the config that the hub has under this name."""
+        repo = RepoName.parse(model) if isinstance(model, str) else None
+        if repo is None:
+            raise UnknownModelError(f"Nothing answers to the model {str(model)[:100]!r}.")
+        return await self.hub.config(repo)
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the configured database; nothing is written yet. The data folder is made, for its owner alone."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    return Database(database_url(url, settings.data_dir))
+
+
+def standard_engines(settings: Settings) -> list[Engine]:
+    """This machine, and the Ray cluster where one is named."""
+    memory_bytes = settings.probe_memory_bytes or _half_of_this_machine()
+    local = LocalSetup(card_of=card_named, cpu_slots=settings.cpu_slots, memory_bytes=memory_bytes)
+    engines: list[Engine] = [LocalEngine(settings.data_dir / "probes", local)]
+    if settings.ray_url is not None:
+        setup = RaySetup(
+            url=settings.ray_url,
+            token=settings.ray_token.get_secret_value() if settings.ray_token else None,
+            python=settings.ray_python,
+            cpu_slots=settings.ray_cpu_slots,
+            card_of=card_named,
+        )
+        engines.append(RayEngine(setup))
+    return engines
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> AsyncIterator[None]:
+    """Open the service for as long as the server runs, as `app.state.service`; then stop in order.
+
+    Raises:
+        StorageUnavailableError: the database cannot be opened.
+    """
+    service = ProbeService(app.state.settings, ProbePlanner(app.state.planning, app.state.hub), engines)
+    await asyncio.to_thread(migrate, service.database)
+    app.state.service = service
+    running = asyncio.create_task(service.dispatcher.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await service.close()
+
+
+def _half_of_this_machine() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return None

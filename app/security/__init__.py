@@ -1,0 +1,1 @@
+"""Locked doors: tokens, origins, rates, and which real weights may be read."""
