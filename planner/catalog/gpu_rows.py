@@ -18,6 +18,7 @@ from planner.request import CustomGpu
 
 GPUS_FILE = Path(__file__).with_name("gpus.toml")
 
+_BRANDS = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct"})
 _CAPABILITY = r"^\d{1,2}\.\d$"
 
 
@@ -110,7 +111,8 @@ class GpuCatalog:
         Raises:
             UnknownGpuError: suggests the nearest ids.
         """
-        card_id = self._names.get(normal_form(name))
+        form = normal_form(name)
+        card_id = self._names.get(form) or self._names.get(_without_brand(form))
         if card_id is None:
             raise _unknown(name, nearest(name, self._entries))
         return self.cards[card_id]
@@ -159,6 +161,11 @@ def _gpu(row: GpuRow, usable: Usable | None) -> Gpu | None:
         bitsandbytes_4bit=row.bitsandbytes_4bit,
         note="; ".join(part for part in (row.ecc, row.note) if part),
     )
+
+
+def _without_brand(form: str) -> str:
+    """Drop the words that drivers print before a card's own name."""
+    return " ".join(word for word in form.split() if word not in _BRANDS)
 
 
 def _official_names(row: GpuRow) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from planner.errors import UnknownGpuError
 from planner.request import CustomGpu
 from planner.units import GIB, MIB
 
-UNPLANNABLE = {"apple-silicon", "l40", "mi325x", "rtx-4060-ti-16gb"}
+UNPLANNABLE = {"apple-silicon", "mi325x"}
 
 
 def cards():
@@ -55,6 +55,9 @@ def test_every_id_alias_and_driver_name_finds_its_card():
         ("RTX4090", "rtx-4090"),
         ("GeForce RTX 4090", "rtx-4090"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA GeForce RTX 3060", "rtx-3060-12gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
+        ("Tesla V100-SXM2-16GB", "v100-16gb"),
         ("Tesla T4", "t4"),
         ("h100", "h100-sxm-80gb"),
         ("A100-SXM4-80GB", "a100-sxm-80gb"),
