@@ -13,6 +13,12 @@ PADDED_SHARE = 4
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
 
+def kept_tokens(recipe: Recipe) -> list[int]:
+    """How many tokens of each sequence of the micro-batch are not padding."""
+    kept = recipe.length - max(1, recipe.length // PADDED_SHARE) if recipe.training.padded else recipe.length
+    return [recipe.length if index % 2 else kept for index in range(recipe.batch)]
+
+
 def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Random tokens, their labels, and the attention mask where the stack's collator makes one."""
     shape = (recipe.batch, recipe.length)
@@ -22,7 +28,7 @@ def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[st
     if padded or recipe.stack_name in _COLLATED:
         batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
     if padded:
-        kept = recipe.length - max(1, recipe.length // PADDED_SHARE)
-        batch["attention_mask"][::2, kept:] = 0
-        batch["labels"][::2, kept:] = IGNORED_LABEL
+        for index, kept in enumerate(kept_tokens(recipe)):
+            batch["attention_mask"][index, kept:] = 0
+            batch["labels"][index, kept:] = IGNORED_LABEL
     return batch

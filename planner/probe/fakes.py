@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
 from transformers.quantizers.quantizers_utils import get_module_from_name
 
+from planner.probe.knowns import KnownLabels
 from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
 
@@ -32,14 +33,8 @@ _QUANTIZED_ATTRIBUTES = (
 @contextmanager
 def fake_tensors(recipe: Recipe) -> Iterator[None]:
     """Every tensor made inside is fake: shape, dtype and storage size, no bytes."""
-    tables = dict(bnb.functional.name2qmap)
-    bnb.functional.name2qmap.clear()  # its tables are real tensors, or fakes of a mode that is gone
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), patched(_patches(recipe)):
-            yield
-    finally:
-        bnb.functional.name2qmap.clear()
-        bnb.functional.name2qmap.update(tables)
+    with FakeTensorMode(allow_non_fake_inputs=True), KnownLabels(recipe), patched(_patches(recipe)):
+        yield
 
 
 def _patches(recipe: Recipe) -> list[Patch]:

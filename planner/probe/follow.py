@@ -36,6 +36,11 @@ def follow_cuda(recipe: Recipe, target: Target, meter: LiveMeter) -> Iterator[No
 
 def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
     autocast_enabled = torch.is_autocast_enabled
+    launches: list[Patch] = []
+    if recipe.loss != "full_logits":
+        from planner.probe.launches import unlaunched_kernels  # imports TRL and Liger: a second
+
+        launches = unlaunched_kernels(target)
     return [
         # peft asks for the accelerator's autocast state, which the CPU build reports as off.
         Patch(torch, "is_autocast_enabled", lambda kind="cpu": autocast_enabled("cpu" if kind == "cuda" else kind)),

@@ -30,8 +30,26 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     if training.gradient_checkpointing:
         # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
+    apply_loss(trainable, recipe)
     trainable.train()
     return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def apply_loss(model: Any, recipe: Recipe) -> None:
+    """Change the model as TRL and Liger do. Both come from the installed packages.
+
+    TRL 1.16 gives every model its fused head (trl/trainer/sft_trainer.py, "add_fused_lm_head", and the outputs its
+    metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if recipe.loss == "chunked":
+        from trl.trainer.utils import add_fused_lm_head  # a second of imports, so only where it is used
+
+        add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+    elif recipe.loss == "liger":
+        from transformers.integrations.liger import apply_liger_kernel
+
+        apply_liger_kernel(base, None)
 
 
 def lora_config(lora: Lora) -> LoraConfig:

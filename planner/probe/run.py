@@ -1,19 +1,25 @@
 """One measurement on the CPU or on fake tensors: load, prepare, step under one live meter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import bitsandbytes as bnb
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PretrainedConfig
 
-from planner.probe.configs import config_of
+from planner.probe.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.dryrun import dry_run
 from planner.probe.load import load_model
 from planner.probe.meters.kernels import temporaries_of, workspaces_of
 from planner.probe.meters.live import LiveMeter
-from planner.probe.meters.meter import LOAD, PREPARE, Meter
+from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter
 from planner.probe.options import Options
-from planner.probe.prepare import prepare_model
+from planner.probe.patching import Patch, patched
+from planner.probe.prepare import TrainableModel, prepare_model
+from planner.probe.saving import save_and_verify
 from planner.probe.step import Progress, train
 from planner.probe.target import CPU, Target, target_of
 from planner.recipe import Recipe
@@ -26,9 +32,30 @@ def live_run(
     """Run the whole story under a live meter; returns it, with its readings and events, and whose kernels it followed."""
     target = CPU if options.instrument == "cpu" else target_of(request, options.follow)
     meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target))
-    with _world(recipe, target, meter, options), meter:
-        story(request, recipe, config, torch.device("cpu"), meter, options, progress)
+    with _world(recipe, target, meter, options):
+        with meter:
+            trained = story(request, recipe, config, torch.device("cpu"), meter, options, progress)
+        trained.verify()
     return meter, target
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What is left when the story is over. Keep it until the meter is left, so that resident bytes are true."""
+
+    model: TrainableModel
+    before: Fingerprints | None
+    loss: torch.Tensor
+
+    def verify(self) -> None:
+        """Prove that the right parameters moved and the loss is a number; fake tensors have no values to prove.
+
+        Raises:
+            TrainingCheckError: a frozen parameter moved, a trainable one did not, or the loss is no number.
+        """
+        if self.before is not None:
+            verify_only_trainables_changed(self.model, self.before)
+            verify_finite(self.loss)
 
 
 def story(
@@ -39,8 +66,12 @@ def story(
     meter: Meter,
     options: Options,
     progress: Progress,
-) -> None:
-    """Load, prepare, train: the same code under every meter."""
+) -> Trained:
+    """Load, prepare, train, save: the same code under every meter.
+
+    Raises:
+        AdapterSaveError: the saved adapters are not the trained ones.
+    """
     torch.manual_seed(options.seed)
     meter.begin(LOAD)
     progress(LOAD, 0)
@@ -48,14 +79,47 @@ def story(
     meter.begin(PREPARE)
     progress(PREPARE, 0)
     trainable = prepare_model(model, recipe)
+    before = fingerprints(trainable) if options.instrument != "dry-run" else None
     vocabulary = config.get_text_config().vocab_size
-    train(trainable, recipe, device, meter, options.steps, vocabulary, progress)
+    loss = train(trainable, recipe, device, meter, options.steps, vocabulary, progress)
+    meter.begin(SAVE)
+    progress(SAVE, 0)
+    with _disable_current_modes():  # the copies are host memory in life
+        save_and_verify(trainable)
+    return Trained(trainable, before, loss)
 
 
 @contextmanager
 def _world(recipe: Recipe, target: Target, meter: LiveMeter, options: Options) -> Iterator[None]:
-    if options.instrument == "cpu":
+    with own_quantization_tables():
+        if options.instrument == "cpu":
+            with patched([Patch(bnb.functional, "create_dynamic_map", _table_made_on_host(meter))]):
+                yield
+        else:
+            with dry_run(recipe, target, meter):
+                yield
+
+
+@contextmanager
+def own_quantization_tables() -> Iterator[None]:
+    """bitsandbytes keeps its tables for good; a run begins without them, so that it counts its own."""
+    tables = dict(bnb.functional.name2qmap)
+    bnb.functional.name2qmap.clear()
+    try:
         yield
-        return
-    with dry_run(recipe, target, meter):
-        yield
+    finally:
+        bnb.functional.name2qmap.clear()
+        bnb.functional.name2qmap.update(tables)
+
+
+def _table_made_on_host(meter: LiveMeter) -> Callable[..., torch.Tensor]:
+    """bitsandbytes computes its 8-bit table in host memory and moves the result."""
+    original = bnb.functional.create_dynamic_map
+
+    def create(*args: Any, **kwargs: Any) -> torch.Tensor:
+        with meter.on_host():
+            table: torch.Tensor = original(*args, **kwargs)
+        meter.adopt(table)
+        return table
+
+    return create

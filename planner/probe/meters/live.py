@@ -4,6 +4,7 @@ A storage is counted once, when an operator first returns it, and uncounted by a
 that needs it is gone: autograd's saved tensors included, with no model of what autograd saves.
 """
 
+import functools
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,8 @@ class LiveMeter(TorchDispatchMode):
         self.events: list[Event] = []
         self._temporaries = dict(temporaries or {})
         self._workspaces = dict(workspaces or {})
-        self._blocks: dict[int, int] = {}  # storage address -> block
+        self._names: dict[Any, str] = {}
+        self._blocks: dict[int, tuple[int, weakref.ref[torch.UntypedStorage]]] = {}  # by storage address
         self._sizes: dict[int, int] = {}  # block -> counted bytes
         self._next_block = 0
         self._phases: dict[str, _Phase] = {}
@@ -54,18 +56,27 @@ class LiveMeter(TorchDispatchMode):
 
     def begin(self, phase: str) -> None:
         """End the current phase and begin `phase`; a name that returns is merged."""
-        now = time.monotonic()
-        self._end(now)
-        self._started = now
+        self._end_phase()
         self._phase = self._phases.setdefault(phase, _Phase(phase, self.live_bytes))
         self._phase.peak_bytes = max(self._phase.peak_bytes, self.live_bytes)
         self.events.append(Event("phase", label=phase))
         if phase in self._workspaces:
             self._alloc(self._workspaces.pop(phase), "workspace")
 
+    def __exit__(self, *raised: Any) -> None:
+        """End the last phase and stop watching."""
+        self._end_phase()
+        super().__exit__(*raised)
+
+    def _end_phase(self) -> None:
+        if self._phase is not None:
+            self._phase.resident_bytes = self.live_bytes
+            self._phase.seconds += time.monotonic() - self._started
+        self._phase = None
+        self._started = time.monotonic()
+
     def readings(self) -> tuple[PhaseReading, ...]:
         """One reading per phase in the order of first appearance."""
-        self._end(time.monotonic())
         return tuple(
             PhaseReading(
                 name=phase.name,
@@ -105,7 +116,9 @@ class LiveMeter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = str(func)
+        name = self._names.get(func) or self._names.setdefault(func, str(func))
+        if name.startswith("prim."):  # questions such as "which device?"; they make nothing
+            return func(*args, **kwargs)
         temporary = self._temporaries.get(name)
         blocks = [self._alloc(size, name) for size in temporary(args, kwargs)] if temporary else ()
         result = func(*args, **kwargs)
@@ -122,21 +135,20 @@ class LiveMeter(TorchDispatchMode):
                 self._count_all(item, label)
 
     def _count(self, tensor: torch.Tensor, label: str) -> None:
-        if tensor.device.type == "meta" or tensor.layout is not torch.strided:
-            return
-        if self._host == "all" or (self._host == "scalars" and tensor.dim() == 0):
-            return
         storage = tensor.untyped_storage()
         address = storage._cdata
-        if address in self._blocks:
+        if address in self._blocks or self._host == "all" or (self._host == "scalars" and tensor.dim() == 0):
+            return
+        if tensor.device.type == "meta":
             return
         size_bytes = storage.nbytes()
         if size_bytes:
-            block = self._blocks[address] = self._alloc(size_bytes, label)
-            weakref.finalize(storage, self._forget, address, block).atexit = False
+            block = self._alloc(size_bytes, label)
+            forget = functools.partial(self._forget, address, block)
+            self._blocks[address] = block, weakref.ref(storage, forget)
 
-    def _forget(self, address: int, block: int) -> None:
-        if self._blocks.get(address) == block:
+    def _forget(self, address: int, block: int, _: Any) -> None:
+        if self._blocks[address][0] == block:
             del self._blocks[address]
         self._free(block)
 
@@ -152,9 +164,3 @@ class LiveMeter(TorchDispatchMode):
     def _free(self, block: int) -> None:
         self.live_bytes -= self._sizes.pop(block)
         self.events.append(Event("free", block))
-
-    def _end(self, now: float) -> None:
-        if self._phase is not None:
-            self._phase.resident_bytes = self.live_bytes
-            self._phase.seconds += now - self._started
-            self._started = now

@@ -13,7 +13,8 @@ FIRST = "first_"
 
 
 class Meter(Protocol):
-    """Reads device memory phase by phase. Used as a context manager around load, steps and save."""
+    """Reads device memory phase by phase. Used as a context manager around load, steps and save; leaving ends the last
+    phase, so leave while what is trained is still alive."""
 
     def __enter__(self) -> Self: ...
 

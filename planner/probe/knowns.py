@@ -1,0 +1,41 @@
+"""Answers to what fake tensors cannot know: how many labels a micro-batch trains on.
+
+TRL's fused head selects the hidden states of labelled positions, Liger asks for their number. Both depend on values,
+which a fake tensor lacks and the recipe determines.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from planner.probe.batch import kept_tokens
+from planner.recipe import Recipe
+
+_aten = torch.ops.aten
+
+
+class KnownLabels(TorchDispatchMode):
+    """Enter it above the fake mode and below the meter."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        kept = kept_tokens(recipe)
+        self._labels = sum(kept)
+        self._shifted = sum(tokens - 1 for tokens in kept)
+        self._mask_shape = (recipe.batch, recipe.length - 1)
+        self._counts = recipe.loss == "liger"
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is _aten.index.Tensor and self._is_label_mask(args[1][0]):
+            return args[0].new_empty((self._shifted, *args[0].shape[2:]))
+        if func is _aten.masked_select.default and self._is_label_mask(args[1]):
+            return args[0].new_empty((self._shifted,))
+        if func is _aten._local_scalar_dense.default and self._counts:
+            return self._labels
+        return func(*args, **(kwargs or {}))
+
+    def _is_label_mask(self, mask: Any) -> bool:
+        return mask is not None and mask.dtype is torch.bool and tuple(mask.shape) == self._mask_shape

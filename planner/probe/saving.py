@@ -1,0 +1,43 @@
+"""Save phase: the adapters go to a temporary folder, are read back and compared, and the folder goes away."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensor
+
+_ADAPTER_FILE = "adapter_model.safetensors"
+
+
+class AdapterSaveError(RuntimeError):
+    """The saved adapters are not the trained ones."""
+
+
+def save_and_verify(model: Any) -> int:
+    """Save `model`'s adapters, load them back, and return how many tensors were verified.
+
+    A model without adapters (full fine-tuning) and fake tensors have nothing to write; both return 0. Run it outside
+    a dispatch mode: the copies it makes are host memory in life.
+
+    Raises:
+        AdapterSaveError: a tensor is missing or differs.
+    """
+    if not isinstance(model, PeftModel):
+        return 0
+    if any(isinstance(parameter, FakeTensor) for parameter in model.parameters()):
+        return 0
+    trained = get_peft_model_state_dict(model)
+    with tempfile.TemporaryDirectory(prefix="fitproof-adapters-") as folder:
+        model.save_pretrained(folder)
+        saved = load_file(Path(folder) / _ADAPTER_FILE)
+    if saved.keys() != trained.keys():
+        msg = f"saved {len(saved)} adapter tensors, trained {len(trained)}"
+        raise AdapterSaveError(msg)
+    different = [name for name, tensor in trained.items() if not torch.equal(saved[name], tensor.cpu())]
+    if different:
+        msg = f"{len(different)} saved adapter tensors differ from the trained ones, first {different[0]}"
+        raise AdapterSaveError(msg)
+    return len(saved)
