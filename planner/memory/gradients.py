@@ -6,9 +6,9 @@ from planner.ledger import Line
 from planner.trainable import Trainable
 from planner.units import allocated
 
-# How much of them is alive at the worst instant of the backward pass depends on the layer that instant is in, so
-# that share is a line of the timeline, not one of these.
-WHEN_ACCUMULATING = ("forward", "loss", "optimizer")
+# Without accumulation, how much of them is alive at the worst instant of the backward pass depends on the layer that
+# instant is in: that share is a line of the timeline. With it, all are there from the second micro-batch on.
+WHEN_ACCUMULATING = ("forward", "loss", "backward", "optimizer")
 OTHERWISE = ("optimizer",)
 
 

@@ -1,0 +1,74 @@
+"""The largest micro-batch and the longest length that fit, and the smallest cards that do."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.advice import largest
+from planner.gpu import Gpu
+from planner.model import Model, resolve_model
+from planner.plan import Plan, plan, smallest_cards
+from planner.request import Request
+
+# The request's own bounds on the two fields.
+MOST = {"per_device_train_batch_size": 65_536, "max_length": 16_777_216}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The largest value whose verdict is `fits`, and the largest that is not surely too much. 0 where even 1 is."""
+
+    fits: int
+    tight: int
+
+    def to_dict(self) -> dict[str, int]:
+        """As the API writes it."""
+        return {"fits": self.fits, "tight": self.tight}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recipe could be stretched to on its card, everything else unchanged."""
+
+    per_device_train_batch_size: Limit
+    max_length: Limit
+    smallest_cards: tuple[Plan, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the API writes it."""
+        return {
+            "per_device_train_batch_size": self.per_device_train_batch_size.to_dict(),
+            "max_length": self.max_length.to_dict(),
+            "smallest_cards": [
+                {"gpu": card.gpu.id, "usable_bytes": card.usable_bytes, "verdict": card.verdict}
+                for card in self.smallest_cards
+            ],
+        }
+
+
+def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = None, cards: int = 3) -> Limits:
+    """Stretch batch and length until they no longer fit; name the `cards` smallest cards that fit the request.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    model = model or resolve_model(request.model)
+    return Limits(
+        per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
+        max_length=_stretch(request, model, gpu, "max_length"),
+        smallest_cards=smallest_cards(request, model=model, count=cards),
+    )
+
+
+def _stretch(request: Request, model: Model, gpu: Gpu | None, field: str) -> Limit:
+    seen: dict[int, str] = {}
+
+    def verdict(value: int) -> str:
+        if value not in seen:
+            training = request.training.model_copy(update={field: value})
+            seen[value] = plan(request.model_copy(update={"training": training}), model=model, gpu=gpu).verdict
+        return seen[value]
+
+    return Limit(
+        fits=largest(lambda value: verdict(value) == "fits", MOST[field]),
+        tight=largest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
+    )

@@ -1,0 +1,210 @@
+"""The whole story on one screen: a request becomes lines of bytes, lines become phases, phases a verdict."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from planner.advice import Advice, advise
+from planner.catalog import resolve_gpu
+from planner.catalog.gpu_rows import gpu_catalog
+from planner.gpu import Gpu
+from planner.ledger import Ledger, Line, Phase
+from planner.memory.runtime import runtime_lines
+from planner.model import Model, resolve_model
+from planner.overheads import context_band
+from planner.recipe import Recipe
+from planner.request import Request
+from planner.static import static_lines
+from planner.targets import adapted_weights
+from planner.textbook import Textbook, textbook
+from planner.timeline import step_lines
+from planner.verdict import Required, Verdict, required_bytes, verdict_of
+from planner.warnings import Notice, notices
+
+# What the formulas were held to.
+VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.13"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer to one request. Warnings and advice are worked out when they are first read."""
+
+    request: Request
+    model: Model
+    gpu: Gpu
+    recipe: Recipe
+    ledger: Ledger
+    phases: tuple[Phase, ...]
+    peak: Phase
+    required_bytes: Required
+    verdict: Verdict
+
+    @property
+    def peak_allocated_bytes(self) -> int:
+        """What torch.cuda.max_memory_allocated() would read."""
+        return self.peak.allocated_bytes
+
+    @property
+    def peak_phase(self) -> str:
+        """The moment of the peak."""
+        return self.peak.name
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Every cause of bytes."""
+        return self.ledger.lines
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the driver gives torch on this card."""
+        return self.gpu.usable_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Usable less likely; negative where it does not fit."""
+        return self.usable_bytes - self.required_bytes.likely
+
+    @property
+    def paged_bytes(self) -> int:
+        """Optimizer state that the driver keeps in host memory until it is needed."""
+        return sum(line.bytes for line in self.lines if line.cause == "optimizer" and not line.alive_in)
+
+    @cached_property
+    def textbook(self) -> Textbook:
+        """The chapter's numbers for this model and these adapters."""
+        lora = self.recipe.lora
+        if lora is None:
+            return textbook(self.model.params)
+        weights = adapted_weights(self.model.census, self.model.model_type, lora)
+        return textbook(self.model.params, ((w.rows, w.columns, w.count) for w in weights), lora.r)
+
+    @cached_property
+    def warnings(self) -> tuple[Notice, ...]:
+        """What surprises people about this plan."""
+        return notices(self, self._replan)
+
+    @cached_property
+    def advice(self) -> tuple[Advice, ...]:
+        """Changes that would make it fit, each planned before it is named."""
+        return advise(self, self._replan, lambda request: smallest_cards(request, model=self.model))
+
+    def _replan(self, request: Request) -> "Plan":
+        return plan(request, model=self.model, gpu=self.gpu)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of the public contract (design.md, section 2)."""
+        required = self.required_bytes
+        book = self.textbook
+        return {
+            "verdict": self.verdict,
+            "peak_allocated_bytes": self.peak_allocated_bytes,
+            "peak_phase": self.peak_phase,
+            "required_bytes": {"low": required.low, "likely": required.likely, "high": required.high},
+            "usable_bytes": self.usable_bytes,
+            "headroom_bytes": self.headroom_bytes,
+            "paged_bytes": self.paged_bytes,
+            "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in self.phases],
+            "lines": [_line_document(line) for line in self.lines],
+            "textbook": {
+                "weights_bytes": book.weights_bytes,
+                "constants_bytes": book.constants_bytes,
+                "adapters_bytes": book.adapters_bytes,
+            },
+            "warnings": [warning.to_dict() for warning in self.warnings],
+            "advice": [advice.to_dict() for advice in self.advice],
+            "versions": dict(VERSIONS),
+            "request": self.request.model_dump(mode="json"),
+            "model": {"id": self.model.id, "model_type": self.model.model_type, "params": self.model.params},
+            "gpu": {
+                "id": self.gpu.id,
+                "name": self.gpu.name,
+                "usable_evidence": self.gpu.usable_evidence,
+                "usable_source": self.gpu.usable_source,
+            },
+        }
+
+
+def plan(request: Request, *, model: Model | None = None, gpu: Gpu | None = None) -> Plan:
+    """Answer a request. `model` and `gpu` spare the look-up, or stand for what no catalogue knows.
+
+    Raises:
+        UnknownModelError, UnknownGpuError: the names lead nowhere.
+        UnknownArchitectureError: the formulas do not know this kind of model; the dry run may.
+        InvalidRequestError: the LoRA targets do not match this model.
+    """
+    model = model or resolve_model(request.model)
+    gpu = gpu or resolve_gpu(request.gpu)
+    recipe = Recipe.of(request)
+    return _judge(request, model, gpu, recipe, ledger_of(model, recipe, gpu))
+
+
+def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None = None) -> list[Plan]:
+    """Answer a request for many cards. Cards of one compute capability run the same kernels and share one ledger.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    model = model or resolve_model(request.model)
+    recipe = Recipe.of(request)
+    ledgers: dict[tuple[int, int] | None, Ledger] = {}
+    plans = []
+    for gpu in gpus:
+        if gpu.compute_capability not in ledgers:
+            ledgers[gpu.compute_capability] = ledger_of(model, recipe, gpu)
+        asked = request.model_copy(update={"gpu": gpu.id})
+        plans.append(_judge(asked, model, gpu, recipe, ledgers[gpu.compute_capability]))
+    return plans
+
+
+def smallest_cards(request: Request, *, model: Model | None = None, count: int = 3) -> tuple[Plan, ...]:
+    """The catalogue's smallest cards on which the request fits, smallest first.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu is not None]
+    fitting = [p for p in plan_on_cards(request, gpus, model=model) if p.verdict == "fits"]
+    return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
+
+
+def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
+    """Every line of a run: what is there throughout, what a step makes, what CUDA takes."""
+    decoder = model.known_decoder()
+    context = context_band(gpu.compute_capability)
+    lines: Sequence[Line] = (
+        *static_lines(model, recipe),
+        *step_lines(decoder, recipe, gpu),
+        *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
+    )
+    return Ledger.of(lines)
+
+
+def _judge(request: Request, model: Model, gpu: Gpu, recipe: Recipe, ledger: Ledger) -> Plan:
+    phases = ledger.phases()
+    peak = max(phases, key=lambda phase: phase.allocated_bytes)
+    required = required_bytes(peak.allocated_bytes, gpu.compute_capability, varying_lengths=recipe.training.padded)
+    return Plan(
+        request=request,
+        model=model,
+        gpu=gpu,
+        recipe=recipe,
+        ledger=ledger,
+        phases=phases,
+        peak=peak,
+        required_bytes=required,
+        verdict=verdict_of(required, gpu.usable_bytes),
+    )
+
+
+def _line_document(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.name,
+        "bytes": line.bytes,
+        "cause": line.cause,
+        "alive_in": list(line.alive_in),
+        "formula": line.formula,
+        "working": line.working,
+        "evidence": line.evidence,
+        "source": line.source,
+    }

@@ -1,0 +1,75 @@
+"""The lines that do not depend on batch, length or card: what is there before the first token."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from planner.inventory import Census
+from planner.ledger import Line
+from planner.memory.adapters import adapter_lines
+from planner.memory.gradients import gradient_lines
+from planner.memory.optimizer import optimizer_lines
+from planner.memory.weights import place, weight_lines
+from planner.model import Model
+from planner.recipe import Recipe
+from planner.request import Optimizer, Training
+from planner.trainable import Trainable, adapter_tensors, model_tensors
+
+# These stacks drive the real Trainer, whose create_optimizer speaks to bitsandbytes about embeddings.
+_WITH_TRAINER = ("trainer", "trl", "kbit")
+
+
+def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
+    """Weights, adapters, gradients and optimizer state.
+
+    Raises:
+        InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
+    """
+    return _static_lines(model.census, model.model_type, _without_sizes(recipe))
+
+
+def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
+    """What the run updates: the adapters, or everything.
+
+    Raises:
+        InvalidRequestError: see `static_lines`.
+    """
+    return _trained(model.census, model.model_type, recipe)
+
+
+@lru_cache(maxsize=2048)
+def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line, ...]:
+    tensors = _trained(census, model_type, recipe)
+    adapters = adapter_lines(tensors, recipe.adapter_dtype) if recipe.lora else []
+    # Full fine-tuning trains the weights themselves, already counted below.
+    adapters_bytes = sum(line.bytes for line in adapters)
+    training = recipe.training
+    lines = [
+        *weight_lines(place(census, recipe), recipe, adapters_bytes=adapters_bytes),
+        *adapters,
+        *gradient_lines(tensors, accumulates=recipe.accumulates),
+        *optimizer_lines(
+            tensors,
+            training.optim,
+            clips=training.max_grad_norm > 0,
+            embeddings_in_32bit=recipe.stack_name in _WITH_TRAINER,
+        ),
+    ]
+    return tuple(line for line in lines if line.bytes)
+
+
+def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:
+    if recipe.lora is None:
+        return model_tensors(census, recipe.model_dtype)
+    return adapter_tensors(census, model_type, recipe.lora, recipe.adapter_dtype)
+
+
+def _without_sizes(recipe: Recipe) -> Recipe:
+    """`recipe` with everything erased that static bytes do not depend on, so that all sizes share one answer."""
+    training = recipe.training
+    plain = _plain_training(training.optim, recipe.accumulates, training.max_grad_norm > 0)
+    return replace(recipe, training=plain, loss="full_logits", autocast=None, outputs_kept=False)
+
+
+@lru_cache(maxsize=64)
+def _plain_training(optim: Optimizer, accumulates: bool, clips: bool) -> Training:
+    return Training(optim=optim, gradient_accumulation_steps=1 + accumulates, max_grad_norm=float(clips))
