@@ -6,10 +6,6 @@ from typing import Literal
 
 from planner.units import MIB
 
-# Windows and WSL print the driver's total, as nvidia-smi does: in every row that has both, within 1 MiB.
-# A reading of unknown system that lies further below nvidia-smi's total than this can only be Linux.
-_WINDOWS_GAP_MIB = 16
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -23,14 +19,6 @@ class Sample:
     def linux_bytes(self) -> int | None:
         """The smallest total torch printed on Linux in the card's usual ECC state."""
         return min((size for system, size in self.torch_readings if system == "linux"), default=None)
-
-    def inferred_linux_bytes(self) -> int | None:
-        """The smallest total of unknown system that Windows cannot have printed."""
-        if self.smi_mib is None:
-            return None
-        ceiling_bytes = (self.smi_mib - _WINDOWS_GAP_MIB) * MIB
-        below = (size for system, size in self.torch_readings if system == "unknown" and size < ceiling_bytes)
-        return min(below, default=None)
 
     def driver_total(self) -> tuple[int, str] | None:
         """What the driver calls the card's total, and who printed it."""
@@ -52,18 +40,17 @@ class Usable:
 def usable_memory(card: Sample, samples: Iterable[Sample]) -> Usable | None:
     """Settle a card's usable memory; None where no source allows it.
 
+    Windows and WSL print the driver's total, as nvidia-smi does: in every row that has both, within 1 MiB.
+
     1. The smallest Linux torch total: drivers take more with every generation (the T4 lost 197 MiB over the years).
-    2. A total of unknown system that only Linux can have printed.
-    3. The driver's total less the largest gap seen in the card's family. Where the card is larger than every
+    2. The driver's total less the largest gap seen in the card's family. Where the card is larger than every
        kin, the gap grows in proportion: page tables do.
     """
     linux_bytes = card.linux_bytes()
     if linux_bytes is not None:
         count = sum(system == "linux" for system, _ in card.torch_readings)
-        return Usable(linux_bytes, "measured", f"smallest of {count} torch totals printed on Linux")
-    inferred_bytes = card.inferred_linux_bytes()
-    if inferred_bytes is not None:
-        return Usable(inferred_bytes, "modelled", "torch total of unstated system, below what Windows prints")
+        which = f"smallest of {count} torch totals" if count > 1 else "the one torch total"
+        return Usable(linux_bytes, "measured", f"{which} printed on Linux")
     total, gap = card.driver_total(), _largest_gap(card.family, samples)
     if total is None or gap is None:
         return None
@@ -85,9 +72,7 @@ def _largest_gap(family: str, samples: Iterable[Sample]) -> _Gap | None:
     kin = [
         (sample.smi_mib * MIB - linux_bytes, sample.id, sample.smi_mib * MIB)
         for sample in samples
-        if sample.family == family
-        and sample.smi_mib is not None
-        and (linux_bytes := sample.linux_bytes() or sample.inferred_linux_bytes()) is not None
+        if sample.family == family and sample.smi_mib is not None and (linux_bytes := sample.linux_bytes()) is not None
     ]
     if not kin:
         return None

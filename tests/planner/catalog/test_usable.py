@@ -24,10 +24,8 @@ def test_the_unusual_ecc_state_does_not_count():
     assert usable_memory(sample, []).bytes == 970 * MIB
 
 
-def test_an_unstated_system_that_cannot_be_windows_is_linux():
-    sample = card(smi_mib=1000, readings=[("unknown", 950)])
-    assert usable_memory(sample, [KIN]).bytes == 950 * MIB
-    assert usable_memory(sample, [KIN]).evidence == "modelled"
+def test_a_single_linux_total_is_called_so():
+    assert usable_memory(KIN, []).source == "the one torch total printed on Linux"
 
 
 def test_without_a_linux_total_the_familys_largest_gap_is_taken_off():
