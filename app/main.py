@@ -1,32 +1,39 @@
 """The application, put together: settings, middleware, routers, lifespans. Nothing is decided here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from app import problems
+from app import problems, views
 from app.documents import install_openapi
-from app.hub import Hub
+from app.engines.base import Engine
+from app.hub.client import Hub
+from app.jobs import service
+from app.jobs.metrics import Metrics, RequestMetrics
+from app.jobs.order import ProbeDocument
 from app.middleware.body import BodyLimit
 from app.middleware.headers import SecurityHeaders
 from app.middleware.requests import RequestLog
 from app.planning import Planning
-from app.routers import catalog, plans
+from app.routers import catalog, evidence, health, plans, probes, workers
+from app.security.rates import RateLimit
 from app.settings import Settings
+from app.templating import house_folder
 from planner.request import Request
 
 DESCRIPTION = "Will this fine-tuning run fit on this GPU? A byte budget, and a real probe to prove it."
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the application on `settings`, by default those of the environment.
+def create_app(settings: Settings | None = None, engines: Sequence[Engine] | None = None) -> FastAPI:
+    """Build the application on `settings`, by default those of the environment, and on `engines`, by default its own.
 
-    `app.state.settings` and `app.state.planning` are what routes read.
+    `app.state.settings` and `app.state.planning` are what routes read; `app.state.service` is there while it runs.
     """
-    settings = settings or Settings.load()
+    settings, metrics = settings or Settings.load(), Metrics()
     app = FastAPI(
         title="Fitproof",
         version=installed_version(),
@@ -37,17 +44,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
         middleware=[
-            Middleware(RequestLog),
             Middleware(SecurityHeaders),
+            Middleware(RequestLog),
+            Middleware(RequestMetrics, metrics=metrics),
+            Middleware(RateLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
     )
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
-    for router in (plans.router, catalog.router):
+    app.state.metrics, app.state.engines = metrics, engines
+    for router in (plans.router, catalog.router, probes.router, workers.router, evidence.router):
         app.include_router(router, prefix="/api/v1")
-    problems.install(app)
-    install_openapi(app, Request)
+    app.include_router(health.router)
+    app.include_router(views.router)
+    app.mount("/static", StaticFiles(directory=house_folder("static")))
+    problems.install(app, views.error_page)
+    install_openapi(app, Request, ProbeDocument)
     return app
 
 
@@ -64,4 +77,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what lives as long as the server, in order; close it in reverse."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(app.state.hub.aclose)
+        await stack.enter_async_context(service.lifespan(app, app.state.engines))
         yield

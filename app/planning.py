@@ -3,14 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from planner.plan import Plan
-
-import planner
-from app.hub import Hub, HubError, RepoName
+from app.hub.errors import HubUnreachableError, ModelNotOnHubError
+from app.hub.names import RepoName
+from app.hub.source import ConfigSource
 from planner.catalog import resolve_gpu
-from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownGpuError, UnknownModelError
+from planner.errors import (
+    FieldProblem,
+    FitproofError,
+    InvalidRequestError,
+    UnknownArchitectureError,
+    UnknownGpuError,
+    UnknownModelError,
+)
 from planner.gpu import Gpu
 from planner.model import Model, resolve_model
+from planner.plan import Plan, plan
 from planner.request import Request
 
 _Given = TypeVar("_Given")
@@ -20,7 +27,7 @@ _Found = TypeVar("_Found")
 class Planning:
     """Reads requests and answers them. `local_files` lets a model be a path on this machine: the CLI only."""
 
-    def __init__(self, hub: Hub, *, local_files: bool = False) -> None:
+    def __init__(self, hub: ConfigSource, *, local_files: bool = False) -> None:
         self._hub = hub
         self._local_files = local_files
 
@@ -44,7 +51,11 @@ class Planning:
             UnknownArchitectureError: the formulas do not know this kind of model.
         """
         model, gpu = await self.subjects(request)
-        return planner.plan(request, model=model, gpu=gpu)
+        try:
+            return plan(request, model=model, gpu=gpu)
+        except UnknownArchitectureError as error:
+            error.problems = error.problems or (FieldProblem("model", "ask for a dry run, or choose another model"),)
+            raise
 
     async def subjects(self, request: Request) -> tuple[Model, Gpu]:
         """Return the model and the card that `request` is about.
@@ -81,8 +92,8 @@ class Planning:
             unknown = error
         try:
             config = await self._hub.config(repo)
-        except HubError as error:
-            error.problems += unknown.problems
+        except (ModelNotOnHubError, HubUnreachableError) as error:
+            error.problems += unknown.problems  # the name may be a misspelt one of the catalogue's
             raise
         return resolve_model({**config, "_name_or_path": str(repo)})
 

@@ -9,6 +9,8 @@ from planner.errors import FieldProblem, FitproofError
 
 # Deeper than any config.json (vision-language ones reach 5), shallower than any recursion limit.
 DEEPEST = 32
+# A config.json of a language model has about 200. Each bad key costs a sentence, so there is an end to them.
+MOST_VALUES = 10_000
 
 
 class InvalidJsonError(FitproofError):
@@ -67,8 +69,12 @@ def check_values(value: Any, deepest: int = DEEPEST) -> None:
         InvalidJsonError: names the place.
     """
     level: list[tuple[str, Any]] = [("", value)]
+    left = MOST_VALUES
     for _ in range(deepest):
         level = [child for path, parent in level for child in _children(path, parent)]
+        left -= len(level)
+        if left < 0:
+            raise _complaint(f"holds more than {MOST_VALUES} values; remove what is not needed")
         if not level:
             return
     raise _complaint(f"nests deeper than {deepest} levels; flatten it", level[0][0][:60])

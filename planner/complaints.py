@@ -1,7 +1,7 @@
 """Pydantic's errors as sentences: one per bad field, the path as the caller wrote it, and what to write instead."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from planner.errors import FieldProblem
@@ -45,15 +45,14 @@ _KINDS_WITHOUT_INPUT = {"missing": "is required"}
 
 
 def field_problems(
-    details: Iterable[Mapping[str, Any]], known_keys: Collection[str] = (), root: str = "request"
+    details: Sequence[Mapping[str, Any]], known_keys: Collection[str] = (), root: str = "request"
 ) -> list[FieldProblem]:
     """Turn the rows of `ValidationError.errors()` into problems.
 
     `known_keys` are the spellings an unknown key is compared with; `root` names the document itself.
     """
-    problems = [_problem(detail, root) for detail in details]
-    extra = len(problems) - MOST_PROBLEMS
-    problems = problems[:MOST_PROBLEMS]
+    problems = [_problem(detail, root) for detail in details[:MOST_PROBLEMS]]
+    extra = len(details) - MOST_PROBLEMS
     for index in [i for i, problem in enumerate(problems) if problem.message == _UNKNOWN_KEY][:MOST_SUGGESTIONS]:
         problems[index] = _with_suggestion(problems[index], known_keys)
     if extra > 0:

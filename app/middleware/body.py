@@ -33,17 +33,18 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         if _announced_bytes(headers) > self.max_bytes:
-            await self._refuse(scope, receive, send, waits="100-continue" in headers.get("expect", ""))
+            await self._refuse(scope, receive, send, sent="100-continue" not in headers.get("expect", ""))
             return
         body = _CountedBody(receive, self.max_bytes)
         guarded = _GuardedSend(send, body)
         with contextlib.suppress(_TooLargeError):
             await self.app(scope, body, guarded)
         if body.too_large and not guarded.started:
-            await self._refuse(scope, receive, send, waits=False)
+            await self._refuse(scope, receive, send, sent=body.more)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, waits: bool) -> None:
-        if not waits:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, sent: bool) -> None:
+        """Answer 413. `sent` says that the client is sending (on) without waiting for permission."""
+        if sent:
             await _discard(receive)
         title = "The body is larger than this server accepts."
         fix = f"must be at most {self.max_bytes} bytes; send less or raise FITPROOF_MAX_BODY_BYTES"
@@ -58,9 +59,11 @@ class _CountedBody:
         self.receive = receive
         self.left_bytes = max_bytes
         self.too_large = False
+        self.more = True
 
     async def __call__(self) -> Message:
         message = await self.receive()
+        self.more = message.get("more_body", False)
         if message["type"] == "http.request":
             self.left_bytes -= len(message.get("body", b""))
             if self.left_bytes < 0:

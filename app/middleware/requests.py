@@ -18,7 +18,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestLog:
-    """Outermost of all: what it sends is what the client sees."""
+    """Wraps everything that may fail."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from planner.ledger import Cause, Evidence
+from planner.request import Request
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -65,6 +66,23 @@ class AdviceItem(_Strict):
     cost: str
 
 
+class ModelSubject(_Strict):
+    """The model that was planned."""
+
+    id: str
+    model_type: str
+    params: int
+
+
+class GpuSubject(_Strict):
+    """The card that was planned for, and how its usable memory is known."""
+
+    id: str
+    name: str
+    usable_evidence: Literal["measured", "modelled", "given"]
+    usable_source: str
+
+
 class PlanDocument(_Strict):
     """The answer to a request."""
 
@@ -74,9 +92,13 @@ class PlanDocument(_Strict):
     required_bytes: RequiredBytes
     usable_bytes: int
     headroom_bytes: int = Field(description="usable - likely; negative where it does not fit.")
+    paged_bytes: int = Field(description="Optimizer state kept in host memory until it is needed.")
     phases: list[PhaseItem]
     lines: list[LineItem]
     textbook: Textbook
     warnings: list[WarningItem]
     advice: list[AdviceItem]
     versions: dict[str, str] = Field(description="Library versions the formulas were held to.")
+    request: Request = Field(description="The request with every default filled in.")
+    model: ModelSubject
+    gpu: GpuSubject

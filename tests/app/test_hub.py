@@ -8,17 +8,20 @@ from typing import Any
 import httpx
 import pytest
 
-from app.hub import ConfigCache, Hub, HubError, RepoName, cache
-from app.hub.client import safe_redirect
+from app.hub import cache
+from app.hub.cache import ConfigCache
+from app.hub.client import Hub, safe_redirect
 from app.hub.errors import (
     ConfigTooLargeError,
     GatedModelError,
+    HubError,
     HubTimeoutError,
     HubTroubleError,
     HubUnreachableError,
     MalformedConfigError,
     ModelNotOnHubError,
 )
+from app.hub.names import RepoName
 from app.settings import Settings
 from tests.app.hub_server import CONFIG, FakeHub, running_hub
 
@@ -33,7 +36,9 @@ def hub_server() -> Iterator[FakeHub]:
 
 def fetch(endpoint: str, folder: Path, name: str = REPO, **settings: Any) -> dict[str, Any]:
     """One fetch by a fresh client, as a fresh process would make it."""
-    given = {"hub_endpoint": endpoint, "data_dir": folder, "hub_timeout_seconds": 5.0, "hub_token": None, **settings}
+    given = {"hub_endpoint": endpoint, "data_dir": folder, "hub_timeout_seconds": 5.0, "hub_token": None, "hub_offline": False}
+
+    given.update(settings)
 
     async def once() -> dict[str, Any]:
         repo = RepoName.parse(name)

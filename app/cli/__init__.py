@@ -1,0 +1,26 @@
+"""`fitproof`: the terminal door. One command per file; each imports what it needs when it runs, to start fast."""
+
+import sys
+
+import typer
+
+from app.cli import gpus, models, plan, probe, serve
+from app.cli.errors import Commands, unforeseen
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Will this fine-tuning run fit on this GPU?",
+)
+for command in (plan, models, gpus, probe, serve):
+    command.register(app)
+
+
+def main() -> None:
+    """Run the program. No stack trace reaches a user."""
+    try:
+        app(prog_name="fitproof")
+    except Exception as error:  # the boundary: what broke inside is one sentence outside
+        sys.exit(unforeseen(error))

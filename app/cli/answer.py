@@ -1,0 +1,138 @@
+"""A plan in the terminal: the verdict first, then the card filling up, then the ledger."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from app.cli.terminal import console, table
+from planner.request import Request
+from planner.units import GIB, MIB, format_gib
+
+_BAR_CELLS = 60
+_VERDICTS = {
+    "fits": ("Fits", "bold green"),
+    "tight": ("Tight", "bold yellow"),
+    "does_not_fit": ("Does not fit", "bold red"),
+}
+# Told apart by letter as well as by colour, so that the bar reads in any terminal.
+_CAUSES = {
+    "weights": ("W", "blue"),
+    "adapters": ("A", "cyan"),
+    "gradients": ("G", "magenta"),
+    "optimizer": ("O", "bright_magenta"),
+    "activations": ("S", "green"),
+    "logits": ("L", "yellow"),
+    "workspace": ("K", "bright_black"),
+    "runtime": ("R", "white"),
+}
+
+
+def show(request: Request, answer: dict[str, Any], *, every_line: bool = False) -> None:
+    """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak."""
+    out = console()
+    _verdict(out, request, answer)
+    _bar(out, answer)
+    _ledger(out, answer, every_line=every_line)
+    _moments(out, answer)
+    _notes(out, answer)
+
+
+def _verdict(out: Console, request: Request, answer: dict[str, Any]) -> None:
+    word, style = _VERDICTS[answer["verdict"]]
+    required, spare = answer["required_bytes"], answer["headroom_bytes"]
+    rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
+    out.print(Text.assemble((word, style), f": {answer['model']['id']} on {answer['gpu']['name']}"))
+    out.print(
+        f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "
+        f"of {format_gib(answer['usable_bytes'])} usable: {rest}"
+    )
+    out.print(Text(_recipe(request), style="dim"))
+    if answer["verdict"] == "tight":
+        out.print("Too close to call by arithmetic; settle it with: fitproof probe")
+    out.print()
+
+
+def _recipe(request: Request) -> str:
+    training, lora, quantization = request.training, request.lora, request.quantization
+    parts: list[str] = [request.method]
+    if request.method == "qlora" and quantization:
+        bits = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "int8"
+        parts.append("int4 (hqq)" if quantization.quant_method == "hqq" else bits)
+    if request.method != "full":
+        targets = lora.target_modules if isinstance(lora.target_modules, str) else ",".join(lora.target_modules)
+        parts.append(f"rank {lora.r} on {targets}")
+    parts.append(f"{training.per_device_train_batch_size} x {training.max_length} tokens")
+    parts.append(training.optim)
+    parts.append("checkpointing" if training.gradient_checkpointing else "no checkpointing")
+    parts.append(f"stack {request.stack if isinstance(request.stack, str) else 'custom'}")
+    return ", ".join(parts)
+
+
+def _bar(out: Console, answer: dict[str, Any]) -> None:
+    """Bytes at the peak by cause; `|` marks the end of the card."""
+    peak, required = answer["peak_phase"], answer["required_bytes"]["likely"]
+    by_cause = dict.fromkeys(_CAUSES, 0)
+    for line in answer["lines"]:
+        if peak in line["alive_in"]:
+            by_cause[line["cause"]] += line["bytes"]
+    by_cause["runtime"] += max(0, required - sum(by_cause.values()))
+    scale_bytes = max(required, answer["usable_bytes"])
+    bar, filled_bytes, cells = Text(), 0, 0
+    for cause, (letter, style) in _CAUSES.items():
+        filled_bytes += by_cause[cause]
+        end = round(_BAR_CELLS * filled_bytes / scale_bytes)
+        bar.append(letter * (end - cells), style=f"black on {style}")
+        cells = end
+    bar.append("." * (_BAR_CELLS - cells), style="dim")
+    limit = round(_BAR_CELLS * answer["usable_bytes"] / scale_bytes)
+    out.print(Text("[") + bar[:limit] + Text("|", style="bold") + bar[limit:] + Text("]"))
+    legend = [f"{letter} {cause} {_size(by_cause[cause])}" for cause, (letter, _) in _CAUSES.items() if by_cause[cause]]
+    out.print(Text("  ".join(legend), style="dim"))
+    out.print()
+
+
+def _ledger(out: Console, answer: dict[str, Any], *, every_line: bool) -> None:
+    peak = answer["peak_phase"]
+    lines = sorted(answer["lines"], key=lambda line: (peak not in line["alive_in"], -line["bytes"]))
+    shown = [line for line in lines if every_line or peak in line["alive_in"]]
+    made = table(f"alive at the peak ({peak})", ">bytes", ">", "evidence", *(("formula",) if every_line else ()))
+    for line in shown:
+        name = line["name"] if peak in line["alive_in"] else f"{line['name']} (not at the peak)"
+        cells = [name, f"{line['bytes']:,}", _size(line["bytes"]), line["evidence"]]
+        made.add_row(*map(escape, [*cells, line["formula"]] if every_line else cells))
+    out.print(made)
+    if len(shown) < len(lines):
+        out.print(Text(f"{len(lines) - len(shown)} more lines are not alive then; --all shows them", style="dim"))
+    out.print()
+
+
+def _moments(out: Console, answer: dict[str, Any]) -> None:
+    made = table("moment", ">allocated", ">")
+    for phase in answer["phases"]:
+        name = phase["name"] + (" <- peak" if phase["name"] == answer["peak_phase"] else "")
+        made.add_row(name, f"{phase['allocated_bytes']:,}", _size(phase["allocated_bytes"]))
+    out.print(made)
+    textbook = answer["textbook"]
+    out.print(
+        "The textbook (0.5 N, N/64, 2 r (d + k)) counts "
+        f"{_size(textbook['weights_bytes'])} weights, {_size(textbook['constants_bytes'])} constants, "
+        f"{_size(textbook['adapters_bytes'])} adapters, and no activations."
+    )
+
+
+def _notes(out: Console, answer: dict[str, Any]) -> None:
+    for warning in answer["warnings"]:
+        out.print(Text.assemble(("Warning: ", "yellow"), warning["message"]))
+    if answer["advice"]:
+        out.print("\nWhat would help:")
+    for advice in answer["advice"]:
+        change = ", ".join(f"{key} = {value}" for key, value in advice["change"].items())
+        verdict = _VERDICTS[advice["verdict"]][0].lower()
+        out.print(Text(f"  {change}: saves {_size(advice['saves_bytes'])}, then {verdict}; {advice['cost']}"))
+
+
+def _size(size_bytes: int) -> str:
+    """GiB from a tenth on, MiB below."""
+    return format_gib(size_bytes) if size_bytes >= GIB // 10 else f"{size_bytes / MIB:.1f} MiB"

@@ -1,0 +1,173 @@
+"""The flags that describe a run, once for every command that takes one, and the request they spell out."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planner.errors import FieldProblem, InvalidRequestError
+
+Document = dict[str, Any]
+_MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag. `path` is where its value goes in the request; `constant` is what a flag without a value stands for."""
+
+    option: str
+    path: str
+    kind: type
+    help: str
+    metavar: str | None = None
+    constant: object = None
+
+    @property
+    def name(self) -> str:
+        """The parameter that holds its value."""
+        return self.option.split("/")[0].removeprefix("--").replace("-", "_")
+
+
+FLAGS = (
+    Flag("--method", "method", str, "How to train.", "qlora|lora|full"),
+    Flag("--batch", "training.per_device_train_batch_size", int, "Sequences in a micro-batch."),
+    Flag("--accumulation", "training.gradient_accumulation_steps", int, "Micro-batches per optimizer step."),
+    Flag("--length", "training.max_length", int, "Tokens in a sequence."),
+    Flag("--rank", "lora.r", int, "LoRA rank."),
+    Flag("--alpha", "lora.lora_alpha", float, "LoRA alpha."),
+    Flag("--dropout", "lora.lora_dropout", float, "LoRA dropout."),
+    Flag("--targets", "lora.target_modules", str, "Where adapters go.", "all-linear|q_proj,v_proj,..."),
+    Flag("--dora", "lora.use_dora", bool, "Use DoRA.", constant=True),
+    Flag("--optim", "training.optim", str, "Optimizer.", "paged_adamw_8bit|adamw_torch|..."),
+    Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
+    Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
+    Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger"),
+    Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),
+    Flag("--stack", "stack", str, "The training stack.", "trainer|trl|kbit|loop"),
+    Flag("--quant-type", "quantization.bnb_4bit_quant_type", str, "Storage of the base.", "nf4|fp4|int8|int4"),
+    Flag("--no-double-quant", "quantization.bnb_4bit_use_double_quant", bool, "Plain constants.", constant=False),
+    Flag("--compute-dtype", "quantization.bnb_4bit_compute_dtype", str, "Arithmetic.", "bfloat16|float16|float32"),
+    Flag("--memory", "gpu.total_memory_bytes", str, "A card by its memory, as torch sees it.", "24GiB"),
+    Flag("--capability", "gpu.compute_capability", str, "That card's compute capability.", "8.9"),
+)
+
+_CHAPTER = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
+_OTHER_STORAGE: dict[str, Document] = {"int8": {"load_in_8bit": True}, "int4": {"quant_method": "hqq"}}
+
+
+def takes_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command(document, **its own options)` the arguments and flags that describe a run.
+
+    Typer reads a command's parameters from its signature; here that signature is written from the table above.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [own.replace(kind=own.KEYWORD_ONLY) for name, own in signature.parameters.items() if name != "document"]
+    shared = [_argument("model", "Catalogue name, hub id, folder, or config.json."), _argument("gpu", "Card: 4090")]
+    shared.append(_option("request", "--request", str, "Read the request from a file; - is stdin.", "FILE|-"))
+    shared += [_option(flag.name, flag.option, flag.kind, flag.help, flag.metavar) for flag in FLAGS]
+
+    def run(**given: Any) -> None:
+        document = document_of({parameter.name: given.pop(parameter.name) for parameter in shared})
+        command(document, **given)
+
+    parameters = [*shared, *own]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect's documented override
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def document_of(given: Mapping[str, Any]) -> Document:
+    """Build the request that the arguments spell out; flags win over the file.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, or a size is no size.
+    """
+    document = read_document(given["request"]) if given.get("request") else {}
+    for place in ("model", "gpu"):
+        if given.get(place):
+            document[place] = given[place]
+    for flag in FLAGS:
+        value = given.get(flag.name)
+        if value is not None and value is not False:
+            _put(document, flag.path, value if flag.constant is None else flag.constant)
+    return document
+
+
+def read_document(source: str) -> Document:
+    """Read a request from a file, or from stdin where `source` is `-`.
+
+    Raises:
+        InvalidRequestError, InvalidJsonError: there is nothing to read, or it is no JSON object.
+    """
+    from app import strictjson
+
+    try:
+        body = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise _bad("request", f"cannot read {source}: {error.strerror}; give a JSON file, or - for stdin") from None
+    document = strictjson.loads(body)
+    if not isinstance(document, dict):
+        raise _bad("request", "must be a JSON object")
+    return document
+
+
+def _put(document: Document, path: str, value: object) -> None:
+    section, _, name = path.rpartition(".")
+    if not section:
+        document[name] = value
+        return
+    inside = document.get(section)
+    inside = dict(inside) if isinstance(inside, dict) else {}
+    if section == "quantization":
+        inside = _quantization(inside, name, value)
+    else:
+        inside[name] = _converted(name, value)
+    document[section] = inside
+
+
+def _quantization(inside: Document, name: str, value: object) -> Document:
+    if name == "bnb_4bit_quant_type" and value in _OTHER_STORAGE:
+        return dict(_OTHER_STORAGE[str(value)])
+    base = inside or {"load_in_4bit": True, **_CHAPTER}
+    return {**base, name: value}
+
+
+def _converted(name: str, value: object) -> object:
+    if name == "target_modules" and value != "all-linear":
+        return [part.strip() for part in str(value).split(",") if part.strip()]
+    if name == "total_memory_bytes":
+        from planner.units import parse_size_bytes
+
+        try:
+            return parse_size_bytes(str(value))
+        except ValueError as error:
+            raise _bad("--memory", str(error)) from None
+    return value
+
+
+def _bad(field: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError("The request cannot be read.", [FieldProblem(field, message)])
+
+
+def _argument(name: str, text: str) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[str | None, typer.Argument(help=text, show_default=False)],
+    )
+
+
+def _option(name: str, option: str, kind: type, text: str, metavar: str | None) -> inspect.Parameter:
+    described = typer.Option(option, help=text, metavar=metavar, show_default=False)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if kind is not bool else False,
+        annotation=Annotated[kind | None if kind is not bool else bool, described],
+    )

@@ -1,0 +1,63 @@
+"""Planning in this process, without a server. The hub is opened only for a model that the catalogue lacks."""
+
+import asyncio
+from typing import Any
+
+from app.hub.names import RepoName
+from app.planning import Planning
+from planner.errors import UnknownArchitectureError
+from planner.gpu import Gpu
+from planner.plan import Plan, plan
+from planner.request import Request
+
+
+class _HubOnDemand:
+    """Brings httpx and the settings only when a config must be fetched: they take longer to import than a plan."""
+
+    async def config(self, repo: RepoName) -> dict[str, Any]:
+        from app.hub.client import Hub
+        from app.settings import Settings
+
+        hub = Hub(Settings.load())
+        try:
+            return await hub.config(repo)
+        finally:
+            await hub.aclose()
+
+
+def read(document: object) -> Request:
+    """Build the request; a model may be a path on this machine.
+
+    Raises:
+        InvalidRequestError: names every bad field at once.
+    """
+    return _planning().read(document)
+
+
+def answer(request: Request) -> Plan:
+    """Plan `request`.
+
+    Raises:
+        FitproofError: as `Planning.plan` does.
+    """
+    return asyncio.run(_planning().plan(request))
+
+
+def _planning() -> Planning:
+    return Planning(_HubOnDemand(), local_files=True)
+
+
+def predict(request: Request) -> tuple[Request, Gpu, Plan | None]:
+    """Return what a probe needs besides the request as written: the request with its model spelled out, and the card.
+
+    The prediction is None where the formulas do not know the architecture; the probe may.
+
+    Raises:
+        FitproofError: as `Planning.subjects` does.
+    """
+    model, gpu = asyncio.run(_planning().subjects(request))
+    spelled = request if model.row else request.model_copy(update={"model": dict(model.config)})
+    try:
+        return spelled, gpu, plan(request, model=model, gpu=gpu)
+    except UnknownArchitectureError:
+        return spelled, gpu, None

@@ -1,0 +1,150 @@
+"""Run `python -m planner.probe` as a child, show its progress, and lay its measurement beside the prediction."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.cli.errors import EXIT_BY_VERDICT
+from app.cli.terminal import console, table
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+from planner.plan import Plan
+from planner.request import Request
+from planner.units import format_gib
+
+INSTRUMENTS = ("dry-run", "cpu", "cuda")
+_NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+_STEPS = 3
+# How far along the run is when a stage begins. Steps share what lies between `prepare` and `replay`.
+_BEGINS = {"import": 0.0, "load": 0.15, "prepare": 0.35, "replay": 0.95}
+
+
+class ProbeFailedError(FitproofError):
+    """The probe's machinery failed: no measurement, and nothing is known about the run."""
+
+    code = "probe_failed"
+
+
+class ProbeRun:
+    """One run on one instrument. `options` are the probe's own, by name; None leaves one out."""
+
+    def __init__(self, instrument: str, options: Mapping[str, object]) -> None:
+        if instrument not in INSTRUMENTS:
+            problem = FieldProblem("--on", f"must be dry-run, cpu or cuda; got {instrument}")
+            raise InvalidRequestError("The probe cannot run.", [problem])
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            problem = FieldProblem("--on", f"{', '.join(missing)} not installed; pip install 'fitproof[probe]'")
+            raise InvalidRequestError("A probe needs the training stack.", [problem])
+        given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+        self._command = [sys.executable, "-m", "planner.probe", "--on", instrument, *given]
+
+    def of(self, request: Request) -> dict[str, Any]:
+        """Measure `request`, with a live bar on stderr.
+
+        Raises:
+            InvalidRequestError: the probe cannot use the request or an option.
+            ProbeFailedError: it ended without a measurement.
+        """
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            said = self._watch(request, output)
+            output.seek(0)
+            lines = output.read().splitlines()
+        if said.status == 0 and lines:
+            measurement: dict[str, Any] = json.loads(lines[-1])
+            return measurement
+        reason = "; ".join(said.words) or f"it ended with status {said.status}"
+        if said.status == 2:
+            raise InvalidRequestError("The probe cannot use this.", [FieldProblem("probe", reason)])
+        raise ProbeFailedError(f"The probe failed: {reason}")
+
+    def _watch(self, request: Request, output: IO[str]) -> "_Said":
+        columns = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn())
+        with (
+            subprocess.Popen(  # noqa: S603 (our own program; every word of the command is an argument, none a shell's)
+                self._command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, text=True
+            ) as child,
+            Progress(*columns, console=Console(stderr=True), transient=True) as bar,
+        ):
+            assert child.stdin is not None  # noqa: S101 (PIPE above)
+            assert child.stderr is not None  # noqa: S101 (PIPE above)
+            child.stdin.write(request.model_dump_json())
+            child.stdin.close()
+            task = bar.add_task("starting", total=1.0)
+            words = []
+            for line in _lines(child.stderr):
+                if isinstance(line, str):
+                    words.append(line)
+                else:
+                    bar.update(task, description=line["stage"], completed=_fraction(line))
+        return _Said(child.returncode, words[-3:])
+
+
+class _Said:
+    """How the child ended, and its last words that were no progress."""
+
+    def __init__(self, status: int, words: list[str]) -> None:
+        self.status = status
+        self.words = words
+
+
+def show_comparison(measurement: dict[str, Any], prediction: Plan | None, usable_bytes: int) -> None:
+    """Print measured bytes beside predicted ones, moment by moment."""
+    out = console()
+    peak_bytes = measurement["peak_allocated_bytes"]
+    if measurement["outcome"] == "out_of_memory":
+        short = measurement.get("short_bytes")
+        out.print(f"Out of memory in {measurement['failed_phase']}" + (f", {format_gib(short)} short" if short else ""))
+    else:
+        out.print(f"Measured on {measurement['instrument']}: {format_gib(peak_bytes)} allocated at the peak", end="")
+        reserved = measurement.get("peak_reserved_bytes")
+        out.print(f", {format_gib(reserved)} reserved" if reserved else "", end="")
+        out.print(f", of {format_gib(usable_bytes)} usable")
+    predicted = {phase.name: phase.allocated_bytes for phase in prediction.phases} if prediction else {}
+    made = table("moment", ">predicted", ">measured", ">difference")
+    for phase in measurement["phases"]:
+        made.add_row(phase["name"], *_compared(predicted.get(phase["name"]), phase["peak_allocated_bytes"]))
+    made.add_row("peak", *_compared(prediction.peak_allocated_bytes if prediction else None, peak_bytes), style="bold")
+    out.print(made)
+    if prediction is None:
+        out.print("The formulas do not know this architecture; there is no prediction to compare with.")
+
+
+def status_of(measurement: dict[str, Any], usable_bytes: int) -> int:
+    """The exit status: a measurement has no `tight`."""
+    needed_bytes = measurement.get("peak_reserved_bytes") or measurement["peak_allocated_bytes"]
+    survives = measurement["outcome"] == "ok" and needed_bytes <= usable_bytes
+    return EXIT_BY_VERDICT["fits" if survives else "does_not_fit"]
+
+
+def _compared(predicted: int | None, measured: int) -> tuple[str, str, str]:
+    if predicted is None or measured == 0:
+        return "", f"{measured:,}", ""
+    return f"{predicted:,}", f"{measured:,}", f"{(predicted - measured) / measured:+.2%}"
+
+
+def _lines(stream: IO[str]) -> Iterator[str | dict[str, Any]]:
+    """Progress lines decoded, other lines as they are."""
+    for text in stream:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and "stage" in line:
+            yield line
+        elif text.strip():
+            yield text.strip()
+
+
+def _fraction(line: Mapping[str, Any]) -> float | None:
+    """How far along a progress line says we are; None where it does not say."""
+    if line["stage"] == "step":
+        share = (_BEGINS["replay"] - _BEGINS["prepare"]) / _STEPS
+        return _BEGINS["prepare"] + share * min(int(line.get("index", 1)) - 1, _STEPS)
+    return _BEGINS.get(str(line["stage"]))

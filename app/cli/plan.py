@@ -1,0 +1,34 @@
+"""`fitproof plan`: the verdict, the card filling up, and every line. Exits 0 fits, 1 does not, 2 bad input, 3 tight."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.errors import EXIT_BY_VERDICT
+from app.cli.flags import Document, takes_a_run
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("plan")(takes_a_run(plan))
+
+
+def plan(
+    document: Document,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the API's document.")] = False,
+    every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
+) -> None:
+    """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight."""
+    from app.cli import local
+    from app.cli.terminal import print_json
+
+    request = local.read(document)
+    answer = local.answer(request).to_dict()
+    if as_json:
+        print_json(answer)
+    else:
+        from app.cli.answer import show
+
+        show(request, answer, every_line=every_line)
+    raise typer.Exit(EXIT_BY_VERDICT[answer["verdict"]])

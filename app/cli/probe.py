@@ -1,0 +1,38 @@
+"""`fitproof probe`: one real training step in a child process, with its prediction beside it."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.flags import Document, takes_a_run
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("probe")(takes_a_run(probe))
+
+
+def probe(  # noqa: PLR0913 (a command's options are its parameters)
+    document: Document,
+    *,
+    on: Annotated[str, typer.Option("--on", help="What to run it on.", metavar="dry-run|cpu|cuda")] = "dry-run",
+    memory_limit: Annotated[str | None, typer.Option(help="Play a smaller card.", metavar="24GiB")] = None,
+    layers: Annotated[str | None, typer.Option(help="Shallow depths to extrapolate from.", metavar="2,4")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights to load.", metavar="synthetic|hub|DIR")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the measurement's document.")] = False,
+) -> None:
+    """Run one real training step and compare. Exits 0 fits, 1 out of memory or does not fit, 2 bad input."""
+    from app.cli import local
+    from app.cli.measuring import ProbeRun, show_comparison, status_of
+    from app.cli.terminal import print_json
+
+    request = local.read(document)
+    subject, gpu, prediction = local.predict(request)
+    options = {"memory-limit": memory_limit, "layers": layers, "weights": weights, "deadline": deadline}
+    measurement = ProbeRun(on, options).of(subject)
+    if as_json:
+        print_json(measurement)
+    else:
+        show_comparison(measurement, prediction, gpu.usable_bytes)
+    raise typer.Exit(status_of(measurement, gpu.usable_bytes))

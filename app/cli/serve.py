@@ -1,0 +1,36 @@
+"""`fitproof serve`: the site and the API."""
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("serve")(serve)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (FITPROOF_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (FITPROOF_PORT).")] = None,
+) -> None:
+    """Serve the site and the API until interrupted."""
+    import logging
+    import sys
+
+    import uvicorn
+
+    from app import logs
+    from app.main import create_app
+    from app.settings import Settings, unknown_variables
+
+    settings = Settings.load(host=host, port=port)
+    logs.configure(settings.log_format, settings.log_level)
+    for name in unknown_variables():
+        logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)
+    app = create_app(settings)
+    if sys.stderr.isatty():
+        typer.echo(f"Fitproof on http://{settings.host}:{settings.port}", err=True)
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+    )
