@@ -126,9 +126,9 @@ def _from_config(config: Mapping[str, Any]) -> Model:
             "The model's config cannot be used.",
             [FieldProblem("model.model_type", 'missing; paste the whole config.json, it holds "model_type"')],
         )
-    decoder = decoder_of(config)
+    decoder, name = decoder_of(config), config.get("_name_or_path")
     return Model(
-        id=str(config.get("_name_or_path") or f"a {model_type} config"),
+        id=name if isinstance(name, str) and name else f"a {model_type} config",
         model_type=model_type,
         config=config,
         census=census_of(decoder),

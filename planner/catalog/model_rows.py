@@ -14,12 +14,27 @@ from planner.errors import FieldProblem, UnknownModelError
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 
-# How the config came to be known; models.toml explains each at its top.
 Kind = Literal[
     "verbatim_config_json", "verbatim_config_preset", "transcribed_hf_config", "transcribed_args", "transcribed_yml",
     "litgpt_converted", "library_defaults", "llmfit_dims", "llmfit_dims(sibling)", "llmfit_dims+inferred",
     "llmfit_dims+solved", "gpu_poor_dims", "gpu_poor_dims+solved",
 ]  # fmt: skip
+
+_PROVENANCE: Mapping[Kind, str] = {
+    "verbatim_config_json": "the model's config.json, as copied into a public repository",
+    "verbatim_config_preset": "the model's config, as copied into another project's presets",
+    "transcribed_hf_config": "written out by a project that checks it against the weights",
+    "transcribed_args": "written out from the training arguments",
+    "transcribed_yml": "written out from a YAML file",
+    "litgpt_converted": "LitGPT's configuration under the hub's names",
+    "library_defaults": "the class defaults of a library that names this model as their origin",
+    "llmfit_dims": "llmfit's table of dimensions",
+    "llmfit_dims(sibling)": "llmfit's table of dimensions, from a model of equal count",
+    "llmfit_dims+inferred": "llmfit's table of dimensions, completed by the family's rule",
+    "llmfit_dims+solved": "llmfit's table of dimensions, completed by what the exact count leaves possible",
+    "gpu_poor_dims": "gpu_poor's table of dimensions",
+    "gpu_poor_dims+solved": "gpu_poor's table of dimensions, completed by what the exact count leaves possible",
+}
 
 
 class PublishedCount(Part):
@@ -62,6 +77,11 @@ class ModelRow(Row):
     def other_names(self) -> tuple[str, ...]:
         """Aliases, and the ids of the twins: repositories with the very same tensors."""
         return self.aliases + self.twins
+
+    @property
+    def provenance(self) -> str:
+        """How the config came to be known, in words."""
+        return _PROVENANCE[self.kind]
 
     @field_validator("config")
     @classmethod

@@ -40,11 +40,11 @@ class Usable:
 def usable_memory(card: Sample, samples: Iterable[Sample]) -> Usable | None:
     """Settle a card's usable memory; None where no source allows it.
 
-    Windows and WSL print the driver's total, as nvidia-smi does: in every row that has both, within 1 MiB.
+    Windows and WSL print the total that nvidia-smi prints, to within 2 MiB in every row that has both.
 
     1. The smallest Linux torch total: drivers take more with every generation (the T4 lost 197 MiB over the years).
-    2. The driver's total less the largest gap seen in the card's family. Where the card is larger than every
-       kin, the gap grows in proportion: page tables do.
+    2. The driver's total less the largest gap seen in the card's family. A card larger than
+       every kin gets the gap scaled up in proportion, because no reading bounds it.
     """
     linux_bytes = card.linux_bytes()
     if linux_bytes is not None:

@@ -42,6 +42,14 @@ def test_usable_memory_is_below_what_the_driver_prints():
             assert card.gpu.usable_bytes < sample.smi_mib * MIB
 
 
+def test_windows_prints_the_drivers_total():
+    for card in cards():
+        sample = card.row.sample()
+        for system, size in sample.torch_readings:
+            if system == "windows_or_wsl" and sample.smi_mib:
+                assert abs(size - sample.smi_mib * MIB) < 2 * MIB, card.row.id
+
+
 def test_every_id_alias_and_driver_name_finds_its_card():
     for card in cards():
         for name in (card.row.id, card.row.id.upper(), *card.row.aliases, card.row.name):

@@ -17,6 +17,7 @@ def test_every_model_names_its_sources_and_its_type():
     for row in ROWS.values():
         assert row.sources
         assert row.model_type
+        assert row.provenance
         assert row.checked.year == 2026
 
 
@@ -83,6 +84,10 @@ def test_a_row_claims_no_more_than_its_sources():
     assert yi.unsourced == ("sliding_window", "rope", "activation")
     assert "hidden_act" not in yi.config
     assert ROWS["openai-community/gpt2"].gated is None
+
+
+def test_the_origin_of_a_config_is_told_in_words():
+    assert ROWS["meta-llama/Llama-3.1-8B"].provenance == "the model's config.json, as copied into a public repository"
 
 
 def test_a_published_count_that_differs_is_explained_by_the_match():
