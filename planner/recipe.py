@@ -52,7 +52,10 @@ class Recipe:
         """Settle every default of `request`."""
         quantization = (request.quantization or CHAPTER_QUANTIZATION) if request.method == "qlora" else None
         stack = stack_switches(request)
-        compute: Dtype = quantization.bnb_4bit_compute_dtype if quantization else stack.model_dtype
+        # Only bitsandbytes' 4-bit kernels have a compute dtype of their own; int8 and HQQ follow the model's.
+        compute: Dtype = (
+            quantization.bnb_4bit_compute_dtype if quantization and quantization.load_in_4bit else stack.model_dtype
+        )
         return cls(
             method=request.method,
             quantization=quantization,
@@ -73,7 +76,7 @@ def stack_switches(request: Request) -> Stack:
     """The switches a preset stands for (reference: memory-internals 4.0).
 
     trainer: Trainer(bf16=True), base in 16 bit, autocast, adapters float32 (PEFT autocast_adapter_dtype).
-    trl:     SFTTrainer casts the adapters of a 4-bit model to bfloat16.
+    trl:     SFTTrainer casts the adapters of a bitsandbytes model to bfloat16 (is_loaded_in_4bit, _8bit).
     kbit:    prepare_model_for_kbit_training, then the trainer path.
     loop:    plain PyTorch, no autocast.
     A float16 recipe autocasts in float16, any other in bfloat16.
@@ -82,9 +85,12 @@ def stack_switches(request: Request) -> Stack:
         return request.stack
     compute = request.quantization.bnb_4bit_compute_dtype if request.quantization else "bfloat16"
     half: HalfDtype = "float16" if compute == "float16" else "bfloat16"
+    on_bitsandbytes = request.method == "qlora" and (
+        request.quantization is None or request.quantization.quant_method == "bitsandbytes"
+    )
     return Stack(
         model_dtype=half,
         kbit_preparation=request.stack == "kbit",
         autocast=None if request.stack == "loop" else half,
-        adapter_dtype="bfloat16" if request.stack == "trl" and request.method == "qlora" else "float32",
+        adapter_dtype="bfloat16" if request.stack == "trl" and on_bitsandbytes else "float32",
     )

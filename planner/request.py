@@ -87,7 +87,8 @@ class CustomGpu(_Frozen):
 class Quantization(_Frozen):
     """What `BitsAndBytesConfig` takes, with *its* defaults (fp4, no double quantization, float32 compute).
 
-    Source: transformers/utils/quantization_config.py, BitsAndBytesConfig. `hqq` is the group-wise int4 kind.
+    Source: transformers/utils/quantization_config.py, BitsAndBytesConfig. `hqq` is the group-wise int4 kind, the one
+    PEFT trains (planner/storage.py says why); it reads `group_size` only.
     """
 
     quant_method: Literal["bitsandbytes", "hqq"] = "bitsandbytes"
@@ -98,6 +99,16 @@ class Quantization(_Frozen):
     bnb_4bit_compute_dtype: Dtype = "float32"
     llm_int8_skip_modules: tuple[Name, ...] | None = None
     group_size: Literal[32, 64, 128, 256] = 64
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it asks for; more than one is a contradiction, none leaves the model as it is."""
+        asked = {
+            "load_in_4bit": self.load_in_4bit,
+            "load_in_8bit": self.load_in_8bit,
+            "quant_method hqq": self.quant_method == "hqq",
+        }
+        return tuple(kind for kind, wanted in asked.items() if wanted)
 
 
 class Lora(_Frozen):
@@ -185,9 +196,7 @@ class Request(_Frozen):
 
     @model_validator(mode="after")
     def _method_and_quantization_agree(self) -> Self:
-        quantized = self.quantization is not None and (
-            self.quantization.load_in_4bit or self.quantization.load_in_8bit or self.quantization.quant_method == "hqq"
-        )
+        quantized = self.quantization is not None and bool(self.quantization.kinds)
         if self.method == "qlora" and self.quantization is None:
             object.__setattr__(self, "quantization", CHAPTER_QUANTIZATION)
         elif self.method == "qlora" and not quantized:
@@ -196,8 +205,9 @@ class Request(_Frozen):
         elif self.method != "qlora" and quantized:
             msg = f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
             raise ValueError(msg)
-        if quantized and self.quantization and self.quantization.load_in_4bit and self.quantization.load_in_8bit:
-            msg = "quantization: load_in_4bit and load_in_8bit exclude each other; keep one"
+        kinds = self.quantization.kinds if self.quantization else ()
+        if len(kinds) > 1:
+            msg = f"quantization: {' and '.join(kinds)} exclude each other; keep one"
             raise ValueError(msg)
         return self
 

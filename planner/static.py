@@ -11,7 +11,7 @@ from planner.memory.optimizer import optimizer_lines
 from planner.memory.weights import place, weight_lines
 from planner.model import Model
 from planner.recipe import Recipe
-from planner.request import Optimizer, Training
+from planner.request import Dtype, Optimizer, Training
 from planner.trainable import Trainable, adapter_tensors, model_tensors
 
 # These stacks drive the real Trainer, whose create_optimizer speaks to bitsandbytes about embeddings.
@@ -39,7 +39,7 @@ def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
 @lru_cache(maxsize=2048)
 def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line, ...]:
     tensors = _trained(census, model_type, recipe)
-    adapters = adapter_lines(tensors, recipe.adapter_dtype) if recipe.lora else []
+    adapters = adapter_lines(tensors) if recipe.lora else []
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)
     training = recipe.training
@@ -60,7 +60,8 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
 def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:
     if recipe.lora is None:
         return model_tensors(census, recipe.model_dtype)
-    return adapter_tensors(census, model_type, recipe.lora, recipe.adapter_dtype)
+    magnitude_dtype: Dtype = "float32" if recipe.stack_name == "trl" else recipe.adapter_dtype
+    return adapter_tensors(census, model_type, recipe.lora, recipe.adapter_dtype, magnitude_dtype)
 
 
 def _without_sizes(recipe: Recipe) -> Recipe:

@@ -8,6 +8,8 @@ from planner.recipe import DTYPE_BYTES
 from planner.request import Dtype, Lora
 from planner.targets import adapted_weights
 
+MAGNITUDE = "lora_magnitude_vector"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainable:
@@ -29,26 +31,29 @@ class Trainable:
 
 
 @lru_cache(maxsize=512)
-def adapter_tensors(census: Census, model_type: str, lora: Lora, dtype: Dtype) -> tuple[Trainable, ...]:
+def adapter_tensors(
+    census: Census, model_type: str, lora: Lora, dtype: Dtype, magnitude_dtype: Dtype | None = None
+) -> tuple[Trainable, ...]:
     """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row.
 
+    `magnitude_dtype`, where it differs: TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16.
     Source: peft 0.21.2, tuners/lora/layer.py update_layer; tuners/lora/dora.py update_layer.
 
     Raises:
         InvalidRequestError: the targets match nothing, or something PEFT refuses.
     """
-    itemsize_bytes = DTYPE_BYTES[dtype]
+    matrices_bytes, magnitudes_bytes = DTYPE_BYTES[dtype], DTYPE_BYTES[magnitude_dtype or dtype]
     tensors = []
     for weight in adapted_weights(census, model_type, lora):
-        shapes: dict[str, tuple[int, ...]] = {
-            "lora_A": (weight.rank, weight.columns),
-            "lora_B": (weight.rows, weight.rank),
-        }
+        parts: list[tuple[str, tuple[int, ...], int]] = [
+            ("lora_A", (weight.rank, weight.columns), matrices_bytes),
+            ("lora_B", (weight.rows, weight.rank), matrices_bytes),
+        ]
         if lora.use_dora:
-            shapes["lora_magnitude_vector"] = (weight.rows,)
+            parts.append((MAGNITUDE, (weight.rows,), magnitudes_bytes))
         tensors += [
             Trainable(name=f"{weight.name}.{part}", shape=shape, count=weight.count, itemsize_bytes=itemsize_bytes)
-            for part, shape in shapes.items()
+            for part, shape, itemsize_bytes in parts
         ]
     return tuple(tensors)
 

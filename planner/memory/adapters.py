@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 from planner.ledger import PHASES, Line
-from planner.trainable import Trainable
+from planner.trainable import MAGNITUDE, Trainable
 from planner.units import allocated
 
 ALIVE_IN = PHASES[PHASES.index("prepare") :]
 
 
-def adapter_lines(tensors: Sequence[Trainable], dtype: str) -> list[Line]:
+def adapter_lines(tensors: Sequence[Trainable]) -> list[Line]:
     """Lines for matrices and magnitude vectors.
 
-    PEFT creates both in float32 whatever the base is (autocast_adapter_dtype); TRL then casts them to bfloat16.
+    PEFT makes both float32 whatever the base is (autocast_adapter_dtype); TRL then casts the matrices to bfloat16.
     """
-    magnitudes = [tensor for tensor in tensors if tensor.name.endswith("magnitude_vector")]
-    matrices = [tensor for tensor in tensors if not tensor.name.endswith("magnitude_vector")]
+    magnitudes = [tensor for tensor in tensors if tensor.name.endswith(MAGNITUDE)]
+    matrices = [tensor for tensor in tensors if not tensor.name.endswith(MAGNITUDE)]
     return [
-        _line(f"LoRA matrices ({dtype})", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
-        _line(f"DoRA magnitudes ({dtype})", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
+        _line("LoRA matrices", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
+        _line("DoRA magnitudes", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
     ]
 
 
