@@ -61,6 +61,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
         Patch(importlib.import_module("torch.optim.adam"), "_default_to_fused_or_foreach", _foreach_by_default),
         Patch(importlib.import_module("torch.optim.sgd"), "_default_to_fused_or_foreach", _foreach_by_default),
         Patch(importlib.import_module("torch.nn.utils.clip_grad"), "_has_foreach_support", lambda *_: True),
+        *launches,
     ]
 
 
@@ -152,6 +153,6 @@ def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:
     return init_group
 
 
-def _foreach_by_default(_params: Any, _differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
+def _foreach_by_default(params: Any, differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
     """What `_default_to_fused_or_foreach` answers for CUDA tensors: (fused, foreach)."""
     return use_fused, not use_fused

@@ -24,7 +24,7 @@ class KnownLabels(TorchDispatchMode):
         self._labels = sum(kept)
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
-        self._counts = recipe.loss == "liger"
+        self._liger = recipe.loss == "liger"
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -33,8 +33,10 @@ class KnownLabels(TorchDispatchMode):
             return args[0].new_empty((self._shifted, *args[0].shape[2:]))
         if func is _aten.masked_select.default and self._is_label_mask(args[1]):
             return args[0].new_empty((self._shifted,))
-        if func is _aten._local_scalar_dense.default and self._counts:
+        if self._liger and func is _aten._local_scalar_dense.default:
             return self._labels
+        if self._liger and func is _aten.equal.default:
+            return False  # "is the incoming gradient one?": it is one over the number of items
         return func(*args, **(kwargs or {}))
 
     def _is_label_mask(self, mask: Any) -> bool:

@@ -1,5 +1,6 @@
 """One measurement on the CPU or on fake tensors: load, prepare, step under one live meter."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import bitsandbytes as bnb
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.probe.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.dryrun import dry_run
@@ -32,7 +34,7 @@ def live_run(
     """Run the whole story under a live meter; returns it, with its readings and events, and whose kernels it followed."""
     target = CPU if options.instrument == "cpu" else target_of(request, options.follow)
     meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target))
-    with _world(recipe, target, meter, options):
+    with _world(recipe, config, target, meter, options):
         with meter:
             trained = story(request, recipe, config, torch.device("cpu"), meter, options, progress)
         trained.verify()
@@ -90,8 +92,10 @@ def story(
 
 
 @contextmanager
-def _world(recipe: Recipe, target: Target, meter: LiveMeter, options: Options) -> Iterator[None]:
-    with own_quantization_tables():
+def _world(
+    recipe: Recipe, config: PretrainedConfig, target: Target, meter: LiveMeter, options: Options
+) -> Iterator[None]:
+    with own_quantization_tables(), _own_module(config):
         if options.instrument == "cpu":
             with patched([Patch(bnb.functional, "create_dynamic_map", _table_made_on_host(meter))]):
                 yield
@@ -110,6 +114,17 @@ def own_quantization_tables() -> Iterator[None]:
     finally:
         bnb.functional.name2qmap.clear()
         bnb.functional.name2qmap.update(tables)
+
+
+@contextmanager
+def _own_module(config: PretrainedConfig) -> Iterator[None]:
+    """Put the model's module back as it was: Liger changes it for every later model."""
+    names = vars(sys.modules[MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__module__])
+    before = dict(names)
+    try:
+        yield
+    finally:
+        names.update(before)
 
 
 def _table_made_on_host(meter: LiveMeter) -> Callable[..., torch.Tensor]:
