@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,7 +103,11 @@ class GpuCatalog:
         }
         official = {normal_form(name): row.id for row in rows for name in _official_names(row)}
         self._names = official | index_names(path, rows)
-        self._entries = tuple(_entry(row) for row in rows)
+
+    @cached_property
+    def _entries(self) -> tuple[Entry, ...]:
+        """What search reads; built when somebody searches."""
+        return tuple(_entry(row) for row in (card.row for card in self.cards.values()))
 
     def find(self, name: str) -> Card:
         """Find a card by id, alias or the name the driver prints; case and dashes do not matter.

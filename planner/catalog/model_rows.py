@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,7 +103,11 @@ class ModelCatalog:
     def __init__(self, path: Path = MODELS_FILE) -> None:
         self.rows: Mapping[str, ModelRow] = {row.id: row for row in read_rows(path, "model", ModelRow)}
         self._names = index_names(path, self.rows.values(), short=True)
-        self._entries = tuple(_entry(row) for row in self.rows.values())
+
+    @cached_property
+    def _entries(self) -> tuple[Entry, ...]:
+        """What search reads; built when somebody searches."""
+        return tuple(_entry(row) for row in self.rows.values())
 
     def find(self, name: str) -> ModelRow:
         """Find a row by id, by its name without the publisher, or by alias; case and dashes do not matter.
