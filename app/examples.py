@@ -41,6 +41,6 @@ PLAN_REQUESTS: dict[str, dict[str, Any]] = {
     "Any card, by what torch says of it": {
         "model": "mistralai/Mistral-7B-v0.1",
         "gpu": {"total_memory_bytes": 25_757_220_864, "compute_capability": "8.9"},
-        "stack": {"model_dtype": "float16", "kbit_preparation": True, "autocast": None, "adapter_dtype": "float32"},
+        "stack": {"model_dtype": "float16", "kbit_preparation": True, "adapter_dtype": "float32"},
     },
 }

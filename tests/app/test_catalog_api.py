@@ -49,7 +49,7 @@ def test_bad_parameters_are_named_all_at_once(client: httpx.Client, path: str) -
     assert answer.headers["content-type"] == "application/problem+json"
     said = {error["field"]: error["message"] for error in answer.json()["errors"]}
     assert said == {
-        "limit": "must be at least 1; got 0",
+        "limit": 'must be at least 1; got "0"',
         "q": f'must have at most 200 characters; got "{"x" * 59}…"',
         "sort": "unknown key; check the spelling or remove it",
     }
