@@ -140,5 +140,5 @@ def _unknown(name: str, suggestions: list[str]) -> UnknownModelError:
     fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
     return UnknownModelError(
         f"No model answers to {name!r}.",
-        [FieldProblem("model", f"{fix}give a hub id, a local folder, or paste the model's config.json")],
+        [FieldProblem("model", f"{fix}give a hub id, paste the model's config.json, or in the terminal name its folder")],
     )

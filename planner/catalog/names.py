@@ -12,6 +12,8 @@ _MEMORY = re.compile(r"\b(\d+) (gi?b)\b")
 
 # Below this a suggestion is noise: a third of the words, or two thirds of the letters.
 _LEAST_LIKENESS = 0.66
+# No name in the catalogues is longer; comparing more would only cost time.
+_LONGEST_PHRASE = 80
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -74,20 +76,22 @@ def _distance(phrase: str, names: Iterable[str]) -> int:
 
 def nearest(query: str, entries: Iterable[Entry], limit: int = 5) -> list[str]:
     """Ids a mistyped `query` may have meant: the share of words in common, then the likeness of the spelling."""
-    wanted, phrase = frozenset(words(query)), normal_form(query)
+    phrase = normal_form(query)[:_LONGEST_PHRASE]
+    wanted = frozenset(phrase.split())
+    matcher = difflib.SequenceMatcher(b=phrase)
     scored = []
     for candidate in entries:
-        likeness = max(
-            (_common_share(wanted, frozenset(name.split())), _spelling(phrase, name)) for name in candidate.names
-        )
+        likeness = max((_common_share(wanted, name), _spelling(matcher, name)) for name in candidate.names)
         if sum(likeness) >= _LEAST_LIKENESS:
             scored.append((likeness, candidate.weight, candidate.id))
     return [row_id for *_, row_id in sorted(scored, reverse=True)[:limit]]
 
 
-def _common_share(wanted: frozenset[str], own: frozenset[str]) -> float:
+def _common_share(wanted: frozenset[str], name: str) -> float:
+    own = frozenset(name.split())
     return len(wanted & own) / max(1, len(wanted | own))
 
 
-def _spelling(phrase: str, name: str) -> float:
-    return difflib.SequenceMatcher(None, phrase, name).ratio()
+def _spelling(matcher: difflib.SequenceMatcher[str], name: str) -> float:
+    matcher.set_seq1(name)
+    return matcher.ratio()
