@@ -6,7 +6,7 @@ job-submission/rest.html
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,11 @@ _PATIENCE = httpx.Timeout(10.0, connect=3.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaySetup:
-    """Where the cluster is. `python` is the interpreter with the probe extra on the nodes; it need not have ray."""
+    """Where the cluster is, and how its nodes start the probe; the interpreter there need not have ray."""
 
     url: str
     token: str | None = None
-    python: str = "python3"
+    program: Sequence[str] = ("python3", "-m", "planner.probe")
     header: str = "Authorization"
     cpu_slots: int = 0
     card_of: Callable[[str], str | None] = lambda _name: None
@@ -65,7 +65,7 @@ class RayEngine:
         """Start `job` under its ref, which is also Ray's submission id."""
         body = {
             "submission_id": job.ref,
-            "entrypoint": entrypoint(self.setup.python, job),
+            "entrypoint": entrypoint(self.setup.program, job),
             "metadata": {"started_by": "fitproof"},
             **resources_of(job.worker, job.kind),
         }

@@ -1,6 +1,7 @@
 """The shell line a Ray node runs. Built so that nothing outlives its limits, its node, or leaks the cluster's token."""
 
 import shlex
+from collections.abc import Sequence
 
 from app.engines.base import EngineRefusedError, Job
 
@@ -10,7 +11,7 @@ _POLITE_SECONDS = 10
 _MARK = "FITPROOF_REQUEST"
 
 
-def entrypoint(python: str, job: Job) -> str:
+def entrypoint(program: Sequence[str], job: Job) -> str:
     """Write the line: limits around the probe, the request as its stdin.
 
     - `exec`: when a node's raylet dies, Ray ends its direct children only; without it a shell would be that child
@@ -28,8 +29,7 @@ def entrypoint(python: str, job: Job) -> str:
     hidden = ["CUDA_VISIBLE_DEVICES="] if job.kind == "cpu" else []
     limit = ["timeout", "--signal=TERM", f"--kill-after={_POLITE_SECONDS}", str(job.timeout_seconds)]
     leash = ["setpriv", "--pdeathsig", "KILL", "--"]
-    program = [*python.split(), "-m", "planner.probe", *job.arguments]
-    command = shlex.join([*scrub, *hidden, *limit, *leash, *program])
+    command = shlex.join([*scrub, *hidden, *limit, *leash, *program, *job.arguments])
     line = f"exec {command} <<'{_MARK}'\n{job.document}\n{_MARK}\n"
     if len(line.encode()) > MOST_LINE_BYTES:
         size = len(line.encode())

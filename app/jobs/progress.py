@@ -35,9 +35,9 @@ def read_progress(lines: Iterable[str]) -> Progress:
             sentence = line.strip()[:500] or sentence
         elif document.keys() >= _MEASUREMENT_KEYS and (read := _measurement(document)) is not None:
             measurement = read
-        elif len(line) <= MOST_LINE_CHARACTERS:
+        elif "stage" in document and len(line) <= MOST_LINE_CHARACTERS:
+            # Other objects are not the probe's: Ray's log begins with the command, the request's line in it.
             events.append(document)
-            sentence = _last_words(document) or sentence
     return Progress(tuple(events), measurement, sentence)
 
 
@@ -61,8 +61,3 @@ def _measurement(document: dict[str, Any]) -> dict[str, Any] | None:
         return Measurement.model_validate(document).model_dump(mode="json")
     except ValidationError:
         return None
-
-
-def _last_words(document: dict[str, Any]) -> str | None:
-    words = document.get("error")
-    return words[:500] if isinstance(words, str) else None

@@ -124,7 +124,7 @@ def standard_engines(settings: Settings) -> list[Engine]:
         setup = RaySetup(
             url=settings.ray_url,
             token=settings.ray_token.get_secret_value() if settings.ray_token else None,
-            python=settings.ray_python,
+            program=(settings.ray_python, "-m", "planner.probe"),
             cpu_slots=settings.ray_cpu_slots,
             card_of=card_named,
         )

@@ -1,0 +1,40 @@
+"""A real server process whose local engine runs the fake probe. Arguments: a JSON object of what to set."""
+
+import json
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from app.engines.base import Engine
+from app.engines.local import LocalEngine, LocalSetup
+from app.engines.ray import RayEngine, RaySetup
+from app.main import create_app
+from app.settings import Settings
+from tests.service import fake_probe
+
+
+async def no_gpus() -> tuple[()]:
+    return ()
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    folder = Path(given["data_dir"])
+    settings = Settings(**given["settings"], data_dir=folder)
+    program = (sys.executable, fake_probe.__file__, str(folder / "journal"))
+    setup = LocalSetup(
+        program=program,
+        missing=lambda: (),
+        gpus=no_gpus,
+        cpu_slots=given.get("slots", 1),
+    )
+    engine: Engine = LocalEngine(folder / "probes", setup)
+    if "ray" in given:
+        engine = RayEngine(RaySetup(**given["ray"], program=program))
+    app = create_app(settings, [engine])
+    uvicorn.run(app, host="127.0.0.1", port=given["port"], log_level="warning", timeout_graceful_shutdown=2)
+
+
+if __name__ == "__main__":
+    main()
