@@ -1,6 +1,7 @@
 """Jinja, and the only place where bytes become GiB."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,11 @@ def _environment() -> Environment:
 
 
 _ENVIRONMENT = _environment()
+
+
+def offer(name: str, function: Callable[[], Markup]) -> None:
+    """Make `function` known to every template under `name`."""
+    _ENVIRONMENT.globals[name] = function
 
 
 def render(template: str, **context: Any) -> Markup:

@@ -1,11 +1,11 @@
-"""A plan made ready for its page: pictures, sentences, links. Everything the template needs, nothing it must compute."""
+"""A plan made ready for its page: pictures, sentences, links."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.drawing.card import CAUSES, CardPicture, by_cause, draw_card
+from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
 from app.forms import changed, query_of, values_of
 from app.templating import gib, size
@@ -15,6 +15,9 @@ from planner.ledger import Line
 from planner.model import Model
 from planner.plan import Plan
 from planner.request import Request
+
+# What planner/memory/weights.py calls the chapter's "quantization constants".
+CONSTANTS = frozenset({"quantization statistics", "code tables and offsets"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +115,17 @@ class Answer:
 
     @property
     def ledger(self) -> dict[str, list[tuple[int, Line]]]:
-        """Every line by cause with its index: alive at the peak first, then by size."""
-        numbered = list(enumerate(self.plan.lines))
+        """The lines of the peak by cause, the largest first. They add up to what is allocated then."""
+        groups: dict[str, list[tuple[int, Line]]] = {}
+        for index, line in in_order(self.plan.lines, self.plan.peak_phase):
+            groups.setdefault(line.cause, []).append((index, line))
+        return groups
+
+    @property
+    def elsewhere(self) -> list[tuple[int, Line]]:
+        """The lines of other moments, and what lives outside torch."""
         peak = self.plan.peak_phase
-        groups = {
-            cause: sorted(
-                ((index, line) for index, line in numbered if line.cause == cause),
-                key=lambda pair: (peak not in pair[1].alive_in, -pair[1].bytes),
-            )
-            for cause in CAUSES
-        }
-        return {cause: entries for cause, entries in groups.items() if entries}
+        return [(index, line) for index, line in enumerate(self.plan.lines) if peak not in line.alive_in]
 
     @property
     def card_in_words(self) -> str:
@@ -141,8 +144,8 @@ class Answer:
         before = values_of(self.document)
         rows = []
         for item in self.plan.advice:
-            document = Request.parse(changed(self.document, item.change)).model_dump(mode="json")
-            words = change_in_words(item.change, before, values_of(document))
+            document = Request.parse(changed(self.document, item.to_dict()["change"])).model_dump(mode="json")
+            words = change_in_words(item.to_dict()["change"], before, values_of(document))
             rows.append(AdviceRow(words, query_of(document), item.saves_bytes, item.verdict, item.cost))
         return rows
 
@@ -151,7 +154,7 @@ class Answer:
         """The textbook's three terms beside ours."""
         book = self.plan.textbook
         weights = self._named("weights")
-        constants = sum(line.bytes for line in weights if "constant" in line.name or "absmax" in line.name)
+        constants = sum(line.bytes for line in weights if line.name in CONSTANTS)
         adapters = sum(line.bytes for line in self._named("adapters"))
         stored = sum(line.bytes for line in weights)
         return [

@@ -5,16 +5,13 @@ from typing import Any
 
 from fastapi import Request as HttpRequest
 
-import planner
 from app.forms import DEFAULTS, PlanForm, query_of, read_form
 from app.planning import Planning
-from app.templating import count
 from app.views.answer import Answer
 from app.views.words import CAUSE_NAMES, LABELS
-from planner.catalog.gpu_rows import gpu_catalog
-from planner.catalog.model_rows import model_catalog
-from planner.errors import FieldProblem, FitproofError
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.ledger import PHASES
+from planner.plan import plan as plan_for
 
 EXAMPLE = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
 
@@ -28,7 +25,7 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         model, gpu = await planning.subjects(request)
         if form.errors:
             return form, None
-        plan = planner.plan(request, model=model, gpu=gpu)
+        plan = plan_for(request, model=model, gpu=gpu)
     except FitproofError as error:
         return form.refused(error.problems or [FieldProblem("model", error.title)]), None
     return form, Answer(plan=plan, request=request, model=model, gpu=gpu, origin=origin(http))
@@ -43,7 +40,7 @@ async def ask_or_raise(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> A
     form, answer = await ask(http, pairs)
     if answer is None:
         problems = [FieldProblem(name, message) for name, message in form.errors.items()]
-        raise planner.errors.InvalidRequestError("The plan in this address cannot be used.", problems)
+        raise InvalidRequestError("The plan in this address cannot be used.", problems)
     return answer
 
 
@@ -60,6 +57,7 @@ def origin(http: HttpRequest) -> str:
 def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
     """What every page that shows the question needs."""
     return {
+        "action": "/plan",
         "form": form,
         "answer": answer,
         "query": query_of(answer.document) if answer else form.query,
@@ -67,19 +65,4 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "labels": LABELS,
         "cause_names": CAUSE_NAMES,
         "phases": PHASES,
-        "models": model_options(),
-        "gpus": gpu_options(),
     }
-
-
-def model_options() -> list[dict[str, str]]:
-    """The catalogue as suggestions."""
-    return [
-        {"id": row.id, "words": f"{count(row.params)} · {row.model_type}"} for row in model_catalog().search("")
-    ]
-
-
-def gpu_options() -> list[dict[str, str]]:
-    """The cards that can be planned for as suggestions."""
-    cards = (card for card in gpu_catalog().cards.values() if card.gpu)
-    return [{"id": card.row.id, "words": f"{card.row.name} · {card.row.nominal_gb} GB"} for card in cards]

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from pydantic_core import to_json
 
 from app.templating import page, render, wants_fragment
 from app.views.asking import ask, ask_or_raise, pairs_of, question_context
@@ -32,7 +33,7 @@ async def plan(request: Request) -> HTMLResponse:
 async def plan_json(request: Request) -> Response:
     """The API's document of the plan, as a file."""
     answer = await ask_or_raise(request, pairs_of(request))
-    return _file(answer.plan.to_json(), "application/json", "plan.json")
+    return _file(to_json(answer.plan.to_dict(), indent=2).decode(), "application/json", "plan.json")
 
 
 @router.get("/plan.md")

@@ -1,0 +1,91 @@
+"""A pasted trainer configuration as a plan, and the plan's advice back in the same file.
+
+Nothing in a pasted file is ever executed or opened: it is data of a bounded size, read by a table of keys.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.imports.axolotl import AXOLOTL
+from app.imports.chapter import CHAPTER, MODEL_CONFIG, REQUEST
+from app.imports.llama_factory import LLAMA_FACTORY
+from app.imports.loading import Loaded, UnreadableConfigError, dump, load, refusal
+from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
+from app.imports.trl import TRL
+from planner.errors import FieldProblem, InvalidRequestError
+
+__all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
+
+# Of dialects that explain a file equally well, the earlier is meant.
+TRAINERS = (REQUEST, MODEL_CONFIG, AXOLOTL, LLAMA_FACTORY, TRL, CHAPTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A file understood: the request it asks for, and what became of every key."""
+
+    trainer: Trainer
+    loaded: Loaded
+    reading: Reading
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The request document. `model` or `gpu` are absent where the file does not name them."""
+        return self.reading.document
+
+    def in_the_files_words(self, problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> list[FieldProblem]:
+        """Problems of the request under the names that the file has for them."""
+        keys = {item.field: item.key for item in self.reading.recognised}
+        return [FieldProblem(keys.get(problem.field, problem.field), problem.message) for problem in problems]
+
+    def edited(self, change: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """The file with `change` (dotted request paths) made, comments kept, and the paths it has no key for."""
+        config = copy.deepcopy(self.loaded.config)
+        left = self.trainer.edit(config, change)
+        return dump(self.loaded, config), left
+
+
+def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
+    """Understand a pasted configuration. `model` and `gpu` fill in what the file does not say; what it says wins.
+
+    Raises:
+        UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
+    """
+    loaded = load(text)
+    config = {key: _plain(value) for key, value in loaded.config.items()}
+    trainer = _dialect(config)
+    reading = trainer.read(config)
+    for path, given in (("model", model), ("gpu", gpu)):
+        if given:
+            reading.assume(path, given, "given beside the file")
+    return Imported(trainer, loaded, reading)
+
+
+def complain(imported: Imported, error: InvalidRequestError) -> InvalidRequestError:
+    """The request's error in the file's own words."""
+    return InvalidRequestError(
+        f"Read as {imported.trainer.name}, but it cannot be planned.", imported.in_the_files_words(error.problems)
+    )
+
+
+def _dialect(config: Mapping[str, Any]) -> Trainer:
+    scores = {trainer.id: len(trainer.signature & set(config)) for trainer in TRAINERS}
+    best = max(TRAINERS, key=lambda trainer: scores[trainer.id])
+    if not scores[best.id]:
+        known = ", ".join(trainer.name for trainer in TRAINERS)
+        raise refusal(f"has no key that any trainer we read would have; we read {known}")
+    return best
+
+
+def _plain(value: Any) -> Any:
+    """Values without ruamel's dress: it remembers quotes and digits, a request does not need to."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return None if value is None else str(value)

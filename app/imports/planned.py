@@ -1,0 +1,87 @@
+"""A pasted file all the way to an answer: understood, planned, and given back with the advice written in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.imports import Imported, read
+from app.planning import Planning
+from planner.errors import FieldProblem, FitproofError
+from planner.plan import Plan
+from planner.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The file with one advised change made. `left` are settings of the change that the file has no key for."""
+
+    change: Mapping[str, Any]
+    text: str
+    left: tuple[str, ...]
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImport:
+    """What a file became. `request` and `plan` are None where `problems` say what is missing or wrong."""
+
+    imported: Imported
+    request: Request | None = None
+    plan: Plan | None = None
+    problems: tuple[FieldProblem, ...] = ()
+    edited: Edited | None = field(default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the API writes it."""
+        reading = self.imported.reading
+        edited = self.edited
+        return {
+            "trainer": self.imported.trainer.id,
+            "request": self.request.model_dump(mode="json") if self.request else None,
+            "recognised": [{"key": x.key, "value": x.value, "field": x.field} for x in reading.recognised],
+            "assumed": [{"field": x.field, "value": x.value, "reason": x.reason} for x in reading.assumed],
+            "ignored": [{"key": x.key, "reason": x.reason, "matters": x.matters} for x in reading.ignored],
+            "contradictions": _problems(reading.contradictions),
+            "problems": _problems(self.problems),
+            "plan": self.plan.to_dict() if self.plan else None,
+            "edited": {
+                "change": dict(edited.change),
+                "text": edited.text,
+                "left": list(edited.left),
+                "verdict": edited.verdict,
+            }
+            if edited
+            else None,
+        }
+
+
+async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: str = "") -> PlannedImport:
+    """Understand `text` and answer it. A file that is understood but cannot be planned is an answer with problems.
+
+    Raises:
+        UnreadableConfigError: the text cannot be read safely, or is no trainer's.
+    """
+    imported = read(text, model=model, gpu=gpu)
+    try:
+        request = planning.read(imported.document)
+        plan = await planning.plan(request)
+    except FitproofError as error:
+        problems = error.problems or (FieldProblem("model", error.title),)
+        return PlannedImport(imported, problems=tuple(imported.in_the_files_words(problems)))
+    return PlannedImport(imported, request, plan, edited=_advised(imported, plan))
+
+
+def _advised(imported: Imported, plan: Plan) -> Edited | None:
+    """The first advised change that the file can hold entirely, or the first at all; another card is no edit."""
+    changes = [(item.to_dict()["change"], item.verdict) for item in plan.advice if "gpu" not in item.change]
+    edits = [Edited(change, *_written(imported, change), verdict) for change, verdict in changes]
+    return next((edit for edit in edits if not edit.left), edits[0] if edits else None)
+
+
+def _written(imported: Imported, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    text, left = imported.edited(change)
+    return text, tuple(left)
+
+
+def _problems(problems: Sequence[FieldProblem]) -> list[dict[str, str]]:
+    return [{"field": problem.field, "message": problem.message} for problem in problems]

@@ -1,0 +1,165 @@
+"""How one trainer's keys become a request: a table of rules, what the trainer does by default, what we leave out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.errors import FieldProblem
+
+Document = dict[str, Any]
+Convert = Callable[[Any], Any]
+
+
+def same(value: Any) -> Any:
+    """The value as it stands."""
+    return value
+
+
+def negated(value: Any) -> Any:
+    """`disable_…` keys."""
+    return not value if isinstance(value, bool) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One key of the file and its place in the request. `write` turns an advised value back into the file's."""
+
+    key: str
+    path: str
+    read: Convert = same
+    write: Convert = same
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A key that became part of the plan."""
+
+    key: str
+    value: Any
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """A value the file does not state: what the trainer does then, and why we say so."""
+
+    field: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A key that is not part of the plan. `matters` says that it does move memory."""
+
+    key: str
+    reason: str
+    matters: bool = False
+
+
+@dataclass(slots=True)
+class Reading:
+    """What has been understood so far. Each trainer's `settle` completes it."""
+
+    config: Mapping[str, Any]
+    document: Document = field(default_factory=dict)
+    recognised: list[Recognised] = field(default_factory=list)
+    assumed: list[Assumed] = field(default_factory=list)
+    ignored: list[Ignored] = field(default_factory=list)
+    contradictions: list[FieldProblem] = field(default_factory=list)
+
+    def put(self, path: str, value: Any) -> None:
+        """Set a dotted path of the request."""
+        place = self.document
+        *parents, last = path.split(".")
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+
+    def get(self, path: str) -> Any:
+        """Read a dotted path of the request; None where nothing is set."""
+        found: Any = self.document
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+    def assume(self, path: str, value: Any, reason: str) -> None:
+        """Set `path` unless the file did, and say so."""
+        if self.get(path) is None:
+            self.put(path, value)
+            self.assumed.append(Assumed(path, value, reason))
+
+    def use(self, key: str, path: str, value: Any) -> None:
+        """Set `path` from `key`, for keys that no simple rule covers."""
+        self.put(path, value)
+        self.recognised.append(Recognised(key, self.config.get(key), path))
+
+    def contradict(self, key: str, message: str) -> None:
+        """Report two keys that cannot both be meant."""
+        self.contradictions.append(FieldProblem(key, message))
+
+    def on(self, key: str) -> bool:
+        """Whether a switch of the file is on."""
+        return self.config.get(key) is True
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """One dialect.
+
+    `signature`: keys that give the dialect away. `harmless`: keys known not to move memory. `unmodelled`: keys that do
+    move memory but that no formula of ours reads. `handled`: keys that `settle` reads by itself. `edits`: rules that
+    only write, for settings that `settle` reads.
+    """
+
+    id: str
+    name: str
+    signature: frozenset[str]
+    rules: tuple[Rule, ...]
+    settle: Callable[[Reading], None]
+    handled: frozenset[str] = frozenset()
+    harmless: frozenset[str] = frozenset()
+    unmodelled: Mapping[str, str] = field(default_factory=dict)
+    edits: tuple[Rule, ...] = ()
+
+    def read(self, config: Mapping[str, Any]) -> Reading:
+        """Understand `config`: every key ends up recognised, ignored with a reason, or contradicted."""
+        reading = Reading(config)
+        rules = {rule.key: rule for rule in self.rules}
+        for key, value in config.items():
+            if value is None or value == "":
+                continue
+            if key in rules:
+                reading.use(key, rules[key].path, rules[key].read(value))
+            elif key in self.unmodelled:
+                if value not in (False, 0, 1):
+                    reading.ignored.append(Ignored(key, self.unmodelled[key], matters=True))
+            elif key not in self.handled:
+                known = key in self.harmless
+                reading.ignored.append(Ignored(key, "does not move memory" if known else "not known to Fitproof"))
+        self.settle(reading)
+        return reading
+
+    def edit(self, config: dict[str, Any], change: Mapping[str, Any]) -> list[str]:
+        """Write `change` (dotted request paths) into `config`; return the paths that the file has no key for."""
+        left = []
+        for path, value in change.items():
+            fitting = [rule for rule in (*self.rules, *self.edits) if rule.path == path]
+            rule = next((rule for rule in fitting if rule.key in config), fitting[0] if fitting else None)
+            if rule is None:
+                left.append(path)
+            else:
+                config[rule.key] = rule.write(value)
+        return left
+
+
+def words(text: str) -> frozenset[str]:
+    """A set of keys written with spaces."""
+    return frozenset(text.split())
+
+
+def listed(value: Any) -> Any:
+    """`"q_proj,v_proj"` or a list, as a list."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return list(value) if isinstance(value, list | tuple) else value

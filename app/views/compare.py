@@ -1,0 +1,114 @@
+"""Side by side: full fine-tuning, LoRA and QLoRA of one model, or any two plans by their addresses."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from app.drawing.card import by_cause
+from app.drawing.scale import percent_of
+from app.forms import PlanForm, query_of, values_of
+from app.templating import page, render, wants_fragment
+from app.views.answer import Answer
+from app.views.asking import ask, pairs_of, question_context
+from app.views.words import CAUSE_NAMES, LABELS, METHOD_NAMES
+from planner.plan import Plan
+from planner.plan import plan as plan_for
+from planner.request import Request as PlanRequest
+
+router = APIRouter(include_in_schema=False)
+
+# As the chapter's table reads: the expensive way first.
+_METHODS = ("full", "lora", "qlora")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One column. `reduction` is what is saved against the first column, None for the first."""
+
+    title: str
+    plan: Plan
+    query: str
+    causes: dict[str, int]
+    bars: dict[str, tuple[float, float]]
+    reduction: float | None
+
+
+@router.get("/compare")
+async def compare(request: Request) -> HTMLResponse:
+    """Three methods for the plan in the address; two plans where it names `a` and `b`."""
+    query = request.query_params
+    if query.get("a") or query.get("b"):
+        return await _two(request, query.get("a", ""), query.get("b", ""))
+    form, answer = await ask(request, pairs_of(request))
+    context = question_context(form, answer) | {"action": "/compare", "hides_method": True}
+    if answer:
+        context |= {"sides": _methods(answer), "a": f"/plan?{answer.query}", "b": "", "errors": {}, "differences": []}
+    status = 200 if answer else 422
+    if wants_fragment(request):
+        headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
+        return HTMLResponse(render("partials/compare.html", **context), status, headers)
+    return page(request, "pages/compare.html", status, **context)
+
+
+async def _two(request: Request, a: str, b: str) -> HTMLResponse:
+    asked = {name: await ask(request, _pairs_in(address)) for name, address in (("a", a), ("b", b))}
+    errors = {name: _complaint(form) for name, (form, answer) in asked.items() if answer is None}
+    answers = [answer for _, answer in asked.values() if answer]
+    context: dict[str, Any] = {"a": a, "b": b, "errors": errors, "sides": [], "differences": []}
+    if not errors:
+        titles = [f"{x.model_name}, {METHOD_NAMES[x.request.method]}, {x.gpu_name}" for x in answers]
+        context["sides"] = _sides([(t, x.plan, x.query) for t, x in zip(titles, answers, strict=True)])
+        context["differences"] = _differences(answers[0], answers[1])
+    context |= {"query": answers[0].query if answers else "", "cause_names": CAUSE_NAMES}
+    return page(request, "pages/compare_two.html", 422 if errors else 200, **context)
+
+
+def _methods(answer: Answer) -> list[Side]:
+    columns = []
+    for method in _METHODS:
+        document = answer.document | {"method": method}
+        if method != "qlora":
+            document["quantization"] = None
+        request = PlanRequest.parse(document)
+        plan = plan_for(request, model=answer.model, gpu=answer.gpu)
+        columns.append((METHOD_NAMES[method], plan, query_of(request.model_dump(mode="json"))))
+    return _sides(columns)
+
+
+def _sides(columns: list[tuple[str, Plan, str]]) -> list[Side]:
+    widest = max(plan.peak_allocated_bytes for _, plan, _ in columns)
+    first = columns[0][1].required_bytes.likely
+    sides = []
+    for place, (title, plan, query) in enumerate(columns):
+        causes = by_cause(plan.lines, plan.peak_phase)
+        reduction = 1 - plan.required_bytes.likely / first if place else None
+        sides.append(Side(title, plan, query, causes, _bars(causes, widest), reduction))
+    return sides
+
+
+def _bars(causes: dict[str, int], whole: int) -> dict[str, tuple[float, float]]:
+    """Where each cause starts and how wide it is, in percent of the widest column."""
+    bars, used = {}, 0
+    for cause, size_bytes in causes.items():
+        bars[cause] = (percent_of(used, whole), percent_of(size_bytes, whole))
+        used += size_bytes
+    return bars
+
+
+def _differences(one: Answer, other: Answer) -> list[tuple[str, str, str]]:
+    """Settings that are not the same, by name."""
+    left, right = values_of(one.document), values_of(other.document)
+    return [(LABELS.get(name, name), left[name], right[name]) for name in left if left[name] != right[name]]
+
+
+def _pairs_in(address: str) -> list[tuple[str, str]]:
+    """The query of a whole link, of a path, or the bare query itself."""
+    return parse_qsl(urlsplit(address).query or address.lstrip("?"), max_num_fields=100)
+
+
+def _complaint(form: PlanForm) -> str:
+    return "; ".join(f"{LABELS.get(name, name)}: {message}" for name, message in form.errors.items())
+

@@ -1,0 +1,106 @@
+"""The map: batch by length for this model and card, and this run on every card. Both in one request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from app.drawing.heatmap import powers_of_two, shade, with_own
+from app.drawing.scale import percent_of
+from app.forms import changed, query_of
+from app.templating import page, render, wants_fragment
+from app.views.answer import Answer
+from app.views.asking import ask, pairs_of, question_context
+from app.views.words import short_gpu_name
+from planner.catalog.gpu_rows import gpu_catalog
+from planner.plan import Plan, plan_on_cards
+from planner.plan import plan as plan_for
+from planner.request import Request as PlanRequest
+
+router = APIRouter(include_in_schema=False)
+
+LENGTHS = powers_of_two(512, 32_768)
+BATCHES = powers_of_two(1, 32)
+CELL_WORDS = {"fits": "fits", "tight": "tight", "does_not_fit": "no"}
+_ORDER = {"fits": 0, "tight": 1, "does_not_fit": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One square of the map."""
+
+    plan: Plan
+    query: str
+    shade: int
+    is_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """One card with this run on it. `full_percent` ends at 100."""
+
+    plan: Plan
+    name: str
+    query: str
+    full_percent: float
+    is_here: bool
+
+
+@router.get("/map")
+async def map_page(request: Request) -> HTMLResponse:
+    """The map of the plan in the address."""
+    form, answer = await ask(request, pairs_of(request))
+    context = question_context(form, answer) | {"action": "/map", "cell_words": CELL_WORDS}
+    if answer:
+        context |= {"lengths": lengths_for(answer), "rows": heat_map(answer), "cards": cards_view(answer)}
+    status = 200 if answer else 422
+    if wants_fragment(request):
+        headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
+        return HTMLResponse(render("partials/map.html", **context), status, headers)
+    return page(request, "pages/map.html", status, **context)
+
+
+def lengths_for(answer: Answer) -> tuple[int, ...]:
+    """The columns."""
+    return with_own(LENGTHS, answer.request.training.max_length)
+
+
+def heat_map(answer: Answer) -> dict[int, list[Cell]]:
+    """A row of cells for each micro-batch."""
+    batches = with_own(BATCHES, answer.request.training.per_device_train_batch_size)
+    return {batch: [_cell(answer, batch, length) for length in lengths_for(answer)] for batch in batches}
+
+
+def cards_view(answer: Answer) -> list[CardRow]:
+    """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
+    gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
+    plans = plan_on_cards(answer.request, gpus, model=answer.model)
+    plans.sort(key=lambda plan: (_ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
+    return [_card_row(answer, plan) for plan in plans]
+
+
+def _nearest_first(plan: Plan) -> int:
+    return plan.usable_bytes if plan.verdict == "fits" else -plan.usable_bytes
+
+
+def _cell(answer: Answer, batch: int, length: int) -> Cell:
+    training = {"training.per_device_train_batch_size": batch, "training.max_length": length}
+    document = changed(answer.document, training)
+    plan = plan_for(PlanRequest.parse(document), model=answer.model, gpu=answer.gpu)
+    own = answer.request.training
+    return Cell(
+        plan=plan,
+        query=query_of(document),
+        shade=shade(plan.required_bytes.likely, plan.usable_bytes),
+        is_here=(batch, length) == (own.per_device_train_batch_size, own.max_length),
+    )
+
+
+def _card_row(answer: Answer, plan: Plan) -> CardRow:
+    document: Mapping[str, Any] = answer.document | {"gpu": plan.gpu.id}
+    full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
+    return CardRow(plan, short_gpu_name(plan.gpu.name), query_of(document), full, plan.gpu.id == answer.gpu.id)
+
+

@@ -1,0 +1,67 @@
+"""Paste a trainer's configuration, get its plan, and the same file back with the advice written in."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from starlette.datastructures import UploadFile
+
+from app.imports.loading import MOST_CHARACTERS
+from app.imports.planned import PlannedImport, plan_import
+from app.templating import page
+from app.views.answer import Answer
+from app.views.asking import EXAMPLE, origin
+from planner.errors import FitproofError
+from planner.plan import Plan
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pasted:
+    """What the page sends."""
+
+    config: str = ""
+    model: str = ""
+    gpu: str = EXAMPLE["gpu"]
+
+
+@router.get("/import")
+def empty(request: Request) -> HTMLResponse:
+    """The place to paste."""
+    return _show(request, Pasted())
+
+
+@router.post("/import")
+async def pasted(request: Request) -> HTMLResponse:
+    """What the pasted or uploaded text became."""
+    sent = await _read(request)
+    try:
+        planning = request.app.state.planning
+        result = await plan_import(planning, sent.config, model=sent.model, gpu=sent.gpu)
+    except FitproofError as error:
+        return _show(request, sent, error=error.problems[0].message if error.problems else error.title)
+    return _show(request, sent, result)
+
+
+async def _read(request: Request) -> Pasted:
+    """The form's fields; an uploaded file stands for the text."""
+    async with request.form(max_files=1, max_fields=8) as form:
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+        config, upload = texts.get("config", ""), form.get("file")
+        if isinstance(upload, UploadFile) and upload.filename:
+            config = (await upload.read(MOST_CHARACTERS + 1)).decode("utf-8", errors="replace")
+    return Pasted(config, texts.get("model", "").strip(), texts.get("gpu", "").strip())
+
+
+def _show(request: Request, sent: Pasted, result: PlannedImport | None = None, error: str = "") -> HTMLResponse:
+    answer = _answer(request, result.plan) if result and result.plan else None
+    bad = bool(error) or (result is not None and answer is None)
+    context = {"sent": sent, "result": result, "error": error, "answer": answer}
+    return page(
+        request, "pages/import.html", 422 if bad else 200, query=answer.query if answer else "", **context
+    )
+
+
+def _answer(request: Request, plan: Plan) -> Answer:
+    return Answer(plan=plan, request=plan.request, model=plan.model, gpu=plan.gpu, origin=origin(request))
