@@ -1,0 +1,86 @@
+"""State sizes equal those of the real optimizers after a step on CPU (torch 2.13, bitsandbytes 0.50.2)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.memory.optimizer import MAPS_BYTES, State, optimizer_lines, state_of
+from planner.trainable import Trainable
+
+
+def tensor(*shape: int, itemsize_bytes: int = 4, count: int = 1, embedding: bool = False) -> Trainable:
+    return Trainable(name="w", shape=shape, count=count, itemsize_bytes=itemsize_bytes, embedding=embedding)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state"),
+    [
+        ("adamw_torch", State(2 * 262_144)),
+        ("adamw_torch_fused", State(2 * 262_144 + 512)),
+        ("adamw_8bit", State(2 * 65_536 + 2 * 1_024)),
+        ("adamw_bnb_8bit", State(2 * 65_536 + 2 * 1_024)),
+        ("paged_adamw_8bit", State(2 * 65_536 + 2 * 1_024)),  # 65,536 elements: too small to be paged
+        ("paged_adamw_32bit", State(2 * 262_144)),
+        ("adafactor", State(512 + 16_384 + 512)),  # 16 row means, 4,096 column means, RMS
+        ("sgd", State(0)),
+    ],
+)
+def test_state_of_a_rank_16_matrix(optimizer: str, state: State) -> None:
+    assert state_of(tensor(16, 4096), optimizer) == state
+
+
+def test_torch_states_follow_the_parameter_and_bitsandbytes_32bit_does_not() -> None:
+    half = tensor(16, 4096, itemsize_bytes=2)
+    assert state_of(half, "adamw_torch").device_bytes == 2 * 131_072
+    assert state_of(half, "paged_adamw_32bit").device_bytes == 2 * 262_144
+
+
+@pytest.mark.parametrize(("elements", "moment_bytes"), [(4_095, 4 * 4_095), (4_096, 4_096)])
+def test_small_tensors_keep_float32_state(elements: int, moment_bytes: int) -> None:
+    maxima_bytes = 512 if elements >= 4_096 else 0
+    expected = 2 * (-(-moment_bytes // 512) * 512) + 2 * maxima_bytes
+    assert state_of(tensor(elements), "adamw_8bit").device_bytes == expected
+
+
+@pytest.mark.parametrize(("elements", "paged_bytes"), [(99_999, 0), (100_000, 200_000)])
+def test_only_large_states_are_paged_and_their_maxima_are_not(elements: int, paged_bytes: int) -> None:
+    state = state_of(tensor(elements), "paged_adamw_8bit")
+    assert state.paged_bytes == paged_bytes
+    assert state.device_bytes >= 2 * 4 * (elements // 256)
+
+
+def test_trainer_keeps_embedding_state_in_32_bit() -> None:
+    embedding = tensor(1000, 256, embedding=True)
+    assert state_of(embedding, "adamw_8bit", embeddings_in_32bit=True).device_bytes == 8 * 256_000
+    assert state_of(embedding, "adamw_8bit").device_bytes == 2 * 256_000 + 2 * 4_096
+
+
+def test_paged_state_is_a_line_that_is_alive_in_no_phase() -> None:
+    lines = optimizer_lines([tensor(16, 11_008, count=2)], "paged_adamw_8bit", clips=True)
+    paged = next(line for line in lines if "paged out" in line.name)
+    assert (paged.bytes, paged.alive_in) == (2 * 2 * 16 * 11_008, ())
+
+
+def test_the_two_code_maps_are_shared_by_all_tensors() -> None:
+    one, many = (optimizer_lines([tensor(64, 64, count=n)], "adamw_8bit", clips=False)[0].bytes for n in (1, 9))
+    assert many - one == 8 * (one - MAPS_BYTES)
+
+
+def test_foreach_holds_the_square_roots_of_all_second_moments() -> None:
+    tensors = [tensor(16, 4096, count=3)]
+    assert optimizer_lines(tensors, "adamw_torch", clips=True)[-1].bytes == 3 * 262_144
+    assert optimizer_lines(tensors, "adamw_torch_fused", clips=False)[-1].bytes == 0
+
+
+def test_adafactor_copies_sixteen_bit_gradients_and_weights() -> None:
+    wide, narrow = (
+        optimizer_lines([tensor(1024, 1024, itemsize_bytes=size)], "adafactor", clips=False)[-1].bytes
+        for size in (4, 2)
+    )
+    assert (wide, narrow) == (8 << 20, 16 << 20)
+
+
+@given(st.integers(1, 1 << 24), st.sampled_from(["adamw_8bit", "paged_adamw_8bit"]))
+def test_eight_bit_state_never_costs_more_than_thirty_two(elements: int, optimizer: str) -> None:
+    small, large = state_of(tensor(elements), optimizer), state_of(tensor(elements), "paged_adamw_32bit")
+    assert small.device_bytes + small.paged_bytes <= large.device_bytes + large.paged_bytes + 1_024
