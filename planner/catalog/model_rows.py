@@ -137,8 +137,6 @@ def _entry(row: ModelRow) -> Entry:
 
 
 def _unknown(name: str, suggestions: list[str]) -> UnknownModelError:
-    fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
-    return UnknownModelError(
-        f"No model answers to {name!r}.",
-        [FieldProblem("model", f"{fix}give a hub id, paste the model's config.json, or in the terminal name its folder")],
-    )
+    meant = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
+    ways = "give a hub id, paste the model's config.json, or in the terminal name its folder"
+    return UnknownModelError(f"No model answers to {name!r}.", [FieldProblem("model", meant + ways)])
