@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from app.probe_settings import ProbeSettings
 from planner.complaints import field_problems
 from planner.errors import FieldProblem, FitproofError
 from planner.units import MIB
@@ -33,7 +34,7 @@ def default_data_dir() -> Path:
     return Path(os.environ.get(variable) or fallback) / "fitproof"
 
 
-class Settings(BaseSettings):
+class Settings(ProbeSettings):
     """One frozen object. Each field's description is its row in the README's table."""
 
     model_config = SettingsConfigDict(

@@ -71,7 +71,8 @@ class Web:
         self.process.wait()
 
     def submit(self, behaviour: int = QUICK, mark: int = 1, headers: dict[str, str] | None = None) -> str:
-        answer = self.client.post("/api/v1/probes", json=document(behaviour, mark, instrument=self.instrument), headers=headers)
+        body = document(behaviour, mark, instrument=self.instrument)
+        answer = self.client.post("/api/v1/probes", json=body, headers=headers)
         assert answer.status_code == 202, answer.text
         return answer.json()["id"]
 
