@@ -91,9 +91,9 @@ def test_the_ecc_state_behind_a_figure_is_told():
 
 
 def test_a_derived_figure_says_so():
-    gpu = find_gpu("rtx-4080")
+    gpu = find_gpu("rtx-4070-ti")
     assert gpu.usable_evidence == "modelled"
-    assert "16,376 MiB less 483 MiB" in gpu.usable_source
+    assert "12,282 MiB less 483 MiB" in gpu.usable_source
 
 
 def test_24gb_lists_every_24_gb_card_and_no_other():
