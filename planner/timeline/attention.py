@@ -6,7 +6,7 @@ flash: torch aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
 
 from planner.families.parts import Attention
 from planner.timeline.norms import norm
-from planner.timeline.ops import add, mul, relayout_gradient, view
+from planner.timeline.ops import add, cast, mul, relayout_gradient, view
 from planner.timeline.projections import Projector
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -63,8 +63,9 @@ def _rotate_half(tape: Tape, x: Value) -> Value:
 
 
 def kernel(tape: Tape, q: Value, k: Value, v: Value, switches: Switches, layer: LayerSwitches) -> Value:
-    """The attention kernel of this layer."""
-    del switches
+    """The attention kernel of this layer. Autocast runs it in 16 bit (autocast_mode.h, lower precision list)."""
+    if switches.autocast:
+        q, k, v = (cast(tape, value, switches.autocast) for value in (q, k, v))
     if layer.kernel in {"flash", "cudnn", "flash_attention_2"}:
         return _flash(tape, q, k, v)
     msg = f"attention kernel {layer.kernel} has no walk yet"

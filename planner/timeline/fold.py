@@ -31,10 +31,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A step without numbers. A key is (line, symbolic size)."""
+    """A step without numbers. A key is (line, symbolic size). `alike`: the first layer is like the others."""
 
     keys: tuple[tuple[str, Size], ...]
     segments: tuple[Segment, ...]
+    alike: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Instant:
     lines: Mapping[str, Sequence[Part]]
 
 
-def compiled(tape: Tape) -> Program:
+def compiled(tape: Tape, *, alike: bool) -> Program:
     """Number the (line, size) pairs of a walk and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
     moves = []
@@ -63,7 +64,7 @@ def compiled(tape: Tape) -> Program:
             net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
         left = tuple((index, count) for index, count in net.items() if count)
         segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left))
-    return Program(tuple(keys), tuple(segments))
+    return Program(tuple(keys), tuple(segments), alike)
 
 
 def bytes_of(size: Size, numbers: Mapping[str, int]) -> int:

@@ -15,10 +15,8 @@ _SOURCE = "planner/timeline: one step of transformers 5.23, peft 0.21, bitsandby
 
 def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
-    switches = switches_of(decoder, recipe, gpu)
-    instants = worst_instants(walk(decoder.structure, switches), decoder.order, numbers_of(decoder, recipe))
     found: dict[tuple[str, int, str], tuple[list[str], Sequence[Part]]] = {}
-    for instant in instants:
+    for instant in instants_of(decoder, recipe, gpu):
         for name, parts in instant.lines.items():
             total = sum(part[2] for part in parts)
             if total:
@@ -38,10 +36,13 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     )
 
 
-def peaks(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
-    """The worst instants themselves, for tests and for people who look for a tensor."""
+def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
+    """The worst instant of each phase, for people and tests that look for a tensor."""
     switches = switches_of(decoder, recipe, gpu)
-    return worst_instants(walk(decoder.structure, switches), decoder.order, numbers_of(decoder, recipe))
+    program, order, numbers = walk(decoder.structure, switches), decoder.order, numbers_of(decoder, recipe)
+    if not program.alike:
+        order, numbers = (len(numbers), *order[1:]), (*numbers, numbers[0])
+    return worst_instants(program, order, numbers)
 
 
 def _formula(parts: Sequence[Part]) -> str:

@@ -4,7 +4,7 @@ Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 ut
 """
 
 from planner.families.parts import Structure
-from planner.timeline.ops import cast
+from planner.timeline.ops import cast, unary
 from planner.timeline.projections import plain
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
@@ -56,7 +56,8 @@ def cross_entropy(tape: Tape, logits: Value) -> Value:
             return ((inner, tape.new(4, dims)),)
 
         edge = tape.node(pick, tape.save(normalised, labels, tape.new(4, ())))
-        return Value(tape.new(4, ()), 4, (), edge)
+        summed = Value(tape.new(4, ()), 4, (), edge)
+        return unary(tape, summed)
 
 
 def start_backward(tape: Tape, loss: Value) -> None:

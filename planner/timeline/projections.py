@@ -85,7 +85,6 @@ class Projector:
             if switches.dropout:
                 x = dropout(tape, x)
             low = adapter_matmul(tape, switches, x, (part.in_, "r"))
-            del x
             high = adapter_matmul(tape, switches, low, ("r", part.out))
             del low
             high = unary(tape, high)

@@ -11,6 +11,9 @@ from planner.timeline.kernels import attention_kernel
 from planner.targets import adapted_weights
 from planner.timeline.switches import LayerSwitches, Storage, Switches
 
+# Their data collators return an attention mask even where every token counts.
+_COLLATED = frozenset({"trainer", "kbit", "trl"})
+
 
 def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     """Everything about the run that is not a number."""
@@ -39,6 +42,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         loss=recipe.loss,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
+        collated=recipe.stack_name in _COLLATED or training.padded,
         one_sequence=recipe.batch == 1,
         padded=training.padded,
     )
@@ -54,7 +58,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
         **sizes,
-        "b": batch, "s": length, "T": batch * length, "T+b": batch * (length + 1),
+        "b": batch, "s": length, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
         "r": recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),

@@ -30,7 +30,7 @@ class Switches:
     """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
-    `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
+    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
     """
 
     layers: tuple[LayerSwitches, ...]
@@ -51,5 +51,6 @@ class Switches:
     loss: str
     outputs_kept: bool
     accumulates: bool
+    collated: bool
     one_sequence: bool
     padded: bool

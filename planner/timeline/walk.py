@@ -11,6 +11,7 @@ from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
 from planner.timeline.losses import full_logits, start_backward
 from planner.timeline.norms import norm
+from planner.timeline.ops import GRADIENTS
 from planner.timeline.projections import Projector
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Edge, Tape, Value
@@ -20,44 +21,67 @@ INPUTS = "token ids, positions and rotary tables"
 
 @lru_cache(maxsize=512)
 def walk(structure: Structure, switches: Switches) -> Program:
-    """The segments of one step of a model with one layer of each kind."""
+    """The segments of one step of a model with one layer of each kind.
+
+    Where nothing before the layers is trained, the first layer saves less than its like (its input needs no
+    gradient); it is walked beside them as a kind of its own, numbered after the last.
+    """
     tape = Tape(keeps_gradients=switches.accumulates)
     tape.mark("forward")
-    x, inputs = _embed(tape, switches)
-    for kind, part in enumerate(structure.blocks):
+    embedded, inputs, positions = _embed(tape, switches)
+    x = embedded
+    parts = list(enumerate(structure.blocks))
+    if x.edge is None:
+        parts.insert(0, (len(structure.blocks), structure.blocks[0]))
+    for kind, part in parts:
         tape.mark(f"forward {kind}")
-        x = _layer(tape, part, x, switches, kind, inputs)
+        x = _layer(tape, part, x, switches, kind, (*inputs, positions))
         tape.layer_casts[kind], tape.casts = tape.casts, []
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches.residual, switches.trains_base) if structure.final_norm else x
+    del embedded, positions
     loss, kept = full_logits(tape, structure, switches, x)
     del x
     tape.mark("backward")
     start_backward(tape, loss)
+    tape.mark("backward")
     del loss, kept, inputs
-    return compiled(tape)
+    return compiled(tape, alike=len(parts) == len(structure.blocks))
 
 
-def _embed(tape: Tape, switches: Switches) -> tuple[Value, tuple[Value, ...]]:
-    """Ids, labels, the embedded tokens, positions and the rotary tables (kept for the whole step)."""
+def _embed(tape: Tape, switches: Switches) -> tuple[Value, tuple[Value, ...], Value]:
+    """The embedded tokens; ids, labels, mask and rotary tables, kept for the whole step; positions."""
     with tape.cause(INPUTS):
-        ids = tape.new(8, ("T",)), tape.new(8, ("T",)), tape.new(8, ())
+        ids = tape.new(8, ("batch",)), tape.new(8, ("batch",)), tape.new(8, ()), tape.new(4, ())
+        mask = tape.new(8, ("batch",)) if switches.collated else None
     with tape.cause(RESIDUAL):
-        edge = Edge(leaf=True)
+        edge = _input_edge(tape, switches)
         x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"), edge)
     with tape.cause(INPUTS):
-        positions = tape.new(8, ("s",))
+        positions = Value(tape.new(8, ("s",)), 8, ("s",))
         angles = tape.new(4, ("s", "d")), tape.new(4, ("s", "d"))
         tables = tuple(Value(tape.new(switches.residual, ("s", "d")), switches.residual, ("s", "d")) for _ in "cs")
         del angles
-    return x, (*tables, *(Value(buffer, 8, ("T",)) for buffer in (*ids, positions)))
+    held = (*ids, *([mask] if mask else []))
+    return x, (*tables, *(Value(buffer, 8, ("batch",)) for buffer in held)), positions
+
+
+def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
+    """Who wants the gradient of the embedded tokens.
+
+    A trained embedding makes a dense gradient of its own size. With checkpointing, peft lets the output require grad
+    (enable_input_require_grads) and nothing further happens; without either, nobody asks.
+    """
+    if switches.trains_base:
+        return tape.node(lambda _: ((Edge(leaf=True), tape.new(switches.residual, ("V", "h"), GRADIENTS)),))
+    return tape.node(lambda _: ()) if switches.checkpointing else None
 
 
 def _layer(
     tape: Tape, part: Block, x: Value, switches: Switches, kind: int, inputs: tuple[Value, ...]
 ) -> Value:
-    project = Projector(tape, switches, switches.layers[kind])
+    project = Projector(tape, switches, switches.layers[kind % len(switches.layers)])
 
     def run() -> Value:
         return block(tape, part, x, project, inputs[0])

@@ -1,0 +1,85 @@
+"""The settings that hold formulas to dry runs: small models of realistic widths, every switch that moves bytes.
+
+    python -m tests.planner.timeline.settings [WORD ...]
+
+prints one JSON line per setting whose name holds every word.
+"""
+
+import json
+import sys
+from typing import Any
+
+CARD = {"total_memory_bytes": 25_757_220_864, "compute_capability": "8.9"}
+LLAMA = {
+    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000, "tie_word_embeddings": False,
+}  # fmt: skip
+QV = ["q_proj", "v_proj"]
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def setting(name: str, model: dict[str, Any], training: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """One line: a request on a 24 GB card of capability 8.9, 1024 tokens, fused AdamW."""
+    options = {"max_length": 1024, "optim": "adamw_torch_fused", **(training or {})}
+    return {"name": name, "request": {"model": model, "gpu": CARD, "training": options, **more}}
+
+
+def llama_settings() -> list[dict[str, Any]]:
+    """Every switch on one Llama."""
+    found = []
+    for stack in ("trainer", "trl", "kbit", "loop"):
+        full = {"loss": "full_logits"}
+        off = {**full, "gradient_checkpointing": False}
+        found += [
+            setting(f"llama {stack}", LLAMA, full, stack=stack),
+            setting(f"llama {stack} long", LLAMA, {**full, "max_length": 4096}, stack=stack),
+            setting(f"llama {stack} short", LLAMA, {**full, "max_length": 600}, stack=stack),
+            setting(f"llama {stack} no checkpointing", LLAMA, off, stack=stack),
+            setting(f"llama {stack} batch 3", LLAMA, {**full, "per_device_train_batch_size": 3}, stack=stack),
+            setting(f"llama {stack} q,v", LLAMA, full, stack=stack, lora={"target_modules": QV}),
+            setting(f"llama {stack} q,v no checkpointing", LLAMA, off, stack=stack, lora={"target_modules": QV}),
+            setting(f"llama {stack} attention", LLAMA, full, stack=stack, lora={"target_modules": ATTENTION}),
+            setting(f"llama {stack} dropout", LLAMA, full, stack=stack, lora={"lora_dropout": 0.05}),
+            setting(f"llama {stack} dropout no checkpointing", LLAMA, off, stack=stack, lora={"lora_dropout": 0.05}),
+            setting(f"llama {stack} eager", LLAMA, {**full, "attn_implementation": "eager"}, stack=stack),
+            setting(f"llama {stack} eager off", LLAMA, {**off, "attn_implementation": "eager"}, stack=stack),
+            setting(f"llama {stack} padded", LLAMA, {**full, "per_device_train_batch_size": 2, "padded": True}, stack=stack),
+            setting(f"llama {stack} padded off", LLAMA, {**off, "per_device_train_batch_size": 2, "padded": True}, stack=stack),
+            setting(f"llama {stack} accumulation", LLAMA, {**full, "gradient_accumulation_steps": 4}, stack=stack),
+            setting(f"llama {stack} reentrant", LLAMA, {**full, "use_reentrant": True}, stack=stack),
+            setting(f"llama {stack} rank 128", LLAMA, full, stack=stack, lora={"r": 128}),
+            setting(f"llama {stack} dora", LLAMA, full, stack=stack, lora={"use_dora": True}),
+            setting(f"llama {stack} lora", LLAMA, full, stack=stack, method="lora"),
+            setting(f"llama {stack} lora off", LLAMA, off, stack=stack, method="lora"),
+            setting(f"llama {stack} chunked", LLAMA, {"loss": "chunked"}, stack=stack),
+            setting(f"llama {stack} liger", LLAMA, {"loss": "liger"}, stack=stack),
+            setting(f"llama {stack} mha", {**LLAMA, "num_key_value_heads": 8}, full, stack=stack),
+            setting(f"llama {stack} efficient", {**LLAMA, "num_key_value_heads": 8}, {**full, "sdpa_kernel": "mem_efficient"}, stack=stack),
+            setting(f"llama {stack} math", LLAMA, {**full, "sdpa_kernel": "math"}, stack=stack),
+        ]  # fmt: skip
+    found += [
+        setting("llama trainer full", LLAMA, {}, method="full"),
+        setting("llama trainer full off", LLAMA, {"gradient_checkpointing": False}, method="full"),
+        setting("llama loop full", LLAMA, {}, method="full", stack="loop"),
+        setting("llama trainer no double quantization", LLAMA, quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}),
+        setting("llama trainer float32 compute", LLAMA, quantization={"load_in_4bit": True}),
+        setting("llama trainer float16", LLAMA, quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"}),
+        setting("llama outputs kept", LLAMA, stack={"model_dtype": "float16", "kbit_preparation": True, "autocast": None, "adapter_dtype": "float32", "outputs_kept": True}, quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float16"}),
+    ]  # fmt: skip
+    return found
+
+
+def all_settings() -> list[dict[str, Any]]:
+    """The whole table."""
+    return llama_settings()
+
+
+def main(words: list[str]) -> None:
+    """Print the table, or the part whose names hold every word."""
+    for line in all_settings():
+        if all(word in line["name"] for word in words):
+            sys.stdout.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
