@@ -19,7 +19,7 @@ from app.middleware.body import BodyLimit
 from app.middleware.headers import SecurityHeaders
 from app.middleware.requests import RequestLog
 from app.planning import Planning
-from app.routers import catalog, evidence, health, imports, plans, probes, workers
+from app.routers import catalog, evidence, health, imports, limits, plans, probes, workers
 from app.routers.imports import ImportRequest
 from app.security.rates import RateLimit
 from app.settings import Settings
@@ -55,8 +55,8 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
     app.state.metrics, app.state.engines = metrics, engines
-    for router in (plans.router, imports.router, catalog.router, probes.router, workers.router, evidence.router):
-        app.include_router(router, prefix="/api/v1")
+    for part in (plans, limits, imports, catalog, probes, workers, evidence):
+        app.include_router(part.router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(views.router)
     app.mount("/static", StaticFiles(directory=house_folder("static")))

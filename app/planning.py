@@ -16,6 +16,7 @@ from planner.errors import (
     UnknownModelError,
 )
 from planner.gpu import Gpu
+from planner.limits import Limits, limits
 from planner.model import Model, resolve_model
 from planner.plan import Plan, plan
 from planner.request import Request
@@ -51,11 +52,16 @@ class Planning:
             UnknownArchitectureError: the formulas do not know this kind of model.
         """
         model, gpu = await self.subjects(request)
-        try:
-            return plan(request, model=model, gpu=gpu)
-        except UnknownArchitectureError as error:
-            error.problems = error.problems or (FieldProblem("model", "ask for a dry run, or choose another model"),)
-            raise
+        return _explained(lambda: plan(request, model=model, gpu=gpu))
+
+    async def limits(self, request: Request) -> Limits:
+        """Say how far `request` can be stretched.
+
+        Raises:
+            FitproofError: as `plan` does.
+        """
+        model, gpu = await self.subjects(request)
+        return _explained(lambda: limits(request, model=model, gpu=gpu))
 
     async def subjects(self, request: Request) -> tuple[Model, Gpu]:
         """Return the model and the card that `request` is about.
@@ -108,6 +114,14 @@ class Planning:
         if isinstance(gpu, str) and gpu:
             errors.append(_attempt(resolve_gpu, gpu)[1])
         return [problem for error in errors if error for problem in error.problems]
+
+
+def _explained(answer: Callable[[], _Found]) -> _Found:
+    try:
+        return answer()
+    except UnknownArchitectureError as error:
+        error.problems = error.problems or (FieldProblem("model", "ask for a dry run, or choose another model"),)
+        raise
 
 
 def _attempt(find: Callable[[_Given], _Found], given: _Given) -> tuple[_Found | None, FitproofError | None]:

@@ -53,21 +53,21 @@ def field_problems(
     """
     problems = [_problem(detail, root) for detail in details[:MOST_PROBLEMS]]
     extra = len(details) - MOST_PROBLEMS
-    for index in [i for i, problem in enumerate(problems) if problem.message == _UNKNOWN_KEY][:MOST_SUGGESTIONS]:
+    for index in [i for i, problem in enumerate(problems) if problem.message == UNKNOWN_KEY][:MOST_SUGGESTIONS]:
         problems[index] = _with_suggestion(problems[index], known_keys)
     if extra > 0:
         problems.append(FieldProblem(root, f"and {extra} more problems; correct these first"))
     return problems
 
 
-_UNKNOWN_KEY = "unknown key; check the spelling or remove it"
+UNKNOWN_KEY = "unknown key; check the spelling or remove it"
 
 
 def _problem(detail: Mapping[str, Any], root: str) -> FieldProblem:
     path = ".".join(_shown(part) for part in detail["loc"] if not str(part).startswith(BRANCH_MARK))
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return FieldProblem(path, _UNKNOWN_KEY)
+        return FieldProblem(path, UNKNOWN_KEY)
     if kind == "value_error":
         message = str(detail["msg"]).removeprefix("Value error, ")
         if not path and ": " in message:

@@ -7,6 +7,7 @@ from app.hub.names import RepoName
 from app.planning import Planning
 from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu
+from planner.limits import Limits
 from planner.plan import Plan, plan
 from planner.request import Request
 
@@ -45,6 +46,15 @@ def answer(request: Request) -> Plan:
 
 def _planning() -> Planning:
     return Planning(_HubOnDemand(), local_files=True)
+
+
+def limits(request: Request) -> Limits:
+    """Say how far `request` can be stretched.
+
+    Raises:
+        FitproofError: as `Planning.limits` does.
+    """
+    return asyncio.run(_planning().limits(request))
 
 
 def predict(request: Request) -> tuple[Request, Gpu, Plan | None]:

@@ -36,9 +36,8 @@ def hub_server() -> Iterator[FakeHub]:
 
 def fetch(endpoint: str, folder: Path, name: str = REPO, **settings: Any) -> dict[str, Any]:
     """One fetch by a fresh client, as a fresh process would make it."""
-    given = {"hub_endpoint": endpoint, "data_dir": folder, "hub_timeout_seconds": 5.0, "hub_token": None, "hub_offline": False}
-
-    given.update(settings)
+    given = {"hub_endpoint": endpoint, "data_dir": folder, "hub_timeout_seconds": 5.0, "hub_token": None}
+    given |= {"hub_offline": False, **settings}
 
     async def once() -> dict[str, Any]:
         repo = RepoName.parse(name)

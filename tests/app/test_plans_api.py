@@ -192,7 +192,7 @@ def send(client: httpx.Client, body: bytes, content_type: str = "application/jso
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"not json", b"{", b'{"model": NaN}', b'{"a": 1, "a": 2}', b"\xff\xfe", b"[" * 500_000, b"[" * 40 + b"]" * 40],
+    [b"", b"words", b"{", b'{"model": NaN}', b'{"a": 1, "a": 2}', b"\xff\xfe", b"[" * 500_000, b"[" * 40 + b"]" * 40],
     ids=["empty", "words", "open", "nan", "twice", "bytes", "abyss", "deep"],
 )
 def test_what_is_not_json_is_refused(client: httpx.Client, body: bytes) -> None:

@@ -1,0 +1,52 @@
+"""A request spelled as a query string, for the doors of the API that are addresses."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.forms import FIELDS, PlanForm, field_at, read_form
+from app.planning import Planning
+from planner.complaints import MOST_PROBLEMS, UNKNOWN_KEY
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.request import Request
+
+
+def read_query(planning: Planning, pairs: Iterable[tuple[str, str]]) -> Request:
+    """Build the request that the pairs spell out, in the names of the site's own addresses.
+
+    Raises:
+        InvalidRequestError: names every bad parameter at once.
+    """
+    form = read_form(pairs)
+    problems = _of_form(form)
+    try:
+        request = planning.read(form.document)
+    except InvalidRequestError as error:
+        seen = {problem.field for problem in problems}
+        named = [FieldProblem(field_at(problem.field), problem.message) for problem in error.problems]
+        problems += [problem for problem in named if problem.field not in seen]
+        raise InvalidRequestError(_TITLE, problems) from None
+    if problems:
+        raise InvalidRequestError(_TITLE, problems)
+    return request
+
+
+def query_parameters() -> list[dict[str, Any]]:
+    """The OpenAPI description of those names."""
+    return [
+        {
+            "name": field.name,
+            "in": "query",
+            "required": False,
+            "description": f"{'.'.join(field.path)} of a plan's document.",
+            "schema": {"type": "string", **({"default": field.default} if field.default else {})},
+        }
+        for field in FIELDS
+    ]
+
+
+_TITLE = "The address has parameters that cannot be used."
+
+
+def _of_form(form: PlanForm) -> list[FieldProblem]:
+    unknown = [FieldProblem(name[:60], UNKNOWN_KEY) for name in form.ignored[:MOST_PROBLEMS]]
+    return [*unknown, *(FieldProblem(name, message) for name, message in form.errors.items())]
