@@ -126,7 +126,10 @@ def _math(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     mask: torch.Tensor | None, dropout: float, causal: bool, scale: float | None, grouped: bool,
 ) -> torch.Tensor:  # fmt: skip
-    attended: torch.Tensor = torch._scaled_dot_product_attention_math(  # type: ignore[attr-defined]  # not in torch's stubs
-        query, key, value, mask, dropout, causal, None, scale=scale, enable_gqa=grouped
-    )[0]
+    # Autocast casts the arguments of scaled_dot_product_attention and then stays out of it (autocast_mode.h,
+    # WrapFunction_, ExcludeDispatchKeyGuard): the products inside keep the float32 that the kernel chose.
+    with torch.autocast("cpu", enabled=False):
+        attended: torch.Tensor = torch._scaled_dot_product_attention_math(  # type: ignore[attr-defined]  # not in torch's stubs
+            query, key, value, mask, dropout, causal, None, scale=scale, enable_gqa=grouped
+        )[0]
     return attended
