@@ -12,6 +12,7 @@ from app.templating import gib, size
 from app.views.words import CAUSE_NAMES, MOMENTS, change_in_words, short_gpu_name, verdict_sentence
 from planner.gpu import Gpu
 from planner.ledger import Line
+from planner.measurement import Measurement
 from planner.model import Model
 from planner.plan import Plan
 from planner.request import Request
@@ -52,6 +53,8 @@ class Answer:
     model: Model
     gpu: Gpu
     origin: str
+    measurements: tuple[Measurement, ...] = ()
+    probing: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
@@ -151,7 +154,7 @@ class Answer:
 
     @property
     def sides(self) -> list[SideRow]:
-        """The textbook's three terms beside ours."""
+        """The textbook's three terms beside ours, then the phases as each instrument has them."""
         book = self.plan.textbook
         weights = self._named("weights")
         constants = sum(line.bytes for line in weights if line.name in CONSTANTS)
@@ -161,13 +164,35 @@ class Answer:
             SideRow("Weights", "0.5 N in the textbook", book.weights_bytes, stored - constants),
             SideRow("Quantization constants", "N/64", book.constants_bytes, constants),
             SideRow("Adapters", "2 r (d + k)", book.adapters_bytes, adapters),
+            *(self._phase_row(phase.name, phase.allocated_bytes) for phase in self.plan.phases if self._readings),
             SideRow(
                 "Peak, allocated",
-                "the textbook has no activations",
-                book.weights_bytes + book.constants_bytes + book.adapters_bytes,
+                "the textbook stops before the step",
+                book.total_bytes,
                 self.plan.peak_allocated_bytes,
+                self.dry_run.peak_allocated_bytes if self.dry_run else None,
+                self.measured.peak_allocated_bytes if self.measured else None,
             ),
         ]
+
+    @property
+    def dry_run(self) -> Measurement | None:
+        """The newest dry run of exactly this plan."""
+        return next((m for m in self.measurements if m.instrument == "dry-run" and m.outcome == "ok"), None)
+
+    @property
+    def measured(self) -> Measurement | None:
+        """The newest real run of exactly this plan, on a GPU before one on a processor."""
+        real = [m for m in self.measurements if m.instrument != "dry-run" and m.outcome == "ok"]
+        return next((m for m in real if m.instrument == "cuda"), real[0] if real else None)
+
+    @property
+    def _readings(self) -> list[Measurement]:
+        return [reading for reading in (self.dry_run, self.measured) if reading]
+
+    def _phase_row(self, name: str, allocated_bytes: int) -> SideRow:
+        dry, real = _phase_bytes(self.dry_run, name), _phase_bytes(self.measured, name)
+        return SideRow(name.capitalize(), "phase", None, allocated_bytes, dry, real)
 
     @property
     def copies(self) -> dict[str, str]:
@@ -185,6 +210,11 @@ class Answer:
     def _named(self, cause: str) -> list[Line]:
         """Lines of one cause that stay for the whole step."""
         return [line for line in self.plan.lines if line.cause == cause and "optimizer" in line.alive_in]
+
+
+def _phase_bytes(reading: Measurement | None, name: str) -> int | None:
+    phases = reading.phases if reading else ()
+    return next((phase.peak_allocated_bytes for phase in phases if phase.name == name), None)
 
 
 def _shell_quoted(text: str) -> str:

@@ -1,17 +1,22 @@
 """From a query string to an answer: read the form, resolve the names, plan. Errors come back at their controls."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from fastapi import Request as HttpRequest
 
+from app.db.database import StorageUnavailableError
 from app.forms import DEFAULTS, PlanForm, query_of, read_form
+from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.words import CAUSE_NAMES, LABELS
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.ledger import PHASES
+from planner.measurement import Measurement
 from planner.plan import plan as plan_for
+from planner.request import Request
 
 EXAMPLE = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
 
@@ -28,7 +33,26 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         plan = plan_for(request, model=model, gpu=gpu)
     except FitproofError as error:
         return form.refused(error.problems or [FieldProblem("model", error.title)]), None
-    return form, Answer(plan=plan, request=request, model=model, gpu=gpu, origin=origin(http))
+    return form, Answer(
+        plan=plan,
+        request=request,
+        model=model,
+        gpu=gpu,
+        origin=origin(http),
+        measurements=await _measurements(http, request),
+        probing=hasattr(http.app.state, "service"),
+    )
+
+
+async def _measurements(http: HttpRequest, request: Request) -> tuple[Measurement, ...]:
+    """What was measured for exactly this plan. A database that is down takes no plan with it."""
+    service = getattr(http.app.state, "service", None)
+    if service is None:
+        return ()
+    try:
+        return tuple(await asyncio.to_thread(measurements_of, service.database, request))
+    except StorageUnavailableError:
+        return ()
 
 
 async def ask_or_raise(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> Answer:

@@ -1,0 +1,161 @@
+"""A probe made ready for its page: the stages it went through, and each phase predicted and measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.db.models import Event, Probe
+from app.drawing.scale import percent_of
+from app.forms import query_of
+from app.jobs.comparison import phase_comparison, prediction_error
+from app.jobs.states import is_final
+from app.templating import gib
+from app.views.words import METHOD_NAMES
+from planner.measurement import Measurement
+from planner.request import Request
+
+# What `python -m planner.probe` says on its way, in order.
+STAGES = {
+    "import": "Starting",
+    "load": "Loading the weights, quantized layer by layer",
+    "prepare": "Attaching the adapters",
+    "step": "Training step",
+    "save": "Saving the adapters",
+    "replay": "Replaying CUDA’s allocator",
+}
+STATES = {
+    "queued": "Waiting for a free worker",
+    "claimed": "Handed to a worker",
+    "running": "Running",
+    "succeeded": "Finished",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+INSTRUMENTS = {"dry-run": "Dry run", "cpu": "Run on the processor", "cuda": "Run on the GPU"}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseBars:
+    """One phase: bytes and bar widths, None where nobody measured or predicted it."""
+
+    name: str
+    predicted_bytes: int | None
+    measured_bytes: int | None
+    predicted_width: float
+    measured_width: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeView:
+    """Everything the probe's page reads."""
+
+    probe: Probe
+    events: Sequence[Event]
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What the instrument read, once there is an answer."""
+        if self.probe.state != "succeeded" or self.probe.measurement is None:
+            return None
+        return Measurement.model_validate(self.probe.measurement)
+
+    @property
+    def title(self) -> str:
+        """What is probed."""
+        model = self.probe.request["model"]
+        name = model.rpartition("/")[2] if isinstance(model, str) else "your config.json"
+        return f"{INSTRUMENTS[self.probe.instrument]}: {name}, {METHOD_NAMES[self.probe.request['method']]}"
+
+    @property
+    def asked_at(self) -> str:
+        """When it was asked for, to the minute."""
+        return datetime.fromtimestamp(self.probe.created_at, UTC).strftime("%d %b, %H:%M UTC")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return is_final(self.probe.state)
+
+    @property
+    def query(self) -> str:
+        """The plan that is probed."""
+        return query_of(Request.parse(self.probe.request).model_dump(mode="json"))
+
+    @property
+    def verdict(self) -> str:
+        """The measured verdict where there is one: `fits`, `does_not_fit`, or `undecided`."""
+        measurement = self.measurement
+        if measurement is None:
+            return "undecided"
+        return "does_not_fit" if measurement.outcome == "out_of_memory" else "fits"
+
+    @property
+    def sentence(self) -> str:
+        """The state, or the answer, in one sentence."""
+        measurement = self.measurement
+        if measurement is None:
+            return f"{STATES[self.probe.state]}."
+        if measurement.outcome == "out_of_memory":
+            short = f", {gib(measurement.short_bytes)} short" if measurement.short_bytes else ""
+            return f"Out of memory in {measurement.failed_phase}{short}."
+        peak = gib(measurement.peak_allocated_bytes)
+        if measurement.instrument == "cuda":
+            total = measurement.memory_limit_bytes or measurement.device.total_memory_bytes
+            return f"Fits: measured {peak}" + (f" of {gib(total)}." if total else ".")
+        return f"{INSTRUMENTS[measurement.instrument]}: {peak} at the peak."
+
+    @property
+    def stages(self) -> list[tuple[str, str]]:
+        """Each stage in words with its state: done, now or ahead."""
+        told = [event.body for event in self.events if event.kind == "progress" and event.attempt == self.probe.attempt]
+        reached = [stage for stage in (_stage(body) for body in told) if stage]
+        last = reached[-1] if reached else None
+        names = list(STAGES)
+        rows = []
+        for name, words in STAGES.items():
+            if self.probe.state == "succeeded" or (last and names.index(name) < names.index(last[0])):
+                state = "done"
+            elif last and name == last[0] and not self.is_final:
+                state = "now"
+            else:
+                state = "ahead"
+            count = f" {last[1]}" if last and last[1] and state == "now" else ""
+            rows.append((words + count, state))
+        dry = self.probe.instrument == "dry-run"
+        return [row for row, name in zip(rows, names, strict=True) if dry or name != "replay"]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the dispatcher had to say."""
+        return [str(event.body.get("message")) for event in self.events if event.kind == "note"]
+
+    @property
+    def error_fraction(self) -> float | None:
+        """(predicted - measured) / measured at the peak."""
+        return prediction_error(self.probe.prediction, self.measurement) if self.measurement else None
+
+    @property
+    def phases(self) -> list[PhaseBars]:
+        """Predicted beside measured; the prediction alone until there is a measurement."""
+        prediction: Mapping[str, Any] = self.probe.prediction or {}
+        if self.measurement:
+            rows = phase_comparison(prediction, self.measurement)
+        else:
+            rows = [
+                {"name": phase["name"], "predicted_bytes": phase["allocated_bytes"], "measured_bytes": None}
+                for phase in prediction.get("phases", ())
+            ]
+        whole = max((max(row["predicted_bytes"] or 0, row["measured_bytes"] or 0) for row in rows), default=1)
+        return [_bars(row, whole) for row in rows]
+
+
+def _bars(row: Mapping[str, Any], whole: int) -> PhaseBars:
+    predicted, measured = row["predicted_bytes"], row["measured_bytes"]
+    widths = (percent_of(predicted or 0, whole), percent_of(measured or 0, whole))
+    return PhaseBars(row["name"], predicted, measured, *widths)
+
+
+def _stage(body: Mapping[str, Any]) -> tuple[str, int] | None:
+    stage, index = body.get("stage"), body.get("index")
+    return (stage, index if isinstance(index, int) else 0) if stage in STAGES else None

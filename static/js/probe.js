@@ -1,0 +1,21 @@
+// A probe's page, live: each event of the stream is a reason to fetch the fragment again. EventSource reconnects by itself.
+export function probe(place) {
+  if (!place || place.firstElementChild.dataset.final === "true") return;
+  const stream = new EventSource(`/api/v1/probes/${place.dataset.probe}/events`);
+  const said = document.getElementById("said");
+  let busy = false, again = false;
+
+  async function renew() {
+    if (busy) { again = true; return; }
+    busy = true;
+    const response = await fetch(location.pathname, { headers: { "X-Fragment": "answer" } });
+    if (response.ok) place.innerHTML = await response.text();
+    const answer = place.firstElementChild;
+    if (said.textContent !== answer.dataset.said) said.textContent = answer.dataset.said;
+    if (answer.dataset.final === "true") stream.close();
+    busy = false;
+    if (again) { again = false; renew(); }
+  }
+
+  for (const kind of ["state", "progress", "note"]) stream.addEventListener(kind, renew);
+}
