@@ -50,6 +50,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
             scaled_dot_product_as_on(target, recipe.training.sdpa_kernel),
         ),
         Patch(functional, "dropout", _fused_dropout),
+        Patch(functional, "softmax", _converting_softmax),
         Patch(modeling, "caching_allocator_warmup", _warmup_block(target, meter)),
         Patch(prepare, "prepare_model_for_kbit_training", _then_empty_cache(meter)),
         Patch(LoraLayer, "update_layer", _made_on_host(meter)),
@@ -71,6 +72,24 @@ def _fused_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, i
         return input
     dropped: torch.Tensor = torch.native_dropout(input, p, True)[0]
     return dropped
+
+
+_SOFTMAX = functional.softmax
+
+
+def _converting_softmax(
+    input: torch.Tensor,  # noqa: A002  # torch's own signature
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """On CUDA float16 becomes float32 inside the kernel; the CPU, and bfloat16, are converted first.
+
+    aten/src/ATen/native/SoftMax.cpp, softmax: `input_.is_cuda() && scalar_type() == Half && dtype == Float`.
+    """
+    if input.dtype is torch.float16 and dtype is torch.float32 and dim is not None:
+        return torch._softmax(input, dim, True)
+    return _SOFTMAX(input, dim, _stacklevel, dtype)
 
 
 def _warmup_block(target: Target, meter: LiveMeter) -> Callable[..., None]:

@@ -55,6 +55,7 @@ class CudaMeter:
     context_bytes: int | None = None
     cublas_workspace_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    last_phase: str = ""  # where an out of memory belongs
     _phases: dict[str, _Phase] = field(default_factory=dict)
     _current: _Phase | None = None
     _started: float = 0.0
@@ -85,13 +86,9 @@ class CudaMeter:
         """End the current phase and begin `phase`; a name that returns is merged: worst peak, last resident."""
         self._end_phase()
         self._current = self._phases.setdefault(phase, _Phase(phase))
+        self.last_phase = phase
         self.cuda.reset_peak_memory_stats(self.device_index)
         self._started = self.clock()
-
-    @property
-    def phase(self) -> str:
-        """The phase under way, or the last one: where an out of memory belongs."""
-        return self._current.name if self._current is not None else next(reversed(self._phases), "load")
 
     def readings(self) -> tuple[PhaseReading, ...]:
         """One reading per phase in the order of first appearance."""
