@@ -26,6 +26,27 @@ def flash_lse_elements(b: int, s: int, heads: int) -> int:
     return b * heads * ceil_div(s, 128) * 128
 
 
+def efficient_lse_elements(b: int, s: int, heads: int) -> int:
+    """float32 log-sum-exp of the mem-efficient kernel, saved for its backward: rows padded to 32.
+
+    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/attention.cu, _efficient_attention_forward (kAlignLSE).
+    """
+    return b * heads * ceil_div(s, 32) * 32
+
+
+def efficient_delta_elements(b: int, s: int, heads: int) -> int:
+    """float32 delta of the mem-efficient backward: one number per head and row, rows padded to 16.
+
+    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/attention_backward.cu.
+    """
+    return b * heads * ceil_div(s, 16) * 16
+
+
+def efficient_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
+    """float32 accumulator of dq in 64 x 64 blocks, in 16 bit only (kNeedsAccumGradQ)."""
+    return b * heads * ceil_div(s, 64) * 64 * ceil_div(head_dim, 64) * 64
+
+
 def expanded_four_bit_bytes(rows: int, columns: int, element_bytes: int, double_quant: bool) -> int:
     """What a 4-bit product without the fused kernel holds beside its output: `e·N·K + 2·4·N·K/64`.
 

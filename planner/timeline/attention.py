@@ -4,24 +4,42 @@ Sources: transformers 5.23 models/llama/modeling_llama.py LlamaAttention and int
 flash: torch aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
 """
 
+from dataclasses import dataclass
+
 from planner.families.parts import Attention
 from planner.timeline.norms import norm
-from planner.timeline.ops import add, cast, mul, relayout_gradient, view
+from planner.timeline.attend import attend
+from planner.timeline.ops import add, mul, relayout_gradient, view
 from planner.timeline.projections import Projector
-from planner.timeline.switches import LayerSwitches, Switches
+from planner.timeline.switches import LayerSwitches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
-WORKSPACE = "attention backward workspace"
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every layer reads: cos (sin is its twin), a mask where one is made, and the ids that live as long."""
+
+    tables: Value
+    mask: Value | None
+    held: tuple[Value, ...]
 
 
-def attention(tape: Tape, part: Attention, x: Value, project: Projector, tables: Value) -> Value:
-    """`self_attn(x)`; `tables` stands for cos and sin."""
+def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
+    """`self_attn(x)`."""
+    tables, mask = shared.tables, shared.mask if project.layer.masked else None
     switches, layer = project.switches, project.layer
     with tape.cause("attention: q, k, v and output"):
         q, k, v = _project(tape, part, x, project)
         q, k = _rotate(tape, q, tables), _rotate(tape, k, tables)
-        out = kernel(tape, q, k, v, switches, layer)
+        if _summed(layer, part):
+            v = relayout_gradient(tape, v)
+        out = attend(tape, (q, k, v), switches, layer, mask)
         return project(part.o, out)
+
+
+def _summed(layer: LayerSwitches, part: Attention) -> bool:
+    """Whether the values' gradient arrives head by head and has to be copied back to token order."""
+    return layer.kernel in {"eager", "math"} or (layer.expands and part.grouped)
 
 
 def _project(tape: Tape, part: Attention, x: Value, project: Projector) -> tuple[Value, Value, Value]:
@@ -59,41 +77,4 @@ def _rotate_half(tape: Tape, x: Value) -> Value:
     negated = tape.new(each, dims, den=2)
     out = tape.new(each, dims)
     del negated
-    return Value(out, each, dims, edge)
-
-
-def kernel(tape: Tape, q: Value, k: Value, v: Value, switches: Switches, layer: LayerSwitches) -> Value:
-    """The attention kernel of this layer. Autocast runs it in 16 bit (autocast_mode.h, lower precision list)."""
-    if switches.autocast:
-        q, k, v = (cast(tape, value, switches.autocast) for value in (q, k, v))
-    if layer.kernel in {"flash", "cudnn", "flash_attention_2"}:
-        return _flash(tape, q, k, v)
-    msg = f"attention kernel {layer.kernel} has no walk yet"
-    raise NotImplementedError(msg)
-
-
-def _flash(tape: Tape, q: Value, k: Value, v: Value) -> Value:
-    """Saves q, k, v, the output and a float32 log-sum-exp per head and token; two 512-byte random states.
-
-    Backward (mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or 64, softmax_d,
-    and dk, dv expanded to all query heads where keys are grouped.
-    """
-    each, dims, grouped = q.each, q.dims, k.dims != q.dims
-    inputs = tuple((value.edge, value.dims) for value in (q, k, v))
-    saved = tape.save(q, k, v) if tape.needs(q, k, v) else None
-    out = tape.new(each, dims)
-    lse = tape.new(4, ("T", "H"))
-    states = tape.new(16, ()), tape.new(8, ())
-    if saved is None:
-        return Value(out, each, dims)
-
-    def backward(_: Buffer) -> Outcome:
-        work = [tape.new(4, ("flash dq",), WORKSPACE), tape.new(4, ("flash lse",), WORKSPACE)]
-        if grouped:
-            work += [tape.new(each, ("T", "q"), WORKSPACE) for _ in "kv"]
-        grads = tuple((edge, tape.new(each, own)) for edge, own in inputs)
-        del work
-        return grads
-
-    edge = tape.node(backward, saved + tape.save(out, lse, *states))
     return Value(out, each, dims, edge)

@@ -19,7 +19,7 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
     with tape.cause(LOGITS):
         logits = plain(tape, switches, structure.head, x)
         del x
-        loss = cross_entropy(tape, logits)
+        loss = cross_entropy(tape, logits, switches.one_sequence)
         _leave_autocast(tape)
         kept = logits.buffer
         if switches.autocast:
@@ -36,11 +36,14 @@ def _leave_autocast(tape: Tape) -> None:
     tape.casts.clear()
 
 
-def cross_entropy(tape: Tape, logits: Value) -> Value:
+def cross_entropy(tape: Tape, logits: Value, one_sequence: bool) -> Value:
     """`cross_entropy(logits.float(), labels)`: 4 bytes upcast, 4 log-probabilities (saved); backward 4 + 4."""
     with tape.cause(FLOAT_LOGITS):
         wide = cast(tape, logits, 4)
         labels = tape.new(8, ("T+b",))
+        padded = labels
+        if not one_sequence:
+            labels = tape.new(8, ("T",))
         edge_in, dims = wide.edge, wide.dims
         del logits
 
@@ -57,11 +60,14 @@ def cross_entropy(tape: Tape, logits: Value) -> Value:
 
         edge = tape.node(pick, tape.save(normalised, labels, tape.new(4, ())))
         summed = Value(tape.new(4, ()), 4, (), edge)
+        del padded
         return unary(tape, summed)
 
 
 def start_backward(tape: Tape, loss: Value) -> None:
-    """`loss.backward()` with a gradient of one."""
+    """`loss.backward()`; the engine holds its gradient of one to the end."""
+    one = tape.new(4, (), LOGITS)
     if isinstance(loss.edge, Edge):
-        loss.edge.grad = tape.new(4, (), LOGITS)
+        loss.edge.grad = one
     tape.backward()
+    del one

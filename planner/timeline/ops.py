@@ -127,6 +127,21 @@ def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
     return Value(tape.new(each, dims), each, dims, edge)
 
 
+def bmm(tape: Tape, a: Value, b: Value, dims: Dims) -> Value:
+    """A batched product of two activations; each is saved for the other's gradient, b's gradient comes first."""
+    each = a.each
+    if not tape.needs(a, b):
+        return Value(tape.new(each, dims), each, dims)
+    sides = tuple((value.edge, value.each, value.dims) for value in (a, b))
+
+    def backward(_: Buffer) -> Outcome:
+        return tuple((edge, tape.new(own, shape)) for edge, own, shape in reversed(sides) if edge)
+
+    saved = tape.save(a, b)
+    edge = tape.node(backward, saved)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
 def view(x: Value, dims: Dims) -> Value:
     """The same memory under other dims."""
     return Value(x.buffer, x.each, dims, x.edge)

@@ -82,9 +82,7 @@ class Projector:
         with tape.cause(ADAPTERS):
             if not (switches.autocast and self._quantized(part)):
                 x = cast(tape, x, switches.adapter)
-            if switches.dropout:
-                x = dropout(tape, x)
-            low = adapter_matmul(tape, switches, x, (part.in_, "r"))
+            low = adapter_matmul(tape, switches, dropout(tape, x) if switches.dropout else x, (part.in_, "r"))
             high = adapter_matmul(tape, switches, low, ("r", part.out))
             del low
             high = unary(tape, high)

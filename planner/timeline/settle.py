@@ -61,6 +61,9 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "b": batch, "s": length, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
         "r": recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
+        "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
+        "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
+        "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
     }  # fmt: skip
 
@@ -92,6 +95,7 @@ def _layer(
         kernel=kernel.name,
         masked=kernel.masked,
         expands=kernel.expands,
+        softcap=block.attention is not None and block.attention.softcap,
         adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
         fused=frozenset(
             part.name

@@ -21,6 +21,7 @@ class LayerSwitches:
     kernel: Kernel
     masked: bool
     expands: bool
+    softcap: bool
     adapters: frozenset[str]
     fused: frozenset[str]
 

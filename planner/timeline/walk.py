@@ -4,9 +4,11 @@ Equal layers make equal events, so that a model of any depth is put together fro
 (planner/timeline/fold.py).
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 from planner.families.parts import Block, Structure
+from planner.timeline.attention import Shared
 from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
 from planner.timeline.losses import full_logits, start_backward
@@ -17,6 +19,7 @@ from planner.timeline.switches import Switches
 from planner.timeline.tape import Edge, Tape, Value
 
 INPUTS = "token ids, positions and rotary tables"
+MASK = "attention mask"
 
 
 @lru_cache(maxsize=512)
@@ -27,44 +30,76 @@ def walk(structure: Structure, switches: Switches) -> Program:
     gradient); it is walked beside them as a kind of its own, numbered after the last.
     """
     tape = Tape(keeps_gradients=switches.accumulates)
+    if switches.accumulates:
+        _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)))
     tape.mark("forward")
-    embedded, inputs, positions = _embed(tape, switches)
+    embedded, shared, positions = _embed(tape, switches)
     x = embedded
     parts = list(enumerate(structure.blocks))
     if x.edge is None:
         parts.insert(0, (len(structure.blocks), structure.blocks[0]))
     for kind, part in parts:
         tape.mark(f"forward {kind}")
-        x = _layer(tape, part, x, switches, kind, (*inputs, positions))
+        x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions)))
         tape.layer_casts[kind], tape.casts = tape.casts, []
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches.residual, switches.trains_base) if structure.final_norm else x
     del embedded, positions
+    if not switches.checkpointing:
+        shared = replace(shared, mask=None)
     loss, kept = full_logits(tape, structure, switches, x)
     del x
     tape.mark("backward")
     start_backward(tape, loss)
     tape.mark("backward")
-    del loss, kept, inputs
+    del loss, kept, shared
     return compiled(tape, alike=len(parts) == len(structure.blocks))
 
 
-def _embed(tape: Tape, switches: Switches) -> tuple[Value, tuple[Value, ...], Value]:
-    """The embedded tokens; ids, labels, mask and rotary tables, kept for the whole step; positions."""
+def _hold_gradients(tape: Tape, program: Program) -> None:
+    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to."""
+    for segment in program.segments:
+        if segment.phase == "backward":
+            name = "forward" if segment.kind is None else f"forward {segment.kind}"
+            tape.mark(name)
+            for key, count in segment.net:
+                tag, size = program.keys[key]
+                if tag == GRADIENTS:
+                    tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
+
+
+def _embed(tape: Tape, switches: Switches) -> tuple[Value, Shared, Value]:
+    """The embedded tokens; what all layers share (ids, labels, mask, rotary tables); positions."""
     with tape.cause(INPUTS):
-        ids = tape.new(8, ("batch",)), tape.new(8, ("batch",)), tape.new(8, ()), tape.new(4, ())
-        mask = tape.new(8, ("batch",)) if switches.collated else None
+        ids = [tape.new(8, ("batch",)), tape.new(8, ("batch",)), tape.new(8, ()), tape.new(4, ())]
+        if switches.collated:
+            ids.append(tape.new(8, ("batch",)))
     with tape.cause(RESIDUAL):
         edge = _input_edge(tape, switches)
         x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"), edge)
     with tape.cause(INPUTS):
         positions = Value(tape.new(8, ("s",)), 8, ("s",))
+        mask = _mask(tape, switches)
         angles = tape.new(4, ("s", "d")), tape.new(4, ("s", "d"))
         tables = tuple(Value(tape.new(switches.residual, ("s", "d")), switches.residual, ("s", "d")) for _ in "cs")
         del angles
-    held = (*ids, *([mask] if mask else []))
-    return x, (*tables, *(Value(buffer, 8, ("batch",)) for buffer in held)), positions
+    held = (tables[1], *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    return x, Shared(tables[0], mask, held), positions
+
+
+def _mask(tape: Tape, switches: Switches) -> Value | None:
+    """One byte per pair of tokens for sdpa, the model's dtype for eager, where any layer needs it at all.
+
+    masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both.
+    """
+    if not any(layer.masked for layer in switches.layers):
+        return None
+    dims = ("T", "s") if switches.padded else ("s", "s")
+    mask = Value(tape.new(1, dims, MASK), 1, dims)
+    if any(layer.kernel == "eager" for layer in switches.layers):
+        return Value(tape.new(switches.residual, dims, MASK), switches.residual, dims)
+    return mask
 
 
 def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
@@ -78,12 +113,10 @@ def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
     return tape.node(lambda _: ()) if switches.checkpointing else None
 
 
-def _layer(
-    tape: Tape, part: Block, x: Value, switches: Switches, kind: int, inputs: tuple[Value, ...]
-) -> Value:
+def _layer(tape: Tape, part: Block, x: Value, switches: Switches, kind: int, shared: Shared) -> Value:
     project = Projector(tape, switches, switches.layers[kind % len(switches.layers)])
 
     def run() -> Value:
-        return block(tape, part, x, project, inputs[0])
+        return block(tape, part, x, project, shared)
 
     return tape.checkpoint(run) if switches.checkpointing else run()

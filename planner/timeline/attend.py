@@ -1,0 +1,174 @@
+"""The attention kernels: what each allocates, saves and takes while it runs backward.
+
+`s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
+"""
+
+from planner.timeline.ops import add, bmm, cast, clone, unary
+from planner.timeline.switches import LayerSwitches, Switches
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
+
+WORKSPACE = "attention backward workspace"
+SCORES = "attention scores"
+_SCORES = ("T", "H", "s")
+
+
+def attend(
+    tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+) -> Value:
+    """Run this layer's kernel; the result has the dims of q's heads and v's width."""
+    q, k, v = qkv
+    if layer.kernel == "eager":
+        return _eager(tape, qkv, layer, mask)
+    if layer.expands:
+        k, v = repeat(tape, k), repeat(tape, v)
+    if switches.autocast:
+        # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h).
+        q, k, v = (cast(tape, value, switches.autocast) for value in (q, k, v))
+    if layer.kernel == "math":
+        return _math(tape, (q, k, v), switches, mask)
+    if layer.kernel == "mem_efficient":
+        return _mem_efficient(tape, (q, k, v), mask)
+    return _flash(tape, (q, k, v))
+
+
+def repeat(tape: Tape, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
+    """`repeat_kv`: grouped keys or values copied once per query head; the gradient is summed over the group."""
+    if x.dims == dims:
+        return x
+    edge_in, each, own = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, own)),)
+
+    edge = tape.node(backward) if tape.needs(x) else None
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def _flash(tape: Tape, qkv: tuple[Value, Value, Value]) -> Value:
+    """Saves q, k, v, the output and a float32 log-sum-exp per head and token, and two random states.
+
+    Backward (flash_api.cpp, mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or
+    64 columns, softmax_d, and dk, dv for every query head where keys are grouped.
+    """
+    q, k, v = qkv
+    each, dims, grouped = q.each, q.dims, k.dims != q.dims
+    inputs = tuple((value.edge, value.dims) for value in qkv)
+    saved = tape.save(q, k, v) if tape.needs(q, k, v) else None
+    out, lse = tape.new(each, dims), tape.new(4, ("T", "H"))
+    states = tape.new(16, ()), tape.new(8, ())
+    if saved is None:
+        return Value(out, each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = [tape.new(4, ("flash dq",), WORKSPACE), tape.new(4, ("flash lse",), WORKSPACE)]
+        if grouped:
+            work += [tape.new(each, dims, WORKSPACE) for _ in "kv"]
+        grads = tuple((edge, tape.new(each, own)) for edge, own in inputs)
+        del work
+        return grads
+
+    edge = tape.node(backward, saved + tape.save(out, lse, *states))
+    return Value(out, each, dims, edge)
+
+
+def _mem_efficient(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None) -> Value:
+    """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
+
+    Backward (attention_backward.cu): delta in float32 over rows padded to 16, and in 16 bit a float32 accumulator
+    of dq over 64 x 64 blocks.
+    """
+    q, k, v = qkv
+    each, dims = q.each, q.dims
+    bias = _additive(tape, mask, each) if mask else None
+    inputs = tuple((value.edge, value.dims) for value in qkv)
+    saved = tape.save(q, k, v, bias) if tape.needs(q, k, v) else None
+    out = tape.new(each, dims)
+    lse = tape.new(4, ("efficient lse",)) if saved is not None else None
+    states = tape.new(8, ()), tape.new(8, ())
+    if saved is None:
+        return Value(out, each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = [tape.new(4, ("efficient delta",), WORKSPACE)]
+        if each == 2:
+            work.append(tape.new(4, ("efficient dq",), WORKSPACE))
+        grads = tuple((edge, tape.new(each, own)) for edge, own in inputs)
+        del work
+        return grads
+
+    edge = tape.node(backward, saved + tape.save(out, lse, *states))
+    return Value(out, each, dims, edge)
+
+
+def _additive(tape: Tape, mask: Value, each: int) -> Buffer:
+    """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
+    bias = tape.new(each, mask.dims, SCORES)
+    inverted = tape.new(1, mask.dims, SCORES)
+    del inverted
+    return bias
+
+
+def _math(tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, mask: Value | None) -> Value:
+    """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
+
+    The call returns the probabilities too, in the input's dtype; they die when the caller has taken the output.
+    """
+    del switches
+    each, dims = qkv[0].each, qkv[0].dims
+    q, k, v = (cast(tape, value, 4) for value in qkv)
+    with tape.cause(SCORES):
+        scaled = unary(tape, q)
+        bias = _causal_bias(tape) if mask is None else Value(_additive(tape, mask, each), each, mask.dims)
+        wide_k, wide_v = repeat(tape, k), repeat(tape, v)
+        scores = bmm(tape, scaled, unary(tape, wide_k), _SCORES)
+        scores = add(tape, scores, bias)
+        weights = softmax(tape, scores)
+        del scores, wide_k
+        returned = cast(tape, weights, each)
+        out = bmm(tape, weights, wide_v, dims)
+        del weights, scaled
+        out = cast(tape, out, each)
+        del wide_v, bias, q, k, v
+    result = clone(tape, out)
+    del returned
+    return result
+
+
+def _causal_bias(tape: Tape) -> Value:
+    """ones, tril, where: a float32 square built for every call."""
+    ones = tape.new(1, ("s", "s"))
+    lower = tape.new(1, ("s", "s"))
+    del ones
+    bias = Value(tape.new(4, ("s", "s")), 4, ("s", "s"))
+    del lower
+    return bias
+
+
+def softmax(tape: Tape, x: Value) -> Value:
+    """Saves its output; its CUDA backward holds `grad * output` beside the result (SoftMax.cu)."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+    out = tape.new(each, dims)
+    if not tape.needs(x):
+        return Value(out, each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = tape.new(each, dims, WORKSPACE)
+        grad = tape.new(each, dims)
+        del work
+        return ((edge_in, grad),)
+
+    return Value(out, each, dims, tape.node(backward, tape.save(out)))
+
+
+def _eager(tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None) -> Value:
+    """`eager_attention_forward`: scores in the input's dtype, softmax in float32, probabilities cast back."""
+    q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
+    with tape.cause(SCORES):
+        weights = unary(tape, bmm(tape, q, k, _SCORES))
+        if layer.softcap:
+            weights = unary(tape, unary(tape, unary(tape, weights), saves="output"))
+        if mask is not None:
+            weights = add(tape, weights, mask)
+        weights = cast(tape, softmax(tape, cast(tape, weights, 4)), q.each)
+        out = bmm(tape, weights, v, q.dims)
+        return clone(tape, out)
