@@ -53,6 +53,13 @@ def test_a_phase_that_returns_is_merged_with_its_worst_peak_and_all_its_seconds(
     assert forward.seconds == 3.0
 
 
+def test_the_phase_under_way_is_known_after_the_end(cuda, library):
+    with meter_over(cuda, library) as meter:
+        for phase in ("forward", "optimizer", "forward"):
+            meter.begin(phase)
+    assert meter.phase == "forward"
+
+
 def test_the_device_is_waited_for_before_each_reading(cuda, library):
     with meter_over(cuda, library) as meter:
         meter.begin("load")
@@ -109,7 +116,9 @@ def test_a_snapshot_is_written_even_when_the_step_fails(cuda, library, tmp_path)
 
 
 def test_the_card_describes_itself(cuda, library):
-    device = meter_over(cuda, library).device()
+    with meter_over(cuda, library) as meter:
+        meter.begin("load")
+    device = meter.device()  # also when NVML is closed again
     assert (device.name, device.compute_capability, device.driver) == ("Fake H100", "9.0", "580.65")
 
 

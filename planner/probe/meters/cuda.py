@@ -55,13 +55,16 @@ class CudaMeter:
     context_bytes: int | None = None
     cublas_workspace_bytes: int = 0
     notes: list[str] = field(default_factory=list)
-    last_phase: str = ""  # where an out of memory belongs
+    phase: str = ""  # the one under way, or the last one: where an out of memory belongs
+    _driver_version: str | None = None
     _phases: dict[str, _Phase] = field(default_factory=dict)
     _current: _Phase | None = None
     _started: float = 0.0
 
     def __enter__(self) -> Self:
         """Wake CUDA, start from an empty cache and zeroed peaks."""
+        if self.driver is not None:
+            self._driver_version = self.driver.driver_version()
         self.cuda.init()
         self.cuda.empty_cache()
         self.cuda.reset_peak_memory_stats(self.device_index)
@@ -86,7 +89,7 @@ class CudaMeter:
         """End the current phase and begin `phase`; a name that returns is merged: worst peak, last resident."""
         self._end_phase()
         self._current = self._phases.setdefault(phase, _Phase(phase))
-        self.last_phase = phase
+        self.phase = phase
         self.cuda.reset_peak_memory_stats(self.device_index)
         self._started = self.clock()
 
@@ -101,7 +104,7 @@ class CudaMeter:
             name=properties.name,
             total_memory_bytes=properties.total_memory,
             compute_capability=f"{properties.major}.{properties.minor}",
-            driver=self.driver.driver_version() if self.driver is not None else None,
+            driver=self._driver_version,
         )
 
     def _end_phase(self) -> None:
