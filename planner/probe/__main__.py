@@ -1,9 +1,11 @@
 """`python -m planner.probe`: one real training step, watched. Reads a Request, prints a Measurement.
 
 Progress goes to stderr as JSON lines; the last line on stdout is the Measurement. Exit 0 for a measurement, out of
-memory included; 2 for a request that cannot be used; 1 when the machinery failed, with one sentence on stderr.
+memory included; 2 for a request that cannot be used; 124 at the deadline, 143 when asked to stop; 1 when the machinery
+failed. Each but the first comes with one sentence on stderr.
 """
 
+import gc
 import json
 import logging
 import os
@@ -13,6 +15,8 @@ import warnings
 from collections.abc import Sequence
 
 from planner.errors import FitproofError
+from planner.measurement import Measurement
+from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
 from planner.probe.options import Options, parse_options
 from planner.probe.progress import Progress
 from planner.request import Request
@@ -25,13 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
-        request = _read_request(options)
-        progress = Progress()
-        progress("import")
-        _be_quiet()
-        from planner.probe.measure import measure  # imports torch: seconds, so after the request was checked
-
-        measurement = measure(request, options, progress)
+        with bounded_life(options.deadline_seconds):
+            measurement = _measured(_read_request(options), options)
+    except Stopped as stopped:
+        _say(SENTENCES[stopped.reason])
+        return EXIT_STATUS[stopped.reason]
     except FitproofError as error:
         _say(error.title, *(f"{problem.field}: {problem.message}" for problem in error.problems))
         return EXIT_BAD_INPUT
@@ -42,6 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     print(measurement.model_dump_json(), flush=True)  # noqa: T201  # the answer
     return 0
+
+
+def _measured(request: Request, options: Options) -> Measurement:
+    progress = Progress()
+    progress("import")
+    _be_quiet()
+    from planner.probe.measure import measure  # imports torch: seconds, so after the request was checked
+
+    gc.freeze()  # what was imported stays: spare every collection a walk over it
+    try:
+        return measure(request, options, progress)
+    finally:
+        gc.unfreeze()
 
 
 def _read_request(options: Options) -> Request:

@@ -1,7 +1,7 @@
 """From what a meter read to the Measurement that is printed."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from planner.measurement import DeviceReading, Measurement, PhaseReading
 from planner.probe.options import Options
@@ -12,33 +12,49 @@ from planner.request import Request
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl", "liger-kernel")
 
 
-def measurement_of(  # every field is one fact
-    request: Request,
-    options: Options,
-    phases: Sequence[PhaseReading],
-    device: DeviceReading,
-    smallest_capacity_bytes: int | None = None,
-    notes: Sequence[str] = (),
-) -> Measurement:
-    """A finished run, written down with all it takes to repeat it."""
-    reserved = [phase.peak_reserved_bytes for phase in phases if phase.peak_reserved_bytes is not None]
-    recipe = Recipe.of(request)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an instrument found, before it is written down. `failed_phase` is None for a run that went through."""
+
+    phases: tuple[PhaseReading, ...]
+    device: DeviceReading
+    failed_phase: str | None = None
+    requested_bytes: int | None = None
+    short_bytes: int | None = None
+    smallest_capacity_bytes: int | None = None
+    process_bytes: int | None = None
+    context_bytes: int | None = None
+    tokens_per_second: float | None = None
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def measurement_of(request: Request, options: Options, outcome: Outcome) -> Measurement:
+    """A run, written down with all it takes to repeat it."""
+    reserved = [phase.peak_reserved_bytes for phase in outcome.phases if phase.peak_reserved_bytes is not None]
+    failed = outcome.failed_phase is not None
     return Measurement(
         instrument=options.instrument,
-        outcome="ok",
-        peak_allocated_bytes=max(phase.peak_allocated_bytes for phase in phases),
-        peak_reserved_bytes=max(reserved) if reserved else None,
-        smallest_capacity_bytes=smallest_capacity_bytes,
-        phases=tuple(phases),
+        outcome="out_of_memory" if failed else "ok",
+        failed_phase=outcome.failed_phase,
+        requested_bytes=outcome.requested_bytes,
+        short_bytes=outcome.short_bytes,
+        peak_allocated_bytes=max((phase.peak_allocated_bytes for phase in outcome.phases), default=0),
+        peak_reserved_bytes=max(reserved, default=None),
+        process_bytes=outcome.process_bytes,
+        context_bytes=outcome.context_bytes,
+        smallest_capacity_bytes=outcome.smallest_capacity_bytes,
+        phases=outcome.phases,
         steps=options.steps,
-        tokens_per_micro_batch=recipe.tokens,
+        tokens_per_micro_batch=Recipe.of(request).tokens,
+        tokens_per_second=outcome.tokens_per_second,
         weights=options.weights,
         memory_limit_bytes=options.memory_limit_bytes,
         layers_measured=options.layers or None,
         seed=options.seed,
-        notes=tuple(notes),
-        device=device,
-        versions=library_versions(),
+        notes=outcome.notes,
+        device=outcome.device,
+        versions=library_versions() | outcome.versions,
         request=request.model_dump(mode="json"),
     )
 

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.probe.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.dryrun import dry_run
+from planner.probe.layers import decoder_layers, depth_of
 from planner.probe.load import load_model
 from planner.probe.meters.kernels import temporaries_of, workspaces_of
 from planner.probe.meters.live import LiveMeter
@@ -22,7 +23,8 @@ from planner.probe.options import Options
 from planner.probe.patching import Patch, patched
 from planner.probe.prepare import TrainableModel, prepare_model
 from planner.probe.saving import save_and_verify
-from planner.probe.step import Progress, train
+from planner.probe.stack import pinned_attention
+from planner.probe.step import Progress, Trainee, train
 from planner.probe.target import CPU, Target, target_of
 from planner.recipe import Recipe
 from planner.request import Request
@@ -81,9 +83,12 @@ def story(
     meter.begin(PREPARE)
     progress(PREPARE, 0)
     trainable = prepare_model(model, recipe)
-    before = fingerprints(trainable) if options.instrument != "dry-run" else None
+    checked = options.instrument != "dry-run" and options.steps > 0
+    before = fingerprints(trainable) if checked else None
+    bottom = decoder_layers(trainable, depth_of(config))[0] if options.layers else None
     vocabulary = config.get_text_config().vocab_size
-    loss = train(trainable, recipe, device, meter, options.steps, vocabulary, progress)
+    with pinned_attention(recipe, device):
+        loss = train(Trainee(trainable, recipe, device, meter, vocabulary, bottom), options.steps, progress)
     meter.begin(SAVE)
     progress(SAVE, 0)
     with _disable_current_modes():  # the copies are host memory in life

@@ -1,15 +1,27 @@
 """How the stack calls the model: autocast, what accelerate does to the outputs, and the loss."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers.integrations.sdpa_attention as sdpa_attention
 from accelerate.utils.operations import convert_outputs_to_fp32
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from planner.probe.load import torch_dtype
+from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
+
+_BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "mem_efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+_CPU_KERNELS = ("flash", "math")
 
 Batch = dict[str, torch.Tensor]
 Forward = Callable[..., Any]
@@ -52,3 +64,19 @@ def _fused_head_loss(forward: Forward, batch: Batch, recipe: Recipe, items: torc
     outputs = forward(**batch, use_cache=False, fused_lm_head=True)
     loss = (-outputs.log_probs).sum() / items.clamp(min=1)
     return StepLoss(loss, outputs if recipe.outputs_kept else None)
+
+
+@contextmanager
+def pinned_attention(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Run sdpa on the one kernel the request names; grouped K/V are expanded where that kernel takes none.
+
+    A CPU has flash and math only; for the others it keeps its own choice. A dry run that follows a card never asks
+    torch's dispatcher, so there this changes nothing.
+    """
+    kernel = recipe.training.sdpa_kernel
+    if kernel == "auto" or (device.type == "cpu" and kernel not in _CPU_KERNELS):
+        yield
+        return
+    ungrouped = [Patch(sdpa_attention, "use_gqa_in_sdpa", lambda *_: False)] if kernel == "mem_efficient" else []
+    with sdpa_kernel([_BACKENDS[kernel]]), patched(ungrouped):
+        yield

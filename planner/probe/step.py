@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from planner.probe.batch import make_batch
+from planner.probe.extrapolate import BOTTOM
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.optimizers import build_optimizer
 from planner.probe.stack import Forward, compute_loss, stack_forward
@@ -15,20 +17,69 @@ from planner.recipe import Recipe
 Progress = Callable[[str, int], None]
 
 
-def train(
-    model: Any, recipe: Recipe, device: torch.device, meter: Meter, steps: int, vocabulary: int, progress: Progress
-) -> torch.Tensor:
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """What is trained, how, and under which meter. `bottom` is the first decoder layer where backward is to be split."""
+
+    model: Any
+    recipe: Recipe
+    device: torch.device
+    meter: Meter
+    vocabulary: int
+    bottom: torch.nn.Module | None = None
+
+
+@dataclass(slots=True)
+class _Phases:
+    """Which phase the model's own hooks find themselves in."""
+
+    meter: Meter
+    prefix: str = FIRST
+    backward: bool = False
+
+    def begin(self, phase: str) -> None:
+        self.backward = phase == "backward"
+        self.meter.begin(f"{self.prefix}{phase}")
+
+
+@contextmanager
+def _phases_within(model: Any, meter: Meter, bottom: torch.nn.Module | None) -> Iterator[_Phases]:
+    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase.
+
+    With `bottom`, the first decoder layer, backward's last part is told apart: it begins when that layer is recomputed.
+    """
+    phases = _Phases(meter)
+
+    def begin_loss(*_: Any) -> None:
+        phases.begin("loss")
+
+    def begin_bottom(*_: Any) -> None:
+        if phases.backward:
+            meter.begin(f"{phases.prefix}backward{BOTTOM}")
+
+    handles = [decoder_of(model).register_forward_hook(begin_loss)]
+    if bottom is not None:
+        handles.append(bottom.register_forward_pre_hook(begin_bottom))
+    try:
+        yield phases
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     """Run `steps` optimizer steps; the first is metered apart. Returns the last loss, detached."""
+    model, recipe = trainee.model, trainee.recipe
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.training.optim, parameters)
-    forward = stack_forward(model, recipe, device)
-    loss = torch.empty(())
-    with _loss_phase(model, meter) as phases:
+    forward = stack_forward(model, recipe, trainee.device)
+    loss = torch.zeros(())
+    with _phases_within(model, trainee.meter, trainee.bottom) as phases:
         for step in range(steps):
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
-            loss = _optimizer_step(forward, recipe, device, meter, phases.prefix, vocabulary)
-            meter.begin(f"{phases.prefix}optimizer")
+            loss = _micro_batches(forward, trainee, phases)
+            phases.begin("optimizer")
             if recipe.training.max_grad_norm > 0:
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.training.max_grad_norm)
             optimizer.step()
@@ -36,44 +87,22 @@ def train(
     return loss
 
 
-def _optimizer_step(
-    forward: Forward, recipe: Recipe, device: torch.device, meter: Meter, prefix: str, vocabulary: int
-) -> torch.Tensor:
+def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases) -> torch.Tensor:
     """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
+    recipe, device = trainee.recipe, trainee.device
     count = recipe.training.gradient_accumulation_steps
-    meter.begin(f"{prefix}forward")
-    batches = [make_batch(recipe, vocabulary, device) for _ in range(count)]
+    phases.begin("forward")
+    batches = [make_batch(recipe, trainee.vocabulary, device) for _ in range(count)]
     items = torch.tensor(recipe.tokens * count, device=device)
     total = torch.zeros((), device=device)
     for batch in batches:
-        meter.begin(f"{prefix}forward")
+        phases.begin("forward")
         step_loss = compute_loss(forward, batch, recipe, items)
-        meter.begin(f"{prefix}backward")
+        phases.begin("backward")
         step_loss.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         total = total + step_loss.loss.detach()
         del step_loss
     return total
-
-
-class _LossPhase:
-    """Which step the loss phase belongs to."""
-
-    prefix = FIRST
-
-
-@contextmanager
-def _loss_phase(model: Any, meter: Meter) -> Iterator[_LossPhase]:
-    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase."""
-    phases = _LossPhase()
-
-    def begin(*_: Any) -> None:
-        meter.begin(f"{phases.prefix}loss")
-
-    handle = decoder_of(model).register_forward_hook(begin)
-    try:
-        yield phases
-    finally:
-        handle.remove()
 
 
 def decoder_of(model: Any) -> torch.nn.Module:

@@ -10,21 +10,15 @@ from typing import Any
 
 import torch
 
+from planner.memory.runtime import workspace_bytes
 from planner.probe.fused4bit import uses_fused_kernel
 from planner.probe.meters.live import Temporary
 from planner.probe.target import Target
-from planner.units import MIB, ceil_div
+from planner.units import ceil_div
 
 _FLOAT_BYTES = 4
 # bitsandbytes/_ops.py: gemm_4bit(A, B, shapeB, absmax, blocksize, quant_type, bias, absmax_8bit, ...).
 _GEMM_ABSMAX_8BIT = 7
-
-# aten/src/ATen/cuda/CUDABlas.cpp / CublasHandlePool.cpp, parseChosenWorkspaceSize: :4096:2:16:8 is 0x820000 bytes, and
-# 32 MiB on compute capability 9, 10 and 12 (read in the 2.13 wheel). Allocated from torch, one per handle and stream;
-# handles are per thread, so the first product forward takes one and autograd's thread takes the other.
-_CUBLAS_WORKSPACE_BYTES = 0x820000
-_CUBLAS_LARGE_WORKSPACE_BYTES = 32 * MIB
-_LARGE_WORKSPACE_MAJORS = (9, 10, 12)
 
 
 def temporaries_of(target: Target) -> Mapping[str, Temporary]:
@@ -40,11 +34,14 @@ def temporaries_of(target: Target) -> Mapping[str, Temporary]:
 
 
 def workspaces_of(target: Target) -> Mapping[str, int]:
-    """What cuBLAS takes from torch's allocator and keeps, by the phase that first multiplies matrices."""
+    """What cuBLAS takes from torch's allocator and keeps, by the phase that first multiplies matrices.
+
+    One per handle and stream, and handles are per thread (aten/src/ATen/cuda/CublasHandlePool.cpp): the first product
+    forward takes one, autograd's thread takes the other.
+    """
     if target.capability is None:
         return {}
-    large = target.capability[0] in _LARGE_WORKSPACE_MAJORS
-    size_bytes = _CUBLAS_LARGE_WORKSPACE_BYTES if large else _CUBLAS_WORKSPACE_BYTES
+    size_bytes = workspace_bytes(target.capability)
     return {"first_forward": size_bytes, "first_backward": size_bytes}
 
 

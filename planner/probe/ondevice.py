@@ -1,0 +1,110 @@
+"""The proof on a real card: the same story under torch's own memory statistics, out of memory caught as an answer."""
+
+import gc
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from planner.errors import FitproofError
+from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_memory, smallest_surviving_bytes
+from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
+from planner.probe.meters.meter import STEP_PHASES
+from planner.probe.options import Options
+from planner.probe.progress import Progress
+from planner.probe.report import Outcome
+from planner.probe.run import own_quantization_tables, story
+from planner.recipe import Recipe
+from planner.request import Request
+
+
+def device_outcome(
+    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
+) -> Outcome:
+    """Run on the first CUDA device.
+
+    Raises:
+        FitproofError: there is no CUDA device.
+    """
+    if not torch.cuda.is_available():
+        msg = "No CUDA device is visible here; use --on dry-run or --on cpu, or run it where a card is."
+        raise FitproofError(msg)
+    meter = open_cuda_meter(snapshot=options.snapshot)
+    outcome = _one_run(request, recipe, config, options, meter, progress)
+    if options.find_smallest and outcome.failed_phase is None:
+        smallest = _smallest(request, options, outcome, meter, progress)
+        outcome = replace(outcome, smallest_capacity_bytes=smallest)
+    return outcome
+
+
+def _one_run(
+    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, meter: CudaMeter, progress: Progress
+) -> Outcome:
+    trained: Any = None
+    with own_quantization_tables(), meter:
+        if options.memory_limit_bytes is not None:
+            limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
+            cap_cuda_allocator(limit, torch.cuda)
+        with catch_out_of_memory(torch.cuda, torch._C) as watch:
+            trained = story(request, recipe, config, torch.device("cuda", 0), meter, options, progress)
+    if trained is not None:
+        trained.verify()
+    phases = meter.readings()
+    steps = recipe.training.gradient_accumulation_steps * (options.steps - 1)
+    outcome = Outcome(
+        phases=phases,
+        device=meter.device(),
+        failed_phase=meter.phase if watch.failed else None,
+        requested_bytes=watch.requested_bytes,
+        short_bytes=watch.short_bytes,
+        process_bytes=meter.process_bytes,
+        context_bytes=meter.context_bytes,
+        tokens_per_second=None if watch.failed else tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps),
+        notes=tuple(meter.notes),
+        versions=cuda_versions(),
+    )
+    del trained
+    gc.collect()
+    torch.cuda.empty_cache()
+    return outcome
+
+
+def _context_bytes(meter: CudaMeter) -> int:
+    """What the driver books on this process beyond torch's segments; 0 where it cannot be asked."""
+    torch.zeros(1, device="cuda")  # the context exists from the first allocation
+    if meter.driver is None:
+        return 0
+    process_bytes, _ = meter.driver.process_bytes()
+    return max(0, process_bytes - torch.cuda.memory_reserved())
+
+
+def _smallest(request: Request, options: Options, outcome: Outcome, meter: CudaMeter, progress: Progress) -> int:
+    """Bisect the card to play, each try in a process of its own: a failed run leaves fragments behind."""
+    context_bytes = outcome.context_bytes or 0
+
+    def survives(limit_bytes: int) -> bool:
+        progress("find-smallest", limit_bytes)
+        return _run_again(request, options, limit_bytes)["outcome"] == "ok"
+
+    peak_bytes = max(phase.peak_allocated_bytes for phase in outcome.phases)
+    reserved_bytes = max(phase.peak_reserved_bytes or 0 for phase in outcome.phases)
+    total_bytes = meter.device().total_memory_bytes or 0
+    enough_bytes = min(reserved_bytes + context_bytes, total_bytes)
+    return smallest_surviving_bytes(survives, too_small_bytes=peak_bytes, enough_bytes=enough_bytes)
+
+
+def _run_again(request: Request, options: Options, limit_bytes: int) -> dict[str, Any]:
+    command = [
+        sys.executable, "-m", "planner.probe", "--on", "cuda", "--memory-limit", str(limit_bytes),
+        "--steps", str(options.steps), "--seed", str(options.seed), "--weights", options.weights,
+    ]  # fmt: skip
+    ran = subprocess.run(command, input=request.model_dump_json(), capture_output=True, text=True, check=False)  # noqa: S603  # our own interpreter and program
+    if ran.returncode != 0:
+        msg = f"A run at {limit_bytes} bytes failed: {ran.stderr.strip().splitlines()[-1:]}"
+        raise FitproofError(msg)
+    measurement: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
+    return measurement
