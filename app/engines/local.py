@@ -5,15 +5,16 @@ import errno
 import logging
 import shutil
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.engines.base import EngineDownError, EngineRefusedError, Job, LogPage, LogsLostError, Status, Worker
 from app.engines.devices import LocalGpu, local_gpus, missing_probe_packages
 from app.engines.environment import probe_environment
 from app.engines.logfile import read_page
-from app.engines.process import Ending, Limits, end_orphan, read_ending, run_to_end, start
+from app.engines.process import Limits, end_orphan, end_process, read_ending, run_to_end, start
 
 PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
 NAME = "local"
@@ -42,6 +43,17 @@ class LocalSetup:
     memory_bytes: int | None = None
 
 
+@dataclass(slots=True)
+class _Child:
+    """A running attempt: its process, what limits it, and the task that watches."""
+
+    process: Process
+    folder: Path
+    limits: Limits
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    watcher: asyncio.Task[None] | None = None
+
+
 class LocalEngine:
     """Slots: one per GPU, and `cpu_slots` for dry runs and CPU probes."""
 
@@ -52,8 +64,7 @@ class LocalEngine:
         self.folder = folder
         self.setup = setup or LocalSetup()
         self.changed = asyncio.Event()
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._stops: dict[str, asyncio.Event] = {}
+        self._running: dict[str, _Child] = {}
         self._workers: tuple[Worker, ...] | None = None
 
     async def capacity(self) -> tuple[Worker, ...]:
@@ -78,9 +89,10 @@ class LocalEngine:
             await self.forget(job.ref)
             msg = f"the probe program cannot be started: {error.strerror or error}"
             raise (EngineDownError if error.errno in _PASSING else EngineRefusedError)(msg) from error
-        stop = self._stops[job.ref] = asyncio.Event()
         limits = Limits(job.timeout_seconds, self.setup.memory_bytes if job.kind == "cpu" else None)
-        self._running[job.ref] = asyncio.create_task(self._watch(job.ref, run_to_end(process, folder, limits, stop)))
+        child = _Child(process, folder, limits)
+        self._running[job.ref] = child
+        child.watcher = asyncio.create_task(self._watch(job.ref, child))
 
     async def status(self, ref: str) -> Status:
         """What became of `ref`."""
@@ -108,8 +120,8 @@ class LocalEngine:
 
     async def cancel(self, ref: str) -> None:
         """End the child: politely, then not."""
-        if stop := self._stops.get(ref):
-            stop.set()
+        if child := self._running.get(ref):
+            child.stop.set()
 
     async def forget(self, ref: str) -> None:
         """Remove the attempt's folder."""
@@ -117,21 +129,25 @@ class LocalEngine:
 
     async def release(self) -> None:
         """End every child. Their attempts count as lost, and run again."""
-        for task in self._running.values():
-            task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        children = list(self._running.values())
+        watchers = [child.watcher for child in children if child.watcher is not None]
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        # A watcher cancelled before its first step has not seen to its child.
+        await asyncio.gather(*(end_process(child.process) for child in children))
 
     async def close(self) -> None:
         """End every child; they run again when the server is back."""
         await self.release()
 
-    async def _watch(self, ref: str, ending: Awaitable[Ending]) -> None:
+    async def _watch(self, ref: str, child: "_Child") -> None:
         try:
-            await ending
+            await run_to_end(child.process, child.folder, child.limits, child.stop)
         except OSError:
             _LOG.exception("the ending of probe attempt could not be written", extra={"ref": ref})
         finally:
-            del self._running[ref], self._stops[ref]
+            self._running.pop(ref, None)
             self.changed.set()
 
     def _folder(self, ref: str) -> Path:

@@ -65,9 +65,9 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
     """
     try:
         verdict = await _watch(process, folder / LOG_NAME, limits, stop)
-        exit_code = await _end(process) if verdict else await process.wait()
+        exit_code = await end_process(process) if verdict else await process.wait()
     except asyncio.CancelledError:
-        await _end(process)
+        await end_process(process)
         raise
     # Grandchildren share the session's process group and must not keep a card busy.
     _signal(process, signal.SIGKILL)
@@ -131,7 +131,8 @@ def _over_limit(pid: int, log: Path, limits: Limits) -> str | None:
     return None
 
 
-async def _end(process: Process) -> int:
+async def end_process(process: Process) -> int:
+    """End a child politely, then not; returns its exit code, at once if it has ended already."""
     _signal(process, signal.SIGTERM)
     try:
         return await asyncio.wait_for(process.wait(), _POLITE_SECONDS)

@@ -54,7 +54,7 @@ class Dispatcher:
         try:
             while True:
                 await self._beat()
-                await asyncio.sleep(self._beat_seconds)
+                await asyncio.sleep(self._beat_seconds if self.leads else min(1.0, self._beat_seconds))
         finally:
             await self._stand_down()
             with contextlib.suppress(StorageUnavailableError):

@@ -107,8 +107,8 @@ class _Snapshot(Collector):
 
 def _by_state(session: Session) -> Metric:
     family = GaugeMetricFamily("fitproof_probes", "Probes by state.", labels=["state"])
-    counted = session.execute(select(Probe.state, func.count()).group_by(Probe.state)).tuples().all()
-    for state, count in (dict.fromkeys(STATES, 0) | dict(counted)).items():
+    counted = {row[0]: row[1] for row in session.execute(select(Probe.state, func.count()).group_by(Probe.state))}
+    for state, count in ({str(state): 0 for state in STATES} | counted).items():
         family.add_metric([state], count)
     return family
 
@@ -117,7 +117,7 @@ def _outcomes(session: Session) -> Metric:
     family = GaugeMetricFamily("fitproof_probe_outcomes", "Answers of probes.", labels=["instrument", "outcome"])
     query = select(Probe.instrument, Probe.outcome, func.count()).where(Probe.outcome.is_not(None))
     for instrument, outcome, count in session.execute(query.group_by(Probe.instrument, Probe.outcome)):
-        family.add_metric([instrument, outcome], count)
+        family.add_metric([str(instrument), str(outcome)], count)
     return family
 
 

@@ -15,7 +15,7 @@ from app.jobs.evidence import keep
 from app.jobs.lease import Fence
 from app.jobs.progress import MOST_LINES_KEPT, read_progress
 from app.jobs.states import LIVE, State
-from app.jobs.timeline import StaleProbeError, add_event, locked, move
+from app.jobs.timeline import StaleProbeError, add_event, add_events, locked, move
 from planner.measurement import Measurement
 
 MOST_FAULTS = 6
@@ -105,8 +105,7 @@ class Pen:
                 raise StaleProbeError(row.id)
             row.log_offset = page.next_offset
             room = max(0, MOST_LINES_KEPT - row.lines_kept)
-            for body in progress.events[:room]:
-                add_event(session, row, "progress", body, now)
+            add_events(session, row, "progress", progress.events[:room], now)
             row.lines_kept += len(progress.events)
             row.measurement = progress.measurement or row.measurement
             row.last_words = progress.sentence or row.last_words

@@ -68,6 +68,6 @@ def seen_workers(database: Database) -> list[SeenWorker]:
     """Every worker as seen last, busy slots counted now."""
     counts = select(Probe.worker, func.count()).where(Probe.state.in_(LIVE)).group_by(Probe.worker)
     with database.reading() as session:
-        busy = dict(session.execute(counts).tuples().all())
+        busy = {row[0]: row[1] for row in session.execute(counts)}
         rows = session.execute(select(WorkerRow).order_by(WorkerRow.id)).scalars().all()
     return [SeenWorker(Worker(**row.body), busy.get(row.id, 0), row.problem, row.seen_at) for row in rows]

@@ -1,6 +1,6 @@
 """The events of a probe: numbered from 1, written in the transaction of the change they tell of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import func, select
@@ -41,7 +41,14 @@ def move(session: Session, probe: Probe, end: State, at: float, error: str | Non
 
 def add_event(session: Session, probe: Probe, kind: str, body: Mapping[str, Any], at: float) -> None:
     """Append one event. `probe` must be locked, so that no number is given twice."""
-    newest = session.execute(select(func.max(Event.seq)).where(Event.probe_id == probe.id)).scalar_one()
-    event = Event(probe_id=probe.id, seq=(newest or 0) + 1, attempt=probe.attempt, kind=kind, at=at, body=dict(body))
-    session.add(event)
+    add_events(session, probe, kind, [body], at)
+
+
+def add_events(session: Session, probe: Probe, kind: str, bodies: Iterable[Mapping[str, Any]], at: float) -> None:
+    """Append several. `probe` must be locked."""
+    newest = session.execute(select(func.max(Event.seq)).where(Event.probe_id == probe.id)).scalar_one() or 0
+    session.add_all(
+        Event(probe_id=probe.id, seq=seq, attempt=probe.attempt, kind=kind, at=at, body=dict(body))
+        for seq, body in enumerate(bodies, start=newest + 1)
+    )
     session.flush()

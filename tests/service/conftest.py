@@ -1,0 +1,22 @@
+"""One PostgreSQL server for the whole run, a fresh database in it for each test."""
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.service.postgres import running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    yield from running_postgres()
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> str:
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.replace("/postgres?", f"/{name}?")
