@@ -1,7 +1,10 @@
 """From what a caller wrote to a plan: the one way in, whichever door was used."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
+
+from pydantic_core import to_json
 
 from app.hub.errors import HubUnreachableError, ModelNotOnHubError
 from app.hub.names import RepoName
@@ -17,7 +20,7 @@ from planner.errors import (
 )
 from planner.gpu import Gpu
 from planner.limits import Limits, limits
-from planner.model import Model, resolve_model
+from planner.model import Model, local_config, resolve_model
 from planner.plan import Plan, plan
 from planner.request import Request
 
@@ -53,6 +56,17 @@ class Planning:
         """
         model, gpu = await self.subjects(request)
         return _explained(lambda: plan(request, model=model, gpu=gpu))
+
+    async def document(self, request: Request) -> bytes:
+        """Answer `request` as JSON. The same question about a catalogue model is worked out once.
+
+        Raises:
+            FitproofError: as `plan` does.
+        """
+        model, gpu = await self.subjects(request)
+        if row := model.row:
+            return _explained(lambda: _catalogue_document(request, row.id, gpu))
+        return _explained(lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))
 
     async def limits(self, request: Request) -> Limits:
         """Say how far `request` can be stretched.
@@ -90,18 +104,35 @@ class Planning:
             FitproofError: as `plan` does.
         """
         try:
-            return resolve_model(model, local_files=self._local_files)
+            return _explained(lambda: resolve_model(model, local_files=self._local_files))
         except UnknownModelError as error:
             repo = RepoName.parse(model) if isinstance(model, str) else None
             if repo is None:
                 raise
             unknown = error
         try:
-            config = await self._hub.config(repo)
+            config = await self._from_hub(repo)
         except (ModelNotOnHubError, HubUnreachableError) as error:
             error.problems += unknown.problems  # the name may be a misspelt one of the catalogue's
             raise
-        return resolve_model({**config, "_name_or_path": str(repo)})
+        return _explained(lambda: resolve_model(config))
+
+    async def config(self, model: str | Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read the config.json behind a name that the catalogue lacks, whether or not the formulas know its kind.
+
+        Raises:
+            FitproofError: it leads nowhere.
+        """
+        if isinstance(model, Mapping):
+            return model
+        if self._local_files and (local := local_config(model)) is not None:
+            return local
+        if repo := RepoName.parse(model):
+            return await self._from_hub(repo)
+        raise UnknownModelError(f"No model answers to {model!r}.", [FieldProblem("model", "give a hub id")])
+
+    async def _from_hub(self, repo: RepoName) -> dict[str, Any]:
+        return {**await self._hub.config(repo), "_name_or_path": str(repo)}
 
     def _unknown_names(self, data: object) -> list[FieldProblem]:
         """Complain about names too, in a request that is wrong in other fields. Nothing is fetched for that."""
@@ -114,6 +145,12 @@ class Planning:
         if isinstance(gpu, str) and gpu:
             errors.append(_attempt(resolve_gpu, gpu)[1])
         return [problem for error in errors if error for problem in error.problems]
+
+
+@lru_cache(maxsize=512)
+def _catalogue_document(request: Request, model_id: str, gpu: Gpu) -> bytes:
+    """A plan is a function of these three and nothing else. At 10 kB each the cache stays below 10 MB."""
+    return to_json(plan(request, model=resolve_model(model_id), gpu=gpu).to_dict())
 
 
 def _explained(answer: Callable[[], _Found]) -> _Found:

@@ -28,7 +28,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except FitproofError as error:
             complain(error)
-            raise typer.Exit(EXIT_BAD_INPUT) from None
+            raise typer.Exit(getattr(error, "exit_status", EXIT_BAD_INPUT)) from None
 
 
 def complain(error: FitproofError) -> None:

@@ -1,11 +1,14 @@
 """Planning in this process, without a server. The hub is opened only for a model that the catalogue lacks."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from app.hub.names import RepoName
 from app.planning import Planning
-from planner.errors import UnknownArchitectureError
+from planner.catalog import resolve_gpu
+from planner.catalog.model_rows import model_catalog
+from planner.errors import UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
 from planner.limits import Limits
 from planner.plan import Plan, plan
@@ -44,10 +47,6 @@ def answer(request: Request) -> Plan:
     return asyncio.run(_planning().plan(request))
 
 
-def _planning() -> Planning:
-    return Planning(_HubOnDemand(), local_files=True)
-
-
 def limits(request: Request) -> Limits:
     """Say how far `request` can be stretched.
 
@@ -65,9 +64,26 @@ def predict(request: Request) -> tuple[Request, Gpu, Plan | None]:
     Raises:
         FitproofError: as `Planning.subjects` does.
     """
-    model, gpu = asyncio.run(_planning().subjects(request))
-    spelled = request if model.row else request.model_copy(update={"model": dict(model.config)})
+    planning = _planning()
     try:
+        model, gpu = asyncio.run(planning.subjects(request))
+        spelled = request if model.row else _spelled(request, model.config)
         return spelled, gpu, plan(request, model=model, gpu=gpu)
     except UnknownArchitectureError:
-        return spelled, gpu, None
+        known = request.model if _in_catalogue(request.model) else asyncio.run(planning.config(request.model))
+        return _spelled(request, known), resolve_gpu(request.gpu), None
+
+
+def _spelled(request: Request, model: str | Mapping[str, Any]) -> Request:
+    return request.model_copy(update={"model": model if isinstance(model, str) else dict(model)})
+
+
+def _in_catalogue(model: str | Mapping[str, Any]) -> bool:
+    try:
+        return isinstance(model, str) and bool(model_catalog().find(model))
+    except UnknownModelError:
+        return False
+
+
+def _planning() -> Planning:
+    return Planning(_HubOnDemand(), local_files=True)

@@ -11,7 +11,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.errors import EXIT_BY_VERDICT
+from app.cli.errors import EXIT_BROKEN, EXIT_BY_VERDICT
 from app.cli.terminal import console, table
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.plan import Plan
@@ -19,16 +19,23 @@ from planner.request import Request
 from planner.units import format_gib
 
 INSTRUMENTS = ("dry-run", "cpu", "cuda")
+PROGRAM = (sys.executable, "-m", "planner.probe")
 _NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 _STEPS = 3
 # How far along the run is when a stage begins. Steps share what lies between `prepare` and `replay`.
 _BEGINS = {"import": 0.0, "load": 0.15, "prepare": 0.35, "replay": 0.95}
 
 
+def missing_packages() -> list[str]:
+    """What a probe needs and this installation lacks. Looked for, never imported."""
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+
+
 class ProbeFailedError(FitproofError):
     """The probe's machinery failed: no measurement, and nothing is known about the run."""
 
     code = "probe_failed"
+    exit_status = EXIT_BROKEN
 
 
 class ProbeRun:
@@ -38,12 +45,11 @@ class ProbeRun:
         if instrument not in INSTRUMENTS:
             problem = FieldProblem("--on", f"must be dry-run, cpu or cuda; got {instrument}")
             raise InvalidRequestError("The probe cannot run.", [problem])
-        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
+        if missing := missing_packages():
             problem = FieldProblem("--on", f"{', '.join(missing)} not installed; pip install 'fitproof[probe]'")
             raise InvalidRequestError("A probe needs the training stack.", [problem])
         given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
-        self._command = [sys.executable, "-m", "planner.probe", "--on", instrument, *given]
+        self._command = [*PROGRAM, "--on", instrument, *given]
 
     def of(self, request: Request) -> dict[str, Any]:
         """Measure `request`, with a live bar on stderr.

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app import examples
-from app.documents import answers, json_body, json_response, read_json
+from app.documents import answers, json_body, read_json
 from app.schemas.plan import PlanDocument
 from planner.request import Request as PlanRequest
 
@@ -19,5 +19,5 @@ router = APIRouter(tags=["plans"])
 async def create_plan(request: Request) -> Response:
     """Answer with a verdict and every byte accounted for. Nothing is stored: the same request, the same answer."""
     planning = request.app.state.planning
-    plan = await planning.plan(planning.read(await read_json(request)))
-    return json_response(plan.to_dict())
+    body = await planning.document(planning.read(await read_json(request)))
+    return Response(body, media_type="application/json")

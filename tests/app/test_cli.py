@@ -1,0 +1,244 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import app
+from app.examples import PLAN_REQUESTS
+from planner.plan import plan
+from planner.request import Request
+from tests.app.hub_server import CONFIG, running_hub
+
+ROOT = Path(__file__).parents[2]
+RUN = ("meta-llama/Llama-2-7b-hf", "rtx-4090")
+
+
+def run(*words: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(words), input=stdin)
+
+
+def program(*words: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The real program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *words], cwd=ROOT, env=os.environ | environment, input=stdin,
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(PLAN_REQUESTS["Llama 2 7B on an RTX 4090"]))
+    return file
+
+
+# plan -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_verdict_comes_first() -> None:
+    result = run("plan", *RUN)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Fits: meta-llama/Llama-2-7b-hf on NVIDIA GeForce RTX 4090"
+    assert "to spare" in lines[1]
+
+
+def bar_of(result: Result) -> str:
+    return next(line for line in result.stdout.splitlines() if line.startswith("["))
+
+
+def test_the_bar_shows_where_the_card_ends() -> None:
+    assert bar_of(run("plan", *RUN)).endswith(".|]")
+    assert bar_of(run("plan", *RUN, "--batch", "64", "--no-checkpointing")).endswith("R]")
+
+
+def test_json_is_the_document_of_the_api() -> None:
+    result = run("plan", *RUN, "--json")
+    assert json.loads(result.stdout) == plan(Request.parse({"model": RUN[0], "gpu": RUN[1]})).to_dict()
+
+
+def test_every_line_is_shown_on_demand() -> None:
+    short, long = run("plan", *RUN).stdout, run("plan", *RUN, "--all").stdout
+    assert "--all shows them" in short
+    assert "(not at the peak)" in long
+    assert "formula" in long
+
+
+@pytest.mark.parametrize(
+    ("flags", "document"),
+    [
+        (["--batch", "2", "--length", "512"], {"training": {"per_device_train_batch_size": 2, "max_length": 512}}),
+        (["--rank", "8", "--targets", "q_proj, v_proj"], {"lora": {"r": 8, "target_modules": ["q_proj", "v_proj"]}}),
+        (["--targets", "all-linear", "--dora"], {"lora": {"target_modules": "all-linear", "use_dora": True}}),
+        (["--no-checkpointing"], {"training": {"gradient_checkpointing": False}}),
+        (["--no-double-quant"], {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bf16"}),
+        (["--quant-type", "int8"], {"load_in_8bit": True}),
+        (["--quant-type", "int4"], {"quant_method": "hqq"}),
+        (["--method", "lora", "--stack", "loop"], {"method": "lora", "stack": "loop"}),
+        (["--optim", "adamw_torch", "--loss", "chunked"], {"training": {"optim": "adamw_torch", "loss": "chunked"}}),
+    ],
+)
+def test_flags_spell_the_request(flags: list[str], document: dict[str, object]) -> None:
+    result = run("plan", *RUN, *flags, "--json")
+    expected = Request.parse({"model": RUN[0], "gpu": RUN[1], **document})
+    assert json.loads(result.stdout)["request"] == expected.model_dump(mode="json")
+
+
+def test_a_card_can_be_given_by_its_memory() -> None:
+    answer = json.loads(run("plan", RUN[0], "--memory", "24GiB", "--capability", "8.9", "--json").stdout)
+    assert answer["usable_bytes"] == 24 << 30
+
+
+def test_a_request_is_read_from_a_file_and_flags_win(request_file: Path) -> None:
+    answer = json.loads(run("plan", "--request", str(request_file), "--length", "777", "--json").stdout)
+    assert answer["request"]["training"]["max_length"] == 777
+    assert answer["request"]["lora"]["r"] == 16
+
+
+def test_a_request_is_read_from_stdin(request_file: Path) -> None:
+    result = run("plan", "--request", "-", "--json", stdin=request_file.read_text())
+    assert json.loads(result.stdout)["verdict"] == "fits"
+
+
+def test_a_folder_with_a_config_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    result = run("plan", str(tmp_path), "4090", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"]["model_type"] == "llama"
+
+
+def test_a_model_of_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_hub() as hub:
+        hub.publish("acme/tiny")
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        result = run("plan", "acme/tiny", "4090", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"]["id"] == "acme/tiny"
+
+
+def test_every_bad_field_is_named_and_nothing_is_printed_to_stdout() -> None:
+    result = run("plan", "no such model!", "rtx-9999-zz", "--length", "-1", "--optim", "adam", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    for field in ("model:", "gpu:", "training.max_length: must be at least 1; got -1", "training.optim:"):
+        assert field in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan"], "model: is required"),
+        (["plan", *RUN, "--memory", "lots"], "write 24GiB"),
+        (["plan", "--request", "/nowhere/run.json"], "No such file"),
+        (["plan", *RUN, "--length", "many"], "--length"),
+        (["plan", *RUN, "--colour", "red"], "--colour"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_bad_input_is_status_two(words: list[str], said: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_not_json_says_where_it_breaks(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"model": }')
+    result = run("plan", "--request", str(tmp_path / "run.json"))
+    assert result.exit_code == 2
+    assert "line 1, column 11" in result.stderr
+
+
+# exit statuses, by the real program -----------------------------------------------------------------------------------
+
+
+def status_for_memory(size_bytes: int) -> int:
+    document = {"model": RUN[0], "gpu": {"total_memory_bytes": size_bytes, "compute_capability": "8.9"}}
+    return program("plan", "--request", "-", "--json", stdin=json.dumps(document).encode()).returncode
+
+
+def test_the_exit_status_is_the_verdict() -> None:
+    required = plan(Request.parse({"model": RUN[0], "gpu": RUN[1]})).required_bytes
+    assert status_for_memory(required.high) == 0
+    assert status_for_memory(required.high - 1) == 3
+    assert status_for_memory(required.low - 1) == 1
+
+
+def test_bad_input_ends_the_real_program_with_two_and_no_trace() -> None:
+    ended = program("plan", *RUN, "--rank", "0")
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    assert b"lora.r: must be at least 1; got 0" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_bad_setting_ends_the_server_with_two_and_names_it() -> None:
+    ended = program("serve", FITPROOF_PORT="tcp://10.0.0.1:80", FITPROOF_LOG_LEVEL="loud")
+    assert ended.returncode == 2
+    assert b"FITPROOF_PORT: must be a whole number" in ended.stderr
+    assert b"FITPROOF_LOG_LEVEL: must be debug" in ended.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "models", "--limit", "1000", "--json"], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(10)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+
+
+def test_planning_in_the_terminal_opens_neither_the_web_nor_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['fitproof', 'plan', 'meta-llama/Llama-2-7b-hf', '4090', '--json']\n"
+        "from app.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([n for n in ('torch', 'fastapi', 'httpx', 'uvicorn', 'sqlalchemy', 'jinja2') if n in sys.modules],"
+        " file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stderr.strip() == "[]"
+
+
+# catalogues and limits ------------------------------------------------------------------------------------------------
+
+
+def test_cards_are_listed_with_what_torch_gets() -> None:
+    result = run("gpus", "4090")
+    assert result.exit_code == 0
+    assert "23.52 GiB" in result.stdout
+
+
+def test_models_are_found_by_words() -> None:
+    assert "meta-llama/Meta-Llama-3-8B" in run("models", "llama", "3", "8b").stdout
+
+
+def test_a_long_list_says_how_to_see_the_rest() -> None:
+    assert "more; say --limit" in run("models", "--limit", "5").stdout
+
+
+def test_nothing_found_says_so() -> None:
+    assert "Nothing matches" in run("gpus", "abacus").stdout
+
+
+@pytest.mark.parametrize(("command", "least"), [("models", 200), ("gpus", 80)])
+def test_lists_are_documents_on_demand(command: str, least: int) -> None:
+    document = json.loads(run(command, "--json", "--limit", "1000").stdout)
+    assert len(document["items"]) == document["total"] >= least
+
+
+def test_max_answers_how_far_a_run_can_be_stretched() -> None:
+    found = json.loads(run("max", *RUN, "--json").stdout)
+    length = found["max_length"]["fits"]
+    assert run("plan", *RUN, "--length", str(length)).exit_code == 0
+    assert run("plan", *RUN, "--length", str(length + 1)).exit_code != 0
+    assert f"{length:,}" in run("max", *RUN).stdout
