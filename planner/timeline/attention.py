@@ -30,7 +30,8 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
     switches, layer = project.switches, project.layer
     with tape.cause("attention: q, k, v and output"):
         q, k, v = _project(tape, part, x, project)
-        q, k = _rotate(tape, q, tables), _rotate(tape, k, tables)
+        if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
+            q, k = _rotate(tape, q, tables), _rotate(tape, k, tables)
         if _summed(layer, part):
             v = relayout_gradient(tape, v)
         out = attend(tape, (q, k, v), switches, layer, mask)
@@ -46,13 +47,13 @@ def _project(tape: Tape, part: Attention, x: Value, project: Projector) -> tuple
     if not (part.q and part.k and part.v):
         msg = "attention without separate projections has no walk yet"
         raise NotImplementedError(msg)
-    held, trained = project.switches.residual, project.switches.trains_base
-    q = relayout_gradient(tape, project(part.q, x))
+    relayout = (lambda _, value: value) if project.switches.liger else relayout_gradient
+    q = relayout(tape, project(part.q, x))
     if part.q_norm:
-        q = view(norm(tape, part.q_norm, view(q, ("T", "H", "d")), held, trained), ("T", "q"))
-    k = relayout_gradient(tape, project(part.k, x))
+        q = view(norm(tape, part.q_norm, view(q, ("T", "H", "d")), project.switches), ("T", "q"))
+    k = relayout(tape, project(part.k, x))
     if part.k_norm:
-        k = view(norm(tape, part.k_norm, view(k, ("T", "K", "d")), held, trained), ("T", "k"))
+        k = view(norm(tape, part.k_norm, view(k, ("T", "K", "d")), project.switches), ("T", "k"))
     return q, k, project(part.v, x)
 
 

@@ -20,13 +20,12 @@ def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared)
 
 
 def _pre(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
-    held, trained = project.switches.residual, project.switches.trains_base
     first, second = part.norms
     with tape.cause(RESIDUAL):
-        out = _attend(tape, part, norm(tape, first, x, held, trained), project, shared)
+        out = _attend(tape, part, norm(tape, first, x, project.switches), project, shared)
         x = add(tape, x, out)
         del out
-        out = _feed(tape, part, norm(tape, second, x, held, trained), project)
+        out = _feed(tape, part, norm(tape, second, x, project.switches), project)
         return add(tape, x, out)
 
 

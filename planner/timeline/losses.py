@@ -1,9 +1,10 @@
-"""From the last hidden state to the loss.
+"""From the last hidden state to the loss, all logits at once.
 
 Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 utils/operations.py convert_to_fp32.
 """
 
 from planner.families.parts import Structure
+from planner.timeline.fused_losses import chunked, liger
 from planner.timeline.ops import cast, unary
 from planner.timeline.projections import plain
 from planner.timeline.switches import Switches
@@ -13,21 +14,40 @@ LOGITS = "logits"
 FLOAT_LOGITS = "float32 logits and log-probabilities"
 
 
-def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
-    """All logits at once; returns the loss and what the caller keeps."""
+def head_and_loss(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
+    """Head and loss as the recipe has them; returns the loss and what the caller keeps of the outputs."""
     tape.mark("loss")
+    if switches.loss == "chunked":
+        loss = chunked(tape, switches, x)
+        del x
+        leave_autocast(tape)
+        return loss, None
+    if switches.loss == "liger":
+        loss = liger(tape, switches, x)
+        del x
+        leave_autocast(tape)
+        return loss, None
+    return full_logits(tape, structure, switches, x)
+
+
+def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
+    """All logits at once: in the head's dtype, in float32, and as log-probabilities."""
     with tape.cause(LOGITS):
         logits = plain(tape, switches, structure.head, x)
-        del x
+        if structure.logits_scaled:
+            logits = unary(tape, logits)
+        if structure.logits_softcap:
+            logits = unary(tape, unary(tape, unary(tape, logits), saves="output"))
         loss = cross_entropy(tape, logits, switches.one_sequence)
-        _leave_autocast(tape)
+        del x
+        leave_autocast(tape)
         kept = logits.buffer
         if switches.autocast:
             kept = tape.new(4, logits.dims, FLOAT_LOGITS)
     return loss, kept if switches.outputs_kept else None
 
 
-def _leave_autocast(tape: Tape) -> None:
+def leave_autocast(tape: Tape) -> None:
     """The end of autocast frees the casts it cached, the head's and each layer's own."""
     for kind, casts in sorted(tape.layer_casts.items()):
         tape.mark(f"loss {kind}")

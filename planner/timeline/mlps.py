@@ -6,7 +6,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 from planner.families.parts import GatedMlp, PlainMlp
 from planner.timeline.ops import mul, unary
 from planner.timeline.projections import Projector
-from planner.timeline.tape import Tape, Value
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 MLP = "MLP: gate, up and their product"
 
@@ -17,8 +17,23 @@ def gated(tape: Tape, part: GatedMlp, x: Value, project: Projector) -> Value:
         msg = "fused gate_up has no walk yet"
         raise NotImplementedError(msg)
     with tape.cause(MLP):
+        if project.switches.liger:
+            return project(part.down, _liger(tape, project(part.gate, x), project(part.up, x)))
         product = mul(tape, activation(tape, part.act, project(part.gate, x)), project(part.up, x))
         return project(part.down, product)
+
+
+def _liger(tape: Tape, gate: Value, up: Value) -> Value:
+    """Saves gate and up and writes their gradients over them (ops/swiglu.py)."""
+    out = tape.new(gate.each, gate.dims)
+    if not tape.needs(gate, up):
+        return Value(out, gate.each, gate.dims)
+    edges, saved = (gate.edge, up.edge), tape.save(gate, up)
+
+    def backward(_: Buffer) -> Outcome:
+        return (edges[0], saved[0].buffer), (edges[1], saved[1].buffer)
+
+    return Value(out, gate.each, gate.dims, tape.node(backward, saved))
 
 
 def plain_mlp(tape: Tape, part: PlainMlp, x: Value, project: Projector) -> Value:

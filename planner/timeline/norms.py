@@ -2,17 +2,35 @@
 
 from planner.families.parts import Norm
 from planner.timeline.ops import GRADIENTS, cast, mul, parameter
-from planner.timeline.tape import Buffer, Outcome, Tape, Value
+from planner.timeline.switches import Switches
+from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 
 
-def norm(tape: Tape, part: Norm, x: Value, held: int, trained: bool) -> Value:
-    """Walk one normalisation of `x`; `held` is the byte width of its weight."""
+def norm(tape: Tape, part: Norm, x: Value, switches: Switches) -> Value:
+    """Walk one normalisation of `x`."""
+    held, trained = switches.residual, switches.trains_base
     with tape.cause("norms"):
+        if switches.liger and part.kind != "layer":
+            return _liger(tape, x, part, trained)
         weight = parameter(held, (part.width,), trained=trained) if part.weight else None
         if part.kind in {"rms", "rms_cast", "rms_gemma"}:
             return _rms(tape, part, x, weight)
         msg = f"norm kind {part.kind} has no walk"
         raise NotImplementedError(msg)
+
+
+def _liger(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
+    """Saves x itself and one float32 per row; the gradient is written over the incoming one (ops/rms_norm.py)."""
+    out, rstd = tape.new(x.each, x.dims), tape.new(4, x.dims[:-1])
+    if not tape.needs(x) and not trained:
+        return Value(out, x.each, x.dims)
+    edge_in, each, width = x.edge, x.each, part.width
+
+    def backward(grad: Buffer) -> Outcome:
+        weight = tape.new(each, (width,), GRADIENTS) if trained else None
+        return (Edge(leaf=True) if trained else None, weight), (edge_in, grad)
+
+    return Value(out, x.each, x.dims, tape.node(backward, tape.save(x, rstd)))
 
 
 def _rms(tape: Tape, part: Norm, x: Value, weight: Value | None) -> Value:

@@ -5,12 +5,19 @@ from collections.abc import Iterator, Mapping
 from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Linear, PlainMlp
 from planner.families.census import census_of
 from planner.gpu import Gpu
-from planner.memory import workspace
+from planner.memory import logits, workspace
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.timeline.kernels import attention_kernel
 from planner.targets import adapted_weights
 from planner.timeline.switches import LayerSwitches, Storage, Switches
 
+# liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
+# transformers leaves any other model as it is (integrations/liger.py).
+LIGER = frozenset({
+    "deepseek_v2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm4", "gpt_oss",
+    "granite", "hunyuan_v1_dense", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "phi3", "qwen2",
+    "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "smollm3",
+})  # fmt: skip
 # Their data collators return an attention mask even where every token counts.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
@@ -39,7 +46,8 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         dora=bool(recipe.lora and recipe.lora.use_dora),
         checkpointing=training.gradient_checkpointing,
         reentrant=training.use_reentrant,
-        loss=recipe.loss,
+        loss=recipe.loss if recipe.loss != "liger" or decoder.model_type in LIGER else "full_logits",
+        liger=recipe.loss == "liger" and decoder.model_type in LIGER,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
         collated=recipe.stack_name in _COLLATED or training.padded,
@@ -61,6 +69,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "b": batch, "s": length, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
         "r": recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
+        **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),

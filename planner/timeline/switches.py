@@ -31,7 +31,7 @@ class Switches:
     """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
-    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
+    `liger`: norms, rotary embedding and gated MLPs are Liger's too. `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
     """
 
     layers: tuple[LayerSwitches, ...]
@@ -50,6 +50,7 @@ class Switches:
     checkpointing: bool
     reentrant: bool
     loss: str
+    liger: bool
     outputs_kept: bool
     accumulates: bool
     collated: bool

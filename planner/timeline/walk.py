@@ -11,7 +11,7 @@ from planner.families.parts import Block, Structure
 from planner.timeline.attention import Shared
 from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
-from planner.timeline.losses import full_logits, start_backward
+from planner.timeline.losses import head_and_loss, start_backward
 from planner.timeline.norms import norm
 from planner.timeline.ops import GRADIENTS
 from planner.timeline.projections import Projector
@@ -44,11 +44,11 @@ def walk(structure: Structure, switches: Switches) -> Program:
         tape.layer_casts[kind], tape.casts = tape.casts, []
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
-    x = norm(tape, structure.final_norm, x, switches.residual, switches.trains_base) if structure.final_norm else x
+    x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
     del embedded, positions
     if not switches.checkpointing:
         shared = replace(shared, mask=None)
-    loss, kept = full_logits(tape, structure, switches, x)
+    loss, kept = head_and_loss(tape, structure, switches, x)
     del x
     tape.mark("backward")
     start_backward(tape, loss)

@@ -1,0 +1,115 @@
+"""Losses that never write out all logits: TRL's fused head and Liger's fused linear cross entropy.
+
+Sources: trl 1.16 trainer/utils.py add_fused_lm_head and kernels/chunked_logprob.py;
+liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py. `N` counts the scored tokens, b (s - 1).
+"""
+
+from planner.timeline.ops import GRADIENTS, unary
+from planner.timeline.switches import Switches
+from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
+
+TILE = "logits tile of the fused loss"
+SCORES = "scored hidden states and per-token statistics"
+# Per-token float32 statistics that ChunkedLogProbFunction.forward folds tiles into.
+_STATISTICS = 7
+
+
+def chunked(tape: Tape, switches: Switches, x: Value) -> Value:
+    """TRL: a tile of at most 4096 tokens by 32768 words, whatever the vocabulary; nothing grows with T·V."""
+    with tape.cause(SCORES):
+        valid = tape.new(1, ("N",))
+        hidden = _select(tape, x, valid)
+        labels = tape.new(8, ("N",))
+        compute = switches.autocast or x.each
+        log_z, entropy, log_probs = _statistics(tape, hidden, compute, switches)
+        edge_in, rows = hidden.edge, ("N", "h")
+        each, trained = x.each, switches.trains_base
+        own = switches.residual
+
+        def backward(_: Buffer) -> Outcome:
+            wide = tape.new(4, rows)
+            wide_weight = tape.new(4, ("V", "h"), GRADIENTS) if trained else None
+            tile = _tiles(tape, each, compute, switches)
+            narrow = tape.new(each, rows) if each != 4 else wide
+            del tile
+            weight = tape.new(own, ("V", "h"), GRADIENTS) if wide_weight and own != 4 else wide_weight
+            return (edge_in, narrow), (Edge(leaf=True) if trained else None, weight)
+
+        edge = tape.node(backward, tape.save(hidden, labels, log_z, entropy))
+        del hidden, labels, log_z, entropy
+        scattered = Value(tape.new(4, ("N",)), 4, ("N",), edge)
+        del log_probs
+        return unary(tape, unary(tape, scattered))
+
+
+def _select(tape: Tape, x: Value, valid: Buffer) -> Value:
+    """`hidden[:, :-1][mask]`: the scored rows copied; backward fills them back row by row, then token by token."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, ("N", "h")), x.each, ("N", "h"))
+    edge_in, each = x.edge, x.each
+
+    def unslice(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, ("T", "h"))),)
+
+    sliced = tape.node(unslice)
+
+    def unselect(_: Buffer) -> Outcome:
+        blank = tape.new(each, ("N", "h"))
+        filled = tape.new(each, ("N", "h"))
+        del blank
+        return ((sliced, filled),)
+
+    edge = tape.node(unselect, tape.save(valid))
+    return Value(tape.new(each, ("N", "h")), each, ("N", "h"), edge)
+
+
+def _statistics(tape: Tape, hidden: Value, compute: int, switches: Switches) -> tuple[Buffer, Buffer, Buffer]:
+    """Fold the tiles; what is left is log Z, the entropy and the log-probabilities."""
+    statistics = [tape.new(4, ("N",)) for _ in range(_STATISTICS)]
+    tile = _tiles(tape, hidden.each, compute, switches)
+    logarithm = tape.new(4, ("N",))
+    log_z = tape.new(4, ("N",))
+    del logarithm
+    log_probs = tape.new(4, ("N",))
+    ratio = tape.new(4, ("N",))
+    entropy = tape.new(4, ("N",))
+    del statistics, tile, ratio
+    return log_z, entropy, log_probs
+
+
+def _tiles(tape: Tape, each: int, compute: int, switches: Switches) -> Buffer:
+    """The tile buffer; a float32 hidden state or head is cast slice by slice beside it."""
+    tile = tape.new(compute, ("tile",), TILE)
+    hidden = tape.new(compute, ("tile rows", "h"), TILE) if each != compute else None
+    weight = tape.new(compute, ("tile words", "h"), TILE) if switches.residual != compute else None
+    del hidden, weight
+    return tile
+
+
+def liger(tape: Tape, switches: Switches, x: Value) -> Value:
+    """Liger computes the gradient of the hidden states in the forward, chunk by chunk of the logits, and keeps it.
+
+    Chunk: next power of two of ceil(T / ceil(V / h)) tokens, so that a chunk of logits weighs about as much as x.
+    A frozen head makes no gradient of its own; a trained one makes V·h.
+    """
+    with tape.cause("Liger's fused cross entropy"):
+        labels = tape.new(8, ("T+b",))
+        copied = labels if switches.one_sequence else tape.new(8, ("T",))
+        grad = tape.new(x.each, ("T", "h"))
+        weight = tape.new(switches.residual, ("V", "h"), GRADIENTS) if switches.trains_base else None
+        losses, valid = tape.new(4, ("T",)), tape.new(1, ("T",))
+        compute = switches.autocast or x.each
+        casts = [tape.new(compute, ("liger rows", "h")) if x.each != compute else None]
+        casts.append(tape.new(compute, ("V", "h")) if switches.residual != compute else None)
+        chunk = tape.new(compute, ("liger rows", "V"), TILE)
+        del chunk, casts
+        summed = tape.new(4, ())
+        del losses, valid, labels, copied
+        edge_in, trained = x.edge, switches.trains_base
+        kept = tape.save(grad, weight)
+
+        def backward(_: Buffer) -> Outcome:
+            return (edge_in, kept[0].buffer), (Edge(leaf=True) if trained else None, kept[1].buffer)
+
+        edge = tape.node(backward, kept)
+        return unary(tape, Value(summed, 4, (), edge))
