@@ -92,9 +92,9 @@ def apply(request: Request, change: Change) -> Request:
         if not field:
             sections[section] = value
             continue
-        before = sections.get(section, getattr(request, section))
-        base = before if before is not None else CHAPTER_QUANTIZATION
-        sections[section] = base.model_copy(update={field: value})
+        if section not in sections:
+            sections[section] = (getattr(request, section) or CHAPTER_QUANTIZATION).model_dump()
+        sections[section][field] = value
     return Request.parse({name: sections.get(name, getattr(request, name)) for name in Request.model_fields})
 
 

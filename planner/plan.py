@@ -163,7 +163,9 @@ def smallest_cards(request: Request, *, model: Model | None = None, count: int =
     Raises:
         FitproofError: as `plan` does.
     """
-    gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu is not None]
+    quantized = request.method == "qlora"
+    cards = (card.gpu for card in gpu_catalog().cards.values())
+    gpus = [gpu for gpu in cards if gpu is not None and (gpu.bitsandbytes_4bit or not quantized)]
     fitting = [p for p in plan_on_cards(request, gpus, model=model) if p.verdict == "fits"]
     return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
 

@@ -19,7 +19,22 @@ def adapter_lines(tensors: Sequence[Trainable]) -> list[Line]:
     return [
         _line("LoRA matrices", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
         _line("DoRA magnitudes", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
+        _before_the_cast(tensors),
     ]
+
+
+def _before_the_cast(tensors: Sequence[Trainable]) -> Line:
+    """16-bit adapters begin as float32 ones, cast one after another: the first cast still has all of them."""
+    extra_bytes = sum((allocated(4 * t.elements) - allocated(t.itemsize_bytes * t.elements)) * t.count for t in tensors)
+    return Line(
+        name="float32 adapters before their cast",
+        bytes=extra_bytes,
+        cause="adapters",
+        alive_in=("prepare",),
+        formula="(4 - e) × adapter parameters",
+        evidence="modelled",
+        source="trl/trainer/sft_trainer.py: adapters of quantized models are cast to bfloat16",
+    )
 
 
 def _line(name: str, formula: str, tensors: Sequence[Trainable], source: str) -> Line:

@@ -97,8 +97,8 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
     Norms: one scalar per tensor and their stack (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds the square
-    root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by tensor
-    with two copies of the update in float32, and copies of gradient and weight where they are 16 bit.
+    root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by tensor:
+    see `_adafactor_bytes`.
     """
     count = sum(tensor.count for tensor in tensors)
     norms_bytes = (count * allocated(4) + allocated(4 * count)) if clips else 0
@@ -106,8 +106,7 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
     if optimizer == "adamw_torch":
         step_bytes = sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
     elif optimizer == "adafactor":
-        copies = {tensor: 2 if tensor.itemsize_bytes == 4 else 4 for tensor in tensors}
-        step_bytes = max((copies[tensor] * allocated(4 * tensor.elements) for tensor in tensors), default=0)
+        step_bytes = _adafactor_bytes(tensors)
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
@@ -118,6 +117,20 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
         evidence="modelled",
         source="torch/nn/utils/clip_grad.py _get_total_norm; " + _SOURCES[optimizer],
     )
+
+
+def _adafactor_bytes(tensors: Sequence[Trainable]) -> int:
+    """Worst moment of Adafactor's loop, in float32 copies.
+
+    The squared gradient and its sum with eps are made while the update of the tensor before is still referenced;
+    16-bit gradients and weights are copied to float32 first. Equal tensors follow each other layer by layer, so the
+    one before the first of a layer is the last.
+    """
+    worst_bytes = 0
+    for before, tensor in zip((tensors[-1], *tensors[:-1]), tensors, strict=True) if tensors else ():
+        copies = 2 if tensor.itemsize_bytes == 4 else 4
+        worst_bytes = max(worst_bytes, allocated(4 * before.elements) + copies * allocated(4 * tensor.elements))
+    return worst_bytes
 
 
 def _factored_bytes(shape: tuple[int, ...]) -> int:

@@ -8,10 +8,16 @@ from tests.planner.tiny import LLAMA
 
 def test_adapters_are_rounded_tensor_by_tensor() -> None:
     tensors = adapter_tensors(LLAMA, "llama", Lora(r=1, target_modules=("k_proj",)), "float32")
-    (matrices, magnitudes) = adapter_lines(tensors)
+    matrices, magnitudes, uncast = adapter_lines(tensors)
     assert matrices.bytes == 2 * (1024 + 512)  # A is 1 x 256, B is 128 x 1
-    assert magnitudes.bytes == 0
+    assert (magnitudes.bytes, uncast.bytes) == (0, 0)
     assert "load" not in matrices.alive_in
+
+
+def test_sixteen_bit_adapters_were_float32_first() -> None:
+    tensors = adapter_tensors(LLAMA, "llama", Lora(r=16), "bfloat16")
+    matrices, _, uncast = adapter_lines(tensors)
+    assert (uncast.bytes, uncast.alive_in) == (matrices.bytes, ("prepare",))
 
 
 def test_gradients_have_the_dtype_of_what_is_trained() -> None:

@@ -1,0 +1,46 @@
+import pytest
+
+from planner.errors import CatalogError
+from planner.overheads import overheads, parse_overheads
+from planner.units import GIB
+from planner.verdict import Required, required_bytes, verdict_of
+
+NEED = Required(low=90, likely=100, high=110, provenance=())
+
+
+@pytest.mark.parametrize(
+    ("usable_bytes", "verdict"), [(89, "does_not_fit"), (90, "tight"), (109, "tight"), (110, "fits"), (111, "fits")]
+)
+def test_only_both_ends_of_the_range_decide(usable_bytes: int, verdict: str) -> None:
+    assert verdict_of(NEED, usable_bytes) == verdict
+
+
+def test_the_range_is_ordered_and_says_what_it_was_read_off() -> None:
+    required = required_bytes(10 * GIB, (8, 9), varying_lengths=False)
+    assert 10 * GIB < required.low < required.likely < required.high
+    assert len(required.provenance) == 3
+
+
+def test_lengths_that_vary_need_more() -> None:
+    fixed, varying = (required_bytes(10 * GIB, (8, 9), varying_lengths=flag) for flag in (False, True))
+    assert varying.likely > fixed.likely
+    assert varying.high > fixed.high
+
+
+def test_fixed_lengths_lose_what_the_replays_lost() -> None:
+    band = overheads().fragmentation_band(varying_lengths=False)
+    assert band.low == pytest.approx(598 / 45793)  # Llama-3-70B without the loader's block
+    assert band.high == pytest.approx(387 / 5478)  # Llama-2-7B with it
+
+
+def test_a_generation_nobody_read_gets_the_whole_range() -> None:
+    everywhere = overheads().context_band((9, 9))
+    turing = overheads().context_band((7, 5))
+    assert (turing.low, turing.high) == (0.13 * GIB, 0.19 * GIB)
+    assert everywhere.low == turing.low
+    assert everywhere.high > 1.5 * GIB
+
+
+def test_a_row_with_an_unknown_key_is_named() -> None:
+    with pytest.raises(CatalogError, match=r"\[\[context\]\] row 1 must have exactly these keys"):
+        parse_overheads('[[context]]\ncard = "T4"\ngigabytes = 1\n')
