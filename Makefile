@@ -21,7 +21,7 @@ serve: $(VENV)/.serve ## set up and serve the whole product on http://127.0.0.1:
 test: $(VENV)/.test system ## set up and run every test
 	$(BIN)/python -m pytest
 
-test-ray: $(VENV)/.test ## run the engine tests against a real Ray cluster on loopback (its own environment)
+test-ray: $(VENV)/.test $(VENV)-ray/.done ## run the engine tests against a real Ray cluster on loopback (its own environment)
 	$(BIN)/python -m pytest tests/ray
 
 lint: $(VENV)/.test ## ruff and mypy --strict
@@ -50,9 +50,15 @@ $(VENV)/.test: $(VENV)/.serve
 	$(BIN)/pip install -q -c constraints.txt --group test --group lint
 	@touch $@
 
+# An existing cluster has an environment of its own, so this one has, too.
+$(VENV)-ray/.done:
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/bin/pip install -q 'ray[default]==2.60.0'
+	@touch $@
+
 # Real components where a user has them: the browser tests need Chromium, the service tests need PostgreSQL.
 system:
 	@sh tests/system.sh
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ from planner.errors import FitproofError
 from planner.request import Request
 from tests.bench.timing import median_seconds, report
 
-MODELS = ("meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.1", "Qwen/Qwen2.5-7B", "google/gemma-2-9b")
+MODELS = ("meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.1", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-14B")
 
 
 def varied(model: str, index: int) -> Request:

@@ -19,7 +19,8 @@ import httpx
 
 from tests.service.harness import free_port, is_running, wait_until
 
-RAY = Path(os.environ.get("FITPROOF_TEST_RAY", "/tmp/v/ray/bin/ray"))
+# Its own environment: `make test-ray` lays it.
+RAY = Path(os.environ.get("FITPROOF_TEST_RAY", Path(__file__).parents[2] / ".venv-ray" / "bin" / "ray"))
 HEAD_ADDRESS = "127.0.0.2"
 NODE_ADDRESSES = ("127.0.0.3", "127.0.0.4")
 

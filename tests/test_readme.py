@@ -1,0 +1,50 @@
+"""The README keeps its word: what it lists exists, what it shows runs, what can be set is said."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings, variable_of
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_in_the_table() -> None:
+    missing = [variable_of(name) for name in Settings.model_fields if f"| `{variable_of(name)}` |" not in README]
+    assert not missing, f"add to the README's settings table: {missing}"
+
+
+def test_the_table_lists_no_setting_that_is_gone() -> None:
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
+    assert listed == {variable_of(name) for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))))
+def test_every_make_target_named_is_a_target(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_tree_names_only_what_exists() -> None:
+    tree = README.split("```text\n")[1].split("```")[0]
+    names = re.findall(r"(?:^|(?<=\s))(\w+/|\w+\.(?:py|yaml)|Dockerfile)(?=\s)", tree)
+    rooms = [ROOT, ROOT / "planner", ROOT / "app", ROOT / "tests"]
+    assert [name for name in names if not any((room / name).exists() for room in rooms)] == []
+
+
+def test_the_tree_shows_every_package_of_the_house() -> None:
+    tree = README.split("```text\n")[1].split("```")[0]
+    packages = [path.parent for room in ("app", "planner") for path in (ROOT / room).glob("*/__init__.py")]
+    assert [str(package.relative_to(ROOT)) for package in packages if f"{package.name}/" not in tree] == []
+
+
+def test_the_api_example_answers(tmp_path: Path) -> None:
+    (document,) = re.findall(r"/api/v1/plans .*? -d '(\{.*?\})'", README, re.DOTALL)
+    with TestClient(create_app(Settings.load(data_dir=tmp_path))) as client:
+        answer = client.post("/api/v1/plans", json=json.loads(document))
+    assert answer.status_code == 200
+    assert answer.json()["verdict"] == "fits"
