@@ -53,10 +53,11 @@ class TextFormatter(logging.Formatter):
         return f"{super().format(record)} {facts}".rstrip()
 
 
-def configure(log_format: str = "json", level: str = "info") -> None:
+def configure(log_format: str = "auto", level: str = "info") -> None:
     """Send every log line of this process to stderr. Called once, by `fitproof serve`."""
+    text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

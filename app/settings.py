@@ -50,7 +50,9 @@ class Settings(ProbeSettings):
         None, description="PostgreSQL or SQLite address of the database; unset means a SQLite file in the data folder."
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(MIB, description="Largest request body accepted, in bytes.")
-    log_format: Literal["json", "text"] = Field("json", description="Log lines for machines (json) or people (text).")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="Log lines for machines (json) or people (text); auto: text in a terminal."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
     hub_endpoint: str = Field(
         "https://huggingface.co",

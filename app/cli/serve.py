@@ -16,7 +16,6 @@ def serve(
 ) -> None:
     """Serve the site and the API until interrupted."""
     import logging
-    import sys
 
     import uvicorn
 
@@ -29,8 +28,4 @@ def serve(
     for name in unknown_variables():
         logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)
     app = create_app(settings)
-    if sys.stderr.isatty():
-        typer.echo(f"Fitproof on http://{settings.host}:{settings.port}", err=True)
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
-    )
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)

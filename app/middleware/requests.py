@@ -25,6 +25,9 @@ class RequestLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, _briefly(send))
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -48,6 +51,18 @@ class RequestLog:
                 await Problem.of_status(500).response()(scope, receive, send_with_id)
         finally:
             _log(scope, status, time.perf_counter() - started)
+
+
+def _briefly(send: Send) -> Send:
+    """A server that cannot start says why in one line: Starlette would send the whole trace."""
+
+    async def send_last_line(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed" and not _ERRORS.isEnabledFor(logging.DEBUG):
+            last = message.get("message", "").strip().rpartition("\n")[2]
+            message = {**message, "message": f"the server cannot start: {last.partition(': ')[2] or last}"}
+        await send(message)
+
+    return send_last_line
 
 
 def _request_id(offered: str | None) -> str:

@@ -1,5 +1,7 @@
 """A real uvicorn on a free loopback port, in a thread of the test process."""
 
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -28,3 +30,15 @@ def served(app: ASGIApp) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def reading_stderr(process: subprocess.Popen[str], pattern: str, patience_seconds: float = 20.0) -> str:
+    """The first match of `pattern` in what `process` says on stderr."""
+    assert process.stderr is not None
+    said = ""
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        said += process.stderr.readline()
+        if match := re.search(pattern, said):
+            return match.group()
+    raise AssertionError(said)

@@ -58,7 +58,7 @@ def test_every_bad_variable_is_named_and_no_value_is_repeated(monkeypatch: pytes
         Settings.load()
     said = {problem.field: problem.message for problem in caught.value.problems}
     assert set(said) == {"FITPROOF_PORT", "FITPROOF_LOG_FORMAT", "HF_ENDPOINT"}
-    assert said["FITPROOF_LOG_FORMAT"] == "must be json or text"
+    assert said["FITPROOF_LOG_FORMAT"] == "must be auto, json or text"
     assert "10.0.0.1" not in str(said)
 
 
