@@ -248,8 +248,20 @@ def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried
                 chosen.append(item.candidate)
                 best = tried.plan
                 if best.verdict == "fits":
-                    return tried
+                    return _pruned(plan, replan, chosen, tried)
     return None
+
+
+def _pruned(plan: "Plan", replan: Replan, chosen: Sequence[_Candidate], enough: _Tried) -> _Tried:
+    """Leave out what it fits without, the dearest first."""
+    kept = list(chosen)
+    for candidate in sorted(chosen[:-1], key=lambda item: -item.rank):
+        fewer = _merged([other for other in kept if other is not candidate])
+        for tried in _tried(plan, replan, [fewer] if fewer else []):
+            if tried.plan.verdict == "fits":
+                kept.remove(candidate)
+                enough = tried
+    return enough
 
 
 def _merged(candidates: Sequence[_Candidate]) -> _Candidate | None:
@@ -259,8 +271,8 @@ def _merged(candidates: Sequence[_Candidate]) -> _Candidate | None:
         if change.keys() & candidate.change.keys():
             return None
         change |= candidate.change
-    costs = "; ".join(dict.fromkeys(candidate.cost for candidate in candidates))
-    return _Candidate(change, costs, max(candidate.rank for candidate in candidates))
+    costs = dict.fromkeys(candidate.cost.removeprefix("none; ").removeprefix("none") for candidate in candidates)
+    return _Candidate(change, "; ".join(filter(None, costs)) or "none", max(candidate.rank for candidate in candidates))
 
 
 def _advice(plan: "Plan", item: _Tried) -> Advice:
