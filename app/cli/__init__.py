@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.cli import gpus, max, models, plan, probe, serve  # noqa: A004 (the command is called so)
+from app.cli import gpus, max, models, plan, probe, serve, token  # noqa: A004 (the command is called so)
 from app.cli.errors import Commands, unforeseen
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Will this fine-tuning run fit on this GPU?",
 )
-for command in (plan, max, models, gpus, probe, serve):
+for command in (plan, max, models, gpus, probe, serve, token):
     command.register(app)
 
 

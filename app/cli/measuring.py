@@ -71,12 +71,13 @@ class ProbeRun:
         raise ProbeFailedError(f"The probe failed: {reason}")
 
     def _watch(self, request: Request, output: IO[str]) -> "_Said":
+        terminal = Console(stderr=True)
         columns = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn())
         with (
             subprocess.Popen(  # noqa: S603 (our own program; every word of the command is an argument, none a shell's)
                 self._command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, text=True
             ) as child,
-            Progress(*columns, console=Console(stderr=True), transient=True) as bar,
+            Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar,
         ):
             assert child.stdin is not None  # noqa: S101 (PIPE above)
             assert child.stderr is not None  # noqa: S101 (PIPE above)
@@ -88,7 +89,7 @@ class ProbeRun:
                 if isinstance(line, str):
                     words.append(line)
                 else:
-                    bar.update(task, description=line["stage"], completed=_fraction(line))
+                    bar.update(task, description=line["stage"], completed=fraction_done(line))
         return _Said(child.returncode, words[-3:])
 
 
@@ -148,7 +149,7 @@ def _lines(stream: IO[str]) -> Iterator[str | dict[str, Any]]:
             yield text.strip()
 
 
-def _fraction(line: Mapping[str, Any]) -> float | None:
+def fraction_done(line: Mapping[str, Any]) -> float | None:
     """How far along a progress line says we are; None where it does not say."""
     if line["stage"] == "step":
         share = (_BEGINS["replay"] - _BEGINS["prepare"]) / _STEPS

@@ -15,11 +15,15 @@ def register(app: typer.Typer) -> None:
 def probe(  # noqa: PLR0913 (a command's options are its parameters)
     document: Document,
     *,
-    on: Annotated[str, typer.Option("--on", help="What to run it on.", metavar="dry-run|cpu|cuda")] = "dry-run",
+    on: Annotated[
+        str | None, typer.Option("--on", help="What to run it on; a server can pick.", metavar="dry-run|cpu|cuda")
+    ] = None,
     memory_limit: Annotated[str | None, typer.Option(help="Play a smaller card.", metavar="24GiB")] = None,
     layers: Annotated[str | None, typer.Option(help="Shallow depths to extrapolate from.", metavar="2,4")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights to load.", metavar="synthetic|hub|DIR")] = None,
     deadline: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    server: Annotated[str | None, typer.Option(help="Run it on a Fitproof server.", metavar="URL")] = None,
+    token: Annotated[str | None, typer.Option(help="The server's token.", envvar="FITPROOF_TOKEN")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurement's document.")] = False,
 ) -> None:
     """Run one real training step and compare. Exits 0 fits, 1 out of memory or does not fit, 2 bad input."""
@@ -30,7 +34,13 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
     request = local.read(document)
     subject, gpu, prediction = local.predict(request)
     options = {"memory-limit": memory_limit, "layers": layers, "weights": weights, "deadline": deadline}
-    measurement = ProbeRun(on, options).of(subject)
+    if server is None:
+        measurement = ProbeRun(on or "dry-run", options).of(subject)
+    else:
+        from app.cli.remote import RemoteProbe, remote_document
+
+        document = remote_document(subject, on, options)
+        measurement = RemoteProbe(server, token).of(document)["measurement"]
     if as_json:
         print_json(measurement)
     else:

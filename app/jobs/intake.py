@@ -22,6 +22,7 @@ class QueueFullError(FitproofError):
 
     status = 429
     code = "queue_full"
+    headers = {"Retry-After": "30"}  # noqa: RUF012 (read only, in the shape problems.py takes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,22 @@ class RequestMetrics:
         try:
             await self.app(scope, receive, send_and_look)
         finally:
-            route = getattr(scope.get("route"), "path", None) or "none"
+            route = _template(scope)
             self.metrics.requests.labels(route, scope["method"], status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _template(scope: Scope) -> str:
+    """`/api/v1/probes/{probe_id}`. A path that no route took is "none", so that strangers cannot invent series.
+
+    Written from the path itself: a route of an included router does not know its prefix.
+    """
+    if "route" not in scope:
+        return "none"
+    template = str(scope["path"])
+    for name, value in scope.get("path_params", {}).items():
+        template = template.replace(f"/{value}", f"/{{{name}}}", 1)
+    return template
 
 
 class _Snapshot(Collector):

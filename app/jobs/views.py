@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.models import Probe
+from app.jobs.comparison import phase_comparison
 from app.jobs.placement import worker_bytes
 from app.jobs.roster import SeenWorker
+from planner.measurement import Measurement
 
 
 def probe_resource(probe: Probe) -> dict[str, Any]:
@@ -22,11 +24,18 @@ def probe_resource(probe: Probe) -> dict[str, Any]:
         "cancel_requested": probe.cancel_requested,
         "prediction": probe.prediction,
         "measurement": probe.measurement if probe.state == "succeeded" else None,
+        "comparison": _comparison(probe),
         "error": probe.error,
         "created_at": moment(probe.created_at),
         "started_at": moment(probe.started_at),
         "finished_at": moment(probe.finished_at),
     }
+
+
+def _comparison(probe: Probe) -> list[dict[str, Any]] | None:
+    if probe.state != "succeeded" or probe.measurement is None:
+        return None
+    return phase_comparison(probe.prediction, Measurement.model_validate(probe.measurement))
 
 
 def worker_resource(seen: SeenWorker) -> dict[str, Any]:

@@ -11,6 +11,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ComparedPhase(_Strict):
+    """One phase of the run, measured and foreseen."""
+
+    name: str
+    measured_bytes: int
+    predicted_bytes: int | None = Field(description="Absent for a phase that the formulas do not tell apart.")
+    resident_bytes: int
+    seconds: float | None
+
+
 class ProbeResource(_Strict):
     """One probe. `succeeded` means that there is an answer, out of memory included; `failed` that there is none."""
 
@@ -25,6 +35,7 @@ class ProbeResource(_Strict):
     cancel_requested: bool
     prediction: dict[str, Any] | None = Field(description="What the formulas foresaw when it was queued.")
     measurement: Measurement | None
+    comparison: list[ComparedPhase] | None
     error: str | None = Field(description="Why the machinery failed, in a sentence.")
     created_at: str
     started_at: str | None

@@ -53,7 +53,7 @@ def revoke_token(database: Database, token_id: str) -> None:
     with database.writing() as session:
         token = session.get(Token, token_id)
         if token is None:
-            problem = FieldProblem("id", "list the tokens with fitproof token list")
+            problem = FieldProblem("id", "list the tokens with fitproof token --list")
             raise UnknownTokenError(f"There is no token {token_id!r}.", [problem])
         token.revoked_at = token.revoked_at or time.time()
 

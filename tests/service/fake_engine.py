@@ -33,6 +33,7 @@ class FakeEngine:
     output: dict[str, bytes] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    answer: bytes | None = None
     released: int = 0
     name: str = "fake"
     poll_seconds: float = 0.01
@@ -48,7 +49,10 @@ class FakeEngine:
             raise EngineRefusedError(self.refuses)
         self.submits.append(job.ref)
         self.jobs.setdefault(job.ref, job)
-        self.states.setdefault(job.ref, Status("running"))
+        self.states.setdefault(job.ref, Status("succeeded" if self.answer else "running"))
+        if self.answer:
+            self.output[job.ref] = self.answer
+            self.changed.set()
 
     async def status(self, ref: str) -> Status:
         self._answer(ref)

@@ -170,7 +170,8 @@ def test_the_entrypoint_runs_the_program_with_its_request_and_without_tokens(tmp
     document = json.dumps({"model": "it's $HOME `x` \\ \"quoted\"", "long": "y" * 9000})
     line = entrypoint((sys.executable, "-c", show), job(document=document))
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_TOKEN": "secret", "HF_TOKEN": "hf"}
-    run = subprocess.run(["/bin/sh", "-c", line], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = ["/bin/sh", "-c", line]
+    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == f"['--on', 'cuda'] {document}\n []\n"
 
 
