@@ -4,6 +4,7 @@ Fake tensors on device `cpu` stand for the card: a fake `cuda` tensor dies in au
 ("PyTorch is not linked with support for cuda devices").
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,7 +47,7 @@ def _patches(recipe: Recipe) -> list[Patch]:
         Patch(bnb.functional, "create_dynamic_map", _blank_dynamic_map),
         Patch(bnb_optimizer, "sync_gpu", lambda _: None),
         Patch(peft_dora, "dequantize_module_weight", _dequantize),
-        Patch(peft_dora, "deepcopy", lambda module: module),
+        Patch(peft_dora, "deepcopy", _copied_layer),
         # A fake tensor must not count as "we are being traced", which would build masks a real run skips.
         Patch(import_utils, "is_fake_tensor", lambda _: False),
         # These read tensor values; the recipe knows the answers.
@@ -127,3 +128,29 @@ def _dequantize(module: Any) -> torch.Tensor:
         weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
         return weight
     return module.weight  # type: ignore[no-any-return]  # an unquantized base layer
+
+
+def _copied_layer(module: Any) -> Any:
+    """`deepcopy(Linear4bit)`, which fails on fake parameters: the weight, and the quantization state twice.
+
+    Once as the weight's (bitsandbytes/nn/modules.py, `Params4bit.__deepcopy__` starts a memo of its own), once as the
+    module's.
+    """
+    copied = copy.copy(module)
+    copied._parameters = {
+        name: None if parameter is None else torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        for name, parameter in module._parameters.items()
+    }
+    copied.weight.quant_state = _copied_state(module.weight.quant_state)
+    copied.quant_state = _copied_state(module.weight.quant_state)
+    return copied
+
+
+def _copied_state(state: Any) -> Any:
+    copied = copy.copy(state)
+    for name, value in vars(state).items():
+        if isinstance(value, torch.Tensor):
+            setattr(copied, name, value.clone())
+    if state.nested:
+        copied.state2 = _copied_state(state.state2)
+    return copied
