@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from planner.families.parts import Attention, Block, Decoder, Experts, Extra, GatedMlp, Linear, Norm, PlainMlp, Structure
+from planner.families.parts import Attention, Block, Decoder, Experts, Extra, GatedMlp, Latent, Linear, Norm, PlainMlp, Structure
 from planner.inventory import Census, TensorGroup
 
 # (name, role, symbolic shape, quantizable, keeps float32)
@@ -74,6 +74,12 @@ def _block(block: Block) -> Iterator[_Row]:
             yield from _norm(head_norm)
         if attention.sinks:
             yield "self_attn.sinks", "other", ("H",), False, False
+    elif isinstance(block.attention, Latent):
+        latent = block.attention
+        for linear in filter(None, (latent.q_a, latent.q, latent.kv_a, latent.kv_b, latent.o)):
+            yield from _linear(linear)
+        for norm in filter(None, (latent.q_norm, latent.kv_norm)):
+            yield from _norm(norm)
     yield from _mlp(block.mlp)
     yield from (_extra(extra) for extra in block.extras)
 
@@ -86,7 +92,7 @@ def _mlp(mlp: GatedMlp | PlainMlp | Experts | None) -> Iterator[_Row]:
         yield from _linear(mlp.up)
         yield from _linear(mlp.down)
     elif isinstance(mlp, Experts):
-        yield from _linear(mlp.router)
+        yield from _router(mlp.router)
         for stack in (mlp.up, mlp.down):
             shape = ("E", stack.in_, stack.out) if stack.transposed else ("E", stack.out, stack.in_)
             yield stack.name, "expert", shape, False, False
@@ -102,6 +108,12 @@ def _linear(linear: Linear) -> Iterator[_Row]:
     yield f"{linear.name}.weight", linear.role, shape, linear.quantizable, False
     if linear.bias:
         yield f"{linear.name}.bias", "bias", (linear.out,), False, False
+
+
+def _router(router: Linear) -> Iterator[_Row]:
+    yield f"{router.name}.weight", "router", (router.out, router.in_), False, False
+    if router.bias:
+        yield f"{router.name}.bias", "router", (router.out,), False, False
 
 
 def _norm(norm: Norm) -> Iterator[_Row]:

@@ -74,17 +74,14 @@ def structure(block: Block | tuple[Block, ...], fields: Fields, **more: Any) -> 
     """Embedding, blocks, final norm and head under Llama's names."""
     more.setdefault("final_norm", Norm("model.norm", "h"))
     more.setdefault("tied", tied(fields))
-    return Structure(
-        embedding="model.embed_tokens",
-        blocks=block if isinstance(block, tuple) else (block,),
-        head=Linear("lm_head", "V", "h", role="head", quantizable=False),
-        **more,
-    )
+    more.setdefault("embedding", "model.embed_tokens")
+    more.setdefault("head", Linear("lm_head", "V", "h", role="head", quantizable=False))
+    return Structure(blocks=block if isinstance(block, tuple) else (block,), **more)
 
 
 def same_layers(fields: Fields, block: Block, sizes: Mapping[str, int], **more: Any) -> Decoder:
     """A decoder whose layers are all of one kind."""
-    layers = fields.count("num_hidden_layers")
+    layers = fields.count(more.pop("layers_key", "num_hidden_layers"))
     structural = {key: more.pop(key) for key in tuple(more) if key in Structure.__dataclass_fields__}
     return Decoder(
         model_type=fields.model_type,

@@ -34,22 +34,34 @@ class Norm:
     rms:        weight * hidden.float()...to(dtype)          (Llama: modeling_llama.py LlamaRMSNorm)
     rms_cast:   (weight * hidden.float()...).to(dtype)       (OLMo 2, GPT-OSS)
     rms_gemma:  (hidden.float()... * (1 + weight)).to(dtype) (Gemma)
-    rms_torch:  F.rms_norm                                   (GLM-style fused)
-    layer:      nn.LayerNorm; layer_float: computed in float32 and cast back (Cohere, OLMo 1)
+    layer:      nn.LayerNorm
+    layer_float: F.layer_norm of a float32 copy, cast back   (OLMo 1)
+    cohere:     mean and variance written out in float32     (CohereLayerNorm)
+
+    `per` names the heads a norm is repeated over, `stored_per` those it has a weight of its own for.
     """
 
     name: str
     width: str
-    kind: Literal["rms", "rms_cast", "rms_gemma", "rms_torch", "layer", "layer_float"] = "rms"
+    kind: Literal["rms", "rms_cast", "rms_gemma", "layer", "layer_float", "cohere"] = "rms"
     weight: bool = True
     bias: bool = False
     per: tuple[str, ...] = ()
     stored_per: tuple[str, ...] = ()
 
 
+Rotary = Literal[
+    "full", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex", "none"
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Softmax attention. `fused` holds a single qkv projection in place of three."""
+    """Softmax attention. `fused` holds a single qkv projection in place of three.
+
+    `rotary` names how positions enter: full, a part of each head (written with slices), a part of it concatenated in
+    one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
+    """
 
     q: Linear | None
     k: Linear | None
@@ -58,12 +70,27 @@ class Attention:
     fused: Linear | None = None
     q_norm: Norm | None = None
     k_norm: Norm | None = None
-    norm_before_split: bool = False
-    rotary: Literal["full", "partial", "none", "complex", "gptj"] = "full"
+    fused_by_head: bool = False
+    rotary: Rotary = "full"
     window: bool = False
     softcap: bool = False
     sinks: bool = False
     grouped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Multi-head latent attention (DeepSeek): q through q_a, keys and values through kv_a and kv_b."""
+
+    q_a: Linear | None
+    q_norm: Norm | None
+    q: Linear
+    kv_a: Linear
+    kv_norm: Norm
+    kv_b: Linear
+    o: Linear
+    window: bool = False
+    softcap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +154,10 @@ class Block:
     prefix: str
     wiring: Literal["pre", "sandwich", "post", "parallel"]
     norms: tuple[Norm, ...]
-    attention: Attention | None
+    attention: Attention | Latent | None
     mlp: Mlp | None
     scaled_residual: bool = False
+    dropout: bool = False
     extras: tuple[Extra, ...] = ()
 
 

@@ -5,21 +5,29 @@ from typing import Any
 
 from planner.errors import InvalidRequestError, UnknownArchitectureError, FieldProblem
 from planner.families.config import Fields
+from planner.families.deepseek import deepseek
+from planner.families.gemma import gemma, gemma2
 from planner.families.llama import llama
+from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
 from planner.families.parts import Decoder
+from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
+from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
+_LLAMA = (
+    "llama", "mistral", "ministral3", "qwen2", "qwen3", "hunyuan_v1_dense", "smollm3", "seed_oss", "ernie4_5",
+    "internlm3",
+)  # fmt: skip
 _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
-    "llama": llama,
-    "mistral": llama,
-    "ministral3": llama,
-    "qwen2": llama,
-    "qwen3": llama,
-    "hunyuan_v1_dense": llama,
-    "smollm3": llama,
-    "seed_oss": llama,
-    "ernie4_5": llama,
-    "internlm3": llama,
-}
+    **dict.fromkeys(_LLAMA, llama),
+    "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2,
+    "phi3": phi3, "glm": glm, "glm4": glm, "granite": granite, "olmo": olmo, "olmo2": olmo2, "olmo3": olmo2,
+    "exaone4": exaone4, "cohere": cohere, "cohere2": cohere, "stablelm": stablelm,
+    "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
+    "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
+    **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
+    "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
+}  # fmt: skip
 
 
 def decoder_of(config: Mapping[str, Any]) -> Decoder:
