@@ -1,6 +1,7 @@
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -143,10 +144,20 @@ def test_a_harmful_request_id_is_replaced(client: httpx.Client, offered: str) ->
     assert len(given) == 16
 
 
+def access_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """The line is written once the answer is sent: the client may have it a moment earlier."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if records := [record for record in caplog.records if record.name == "fitproof.access"]:
+            return records
+        time.sleep(0.01)
+    return []
+
+
 def test_each_request_is_one_structured_line(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fitproof.access")
     client.get("/no%0Awhere?secret=1")
-    (record,) = [record for record in caplog.records if record.name == "fitproof.access"]
+    (record,) = access_records(caplog)
     line = json.loads(JsonFormatter().format(record))
     assert line["message"] == "GET /no%0Awhere"
     assert line["status"] == 404
