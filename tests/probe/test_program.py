@@ -1,0 +1,101 @@
+"""The program itself, through its front door: a Request on stdin, progress on stderr, a Measurement last on stdout."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from planner.measurement import Measurement
+from planner.probe.__main__ import main
+from planner.probe.options import parse_options
+from tests.probe.tiny import request
+
+STEP = ["forward", "loss", "backward", "optimizer"]
+
+
+def run(text: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "planner.probe", *arguments],
+        input=text, capture_output=True, text=True, check=False,
+        env=os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+def test_a_real_4_bit_run_on_the_cpu_trains_saves_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    asked = request(training={"optim": "paged_adamw_8bit"})
+    ran = run(asked.model_dump_json(), "--on", "cpu", "--seed", "7", folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    measurement = Measurement.model_validate_json(ran.stdout.splitlines()[-1])
+    assert measurement.outcome == "ok"
+    assert measurement.weights == "synthetic"
+    assert (measurement.seed, measurement.steps, measurement.tokens_per_micro_batch) == (7, 3, 128)
+    assert measurement.request == asked.model_dump(mode="json")
+    assert {"torch", "transformers", "peft", "bitsandbytes"} <= measurement.versions.keys()
+    names = [phase.name for phase in measurement.phases]
+    assert names == ["load", "prepare", *(f"first_{name}" for name in STEP), *STEP, "save"]
+    progress = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert [line["stage"] for line in progress] == ["import", "load", "prepare", "step", "step", "step", "save"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_under_a_limit_answers_that_memory_ran_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = tmp_path / "request.json"
+    asked.write_text(request().model_dump_json())
+    assert main(["--request", str(asked), "--memory-limit", "2GiB", "--find-smallest"]) == 0
+    fits = Measurement.model_validate_json(capsys.readouterr().out.splitlines()[-1])
+    assert fits.outcome == "ok"
+    assert fits.device.name == "a 24 GB card"
+    assert fits.peak_reserved_bytes is not None
+    assert fits.peak_reserved_bytes >= fits.peak_allocated_bytes
+    assert fits.context_bytes is not None
+    assert fits.smallest_capacity_bytes is not None
+    tight = fits.context_bytes + fits.smallest_capacity_bytes - (4 << 20)
+    assert main(["--request", str(asked), "--memory-limit", str(tight)]) == 0
+    fails = Measurement.model_validate_json(capsys.readouterr().out.splitlines()[-1])
+    assert fails.outcome == "out_of_memory"
+    assert fails.failed_phase in {"first_forward", "first_backward"}
+    assert fails.short_bytes is not None
+    assert fails.short_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "no JSON"),
+        ('{"model": "llama", "gpu": "rtx-4090", "lora_rank": 8}', "lora_rank"),
+        ('{"model": {"model_type": "no-such-model"}, "gpu": "rtx-4090"}', "model"),
+        ('{"model": {"model_type": "vit"}, "gpu": "rtx-4090"}', "causal language model"),
+    ],
+)
+def test_a_bad_request_is_one_sentence_that_names_the_field(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(text)
+    assert main(["--request", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--steps", "2"], ["--layers", "4"], ["--as", "4090"], ["--memory-limit", "lots"], ["--deadline", "-1"]],
+)
+def test_an_option_that_makes_no_sense_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        parse_options(arguments)
+    assert refusal.value.code == 2
+
+
+def test_no_card_is_said_plainly(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(request().model_dump_json())
+    assert main(["--on", "cuda", "--request", str(file)]) != 0
+    assert "No CUDA device" in capsys.readouterr().err
+    assert not list(Path(tempfile.gettempdir()).glob(f"fitproof-probe-{os.getpid()}-*"))
