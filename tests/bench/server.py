@@ -49,7 +49,7 @@ async def _load(port: int, messages: Sequence[bytes], each: int, connections: in
 async def _connection(port: int, messages: Sequence[bytes], each: int, offset: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for index in range(each):
-        writer.write(messages[(offset + index) % len(messages)])
+        writer.write(messages[(offset * each + index) % len(messages)])
         head = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in head.split(b"\r\n", 1)[0]:
             raise RuntimeError(head.decode(errors="replace"))
