@@ -8,6 +8,7 @@ from typing import Any
 from planner.advice import Advice, advise
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
@@ -174,9 +175,14 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     """Every line of a run: what is there throughout, what a step makes, what CUDA takes."""
     decoder = model.known_decoder()
     context = context_band(gpu.compute_capability)
+    try:
+        step = step_lines(decoder, recipe, gpu)
+    except NotImplementedError as error:  # the family is known, this way of running it is not
+        title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
+        raise UnknownArchitectureError(title) from None
     lines: Sequence[Line] = (
         *static_lines(model, recipe),
-        *step_lines(decoder, recipe, gpu),
+        *step,
         *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
     )
     return Ledger.of(lines)
