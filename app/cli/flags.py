@@ -5,13 +5,22 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from planner.errors import FieldProblem, InvalidRequestError
 
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from app.imports import Imported
+
+
+class Document(dict[str, Any]):
+    """A request as JSON. `imported` is the trainer's file that it was read from, if one was."""
+
+    imported: "Imported | None" = None
+
+
 _MOST_BYTES = 16 << 20
 
 
@@ -56,7 +65,7 @@ FLAGS = (
 )
 
 _CHAPTER = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
-_OTHER_STORAGE: dict[str, Document] = {"int8": {"load_in_8bit": True}, "int4": {"quant_method": "hqq"}}
+_OTHER_STORAGE: dict[str, dict[str, Any]] = {"int8": {"load_in_8bit": True}, "int4": {"quant_method": "hqq"}}
 
 
 def takes_a_run(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,7 +75,8 @@ def takes_a_run(command: Callable[..., None]) -> Callable[..., None]:
     """
     signature = inspect.signature(command, eval_str=True)
     own = [own.replace(kind=own.KEYWORD_ONLY) for name, own in signature.parameters.items() if name != "document"]
-    shared = [_argument("model", "Catalogue name, hub id, folder, or config.json."), _argument("gpu", "Card: 4090")]
+    shared = [_argument("model", "Catalogue name, hub id, folder, config.json, or a trainer's file.")]
+    shared.append(_argument("gpu", 'Catalogue name: "4090".'))
     shared.append(_option("request", "--request", str, "Read the request from a file; - is stdin.", "FILE|-"))
     shared += [_option(flag.name, flag.option, flag.kind, flag.help, flag.metavar) for flag in FLAGS]
 
@@ -87,15 +97,33 @@ def document_of(given: Mapping[str, Any]) -> Document:
     Raises:
         InvalidRequestError: the file cannot be read, or a size is no size.
     """
-    document = read_document(given["request"]) if given.get("request") else {}
+    document = _document_from_files(given)
     for place in ("model", "gpu"):
-        if given.get(place):
+        if given.get(place) and not (place == "model" and document.imported):
             document[place] = given[place]
     for flag in FLAGS:
         value = given.get(flag.name)
         if value is not None and value is not False:
             _put(document, flag.path, value if flag.constant is None else flag.constant)
     return document
+
+
+def _document_from_files(given: Mapping[str, Any]) -> Document:
+    name = given.get("model")
+    if name and _is_trainer_file(Path(name)):
+        from app.cli.trainer_file import read_trainer_file, say_what_became_of_it
+
+        imported = read_trainer_file(name, given.get("gpu"))
+        say_what_became_of_it(imported)
+        document = Document(imported.document)
+        document.imported = imported
+        return document
+    return read_document(given["request"]) if given.get("request") else Document()
+
+
+def _is_trainer_file(path: Path) -> bool:
+    """Whether a trainer would read it. A model's own config.json is a model."""
+    return path.suffix.lower() in {".yml", ".yaml", ".json"} and path.name != "config.json" and path.is_file()
 
 
 def read_document(source: str) -> Document:
@@ -113,7 +141,7 @@ def read_document(source: str) -> Document:
     document = strictjson.loads(body)
     if not isinstance(document, dict):
         raise _bad("request", "must be a JSON object")
-    return document
+    return Document(document)
 
 
 def _put(document: Document, path: str, value: object) -> None:
@@ -130,7 +158,7 @@ def _put(document: Document, path: str, value: object) -> None:
     document[section] = inside
 
 
-def _quantization(inside: Document, name: str, value: object) -> Document:
+def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str, Any]:
     if name == "bnb_4bit_quant_type" and value in _OTHER_STORAGE:
         return dict(_OTHER_STORAGE[str(value)])
     base = inside or {"load_in_4bit": True, **_CHAPTER}

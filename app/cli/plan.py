@@ -17,6 +17,9 @@ def plan(
     document: Document,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's document.")] = False,
+    advised: Annotated[
+        str | None, typer.Option(help="Write the trainer's file with the first advice made.", metavar="FILE|-")
+    ] = None,
     every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
 ) -> None:
     """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight."""
@@ -24,7 +27,12 @@ def plan(
     from app.cli.terminal import print_json
 
     request = local.read(document)
-    answer = local.answer(request).to_dict()
+    plan = local.answer(request)
+    answer = plan.to_dict()
+    if advised:
+        from app.cli.trainer_file import write_advised
+
+        write_advised(document.imported, plan.advice, advised)
     if as_json:
         print_json(answer)
     else:

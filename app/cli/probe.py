@@ -39,8 +39,7 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
     else:
         from app.cli.remote import RemoteProbe, remote_document
 
-        document = remote_document(subject, on, options)
-        measurement = RemoteProbe(server, token).of(document)["measurement"]
+        measurement = RemoteProbe(server, token).of(remote_document(subject, on, options))["measurement"]
     if as_json:
         print_json(measurement)
     else:

@@ -111,6 +111,53 @@ def test_a_folder_with_a_config_is_a_model(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["model"]["model_type"] == "llama"
 
 
+AXOLOTL = """\
+base_model: meta-llama/Llama-2-7b-hf  # the model
+adapter: qlora
+load_in_4bit: true
+sequence_len: 4096
+micro_batch_size: 8  # as large as it goes
+lora_r: 32
+lora_alpha: 16
+lora_target_linear: true
+flash_attention: false
+wandb_project: mine
+"""
+
+
+@pytest.fixture
+def axolotl_file(tmp_path: Path) -> Path:
+    file = tmp_path / "axolotl.yml"
+    file.write_text(AXOLOTL)
+    return file
+
+
+def test_a_trainers_own_file_is_a_run(axolotl_file: Path) -> None:
+    result = run("plan", str(axolotl_file), "4090", "--rank", "8", "--json")
+    assert "Read as Axolotl" in result.stderr
+    assert "wandb_project: left out" in result.stderr
+    request = json.loads(result.stdout)["request"]
+    assert request["training"]["max_length"] == 4096
+    assert request["training"]["per_device_train_batch_size"] == 8
+    assert request["lora"]["r"] == 8
+    assert request["gpu"] == "4090"
+
+
+def test_the_trainers_file_comes_back_with_the_advice_made(axolotl_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "smaller.yml"
+    assert run("plan", str(axolotl_file), "3060", "--advised", str(target)).exit_code == 1
+    advised = target.read_text()
+    assert advised != AXOLOTL
+    assert "# the model" in advised
+    assert run("plan", str(target), "3060").exit_code in {0, 1, 3}
+
+
+def test_advice_needs_a_file_to_be_written_into() -> None:
+    result = run("plan", *RUN, "--advised", "-")
+    assert result.exit_code == 2
+    assert "--advised" in result.stderr
+
+
 def test_a_model_of_the_hub_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_hub() as hub:
         hub.publish("acme/tiny")
