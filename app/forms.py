@@ -124,12 +124,16 @@ _STACK_SWITCHES = tuple(item.name for item in FIELDS if item.path[0] == "stack" 
 
 @dataclass(frozen=True, slots=True)
 class PlanForm:
-    """What a person sent: every control's text, what is wrong with which, and the document if nothing is."""
+    """What a person sent: every control's text, what is wrong with which, and the document if nothing is.
+
+    `needs_dry_run`: nothing is wrong but that no formula knows this kind of model.
+    """
 
     values: dict[str, str]
     document: Document
     errors: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    needs_dry_run: bool = False
 
     @property
     def query(self) -> str:

@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
         lifespan=_lifespan,
         middleware=[
             Middleware(SecurityHeaders),
-            Middleware(RequestLog),
+            Middleware(RequestLog, page=views.error_page),
             Middleware(RequestMetrics, metrics=metrics),
             Middleware(RateLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),

@@ -17,6 +17,7 @@ from planner.units import GIB, KIB, MIB
 _PACKAGE = Path(__file__).parent
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
+_UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
 def house_folder(name: str) -> Path:
@@ -34,13 +35,11 @@ def gib(size_bytes: float, digits: int | None = None) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """The unit that leaves a number a person can hold: B, KiB, MiB or GiB."""
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if abs(size_bytes) >= unit * 0.0995 * (1 if unit == GIB else 10):
-            amount = size_bytes / unit
-            digits = 2 if abs(amount) < 9.995 else 1
-            return f"{amount:,.{digits}f}{NARROW_SPACE}{name}".replace("-", MINUS)
-    return f"{size_bytes:,.0f}{NARROW_SPACE}B".replace("-", MINUS)
+    """Three digits and the unit that suits them: B, KiB, MiB or GiB."""
+    unit, name = next((pair for pair in _UNITS if abs(size_bytes) >= pair[0]), (1, "B"))
+    amount = size_bytes / unit
+    digits = 0 if unit == 1 or abs(amount) >= 99.95 else 2 if abs(amount) < 9.995 else 1
+    return f"{amount:,.{digits}f}{NARROW_SPACE}{name}".replace("-", MINUS)
 
 
 def gb(size_bytes: float, digits: int = 1) -> str:

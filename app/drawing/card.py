@@ -70,7 +70,7 @@ def draw_card(
     rest_bytes = max(likely - used, 0)
     return CardPicture(
         segments=tuple(segments),
-        labels=_labels(segments),
+        labels=_labels(segments, percent_of(usable_bytes, whole)),
         free_x=percent_of((likely + usable_bytes) / 2, whole),
         rest_x=percent_of(used, whole),
         rest_width=percent_of(rest_bytes, whole),
@@ -85,13 +85,13 @@ def draw_card(
     )
 
 
-def _labels(segments: Sequence[Segment]) -> tuple[Label, ...]:
-    """Name the causes whose stretch has room for a name."""
+def _labels(segments: Sequence[Segment], usable_x: float) -> tuple[Label, ...]:
+    """Name the causes whose stretch has room for a name that does not run into the usable line."""
     labels = []
     for cause in CAUSES:
         own = [segment for segment in segments if segment.line.cause == cause]
         width = sum(segment.width for segment in own)
-        if width >= _NAMED_PERCENT:
+        if width >= _NAMED_PERCENT and not own[0].x <= usable_x <= own[0].x + _NAMED_PERCENT:
             labels.append(Label(cause, own[0].x, width >= _ROOMY_PERCENT))
     return tuple(labels)
 

@@ -17,8 +17,8 @@ class Tick:
 
 
 def percent_of(part: float, whole: float) -> float:
-    """`part` as a percentage of `whole`, three digits, which is a tenth of a pixel on a wide screen."""
-    return round(100 * part / whole, 3) if whole else 0.0
+    """`part` as a percentage of `whole`, never negative; three digits are a hundredth of a pixel on a wide screen."""
+    return max(round(100 * part / whole, 3), 0.0) if whole else 0.0
 
 
 def ticks(whole_bytes: int, at_most: int = 6) -> tuple[Tick, ...]:

@@ -58,7 +58,7 @@ def draw_timeline(lines: Sequence[Line], peak_phase: str, usable_bytes: int) -> 
     for place, phase in enumerate(PHASES):
         blocks, y = [], float(_BASE)
         for cause, size_bytes in by_cause(lines, phase).items():
-            height = size_bytes * per_byte
+            height = max(size_bytes, 0) * per_byte
             y -= height
             blocks.append(Block(cause, size_bytes, round(y, 2), round(height, 2)))
         columns.append(

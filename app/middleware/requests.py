@@ -7,10 +7,12 @@ import time
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import set_request_id
-from app.problems import Problem
+from app.problems import ErrorPage, Problem
 
 _ACCESS = logging.getLogger("fitproof.access")
 _ERRORS = logging.getLogger("fitproof.errors")
@@ -20,8 +22,9 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestLog:
     """Wraps everything that may fail."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, page: ErrorPage | None = None) -> None:
         self.app = app
+        self.page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -48,9 +51,16 @@ class RequestLog:
         except Exception:  # the last line of defence: no stack trace may reach a client
             _ERRORS.exception("unforeseen error")
             if not status:
-                await Problem.of_status(500).response()(scope, receive, send_with_id)
+                await self._apology(Request(scope))(scope, receive, send_with_id)
         finally:
             _log(scope, status, time.perf_counter() - started)
+
+    def _apology(self, request: Request) -> Response:
+        """A page for a person, a problem document for a program."""
+        problem = Problem.of_status(500)
+        if self.page and "text/html" in request.headers.get("accept", "") and "/api/" not in request.url.path:
+            return self.page(request, problem)
+        return problem.response()
 
 
 def _briefly(send: Send) -> Send:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request as HttpRequest
@@ -12,7 +13,7 @@ from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.words import CAUSE_NAMES, LABELS
-from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
 from planner.measurement import Measurement
 from planner.plan import plan as plan_for
@@ -31,6 +32,9 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         if form.errors:
             return form, None
         plan = plan_for(request, model=model, gpu=gpu)
+    except UnknownArchitectureError as error:
+        problems = error.problems or [FieldProblem("model", error.title)]
+        return replace(form.refused(problems), needs_dry_run=not form.errors and _probes(http)), None
     except FitproofError as error:
         return form.refused(error.problems or [FieldProblem("model", error.title)]), None
     return form, Answer(
@@ -40,8 +44,13 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         gpu=gpu,
         origin=origin(http),
         measurements=await _measurements(http, request),
-        probing=hasattr(http.app.state, "service"),
+        probing=_probes(http),
     )
+
+
+def _probes(http: HttpRequest) -> bool:
+    """Whether probes can be ordered here."""
+    return hasattr(http.app.state, "service")
 
 
 async def _measurements(http: HttpRequest, request: Request) -> tuple[Measurement, ...]:

@@ -84,11 +84,11 @@ class ProbeView:
 
     @property
     def verdict(self) -> str:
-        """The measured verdict where there is one: `fits`, `does_not_fit`, or `undecided`."""
+        """The measured verdict: `fits`, `does_not_fit`, or `undecided`, which is all that a run elsewhere can be."""
         measurement = self.measurement
-        if measurement is None:
-            return "undecided"
-        return "does_not_fit" if measurement.outcome == "out_of_memory" else "fits"
+        if measurement is not None and measurement.outcome == "out_of_memory":
+            return "does_not_fit"
+        return "fits" if measurement is not None and measurement.instrument == "cuda" else "undecided"
 
     @property
     def sentence(self) -> str:
@@ -103,7 +103,7 @@ class ProbeView:
         if measurement.instrument == "cuda":
             total = measurement.memory_limit_bytes or measurement.device.total_memory_bytes
             return f"Fits: measured {peak}" + (f" of {gib(total)}." if total else ".")
-        return f"{INSTRUMENTS[measurement.instrument]}: {peak} at the peak."
+        return f"Counted: {peak} at the peak." if measurement.instrument == "dry-run" else f"Ran: {peak} at the peak."
 
     @property
     def stages(self) -> list[tuple[str, str]]:

@@ -1,0 +1,153 @@
+"""What a person does, in a real Chromium."""
+
+import re
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+LLAMA = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
+PAGES = (
+    "/", LLAMA, LLAMA.replace("4090", "3060-12gb") + "&max_length=8192", "/plan?model=nobody&gpu=nothing&lora_r=x",
+    "/map", "/compare", "/compare?a=gpu=t4%26model=gpt2&b=gpu=t4%26model=gpt2%26lora_r=8", "/guide", "/models?q=llama",
+    "/gpus", "/import", "/probes", "/nowhere",
+)  # fmt: skip
+# WCAG 2.2 AA and what axe knows of good practice.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def test_a_newcomer_types_a_model_and_a_card_and_reads_the_verdict(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Model").fill("llama 8b")
+    page.get_by_role("option", name=re.compile(r"Llama-3\.1-8B")).first.click()
+    page.get_by_role("combobox", name="Card").fill("4090")
+    page.locator("#gpu-options li").first.click()
+    expect(page.get_by_role("heading", name=re.compile(r"^Fits, with .* to spare"))).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/plan\?model=meta-llama/Llama-3\.1-8B&gpu=rtx-4090$"))
+
+
+def test_a_changed_setting_renews_answer_address_and_links_without_a_reload(page: Page) -> None:
+    page.goto(LLAMA)
+    page.evaluate("window.stayed = true")
+    before = page.locator("#verdict").inner_text()
+    page.get_by_label("Length").fill("8192")
+    page.get_by_label("Length").press("Tab")
+    expect(page.locator("#verdict")).not_to_have_text(before)
+    expect(page).to_have_url(re.compile("max_length=8192"))
+    expect(page.get_by_role("link", name="Map", exact=True)).to_have_attribute("href", re.compile("max_length=8192"))
+    expect(page.get_by_role("status")).to_have_text(page.locator("#verdict").inner_text())
+    assert page.evaluate("window.stayed")
+    page.reload()
+    expect(page.get_by_label("Length")).to_have_value("8192")
+
+
+def test_bad_input_is_told_at_its_field_and_goes_away_once_mended(page: Page) -> None:
+    page.goto(LLAMA)
+    length = page.get_by_label("Length")
+    length.fill("-5")
+    length.press("Tab")
+    expect(page.locator("#max_length-error")).to_be_visible()
+    expect(length).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Micro-batch")).to_have_value("1")
+    length.fill("1024")
+    length.press("Tab")
+    expect(page.locator("#max_length-error")).to_be_hidden()
+    expect(page.locator("#verdict")).to_contain_text("Fits")
+
+
+def test_the_keyboard_alone_reaches_a_plan_and_every_line_of_it(page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Model")).to_be_focused()
+    page.keyboard.type("qwen2.5 7b")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_label("Model")).to_have_attribute("aria-activedescendant", re.compile("model-options"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_contain_text("Qwen2.5-7B")
+    summary = page.locator(".ledger summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".ledger details[open] dl").first).to_contain_text("Formula")
+
+
+def test_escape_closes_the_suggestions_and_keeps_what_was_typed(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Model").fill("mistral")
+    expect(page.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_hidden()
+    expect(page.get_by_label("Model")).to_have_value("mistral")
+
+
+def test_pointing_at_the_bar_or_its_legend_tells_what_it_is(page: Page) -> None:
+    page.goto(LLAMA)
+    page.locator(".card .segment").first.hover()
+    expect(page.locator("#readout")).to_contain_text("=")
+    page.get_by_role("link", name=re.compile("^Logits and loss")).focus()
+    expect(page.locator("#readout")).to_contain_text("logits")
+    page.locator(".card .segment").first.click()
+    expect(page.locator(".ledger tr:not(.cause) details[open]")).to_have_count(1)
+
+
+def test_without_javascript_the_form_and_the_ledger_work(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Length").fill("4096")
+    page.get_by_role("button", name="Check").click()
+    expect(page).to_have_url(re.compile("max_length=4096"))
+    expect(page.locator("#verdict")).to_contain_text("Fits")
+    page.locator(".ledger summary").first.click()
+    expect(page.locator(".ledger details[open] dl").first).to_be_visible()
+    context.close()
+
+
+def test_a_cell_of_the_map_leads_to_its_plan(page: Page) -> None:
+    page.goto("/map")
+    page.locator("table.map tbody tr").nth(1).locator("td a").first.click()
+    expect(page).to_have_url(re.compile(r"/plan\?.*per_device_train_batch_size=2.*max_length=512|max_length=512"))
+    expect(page.locator("#verdict")).to_be_visible()
+
+
+def test_a_pasted_axolotl_file_comes_back_with_its_comments(page: Page) -> None:
+    page.goto("/import")
+    page.get_by_label("Configuration").fill(
+        "base_model: meta-llama/Llama-3.1-8B  # ours\nadapter: qlora\nload_in_4bit: true\nsequence_len: 8192\n"
+        "micro_batch_size: 4  # too much?\nlora_r: 16\nlora_target_linear: true\nfrobnicate: 1\n"
+        "gradient_checkpointing: true\noptimizer: paged_adamw_8bit\n"
+    )
+    page.get_by_label("Card").fill("rtx-4090")
+    page.get_by_role("button", name="Read it").click()
+    expect(page.locator("#edited-text")).to_contain_text("# too much?")
+    expect(page.locator("#answer")).to_contain_text("frobnicate")
+
+
+def test_no_page_is_wider_than_a_phone(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    for path in PAGES:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    context.close()
+
+
+def violations(page: Page, path: str, rules: object) -> list[tuple[str, str, str]]:
+    page.goto(path)
+    page.evaluate("for (const hidden of document.querySelectorAll('details')) hidden.open = true")
+    found = Axe().run(page, options={"runOnly": rules, "resultTypes": ["violations"]}).response["violations"]
+    return [(path, violation["id"], node["html"][:160]) for violation in found for node in violation["nodes"][:3]]
+
+
+def test_nothing_stands_in_the_way_of_anyone(page: Page) -> None:
+    assert not [found for path in PAGES for found in violations(page, path, RULES)]
+
+
+def test_dark_pages_and_phones_have_contrast_and_room(browser: Browser, address: str) -> None:
+    phone = {"width": 390, "height": 844}
+    context = browser.new_context(base_url=address, color_scheme="dark", viewport=phone, reduced_motion="reduce")
+    page = context.new_page()
+    rules = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable-region-focusable"]}
+    assert not [found for path in PAGES for found in violations(page, path, rules)]
+    context.close()
