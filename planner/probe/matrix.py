@@ -1,0 +1,154 @@
+"""`python -m planner.probe.matrix --on cuda|dry-run`: the evidence matrix, one record for each setting.
+
+The settings are data: `planner/evidence/matrix.jsonl`, quickest and most informative first. Each runs in a process of
+its own and appends one line to `planner/evidence/measured-<instrument>.jsonl` as soon as it is done. A setting that has
+a record is left alone, so the program can be stopped at any time, by `--deadline` or a signal, and gone on with.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import planner.evidence
+from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
+from planner.request import Request
+
+EVIDENCE = Path(planner.evidence.__file__).parent
+SETTINGS_FILE = EVIDENCE / "matrix.jsonl"
+# A 70B model in full takes a minute on two cores; nothing here is worth more than ten.
+SETTING_SECONDS = 600.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the matrix. `options` are the probe's own; `why` says what the row is there to show."""
+
+    id: str
+    why: str
+    request: dict[str, Any]
+    options: tuple[str, ...] = ()
+
+
+def settings(path: Path = SETTINGS_FILE) -> tuple[Setting, ...]:
+    """Read the matrix.
+
+    Raises:
+        InvalidRequestError: a row's request is wrong.
+        ValueError: two rows have the same id.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    found = tuple(
+        Setting(row["id"], row["why"], Request.parse(row["request"]).model_dump(mode="json", exclude_unset=True),
+                tuple(row.get("options", ())))
+        for row in rows
+    )  # fmt: skip
+    ids = [setting.id for setting in found]
+    if len(set(ids)) < len(ids):
+        msg = f"{path.name}: ids must differ: {sorted({each for each in ids if ids.count(each) > 1})}"
+        raise ValueError(msg)
+    return found
+
+
+def recorded_ids(path: Path) -> frozenset[str]:
+    """Settings that have a measurement; a failed one is tried again."""
+    if not path.exists():
+        return frozenset()
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+    return frozenset(row["id"] for row in rows if row.get("measurement"))
+
+
+def run_matrix(instrument: str, chosen: Sequence[Setting], records: Path, command: Sequence[str], say: Say) -> int:
+    """Run what has no record yet. Returns how many settings failed."""
+    done = recorded_ids(records)
+    failures = 0
+    for setting in chosen:
+        if setting.id in done:
+            continue
+        record = _record(instrument, setting, command)
+        with records.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        failures += record["measurement"] is None
+        say(_line(record))
+    return failures
+
+
+def _record(instrument: str, setting: Setting, command: Sequence[str]) -> dict[str, Any]:
+    """Run one setting in a fresh process."""
+    arguments = [*command, "--on", instrument, *setting.options, "--deadline", str(SETTING_SECONDS)]
+    started = time.monotonic()
+    with _killed_on_exit(arguments) as process:
+        output, errors = process.communicate(json.dumps(setting.request))
+    measured = process.returncode == 0
+    return {
+        "id": setting.id,
+        "why": setting.why,
+        "options": list(setting.options),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - started, 1),
+        "measurement": json.loads(output.strip().splitlines()[-1]) if measured else None,
+        "error": None if measured else (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1],
+    }
+
+
+class _killed_on_exit:  # noqa: N801  # reads as the context manager it is
+    """A child that does not outlive the block, however the block ends."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and program
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> "subprocess.Popen[str]":
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+
+def _line(record: dict[str, Any]) -> str:
+    measured = record["measurement"]
+    if measured is None:
+        return f"{record['id']:44} failed: {record['error']}"
+    mib = measured["peak_allocated_bytes"] / 2**20
+    return f"{record['id']:44} {measured['outcome']:14} {mib:10.1f} MiB allocated {record['seconds']:7.1f} s"
+
+
+def _chosen(only: str, wanted: Sequence[Setting]) -> Iterator[Setting]:
+    return (setting for setting in wanted if only in setting.id)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the matrix; exit 0 when every setting that was reached gave a measurement."""
+    parser = argparse.ArgumentParser(prog="python -m planner.probe.matrix", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--on", choices=("cuda", "dry-run"), required=True)
+    add("--only", default="", help="settings whose id contains this")
+    add("--deadline", type=float, help="stop after this many seconds")
+    add("--settings", type=Path, default=SETTINGS_FILE, help="another matrix")
+    add("--records", type=Path, help="where the records go (default: planner/evidence/measured-<instrument>.jsonl)")
+    options = parser.parse_args(arguments)
+    records = options.records or EVIDENCE / f"measured-{options.on}.jsonl"
+    command = [sys.executable, "-m", "planner.probe"]
+    chosen = tuple(_chosen(options.only, settings(options.settings)))
+    try:
+        with bounded_life(options.deadline):
+            failures = run_matrix(options.on, chosen, records, command, lambda line: print(line, flush=True))  # noqa: T201
+    except Stopped as stopped:
+        print(SENTENCES[stopped.reason], file=sys.stderr)  # noqa: T201  # the one sentence
+        return 0 if stopped.reason == "deadline" else EXIT_STATUS[stopped.reason]
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

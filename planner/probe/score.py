@@ -1,0 +1,110 @@
+"""`python -m planner.probe.score`: dry runs of published training runs, beside what was measured.
+
+Each run in `planner/evidence/published.jsonl` that this program knows the harness of is dry-run, its allocation stream
+is given the habits of the releases it was measured with, and replayed through the model of the caching allocator.
+What that predicts is appended to `planner/evidence/score.jsonl`; `--table` prints the records without running anything.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from transformers.utils import logging as transformers_logging
+
+from planner.evidence.published import PublishedRun, published_runs
+from planner.evidence.scores import SCORES_FILE, Prediction, Score, predictions, scores, summary
+from planner.probe.allocator import CachingAllocator
+from planner.probe.configs import config_of
+from planner.probe.loader import by_threads, keeping_cache, moved_whole
+from planner.probe.meters.events import Event
+from planner.probe.options import Options
+from planner.probe.replay import replay
+from planner.probe.run import live_run
+from planner.recipe import Recipe
+
+# fitcheck measured the second of two steps.
+STEPS = 2
+# A threaded load is a race; this many are run, and the median is what is predicted.
+RACES = 15
+
+
+def predict(run: PublishedRun) -> Prediction:
+    """Dry-run one published setting and replay it as it was loaded."""
+    recipe = Recipe.of(run.request)
+    config = config_of(run.request, recipe)
+    meter, _ = live_run(run.request, recipe, config, Options(steps=STEPS), lambda *_: None)
+    replays = [replay(events, CachingAllocator()) for events in as_measured(run, meter.events)]
+    return Prediction(
+        id=run.id,
+        peak_allocated_bytes=round(median(each.peak_allocated_bytes for each in replays)),
+        peak_reserved_bytes=round(median(each.peak_reserved_bytes for each in replays)),
+        reserved_range_bytes=(
+            min(each.peak_reserved_bytes for each in replays),
+            max(each.peak_reserved_bytes for each in replays),
+        ),
+        races=len(replays),
+    )
+
+
+def as_measured(run: PublishedRun, events: Sequence[Event]) -> Iterable[list[Event]]:
+    """The stream with the loading habits of the run's releases, once for each way the race may go.
+
+    fitcheck loaded unquantized models in host memory and moved them, and quantized ones through transformers 5.0's
+    threads with a peft that keeps the cache. Rows that name transformers 5.17 and peft 0.20 read the same: their
+    allocation after loading differs from run to run, which the later loader's does not.
+    """
+    if run.request.method == "qlora":
+        return (by_threads(keeping_cache(events), seed) for seed in range(RACES))
+    return [moved_whole(events)]
+
+
+def table(rows: Sequence[Score]) -> str:
+    """One line for each run: measured and predicted MiB, and the error in percent."""
+    lines = [f"{'run':22} {'setting':58} {'allocated':>10} {'error':>8} {'reserved':>9} {'error':>8}"]
+    lines += [
+        f"{row.run.id:22} {setting_of(row.run):58} {row.run.bytes / 2**20:10.1f} {row.allocated_error:+8.3%} "
+        f"{row.measured_reserved_mib:9.0f} {row.reserved_error or 0:+8.2%}"
+        for row in rows
+    ]
+    return "\n".join([*lines, "", *summary(rows)])
+
+
+def setting_of(run: PublishedRun) -> str:
+    """What tells runs apart."""
+    training = run.request.training
+    kind = run.request.quantization.bnb_4bit_quant_type if run.request.quantization else run.request.method
+    model = str(run.request.model).rsplit("/", 1)[-1]
+    attention = training.attn_implementation or ""
+    return f"{model} {kind} {attention} {training.per_device_train_batch_size}x{training.max_length}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Predict what is asked for, then print the table."""
+    parser = argparse.ArgumentParser(prog="python -m planner.probe.score", description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="print the committed records, run nothing")
+    parser.add_argument("--only", default="", help="runs whose id contains this")
+    parser.add_argument("--records", type=Path, default=SCORES_FILE, help="where predictions are kept")
+    options = parser.parse_args(arguments)
+    if not options.table:
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
+        _predict_missing(options.records, options.only, print)
+    print(table(scores(options.records)))  # noqa: T201  # the product of this program
+    return 0
+
+
+def _predict_missing(records: Path, only: str, say: Callable[[str], None]) -> None:
+    """Run what has no record yet; each record is written as it comes, so a stopped program can go on."""
+    done = {prediction.id for prediction in predictions(records)}
+    for run in published_runs():
+        if run.family == "fitcheck" and only in run.id and run.id not in done:
+            prediction = predict(run)
+            with records.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(prediction.document()) + "\n")
+            say(f"{run.id}: {prediction.peak_allocated_bytes / 2**20:.1f} MiB allocated")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
