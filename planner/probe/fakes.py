@@ -19,22 +19,24 @@ import transformers.utils.import_utils as import_utils
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import get_module_from_name
 
-from planner.probe.knowns import KnownLabels
+from planner.probe.knowns import KnownValues
 from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
 
-# What `Params4bit` carries beside its bytes (bitsandbytes/nn/modules.py).
+# What `Params4bit` and `Int8Params` carry beside its bytes (bitsandbytes/nn/modules.py).
 _QUANTIZED_ATTRIBUTES = (
     "quant_state", "bnb_quantized", "compress_statistics", "quant_type", "quant_storage", "blocksize", "module",
+    "CB", "SCB", "has_fp16_weights",
 )  # fmt: skip
 
 
 @contextmanager
 def fake_tensors(recipe: Recipe) -> Iterator[None]:
     """Every tensor made inside is fake: shape, dtype and storage size, no bytes."""
-    with FakeTensorMode(allow_non_fake_inputs=True), KnownLabels(recipe), patched(_patches(recipe)):
+    with FakeTensorMode(allow_non_fake_inputs=True), KnownValues(recipe), patched(_patches(recipe)):
         yield
 
 
@@ -43,6 +45,7 @@ def _patches(recipe: Recipe) -> list[Patch]:
     return [
         Patch(PreTrainedModel, "get_init_context", classmethod(_init_outside_modes)),
         Patch(hf_bitsandbytes.Bnb4bitQuantize, "convert", _quantize_without_params4bit),
+        Patch(hf_bitsandbytes.Bnb8bitQuantize, "convert", _quantize_without_int8params),
         Patch(torch.nn.Module, "_apply", _apply_by_replacing),
         Patch(bnb.functional, "create_dynamic_map", _blank_dynamic_map),
         Patch(bnb_optimizer, "sync_gpu", lambda _: None),
@@ -75,7 +78,7 @@ def _quantize_without_params4bit(
     for name, value in input_dict.items():
         weight = value[0] if isinstance(value, list) else value
         module, _leaf = get_module_from_name(model, name)
-        if issubclass(module.source_cls, hf_bitsandbytes.Conv1D):
+        if issubclass(module.source_cls, Conv1D):
             weight = weight.T
         old = model.get_parameter_or_buffer(name)
         packed, state = bnb.functional.quantize_4bit(
@@ -91,6 +94,24 @@ def _quantize_without_params4bit(
         parameter.quant_state, parameter.bnb_quantized = state, True  # type: ignore[attr-defined]  # as Params4bit
         module.quant_state = state
         module._is_hf_initialized = True
+        result[name] = parameter
+    return result
+
+
+def _quantize_without_int8params(
+    self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
+) -> dict[str, torch.Tensor]:
+    """`Bnb8bitQuantize.convert` and `Int8Params._quantize`, step for step, on a plain parameter."""
+    result: dict[str, torch.Tensor] = {}
+    for name, value in input_dict.items():
+        weight = value[0] if isinstance(value, list) else value
+        module, _leaf = get_module_from_name(model, name)
+        if issubclass(module.source_cls, Conv1D):
+            weight = weight.T
+        half = weight.contiguous().to(torch.float16)
+        quantized, scales, _outliers = bnb.functional.int8_vectorwise_quant(half)
+        parameter = torch.nn.Parameter(quantized, requires_grad=False)
+        parameter.CB, parameter.SCB, parameter.has_fp16_weights = quantized, scales, False  # type: ignore[attr-defined]  # as Int8Params
         result[name] = parameter
     return result
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import bitsandbytes as bnb
 import bitsandbytes.optim.optimizer as bnb_optimizer
 import torch
 import transformers.modeling_utils as modeling
+from bitsandbytes.autograd._functions import MatMul8bitLt
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional
@@ -56,6 +58,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
         Patch(LoraLayer, "update_layer", _made_on_host(meter)),
         Patch(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", _moved_to_device(meter)),
         Patch(bnb_optimizer.Optimizer8bit, "get_state_buffer", _paged_states(meter)),
+        Patch(bnb, "matmul", _int8_product),
         Patch(torch.optim.Adam, "_init_group", _steps_on_host(meter)),
         # On CUDA these treat all tensors at once, and so hold one temporary of each (torch/optim/adam.py,
         # `_foreach_sqrt`); on the CPU one after the other. torch.optim hides these modules behind its functions.
@@ -157,6 +160,20 @@ def _paged_states(meter: LiveMeter) -> Callable[..., torch.Tensor]:
         return buffer
 
     return get_state_buffer
+
+
+def _int8_product(
+    A: torch.Tensor,  # noqa: N803  # bitsandbytes' own signature
+    B: torch.Tensor,  # noqa: N803
+    out: torch.Tensor | None = None,
+    state: Any = None,
+    threshold: float = 0.0,
+    bias: torch.Tensor | None = None,
+) -> Any:
+    """bitsandbytes/autograd/_functions.py, `matmul`: in training a CPU expands the int8 weight, CUDA multiplies int8."""
+    if threshold > 0:
+        state.threshold = threshold
+    return MatMul8bitLt.apply(A, B, out, bias, state)
 
 
 def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:

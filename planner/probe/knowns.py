@@ -1,7 +1,7 @@
-"""Answers to what fake tensors cannot know: how many labels a micro-batch trains on.
+"""Answers to what fake tensors cannot know: how many labels a micro-batch trains on, how many columns are outliers.
 
-TRL's fused head selects the hidden states of labelled positions, Liger asks for their number. Both depend on values,
-which a fake tensor lacks and the recipe determines.
+TRL's fused head selects the hidden states of labelled positions, Liger asks for their number; the recipe determines
+both. LLM.int8 sets activation columns with a value above its threshold apart; with made-up weights there are none.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from planner.recipe import Recipe
 _aten = torch.ops.aten
 
 
-class KnownLabels(TorchDispatchMode):
+class KnownValues(TorchDispatchMode):
     """Enter it above the fake mode and below the meter."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -37,6 +37,12 @@ class KnownLabels(TorchDispatchMode):
             return self._labels
         if self._liger and func is _aten.equal.default:
             return False  # "is the incoming gradient one?": it is one over the number of items
+        if func is torch.ops.bitsandbytes.int8_vectorwise_quant.default and len(args) > 1 and args[1] > 0:
+            quantized, scales, _ = func(args[0], 0.0)
+            return quantized, scales, args[0].new_empty(0, dtype=torch.int64)
+        if func is torch.ops.bitsandbytes.int8_mixed_scaled_mm.default:
+            activations, quantized, weight = args[:3]
+            return activations.new_empty((*quantized.shape[:-1], weight.shape[0])), activations.new_empty(0)
         return func(*args, **(kwargs or {}))
 
     def _is_label_mask(self, mask: Any) -> bool:

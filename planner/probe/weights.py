@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from types import EllipsisType
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 
 class SyntheticTensor:
@@ -37,13 +39,19 @@ class SyntheticTensor:
 def synthetic_checkpoint(
     skeleton: PreTrainedModel, dtype: torch.dtype, device: torch.device
 ) -> Mapping[str, SyntheticTensor]:
-    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds, tied weights once."""
+    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds, tied weights once.
+
+    Named and shaped as on disk, where experts are one tensor each: the loader gathers and merges them, which costs
+    memory for an instant.
+    """
     spread = float(getattr(skeleton.config.get_text_config(), "initializer_range", None) or 0.02)
     tied = set(skeleton.all_tied_weights_keys or ())
+    kept = {name: tensor for name, tensor in skeleton.state_dict().items() if name not in tied}
+    with _disable_current_modes(), torch.no_grad():
+        stored = revert_weight_conversion(skeleton, kept)
     return {
         name: SyntheticTensor(name, tensor.shape, _stored_as(tensor, dtype), device, spread)
-        for name, tensor in skeleton.state_dict().items()
-        if name not in tied
+        for name, tensor in stored.items()
     }
 
 

@@ -27,6 +27,8 @@ def temporaries_of(target: Target) -> Mapping[str, Temporary]:
         return {}
     return {
         "bitsandbytes.gemm_4bit.default": functools.partial(_gemm_4bit, target),
+        "bitsandbytes.int8_vectorwise_quant.default": _int8_quantize,
+        "bitsandbytes.int8_mixed_scaled_mm.default": _int8_product,
         "aten._softmax_backward_data.default": _softmax_backward,
         "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
         "aten._scaled_dot_product_efficient_attention_backward.default": _efficient_backward,
@@ -62,6 +64,23 @@ def _gemm_4bit(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -
         return (weight_bytes,)
     absmax_bytes = ceil_div(n * k, block) * _FLOAT_BYTES
     return (absmax_bytes, absmax_bytes, weight_bytes)
+
+
+def _int8_quantize(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """bitsandbytes/backends/cuda/ops.py, int8_vectorwise_quant: `A.abs() >= threshold`, both sides alive."""
+    activations = args[0]
+    if len(args) < 2 or args[1] == 0:
+        return ()
+    return (activations.numel() * activations.element_size(), activations.numel())
+
+
+def _int8_product(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """The same file, int8_linear_matmul and int8_mm_dequant: an int32 product, then a float16 one before the cast."""
+    activations, weight = args[0], args[2]
+    outputs = activations.numel() // activations.shape[-1] * weight.shape[0]
+    if activations.dtype is torch.float16:
+        return (outputs * 4,)
+    return (outputs * 4, outputs * 2)
 
 
 def _softmax_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
