@@ -18,7 +18,7 @@ def attend(
     """Run this layer's kernel; the result has the dims of q's heads and v's width."""
     q, k, v = qkv
     if layer.kernel == "eager":
-        return _eager(tape, qkv, layer, mask)
+        return _eager(tape, qkv, layer, mask, switches.autocast)
     if layer.expands:
         k, v = repeat(tape, k), repeat(tape, v)
     if switches.autocast:
@@ -160,15 +160,25 @@ def softmax(tape: Tape, x: Value) -> Value:
     return Value(out, each, dims, tape.node(backward, tape.save(out)))
 
 
-def _eager(tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None) -> Value:
-    """`eager_attention_forward`: scores in the input's dtype, softmax in float32, probabilities cast back."""
+def _eager(
+    tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, autocast: int
+) -> Value:
+    """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back."""
     q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
     with tape.cause(SCORES):
-        weights = unary(tape, bmm(tape, q, k, _SCORES))
+        weights = unary(tape, _matmul(tape, q, k, _SCORES, autocast))
         if layer.softcap:
             weights = unary(tape, unary(tape, unary(tape, weights), saves="output"))
         if mask is not None:
             weights = add(tape, weights, mask)
         weights = cast(tape, softmax(tape, cast(tape, weights, 4)), q.each)
-        out = bmm(tape, weights, v, q.dims)
+        out = _matmul(tape, weights, v, q.dims, autocast)
         return clone(tape, out)
+
+
+def _matmul(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:
+    """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a."""
+    if autocast:
+        b = cast(tape, b, autocast)
+        a = cast(tape, a, autocast)
+    return bmm(tape, a, b, dims)

@@ -1,18 +1,21 @@
-"""Attention: projections, head norms, rotary embedding, and the kernels' own memory.
+"""Attention: projections, head norms, rotary embedding, kernel, output projection.
 
-Sources: transformers 5.23 models/llama/modeling_llama.py LlamaAttention and integrations/sdpa_attention.py;
-flash: torch aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
+Sources: transformers 5.23 models/*/modeling_*.py, the Attention class of each.
 """
 
 from dataclasses import dataclass
 
 from planner.families.parts import Attention
-from planner.timeline.norms import norm
 from planner.timeline.attend import attend
-from planner.timeline.ops import add, mul, relayout_gradient, view
+from planner.timeline.norms import norm
+from planner.timeline.ops import relayout_gradient, view
+from planner.timeline.pieces import piece, split
 from planner.timeline.projections import Projector
+from planner.timeline.rotary import turn
 from planner.timeline.switches import LayerSwitches
-from planner.timeline.tape import Buffer, Outcome, Tape, Value
+from planner.timeline.tape import Tape, Value
+
+QKV = "attention: q, k, v and output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,56 +29,52 @@ class Shared:
 
 def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
     """`self_attn(x)`."""
-    tables, mask = shared.tables, shared.mask if project.layer.masked else None
-    switches, layer = project.switches, project.layer
-    with tape.cause("attention: q, k, v and output"):
+    mask = shared.mask if project.layer.masked else None
+    with tape.cause(QKV):
         q, k, v = _project(tape, part, x, project)
         if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
-            q, k = _rotate(tape, q, tables), _rotate(tape, k, tables)
-        if _summed(layer, part):
+            q = turn(tape, q, shared.tables, part.rotary, "q rot")
+            k = turn(tape, k, shared.tables, part.rotary, "k rot")
+        if _summed(project.layer):
             v = relayout_gradient(tape, v)
-        out = attend(tape, (q, k, v), switches, layer, mask)
+        out = attend(tape, (q, k, v), project.switches, project.layer, mask)
+        del q, k, v
         return project(part.o, out)
 
 
-def _summed(layer: LayerSwitches, part: Attention) -> bool:
+def _summed(layer: LayerSwitches) -> bool:
     """Whether the values' gradient arrives head by head and has to be copied back to token order."""
-    return layer.kernel in {"eager", "math"} or (layer.expands and part.grouped)
+    return layer.kernel in {"eager", "math"} or layer.expands
 
 
 def _project(tape: Tape, part: Attention, x: Value, project: Projector) -> tuple[Value, Value, Value]:
+    if part.fused:
+        return _split(tape, part, project(part.fused, x))
     if not (part.q and part.k and part.v):
-        msg = "attention without separate projections has no walk yet"
-        raise NotImplementedError(msg)
-    relayout = (lambda _, value: value) if project.switches.liger else relayout_gradient
-    q = relayout(tape, project(part.q, x))
-    if part.q_norm:
-        q = view(norm(tape, part.q_norm, view(q, ("T", "H", "d")), project.switches), ("T", "q"))
-    k = relayout(tape, project(part.k, x))
-    if part.k_norm:
-        k = view(norm(tape, part.k_norm, view(k, ("T", "K", "d")), project.switches), ("T", "k"))
+        msg = "attention needs q, k and v or one fused projection"
+        raise ValueError(msg)
+    q = _normed(tape, part, project(part.q, x), project, query=True)
+    k = _normed(tape, part, project(part.k, x), project, query=False)
     return q, k, project(part.v, x)
 
 
-def _rotate(tape: Tape, x: Value, tables: Value) -> Value:
-    """`x * cos + rotate_half(x) * sin`. Nothing but the tables is saved."""
-    straight = mul(tape, x, tables)
-    crossed = mul(tape, _rotate_half(tape, x), tables)
-    return add(tape, straight, crossed)
+def _normed(tape: Tape, part: Attention, x: Value, project: Projector, *, query: bool) -> Value:
+    """A projection's head norm; without one, the gradient of the transposed view is copied back."""
+    head_norm = part.q_norm if query else part.k_norm
+    if head_norm is None:
+        return x if project.switches.liger else relayout_gradient(tape, x)
+    if not head_norm.per:
+        x = norm(tape, head_norm, x, project.switches)
+        return x if project.switches.liger else relayout_gradient(tape, x)
+    wide = x.dims[-1]
+    return view(norm(tape, head_norm, view(x, ("T", *head_norm.per, "d")), project.switches), ("T", wide))
 
 
-def _rotate_half(tape: Tape, x: Value) -> Value:
-    """`cat((-x2, x1))`. Its backward fills a whole tensor per half (slice_backward) and adds the two."""
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        negated = tape.new(each, dims, den=2)
-        second = tape.new(each, dims)
-        del negated
-        return (edge_in, second), (edge_in, tape.new(each, dims))
-
-    edge = tape.node(backward) if tape.needs(x) else None
-    negated = tape.new(each, dims, den=2)
-    out = tape.new(each, dims)
-    del negated
-    return Value(out, each, dims, edge)
+def _split(tape: Tape, part: Attention, qkv: Value) -> tuple[Value, Value, Value]:
+    """One projection cut into q, k and v: by slices, or by a split of each head's columns."""
+    if part.fused_by_head:
+        qkv = relayout_gradient(tape, qkv)
+        q, k, v = split(tape, qkv, (("T", "q"), ("T", "k"), ("T", "k")))
+        return q, k, v
+    q, k, v = (piece(tape, qkv, ("T", width)) for width in ("q", "k", "k"))
+    return relayout_gradient(tape, q), relayout_gradient(tape, k), v

@@ -1,10 +1,10 @@
 """One decoder layer: how norms, attention, MLP and residuals are wired."""
 
-from planner.families.parts import Block, Experts, GatedMlp, PlainMlp
+from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
-from planner.timeline.ops import add
+from planner.timeline.ops import add, unary
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Tape, Value
 
@@ -13,27 +13,48 @@ RESIDUAL = "residual stream"
 
 def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     """Walk one layer; `x` is its input, the residual stream."""
-    if part.wiring == "pre":
-        return _pre(tape, part, x, project, shared)
-    msg = f"wiring {part.wiring} has no walk yet"
-    raise NotImplementedError(msg)
-
-
-def _pre(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
-    first, second = part.norms
     with tape.cause(RESIDUAL):
-        out = _attend(tape, part, norm(tape, first, x, project.switches), project, shared)
-        x = add(tape, x, out)
-        del out
-        out = _feed(tape, part, norm(tape, second, x, project.switches), project)
-        return add(tape, x, out)
+        if part.wiring == "parallel":
+            return _parallel(tape, part, x, project, shared)
+        if part.wiring == "post":
+            before: tuple[Norm | None, Norm | None] = (None, None)
+            after: tuple[Norm | None, Norm | None] = (part.norms[0], part.norms[1])
+        elif part.wiring == "sandwich":
+            before, after = (part.norms[0], part.norms[2]), (part.norms[1], part.norms[3])
+        else:
+            before, after = (part.norms[0], part.norms[1]), (None, None)
+        x = _half(tape, part, x, project, shared, (before[0], after[0]))
+        return _half(tape, part, x, project, None, (before[1], after[1]))
+
+
+def _half(
+    tape: Tape, part: Block, x: Value, project: Projector, shared: Shared | None, norms: tuple[Norm | None, Norm | None]
+) -> Value:
+    """`x + norm(part(norm(x)))`: attention where `shared` is given, the MLP otherwise."""
+    out = norm(tape, norms[0], x, project.switches) if norms[0] else x
+    out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)
+    if norms[1]:
+        out = norm(tape, norms[1], out, project.switches)
+    if part.scaled_residual:
+        out = unary(tape, out)
+    return add(tape, x, out)
+
+
+def _parallel(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
+    """`x + attention(norm(x)) + mlp(norm(x))`, from one norm or from two of the same input."""
+    inner = norm(tape, part.norms[0], x, project.switches)
+    second = norm(tape, part.norms[1], x, project.switches) if len(part.norms) > 1 else inner
+    attended = _attend(tape, part, inner, project, shared)
+    fed = _feed(tape, part, second, project)
+    del inner, second
+    return add(tape, add(tape, x, attended), fed)
 
 
 def _attend(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
-    if part.attention is None:
-        msg = "a block without attention has no walk"
-        raise NotImplementedError(msg)
-    return attention(tape, part.attention, x, project, shared)
+    if isinstance(part.attention, Attention):
+        return attention(tape, part.attention, x, project, shared)
+    msg = "this kind of attention has no walk yet"
+    raise NotImplementedError(msg)
 
 
 def _feed(tape: Tape, part: Block, x: Value, project: Projector) -> Value:

@@ -5,6 +5,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 
 from planner.families.parts import GatedMlp, PlainMlp
 from planner.timeline.ops import mul, unary
+from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
@@ -13,10 +14,13 @@ MLP = "MLP: gate, up and their product"
 
 def gated(tape: Tape, part: GatedMlp, x: Value, project: Projector) -> Value:
     """`down(act(gate(x)) * up(x))`: saves gate (for act), act's output and up (for the product)."""
-    if not (part.gate and part.up):
-        msg = "fused gate_up has no walk yet"
-        raise NotImplementedError(msg)
     with tape.cause(MLP):
+        if part.fused:
+            gate, up = split(tape, project(part.fused, x), (("T", "I"), ("T", "I")))
+            return project(part.down, mul(tape, up, activation(tape, part.act, gate)))
+        if not (part.gate and part.up):
+            msg = "a gated MLP needs gate and up or one fused projection"
+            raise ValueError(msg)
         if project.switches.liger:
             return project(part.down, _liger(tape, project(part.gate, x), project(part.up, x)))
         product = mul(tape, activation(tape, part.act, project(part.gate, x)), project(part.up, x))

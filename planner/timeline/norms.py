@@ -10,13 +10,16 @@ def norm(tape: Tape, part: Norm, x: Value, switches: Switches) -> Value:
     """Walk one normalisation of `x`."""
     held, trained = switches.residual, switches.trains_base
     with tape.cause("norms"):
-        if switches.liger and part.kind != "layer":
+        if part.kind == "layer":
+            return _layer(tape, cast(tape, x, 4) if switches.autocast else x, part, trained)
+        if part.kind == "layer_float":
+            return cast(tape, _layer(tape, cast(tape, x, 4), part, trained), x.each)
+        if switches.liger:
             return _liger(tape, x, part, trained)
-        weight = parameter(held, (part.width,), trained=trained) if part.weight else None
-        if part.kind in {"rms", "rms_cast", "rms_gemma"}:
-            return _rms(tape, part, x, weight)
-        msg = f"norm kind {part.kind} has no walk"
-        raise NotImplementedError(msg)
+        weight = parameter(held, (*part.stored_per, part.width), trained=trained)
+        if part.kind == "cohere":
+            return _cohere(tape, x, weight)
+        return _rms(tape, part, x, weight)
 
 
 def _liger(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
@@ -33,17 +36,82 @@ def _liger(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
     return Value(out, x.each, x.dims, tape.node(backward, tape.save(x, rstd)))
 
 
-def _rms(tape: Tape, part: Norm, x: Value, weight: Value | None) -> Value:
-    """LlamaRMSNorm: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
+def _layer(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
+    """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
+
+    Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy.
+    """
+    if not tape.needs(x) and not (trained and tape.recording):
+        out, rows = tape.new(x.each, x.dims), (tape.new(4, x.dims[:-1]), tape.new(4, x.dims[:-1]))
+        del rows
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+    learns = trained and part.weight
+
+    def backward(_: Buffer) -> Outcome:
+        grads: list[tuple[Edge | None, Buffer | None]] = []
+        if edge_in:
+            grads.append((edge_in, tape.new(each, dims)))
+        if learns:
+            grads += [(Edge(leaf=True), tape.new(each, (part.width,), GRADIENTS)) for _ in "wb"]
+        return tuple(grads)
+
+    saved = tape.save(x)
+    out = tape.new(x.each, x.dims)
+    mean, rstd = tape.new(4, x.dims[:-1]), tape.new(4, x.dims[:-1])
+    return Value(out, each, dims, tape.node(backward, saved + tape.save(mean, rstd)))
+
+
+def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
+    """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
     wide = cast(tape, x, 4)
     variance = _mean(tape, _square(tape, wide))
-    scaled = _mul_rows(tape, wide, _rsqrt(tape, variance))
+    scaled = mul_rows(tape, wide, _rsqrt(tape, variance))
     del wide
     if part.kind == "rms":
-        out = cast(tape, scaled, x.each)
-        return out if weight is None else scale_by_weight(tape, out, weight)
-    out = scaled if weight is None else scale_by_weight(tape, scaled, weight)
-    return cast(tape, out, x.each)
+        return scale_by_weight(tape, cast(tape, scaled, x.each), weight)
+    if part.kind == "rms_gemma":
+        weight = _one_plus(tape, weight)
+    return cast(tape, scale_by_weight(tape, scaled, weight), x.each)
+
+
+def _one_plus(tape: Tape, weight: Value) -> Value:
+    """`1.0 + weight.float()`: a float32 copy of the weight, saved for the input's gradient."""
+    wide = cast(tape, weight, 4)
+    edge_in = wide.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    edge = tape.node(backward) if tape.needs(wide) else None
+    return Value(tape.new(4, weight.dims), 4, weight.dims, edge)
+
+
+def _cohere(tape: Tape, x: Value, weight: Value) -> Value:
+    """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
+    wide = cast(tape, x, 4)
+    mean = _mean(tape, wide)
+    variance = _mean(tape, _square(tape, _minus_rows(tape, wide, mean)))
+    scaled = mul_rows(tape, _minus_rows(tape, wide, mean), _rsqrt(tape, variance))
+    del wide
+    scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
+    return cast(tape, scaled, x.each)
+
+
+def _minus_rows(tape: Tape, x: Value, rows: Value) -> Value:
+    """`x - rows`, one number per row; the number's gradient is a negated copy before it is summed."""
+    each, dims = x.each, x.dims
+    if not tape.needs(x, rows):
+        return Value(tape.new(each, dims), each, dims)
+    x_edge, row_edge, row_dims = x.edge, rows.edge, rows.dims
+
+    def backward(grad: Buffer) -> Outcome:
+        negated = tape.new(each, dims)
+        summed = tape.new(each, row_dims)
+        del negated
+        return (row_edge, summed), (x_edge, grad)
+
+    return Value(tape.new(each, dims), each, dims, tape.node(backward))
 
 
 def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
@@ -56,7 +124,7 @@ def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         to_weight = tape.new(each, dims)
         to_x = tape.new(each, dims) if x_edge else None
-        summed = tape.new(own, dims[-1:], GRADIENTS)
+        summed = tape.new(own, dims[-1:], GRADIENTS if w_edge and w_edge.leaf else "")
         del to_weight
         if to_x and width != each:
             to_x = tape.new(width, dims)
@@ -110,7 +178,7 @@ def _rsqrt(tape: Tape, x: Value) -> Value:
     return Value(out, each, dims, tape.node(backward, tape.save(out)))
 
 
-def _mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
+def mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
     """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed."""
     each, dims = x.each, x.dims
     if not tape.needs(x, rows):
@@ -126,4 +194,3 @@ def _mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
 
     edge = tape.node(backward, tape.save(rows, x))
     return Value(tape.new(each, dims), each, dims, edge)
-

@@ -13,7 +13,7 @@ from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
 from planner.timeline.losses import head_and_loss, start_backward
 from planner.timeline.norms import norm
-from planner.timeline.ops import GRADIENTS
+from planner.timeline.ops import GRADIENTS, unary
 from planner.timeline.projections import Projector
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Edge, Tape, Value
@@ -33,10 +33,11 @@ def walk(structure: Structure, switches: Switches) -> Program:
     if switches.accumulates:
         _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)))
     tape.mark("forward")
-    embedded, shared, positions = _embed(tape, switches)
+    embedded, shared, positions = _embed(tape, structure, switches)
+    tape.mark_backward("backward")
     x = embedded
     parts = list(enumerate(structure.blocks))
-    if x.edge is None:
+    if x.edge is None or _widens(structure, switches):
         parts.insert(0, (len(structure.blocks), structure.blocks[0]))
     for kind, part in parts:
         tape.mark(f"forward {kind}")
@@ -45,16 +46,22 @@ def walk(structure: Structure, switches: Switches) -> Program:
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
-    del embedded, positions
-    if not switches.checkpointing:
-        shared = replace(shared, mask=None)
+    del embedded
+    if not switches.checkpointing:  # checkpoint frames hold what layers were called with
+        shared, positions = replace(shared, mask=None), shared.tables
     loss, kept = head_and_loss(tape, structure, switches, x)
     del x
     tape.mark("backward")
     start_backward(tape, loss)
     tape.mark("backward")
-    del loss, kept, shared
+    del loss, kept, shared, positions
     return compiled(tape, alike=len(parts) == len(structure.blocks))
+
+
+def _widens(structure: Structure, switches: Switches) -> bool:
+    """Whether the residual stream becomes float32 in the first layer: LayerNorm under autocast returns float32."""
+    wide = any(part.kind == "layer" for block_ in structure.blocks for part in block_.norms)
+    return wide and bool(switches.autocast) and switches.residual == 2
 
 
 def _hold_gradients(tape: Tape, program: Program) -> None:
@@ -69,7 +76,7 @@ def _hold_gradients(tape: Tape, program: Program) -> None:
                     tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
 
 
-def _embed(tape: Tape, switches: Switches) -> tuple[Value, Shared, Value]:
+def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value, Shared, Value]:
     """The embedded tokens; what all layers share (ids, labels, mask, rotary tables); positions."""
     with tape.cause(INPUTS):
         ids = [tape.new(8, ("batch",)), tape.new(8, ("batch",)), tape.new(8, ()), tape.new(4, ())]
@@ -78,6 +85,8 @@ def _embed(tape: Tape, switches: Switches) -> tuple[Value, Shared, Value]:
     with tape.cause(RESIDUAL):
         edge = _input_edge(tape, switches)
         x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"), edge)
+        if structure.embedding_scaled:
+            x = unary(tape, x)
     with tape.cause(INPUTS):
         positions = Value(tape.new(8, ("s",)), 8, ("s",))
         mask = _mask(tape, switches)

@@ -9,12 +9,18 @@ import json
 import sys
 from typing import Any
 
+from tests.planner.timeline.models import MODELS, config
+
 CARD = {"total_memory_bytes": 25_757_220_864, "compute_capability": "8.9"}
 LLAMA = {
     "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
     "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000, "tie_word_embeddings": False,
 }  # fmt: skip
 QV = ["q_proj", "v_proj"]
+MIXTURES = (
+    "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "minimax_m2", "glm4_moe", "gpt_oss",
+    "llama4_text", "deepseek_v2", "deepseek_v3", "glm4_moe_lite",
+)  # fmt: skip
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -69,9 +75,25 @@ def llama_settings() -> list[dict[str, Any]]:
     return found
 
 
+def family_settings() -> list[dict[str, Any]]:
+    """Every family, checkpointed and not; the attention-only adapters are the ones people use on mixtures."""
+    found = []
+    for name in MODELS:
+        model, own = config(name), {"attn_implementation": "sdpa"} if "sdpa" in name else {}
+        lora = {"lora": {"target_modules": ATTENTION}} if name in MIXTURES else {}
+        off = {**own, "gradient_checkpointing": False}
+        found += [
+            setting(f"{name} trainer", model, own, **lora),
+            setting(f"{name} trainer no checkpointing", model, off, **lora),
+            setting(f"{name} kbit", model, own, stack="kbit", **lora),
+            setting(f"{name} trl", model, own, stack="trl", **lora),
+        ]
+    return found
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return llama_settings()
+    return llama_settings() + family_settings()
 
 
 def main(words: list[str]) -> None:

@@ -1,0 +1,50 @@
+"""Rotary embeddings as each family writes them. `turn(tape, x, tables, kind)` gives q or k with positions.
+
+Sources: apply_rotary_pos_emb of the models named in planner/families.
+"""
+
+from planner.families.parts import Rotary
+from planner.timeline.ops import add, cast, mul
+from planner.timeline.pieces import concatenate, piece
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
+
+
+def turn(tape: Tape, x: Value, tables: Value, kind: Rotary, rotated: str) -> Value:
+    """Positions into one of q and k. `rotated` names the dimension that is turned where only a part is."""
+    if kind == "none":
+        return x
+    if kind == "float":
+        return cast(tape, _whole(tape, cast(tape, x, 4), tables), x.each)
+    if kind == "float_tables":
+        return cast(tape, _whole(tape, x, Value(tables.buffer, 4, tables.dims)), x.each)
+    if kind in {"partial", "interleaved"}:
+        turned = _whole(tape, piece(tape, x, (*x.dims[:-1], rotated)), tables)
+        return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], f"{x.dims[-1]} rest"))), x.dims)
+    if kind == "partial_cat":
+        turned = _whole(tape, x, tables)
+        return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], "none"))), x.dims)
+    return _whole(tape, x, tables)
+
+
+def _whole(tape: Tape, x: Value, tables: Value) -> Value:
+    """`x * cos + rotate_half(x) * sin`. Nothing but the tables is saved."""
+    straight = mul(tape, x, tables)
+    crossed = mul(tape, rotate_half(tape, x), tables)
+    return add(tape, straight, crossed)
+
+
+def rotate_half(tape: Tape, x: Value) -> Value:
+    """`cat((-x2, x1))`. Its backward fills a whole tensor per half (slice_backward) and adds the two."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        negated = tape.new(each, dims, den=2)
+        second = tape.new(each, dims)
+        del negated
+        return (edge_in, second), (edge_in, tape.new(each, dims))
+
+    edge = tape.node(backward) if tape.needs(x) else None
+    negated = tape.new(each, dims, den=2)
+    out = tape.new(each, dims)
+    del negated
+    return Value(out, each, dims, edge)
