@@ -142,6 +142,9 @@ def _training_changes(plan: "Plan") -> Iterator[_Candidate]:
         yield _Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
     if training.attn_implementation == "eager":
         yield _Candidate({"training.attn_implementation": "sdpa"}, "none; same result, faster", FREE)
+    if not training.expandable_segments:
+        cost = "none; set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+        yield _Candidate({"training.expandable_segments": True}, cost, FREE)
     if training.padded:
         yield _Candidate({"training.padded": False}, "pack examples, or batch equal lengths", SLOWER)
 

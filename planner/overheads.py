@@ -11,7 +11,7 @@ from planner.errors import CatalogError
 from planner.units import GIB
 
 _KEYS = {
-    "fragmentation": {"setting", "lengths", "load_block", "allocated_mib", "capacity_mib", "source"},
+    "fragmentation": {"setting", "allocator", "lengths", "load_block", "allocated_mib", "capacity_mib", "source"},
     "context": {"card", "compute_capability", "gib", "source"},
     "formula": {"setting", "worst_error", "source"},
 }
@@ -35,19 +35,23 @@ class Overheads:
     context: tuple[dict[str, Any], ...]
     formula: tuple[dict[str, Any], ...]
 
-    def fragmentation_band(self, *, varying_lengths: bool) -> Band:
+    def fragmentation_band(self, *, varying_lengths: bool, expandable_segments: bool = False) -> Band:
         """Fraction of the allocated peak that is lost to pieces of the wrong size.
 
-        Fixed lengths: low is the best row without the loader's block, likely the median with it, high the worst row.
+        Fixed lengths: low is the best row, likely the median of those with the loader's block, high the worst row.
         Varying lengths were replayed for one model only, so the spread that fixed lengths show between models is
-        added to the worst row.
+        added to the worst row. Expandable segments reserved the same for fixed and varying lengths
+        (memory-internals 6.1), so both use the fixed rows.
         """
-        fixed = [(_lost(row), row["load_block"]) for row in self.fragmentation if row["lengths"] == "fixed"]
+        allocator = "expandable_segments" if expandable_segments else "default"
+        rows = [row for row in self.fragmentation if row["allocator"] == allocator]
+        fixed = [(_lost(row), row["load_block"]) for row in rows if row["lengths"] == "fixed"]
         losses = [loss for loss, _ in fixed]
         with_block = [loss for loss, block in fixed if block]
-        if not varying_lengths:
-            return Band(min(losses), median(with_block), max(losses), f"{len(losses)} allocator replays, fixed lengths")
-        varying = [_lost(row) for row in self.fragmentation if row["lengths"] == "varying"]
+        if expandable_segments or not varying_lengths:
+            source = f"{len(losses)} allocator replays, {allocator.replace('_', ' ')}, fixed lengths"
+            return Band(min(losses), median(with_block), max(losses), source)
+        varying = [_lost(row) for row in rows if row["lengths"] == "varying"]
         spread = max(with_block) - min(with_block)
         source = f"{len(varying)} allocator replays of one model with varying lengths, widened by {spread:.1%}"
         return Band(min(losses), median(varying), max(varying) + spread, source)
@@ -102,10 +106,10 @@ def context_band(compute_capability: tuple[int, int] | None) -> Band:
     return overheads().context_band(compute_capability)
 
 
-@lru_cache(maxsize=2)
-def fragmentation_band(varying_lengths: bool) -> Band:
+@lru_cache(maxsize=4)
+def fragmentation_band(varying_lengths: bool, expandable_segments: bool) -> Band:
     """`Overheads.fragmentation_band` of the shipped table."""
-    return overheads().fragmentation_band(varying_lengths=varying_lengths)
+    return overheads().fragmentation_band(varying_lengths=varying_lengths, expandable_segments=expandable_segments)
 
 
 def _lost(row: dict[str, Any]) -> float:

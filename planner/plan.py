@@ -191,7 +191,12 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
 def _judge(request: Request, model: Model, gpu: Gpu, recipe: Recipe, ledger: Ledger) -> Plan:
     phases = ledger.phases()
     peak = max(phases, key=lambda phase: phase.allocated_bytes)
-    required = required_bytes(peak.allocated_bytes, gpu.compute_capability, varying_lengths=recipe.training.padded)
+    required = required_bytes(
+        peak.allocated_bytes,
+        gpu.compute_capability,
+        varying_lengths=recipe.training.padded,
+        expandable_segments=recipe.training.expandable_segments,
+    )
     return Plan(
         request=request,
         model=model,

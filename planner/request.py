@@ -129,6 +129,7 @@ class Training(_Frozen):
     """What `TrainingArguments` / `SFTConfig` take, as far as it moves bytes.
 
     None means "what the stack or the model does by default": TRL's chunked loss, Gemma 2's eager attention.
+    `expandable_segments` is an environment variable: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True.
     """
 
     per_device_train_batch_size: Count = 1
@@ -142,6 +143,7 @@ class Training(_Frozen):
     loss: Loss | None = None
     padded: StrictBool = False
     max_grad_norm: Annotated[float, Field(strict=True, ge=0.0, le=1e6)] = 1.0
+    expandable_segments: StrictBool = False
 
 
 class Stack(_Frozen):

@@ -19,13 +19,17 @@ class Required:
 
 
 def required_bytes(
-    peak_allocated_bytes: int, compute_capability: tuple[int, int] | None, *, varying_lengths: bool
+    peak_allocated_bytes: int,
+    compute_capability: tuple[int, int] | None,
+    *,
+    varying_lengths: bool,
+    expandable_segments: bool = False,
 ) -> Required:
     """Allocated peak (± the formula's error) × (1 + fragmentation) + context, each with its own band.
 
     Nothing here depends on the card's size.
     """
-    lost = fragmentation_band(varying_lengths)
+    lost = fragmentation_band(varying_lengths, expandable_segments)
     context = context_band(compute_capability)
     error = overheads().formula_band()
 

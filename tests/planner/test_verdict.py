@@ -1,7 +1,7 @@
 import pytest
 
 from planner.errors import CatalogError
-from planner.overheads import overheads, parse_overheads
+from planner.overheads import Overheads, overheads, parse_overheads
 from planner.units import GIB
 from planner.verdict import Required, required_bytes, verdict_of
 
@@ -27,10 +27,46 @@ def test_lengths_that_vary_need_more() -> None:
     assert varying.high > fixed.high
 
 
+def replays(*rows: tuple[str, str, bool, int]) -> Overheads:
+    """Replays of 1,000 MiB, by (allocator, lengths, load block, smallest capacity in MiB)."""
+    tables = [
+        f'[[fragmentation]]\nsetting = "one"\nallocator = "{allocator}"\nlengths = "{lengths}"\n'
+        f'load_block = {str(block).lower()}\nallocated_mib = 1000\ncapacity_mib = {capacity}\nsource = "a replay"\n'
+        for allocator, lengths, block, capacity in rows
+    ]
+    return parse_overheads("context = []\nformula = []\n" + "\n".join(tables))
+
+
+TABLE = replays(
+    ("default", "fixed", False, 1010),
+    ("default", "fixed", True, 1020),
+    ("default", "fixed", True, 1050),
+    ("default", "fixed", True, 1080),
+    ("default", "varying", True, 1110),
+    ("expandable_segments", "fixed", True, 1015),
+)
+
+
 def test_fixed_lengths_lose_what_the_replays_lost() -> None:
-    band = overheads().fragmentation_band(varying_lengths=False)
-    assert band.low == pytest.approx(598 / 45793)  # Llama-3-70B without the loader's block
-    assert band.high == pytest.approx(387 / 5478)  # Llama-2-7B with it
+    band = TABLE.fragmentation_band(varying_lengths=False)
+    assert (band.low, band.likely, band.high) == pytest.approx((0.01, 0.05, 0.08))
+
+
+def test_varying_lengths_are_widened_by_the_spread_between_models() -> None:
+    band = TABLE.fragmentation_band(varying_lengths=True)
+    assert (band.low, band.likely, band.high) == pytest.approx((0.01, 0.11, 0.11 + 0.06))
+
+
+def test_expandable_segments_have_their_own_rows_whatever_the_lengths() -> None:
+    bands = [TABLE.fragmentation_band(varying_lengths=flag, expandable_segments=True) for flag in (False, True)]
+    assert [band.high for band in bands] == pytest.approx([0.015, 0.015])
+
+
+def test_the_shipped_replays_favour_expandable_segments() -> None:
+    default, expandable = (
+        required_bytes(10 * GIB, (8, 9), varying_lengths=False, expandable_segments=flag) for flag in (False, True)
+    )
+    assert expandable.high < default.high
 
 
 def test_a_generation_nobody_read_gets_the_whole_range() -> None:
