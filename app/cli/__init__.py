@@ -1,6 +1,7 @@
 """`fitproof`: the terminal door. One command per file; each imports what it needs when it runs, to start fast."""
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -20,6 +21,9 @@ for command in (plan, max, models, gpus, probe, serve, token):
 
 def main() -> None:
     """Run the program. No stack trace reaches a user."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × shall get a ?, not an error
     try:
         app(prog_name="fitproof")
     except Exception as error:  # the boundary: what broke inside is one sentence outside

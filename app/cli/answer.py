@@ -130,7 +130,8 @@ def _notes(out: Console, answer: dict[str, Any]) -> None:
     for advice in answer["advice"]:
         change = ", ".join(f"{key} = {value}" for key, value in advice["change"].items())
         verdict = _VERDICTS[advice["verdict"]][0].lower()
-        out.print(Text(f"  {change}: saves {_size(advice['saves_bytes'])}, then {verdict}; {advice['cost']}"))
+        saves = f"saves {_size(advice['saves_bytes'])}, " if advice["saves_bytes"] else ""
+        out.print(Text(f"  {change}: {saves}then {verdict}; {advice['cost']}"))
 
 
 def _size(size_bytes: int) -> str:

@@ -29,6 +29,10 @@ class Commands(TyperGroup):
         except FitproofError as error:
             complain(error)
             raise typer.Exit(getattr(error, "exit_status", EXIT_BAD_INPUT)) from None
+        except BrokenPipeError:
+            # The reader (`| head`) is gone. Typer would end with 1, a verdict; Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_PIPE_CLOSED) from None
 
 
 def complain(error: FitproofError) -> None:
@@ -39,10 +43,6 @@ def complain(error: FitproofError) -> None:
 
 def unforeseen(error: Exception) -> int:
     """Say that something broke, and return the exit status. FITPROOF_LOG_LEVEL=debug shows where."""
-    if isinstance(error, BrokenPipeError):
-        # The reader (`| head`) is gone; Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
     if os.environ.get("FITPROOF_LOG_LEVEL") == logging.getLevelName(logging.DEBUG).lower():
         traceback.print_exception(error)
     typer.echo(f"fitproof broke: {type(error).__name__}: {' '.join(str(error).split())[:300]}", err=True)

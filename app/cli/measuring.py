@@ -48,7 +48,7 @@ class ProbeRun:
         if missing := missing_packages():
             problem = FieldProblem("--on", f"{', '.join(missing)} not installed; pip install 'fitproof[probe]'")
             raise InvalidRequestError("A probe needs the training stack.", [problem])
-        given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+        given = [word for name, value in options.items() for word in _option(name, value)]
         self._command = [*PROGRAM, "--on", instrument, *given]
 
     def of(self, request: Request) -> dict[str, Any]:
@@ -91,6 +91,12 @@ class ProbeRun:
                 else:
                     bar.update(task, description=line["stage"], completed=fraction_done(line))
         return _Said(child.returncode, words[-3:])
+
+
+def _option(name: str, value: object) -> list[str]:
+    if value is None:
+        return []
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
 class _Said:

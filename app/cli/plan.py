@@ -35,7 +35,7 @@ def plan(
         write_advised(document.imported, plan.advice, advised)
     if as_json:
         print_json(answer)
-    else:
+    elif advised != "-":
         from app.cli.answer import show
 
         show(request, answer, every_line=every_line)

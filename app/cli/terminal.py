@@ -10,14 +10,25 @@ from rich.console import Console
 from rich.table import Table
 
 
+class _Console(Console):
+    """Rich ends the program with status 1 when its reader is gone, which would read as "does not fit"."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the group of commands."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output: coloured and as wide as the terminal, or plain and wide enough where it is not one."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=not sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    return _Console(width=None if terminal else 120, highlight=False, soft_wrap=not terminal)
 
 
 def print_json(document: Any) -> None:
-    """Print `document` as JSON, indented as people read it and programs do not mind."""
-    sys.stdout.write(to_json(document, indent=2).decode() + "\n")
+    """Print `document` as JSON, indented as people read it and programs do not mind. In UTF-8 whatever the locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(to_json(document, indent=2) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def table(*headings: str) -> Table:

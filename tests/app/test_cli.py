@@ -231,16 +231,32 @@ def test_a_bad_setting_ends_the_server_with_two_and_names_it() -> None:
     assert b"FITPROOF_LOG_LEVEL: must be debug" in ended.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_reader_that_leaves_early_is_no_error_and_no_verdict(form: list[str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "models", "--limit", "1000", "--json"], cwd=ROOT,
+        [sys.executable, "-m", "app.cli", "models", "--limit", "1000", *form], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as child:  # fmt: skip
         assert child.stdout is not None
         assert child.stderr is not None
-        child.stdout.read(10)
         child.stdout.close()
         assert child.stderr.read() == b""
+    assert child.returncode == 141
+
+
+def test_a_terminal_without_the_signs_of_mathematics_is_no_error() -> None:
+    shown = program("plan", *RUN, "--all", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(b"Fits")
+    document = program("plan", *RUN, "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(document.stdout)["verdict"] == "fits"
+
+
+def test_a_server_that_cannot_start_says_why_in_a_line() -> None:
+    ended = program("serve", "--port", "0", FITPROOF_DATABASE_URL="sqlite:////nowhere/fitproof.sqlite3")
+    assert ended.returncode not in {0, 1, 2}
+    assert b"the server cannot start: The database cannot be opened" in ended.stderr
+    assert b"Traceback" not in ended.stderr
 
 
 def test_planning_in_the_terminal_opens_neither_the_web_nor_torch() -> None:
