@@ -59,6 +59,7 @@ def mixtral(fields: Fields) -> Decoder:
         mlp=experts(
             "block_sparse_moe." if kind == "granitemoe" else "mlp.",
             "router" if kind in {"granitemoe", "phimoe"} else "gate",
+            **_routing(fields),
         ),
         scaled_residual=kind == "granitemoe",
     )
@@ -79,6 +80,15 @@ def mixtral(fields: Fields) -> Decoder:
     return same_layers(fields, block, sizes, **more)
 
 
+def _routing(fields: Fields) -> dict[str, Any]:
+    """How the routers of these models weigh their experts."""
+    kind = fields.model_type
+    if kind == "olmoe":
+        return {"normed": fields.flag("norm_topk_prob"), "narrow": True}
+    routings = {"granitemoe": "top_softmax", "phimoe": "sparsemixer", "minimax_m2": "sigmoid"}
+    return {"routing": routings.get(kind, "softmax"), "normed": kind in {"mixtral", "minimax_m2"}}
+
+
 def qwen_moe(fields: Fields) -> Decoder:
     """Qwen 1.5 MoE (with a shared expert behind a gate) and Qwen 3 MoE; some layers may be dense."""
     second = fields.model_type == "qwen2_moe"
@@ -86,6 +96,8 @@ def qwen_moe(fields: Fields) -> Decoder:
     routed = experts(
         shared=shared("mlp.shared_expert.") if second else None,
         shared_gate=Linear("mlp.shared_expert_gate", "one", "h") if second else None,
+        normed=fields.flag("norm_topk_prob"),
+        narrow=True,
     )
     sparse = Block(
         prefix=LAYER,
@@ -133,7 +145,18 @@ def glm4_moe(fields: Fields) -> Decoder:
 
 def first_dense(fields: Fields, dense: Block, sizes: dict[str, int]) -> Decoder:
     """`first_k_dense_replace` dense layers, then experts with a shared one of n_shared_experts · J."""
-    sparse = replace(dense, mlp=experts(shared=shared("mlp.shared_experts.")))
+    first_version = fields.model_type == "deepseek_v2"
+    sparse = replace(
+        dense,
+        mlp=experts(
+            shared=shared("mlp.shared_experts."),
+            routing="softmax" if first_version else "sigmoid",
+            float_router=True,
+            float_scores=first_version,
+            normed=not first_version and fields.flag("norm_topk_prob", True),
+            scaled=True,
+        ),
+    )
     first, layers = fields.count("first_k_dense_replace", default=0, least=0), fields.count("num_hidden_layers")
     own = expert_sizes(
         fields, ("n_routed_experts", "num_local_experts"), ("num_experts_per_tok",), ("moe_intermediate_size",)
@@ -153,7 +176,9 @@ def gpt_oss(fields: Fields) -> Decoder:
         wiring="pre",
         norms=two_norms("rms_cast"),
         attention=attention(bias=bias, out_bias=bias, sinks=True, rotary="halves"),
-        mlp=experts(router="router", transposed=True, bias=True, act="gpt_oss"),
+        mlp=experts(
+            router="router", transposed=True, bias=True, act="gpt_oss", routing="top_softmax", float_scores=False
+        ),
     )
     sizes = sizes_of(fields) | expert_sizes(
         fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",)
@@ -180,7 +205,8 @@ def llama4(fields: Fields) -> Decoder:
         attention=attention(bias=bias, out_bias=bias, rotary="complex"),
         mlp=gated_mlp("feed_forward."),
     )
-    routed = experts("feed_forward.", "router", transposed=True, shared=gated_mlp("feed_forward.shared_expert.", "J"))
+    beside = gated_mlp("feed_forward.shared_expert.", "J")
+    routed = experts("feed_forward.", "router", transposed=True, shared=beside, routing="dense")
     sparse = replace(dense, mlp=routed)
     step, layers = fields.count("interleave_moe_layer_step", default=1), fields.count("num_hidden_layers")
     listed_moe = fields.values.get("moe_layers")

@@ -115,7 +115,13 @@ class PlainMlp:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Routed experts held as 3-D parameters (never quantized), with an optional shared expert."""
+    """Routed experts held as 3-D parameters (never quantized), with an optional shared expert.
+
+    `routing` softmax: over all experts; top_softmax: over the chosen ones; sigmoid: each for itself; dense: every
+    expert computes every token (Llama 4). `float_router`: hidden states and weight are made float32 first;
+    `float_scores`: the logits are. `normed`, `scaled`, `narrow`: the weights are divided by their sum, multiplied by
+    a constant, cast back to the logits' dtype.
+    """
 
     router: Linear
     up: Linear
@@ -125,6 +131,12 @@ class Experts:
     bias: bool = False
     shared: GatedMlp | None = None
     shared_gate: Linear | None = None
+    routing: Literal["softmax", "top_softmax", "sigmoid", "sparsemixer", "dense"] = "softmax"
+    float_router: bool = False
+    float_scores: bool = True
+    normed: bool = False
+    scaled: bool = False
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

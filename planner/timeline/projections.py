@@ -5,6 +5,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 """
 
 from planner.families.parts import Linear
+from planner.timeline.dora import dora
 from planner.timeline.ops import add, cast, clone, matmul, parameter, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -82,8 +83,14 @@ class Projector:
         with tape.cause(ADAPTERS):
             if not (switches.autocast and self._quantized(part)):
                 x = cast(tape, x, switches.adapter)
-            low = adapter_matmul(tape, switches, dropout(tape, x) if switches.dropout else x, (part.in_, "r"))
-            high = adapter_matmul(tape, switches, low, ("r", part.out))
+            if switches.dora:
+                inner = dropout(tape, x) if switches.dropout else x
+                high = dora(tape, switches, part, inner, result, quantized=self._quantized(part))
+                result = add(tape, result, high)
+                del inner, high
+                return result if switches.autocast and self._quantized(part) else cast(tape, result, expected)
+            low = adapter_matmul(tape, switches, dropout(tape, x) if switches.dropout else x, (part.in_, "r"), part.name)
+            high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)
             del low
             high = unary(tape, high)
             if not switches.autocast or not self._quantized(part):
@@ -98,23 +105,27 @@ def plain(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:
     weight = parameter(switches.residual if part.role == "head" else switches.model, (part.out, part.in_),
                        trained=switches.trains_base)  # fmt: skip
     if switches.autocast:
-        x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast)
+        x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast, part.name)
     return matmul(tape, x, weight, part.out)
 
 
-def autocast_weight(tape: Tape, weight: Value, each: int) -> Value:
+def autocast_weight(tape: Tape, weight: Value, each: int, name: str) -> Value:
     """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends."""
+    if name in tape.casts:
+        return tape.casts[name]
     copy = cast(tape, weight, each)
     if copy is not weight and weight.edge is not None:
-        tape.casts.append(copy)
+        tape.casts[name] = copy
     return copy
 
 
-def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, str]) -> Value:
-    """`lora_A` or `lora_B`: a trained weight of `shape` (in, out)."""
+def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:
+    """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
     if switches.autocast:
-        x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast)
+        key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
+        weight = autocast_weight(tape, weight, switches.autocast, key)
+        x = cast(tape, x, switches.autocast)
     return matmul(tape, x, weight, shape[1])
 
 

@@ -95,7 +95,7 @@ def _layer(
     kernel = attention_kernel(
         implementation=implementation,
         pinned=recipe.training.sdpa_kernel,
-        element_bytes=DTYPE_BYTES[recipe.autocast or recipe.model_dtype],
+        element_bytes=DTYPE_BYTES[recipe.autocast or ("float32" if recipe.kbit_preparation else recipe.model_dtype)],
         head_dim=sizes.get("d", 1),
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
         masked=recipe.training.padded or windowed,

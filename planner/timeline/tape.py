@@ -13,6 +13,7 @@ asks for a saved tensor recomputes the frame, and the recomputation stops at the
 
 from collections.abc import Callable
 from typing import NamedTuple
+from weakref import ref
 
 Dims = tuple[str, ...]
 
@@ -71,13 +72,13 @@ class Frame:
     __slots__ = ("done", "holders", "run_again")
 
     def __init__(self, run_again: Callable[[], object]) -> None:
-        self.run_again, self.holders, self.done = run_again, list["Holder"](), False
+        self.run_again, self.holders, self.done = run_again, list["ref[Holder]"](), False
 
 
 class Holder:
-    """A saved tensor, or the promise of one inside a checkpoint frame."""
+    """A saved tensor, or the promise of one inside a checkpoint frame; the frame forgets it with its node."""
 
-    __slots__ = ("buffer", "frame")
+    __slots__ = ("__weakref__", "buffer", "frame")
 
     def __init__(self, buffer: Buffer | None, frame: Frame | None) -> None:
         self.buffer, self.frame = buffer, frame
@@ -113,14 +114,14 @@ class Tape:
         self.events: list[Event] = []
         self.marks: list[tuple[str, int]] = []
         self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str] = []
-        self.casts: list[Value] = []
-        self.layer_casts: dict[int, list[Value]] = {}
+        self.casts: dict[str, Value] = {}
+        self.layer_casts: dict[int, dict[str, Value]] = {}
         self.collected: list[Buffer] = []
         self.keeps_gradients = keeps_gradients
         self.recording = True
         self.tag = "other"
         self._frame: Frame | None = None
-        self._replaying: list[Holder] | None = None
+        self._replaying: list[ref[Holder]] | None = None
         self._stops = True
 
     # ------------------------------------------------------------------------------------------- allocation
@@ -155,14 +156,14 @@ class Tape:
 
     def _keep(self, buffer: Buffer | None) -> Holder:
         if self._replaying is not None:
-            holder = self._replaying.pop()
+            holder = self._replaying.pop()() or Holder(None, None)
             holder.buffer = buffer
             if not self._replaying and self._stops:
                 raise RecomputeDone
             return holder
         if self._frame is not None:
             holder = Holder(None, self._frame)
-            self._frame.holders.append(holder)
+            self._frame.holders.append(ref(holder))
             return holder
         return Holder(buffer, None)
 
@@ -205,6 +206,10 @@ class Tape:
                     self.accumulate(*outcome.pop())
         self.tag = before
 
+    def forget(self, nodes: slice) -> None:
+        """Drop nodes whose output nobody used; what they saved goes with them."""
+        del self.nodes[nodes]
+
     # ---------------------------------------------------------------------------------------- checkpointing
     def checkpoint(self, run: Callable[[], Value]) -> Value:
         """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over, recompute on demand."""
@@ -223,7 +228,7 @@ class Tape:
         frame.holders = []
         nodes, tag, casts = len(self.nodes), self.tag, self.casts
         self.tag = "other"
-        self.casts = []
+        self.casts = {}
         try:
             frame.run_again()
         except RecomputeDone:

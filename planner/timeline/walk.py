@@ -37,12 +37,12 @@ def walk(structure: Structure, switches: Switches) -> Program:
     tape.mark_backward("backward")
     x = embedded
     parts = list(enumerate(structure.blocks))
-    if x.edge is None or _widens(structure, switches):
+    if not switches.checkpointing or _widens(structure, switches):
         parts.insert(0, (len(structure.blocks), structure.blocks[0]))
     for kind, part in parts:
         tape.mark(f"forward {kind}")
         x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions)))
-        tape.layer_casts[kind], tape.casts = tape.casts, []
+        tape.layer_casts[kind], tape.casts = tape.casts, {}
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
@@ -59,8 +59,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
 
 
 def _widens(structure: Structure, switches: Switches) -> bool:
-    """Whether the residual stream becomes float32 in the first layer: LayerNorm under autocast returns float32."""
-    wide = any(part.kind == "layer" for block_ in structure.blocks for part in block_.norms)
+    """Whether the residual stream becomes float32 in the first layer: LayerNorm and DoRA do that under autocast."""
+    wide = switches.dora or any(part.kind == "layer" for block_ in structure.blocks for part in block_.norms)
     return wide and bool(switches.autocast) and switches.residual == 2
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 BASE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 3, "num_attention_heads": 8,
-    "num_key_value_heads": 2, "vocab_size": 8000,
+    "num_key_value_heads": 2, "vocab_size": 8000, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 MOE: dict[str, Any] = {**BASE, "moe_intermediate_size": 512, "num_experts_per_tok": 2}
 MLA: dict[str, Any] = {
@@ -12,7 +12,7 @@ MLA: dict[str, Any] = {
     "q_lora_rank": 384, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
     "n_group": 1, "topk_group": 1,
 }  # fmt: skip
-GPT: dict[str, Any] = {"n_embd": 1024, "n_layer": 3, "n_head": 8, "vocab_size": 8000}
+GPT: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "n_embd": 1024, "n_layer": 3, "n_head": 8, "vocab_size": 8000}
 
 MODELS: dict[str, dict[str, Any]] = {
     "mistral": {**BASE, "sliding_window": None},
@@ -32,17 +32,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "gemma2 sdpa": {**BASE, "model_type": "gemma2", "head_dim": 128, "num_hidden_layers": 4},
     "gemma3_text": {**BASE, "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 512},
     "gemma3_text wide": {**BASE, "model_type": "gemma3_text", "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 4096},
-    "phi3": {**BASE, "pad_token_id": 0},
-    "phi3 window": {**BASE, "model_type": "phi3", "pad_token_id": 0, "sliding_window": 2047},
-    "glm": {**BASE, "head_dim": 128, "pad_token_id": 0, "attention_bias": True},
-    "glm4": {**BASE, "head_dim": 128, "pad_token_id": 0},
+    "phi3": {**BASE},
+    "phi3 window": {**BASE, "model_type": "phi3", "sliding_window": 2047},
+    "glm": {**BASE, "head_dim": 128, "attention_bias": True},
+    "glm4": {**BASE, "head_dim": 128},
     "granite": BASE,
     "olmo": {**BASE, "tie_word_embeddings": True},
     "olmo2": BASE,
     "olmo3": {**BASE, "num_hidden_layers": 4, "sliding_window": 512},
     "exaone4": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512},
-    "cohere": {**BASE, "pad_token_id": 0},
-    "cohere2": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512, "pad_token_id": 0},
+    "cohere": {**BASE},
+    "cohere2": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512},
     "stablelm": BASE,
     "starcoder2": {**BASE, "use_bias": True, "sliding_window": None},
     "gpt_neox": BASE,

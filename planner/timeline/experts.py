@@ -1,0 +1,83 @@
+"""Mixtures of experts: the router, all experts in one grouped product, and a shared expert beside them.
+
+Source: transformers 5.23 integrations/moe.py, grouped_mm_experts_forward, which every family runs unless told
+otherwise (modeling_utils.py, get_correct_experts_implementation). Each of the T tokens is copied once per expert it
+goes to, and the T·top rows are multiplied in one call whichever experts they chose: bytes do not depend on routing.
+"""
+
+from planner.families.parts import Experts
+from planner.timeline.mlps import activation, gated
+from planner.timeline.ops import add, cast, clone, mul, unary
+from planner.timeline.pieces import split
+from planner.timeline.projections import Projector
+from planner.timeline.routers import Routing, route
+from planner.timeline.rows import gather, scale_rows, sum_pairs
+from planner.timeline.stacked import expert_weight, factors_of, grouped
+from planner.timeline.tape import Tape, Value
+
+EXPERTS = "experts: each token's rows, gate, up and results"
+_PAIRS = ("T", "top")
+
+
+def experts(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
+    """The feed-forward part of a sparse layer."""
+    with tape.cause(EXPERTS):
+        if part.shared is None:
+            routing = route(tape, part, x, project)
+            return _routed(tape, part, x, routing, project)
+        if part.shared_gate is not None:
+            return _gated_shared(tape, part, x, project)
+        routing = route(tape, part, x, project)
+        routed = _routed(tape, part, x, routing, project)
+        return add(tape, routed, gated(tape, part.shared, x, project))
+
+
+def _gated_shared(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
+    """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
+    assert part.shared
+    assert part.shared_gate
+    shared = gated(tape, part.shared, x, project)
+    routing = route(tape, part, x, project)
+    routed = _routed(tape, part, x, routing, project)
+    gate = unary(tape, project(part.shared_gate, x), saves="output")
+    shared = scale_rows(tape, shared, Value(gate.buffer, gate.each, gate.dims[:-1], gate.edge))
+    return add(tape, routed, shared)
+
+
+def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
+    """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
+    down_factors = factors_of(tape, project, part.down, "r")
+    up_factors = factors_of(tape, project, part.up, "2r")
+    order, permutation = tape.new(8, _PAIRS), Value(tape.new(8, _PAIRS), 8, _PAIRS)
+    rows = Value(tape.new(8, _PAIRS), 8, _PAIRS)
+    chosen = gather(tape, x, rows, (*_PAIRS, "h"))
+    weights = gather(tape, routing.weights, permutation, _PAIRS)
+    counted, counts = tape.new(4, _PAIRS), tape.new(4, ("E",))
+    offsets = Value(tape.new(4, ("E",)), 4, ("E",))
+    up_weight = expert_weight(tape, project, part.up, up_factors)
+    bias = _bias(tape, part, "2J", up_weight.each)
+    inner = _gate(tape, part, grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J")))
+    down_weight = expert_weight(tape, project, part.down, down_factors)
+    bias = _bias(tape, part, "h", up_weight.each)
+    out = grouped(tape, inner, down_weight, offsets, (*_PAIRS, "h"))
+    del inner
+    weighted = scale_rows(tape, out, weights)
+    inverse = Value(tape.new(8, _PAIRS), 8, _PAIRS)
+    tape.new(8, _PAIRS)
+    weighted = gather(tape, weighted, inverse, weighted.dims)
+    result = cast(tape, sum_pairs(tape, weighted, ("T", "h")), x.each)
+    del order, counted, counts, bias, chosen, down_factors, up_factors
+    return result
+
+
+def _bias(tape: Tape, part: Experts, width: str, each: int) -> Value | None:
+    """Each row's own copy of its expert's bias."""
+    return Value(tape.new(each, (*_PAIRS, width)), each, (*_PAIRS, width)) if part.bias else None
+
+
+def _gate(tape: Tape, part: Experts, x: Value) -> Value:
+    """`act(gate) * up` on the two halves of one product."""
+    inner = (*_PAIRS, "J")
+    gate, up = split(tape, x, (inner, inner))
+    del x
+    return mul(tape, activation(tape, part.act, gate), up)

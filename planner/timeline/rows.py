@@ -1,0 +1,90 @@
+"""Operations that pick rows: gather, top-k, and a factor per row. Their gradients are scattered back into zeros."""
+
+from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+
+
+def gather(tape: Tape, x: Value, index: Value, dims: Dims) -> Value:
+    """`x[index]` or `x.gather(index)`: saves the index; backward puts the rows into zeros, out of place."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    edge_in, each, whole = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        zeros = tape.new(each, whole)
+        filled = tape.new(each, whole)
+        del zeros
+        return ((edge_in, filled),)
+
+    edge = tape.node(backward, tape.save(index))
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def top_k(tape: Tape, x: Value) -> tuple[Value, Value]:
+    """`torch.topk`: the values, and where they were (8 bytes each), which is saved."""
+    dims = (*x.dims[:-1], "top")
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims), Value(tape.new(8, dims), 8, dims)
+    edge_in, each, whole = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        zeros = tape.new(each, whole)
+        filled = tape.new(each, whole)
+        del zeros
+        return ((edge_in, filled),)
+
+    values, index = tape.new(each, dims), tape.new(8, dims)
+    edge = tape.node(backward, tape.save(index))
+    return Value(values, each, dims, edge), Value(index, 8, dims)
+
+
+def normalise(tape: Tape, x: Value) -> Value:
+    """`x /= x.sum(-1, keepdim=True)`: in place, so that the values it had are copied and saved with the sums."""
+    rows = x.dims[:-1]
+    sums = tape.new(4, rows)
+    if not tape.needs(x):
+        return Value(x.buffer, x.each, x.dims)
+    before = tape.new(x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        to_sums = tape.new(4, dims)
+        divided = tape.new(each, dims)
+        del to_sums
+        return (edge_in, divided), (edge_in, tape.new(each, dims))
+
+    edge = tape.node(backward, tape.save(before, sums))
+    return Value(x.buffer, each, dims, edge)
+
+
+def scale_rows(tape: Tape, x: Value, factors: Value) -> Value:
+    """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last."""
+    each, dims = max(x.each, factors.each), x.dims
+    if not tape.needs(x, factors):
+        return Value(tape.new(each, dims), each, dims)
+    x_edge, own, factor_edge, factor_each, rows = x.edge, x.each, factors.edge, factors.each, factors.dims
+
+    def backward(_: Buffer) -> Outcome:
+        product = tape.new(each, dims) if factor_edge else None
+        to_x = tape.new(each, dims) if x_edge else None
+        if to_x and own != each:
+            to_x = tape.new(own, dims)
+        summed = tape.new(factor_each, rows) if factor_edge else None
+        del product
+        return (factor_edge, summed), (x_edge, to_x)
+
+    saved = (tape.save(factors) if x_edge else []) + (tape.save(x) if factor_edge else [])
+    edge = tape.node(backward, saved)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def sum_pairs(tape: Tape, x: Value, dims: Dims) -> Value:
+    """`x.view(T, top, h).sum(1)`; backward writes the gradient out once per pair."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    edge_in, each, whole = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, whole)),)
+
+    edge = tape.node(backward)
+    return Value(tape.new(each, dims), each, dims, edge)

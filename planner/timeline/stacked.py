@@ -1,0 +1,97 @@
+"""Stacked expert weights: as they are, or with PEFT's adapter folded into all of them at once.
+
+Source: peft 0.21 tuners/lora/layer.py, ParamWrapper and _LoraFactorsProxy. The folded weight is as large as the
+stack, `E·out·in`; it lives until the experts are done, and until their backward where it is saved.
+"""
+
+from planner.families.parts import Linear
+from planner.timeline.ops import GRADIENTS, add, cast, matmul, parameter, unary
+from planner.timeline.projections import ADAPTERS, Projector, autocast_weight
+from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+
+FOLDED = "expert weights with their adapters folded in"
+Factors = tuple[Value, Value] | None
+
+
+def factors_of(tape: Tape, project: Projector, part: Linear, rank: str) -> Factors:
+    """B and A in the weights' dtype, made when the wrapper is entered; None where the stack has no adapter.
+
+    torch tries a new parametrization once (nn/utils/parametrize.py, register_parametrization): one product is made
+    and dropped.
+    """
+    if part.name not in project.layer.adapters:
+        return None
+    adapter, held = project.switches.adapter, project.switches.residual
+    with tape.cause(ADAPTERS):
+        b = cast(tape, _permuted(tape, parameter(adapter, ("E", part.out, rank), trained=True)), held)
+        a = cast(tape, parameter(adapter, ("E", rank, part.in_), trained=True), held)
+    tried = tape.new(held, ("E", part.out, part.in_), FOLDED)
+    del tried
+    return b, a
+
+
+def _permuted(tape: Tape, b: Value) -> Value:
+    """A view of `lora_B`; its gradient is copied back to the order the parameter has."""
+    edge_in, each, dims = b.edge, b.each, b.dims
+    if not tape.needs(b):
+        return b
+    return Value(None, each, dims, tape.node(lambda _: ((edge_in, tape.new(each, dims, GRADIENTS)),)))
+
+
+def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors) -> Value:
+    """`W`, or `baddbmm(W, B, A)`."""
+    held, dims = project.switches.residual, ("E", part.out, part.in_)
+    if factors is None:
+        return parameter(held, dims, trained=project.switches.trains_base)
+    b, a = factors
+    if not tape.needs(b, a):
+        return Value(tape.new(held, dims, FOLDED), held, dims)
+    edges, shapes, tag = (b.edge, a.edge), (b.dims, a.dims), tape.tag
+    leaf = a.edge is not None and a.edge.leaf
+
+    def backward(_: Buffer) -> Outcome:
+        product = tape.new(held, shapes[0])
+        to_b = tape.new(held, shapes[0])
+        del product
+        product = tape.new(held, shapes[1])
+        to_a = tape.new(held, shapes[1], GRADIENTS if leaf else "")
+        del product
+        return (edges[0], to_b), (edges[1], to_a)
+
+    with tape.cause(ADAPTERS):
+        edge = tape.node(backward, tape.save(b, a))
+    del tag
+    return Value(tape.new(held, dims, FOLDED), held, dims, edge)
+
+
+def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, dims: Dims) -> Value:
+    """`grouped_mm`: every row times its expert's matrix. Saves x for the weights' gradient, the weights for x's."""
+    x = cast(tape, x, weight.each)
+    if not tape.needs(x, weight):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
+    tag = GRADIENTS if w_edge and w_edge.leaf else FOLDED + " (gradients)"
+
+    def backward(_: Buffer) -> Outcome:
+        to_weight = tape.new(each, w_dims, tag) if w_edge else None
+        to_x = tape.new(each, x_dims) if x_edge else None
+        return (w_edge, to_weight), (x_edge, to_x)
+
+    saved = (tape.save(x) if w_edge else []) + (tape.save(weight) if x_edge else []) + tape.save(offsets)
+    edge = tape.node(backward, saved)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
+def router_weight(tape: Tape, project: Projector, part: Linear) -> Value:
+    """The router's matrix, with its adapter's product added where it has one (ParamWrapper of a 2-D parameter)."""
+    switches, dims = project.switches, ("E", "h")
+    weight = parameter(switches.residual, dims, trained=switches.trains_base)
+    if part.name not in project.layer.adapters:
+        return weight
+    with tape.cause(ADAPTERS):
+        a = parameter(switches.adapter, ("r", "h"), trained=True)
+        b = parameter(switches.adapter, ("E", "r"), trained=True)
+        if switches.autocast:
+            a, b = autocast_weight(tape, a, switches.autocast), autocast_weight(tape, b, switches.autocast)
+        delta = cast(tape, unary(tape, matmul(tape, b, a, "h")), switches.residual)
+        return add(tape, weight, delta)
