@@ -43,7 +43,7 @@ class Metrics:
             "fitproof_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
         self.seconds = Histogram(
-            "fitproof_request_seconds", "Time to answer.", ("route",), buckets=_SECONDS, registry=self._registry
+            "fitproof_request_seconds", "Time until an answer begins.", ("route",), buckets=_SECONDS, registry=self._registry
         )
 
     def render(self, service: Service) -> bytes:
@@ -69,12 +69,13 @@ class RequestMetrics:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, seconds = time.perf_counter(), 500, 0.0
 
         async def send_and_look(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
-                status = message["status"]
+                # Until the answer begins: an event stream goes on for minutes.
+                status, seconds = message["status"], time.perf_counter() - started
             await send(message)
 
         try:
@@ -82,7 +83,7 @@ class RequestMetrics:
         finally:
             route = _template(scope)
             self.metrics.requests.labels(route, scope["method"], status).inc()
-            self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            self.metrics.seconds.labels(route).observe(seconds)
 
 
 def _template(scope: Scope) -> str:

@@ -53,7 +53,7 @@ class WorkerItem(_Strict):
     """A worker, as the dispatcher saw it last."""
 
     id: str
-    engine: Literal["local", "ray"]
+    engine: str = Field(description="What runs probes there.", examples=["local", "ray"])
     kind: Literal["cpu", "gpu"]
     name: str
     card: str | None = Field(description="The catalogue's id. A card plays every smaller one too.")
