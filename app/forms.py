@@ -283,4 +283,3 @@ def _quantization_name(quantization: Mapping[str, Any]) -> str:
     if quantization.get("load_in_8bit"):
         return "int8"
     return str(quantization.get("bnb_4bit_quant_type", "fp4"))
-

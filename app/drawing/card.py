@@ -52,9 +52,7 @@ class CardPicture:
     ticks: tuple[Tick, ...]
 
 
-def draw_card(
-    lines: Sequence[Line], peak_phase: str, usable_bytes: int, band: tuple[int, int, int]
-) -> CardPicture:
+def draw_card(lines: Sequence[Line], peak_phase: str, usable_bytes: int, band: tuple[int, int, int]) -> CardPicture:
     """Lay the lines alive in `peak_phase` end to end. `band` is what is needed: low, likely, high.
 
     The rest between the lines and `likely` (context, allocator slack) is drawn too, so that the bar ends where the

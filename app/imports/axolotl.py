@@ -35,9 +35,11 @@ def _settle(reading: Reading) -> None:
         reading.use("gradient_checkpointing_kwargs", "training.use_reentrant", kwargs["use_reentrant"])
     if reading.on("liger_fused_linear_cross_entropy"):
         reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
-    if config.get("sample_packing") is False and config.get("pad_to_sequence_len") and reading.document["training"].get(
-        "per_device_train_batch_size", 1
-    ) > 1:
+    if (
+        config.get("sample_packing") is False
+        and config.get("pad_to_sequence_len")
+        and reading.document["training"].get("per_device_train_batch_size", 1) > 1
+    ):
         reading.use("pad_to_sequence_len", "training.padded", True)
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
@@ -93,8 +95,7 @@ AXOLOTL = Trainer(
     id="axolotl",
     name="Axolotl",
     signature=words(
-        "base_model micro_batch_size sequence_len adapter lora_target_linear sample_packing datasets "
-        "val_set_size"
+        "base_model micro_batch_size sequence_len adapter lora_target_linear sample_packing datasets val_set_size"
     ),
     rules=(
         Rule("base_model", "model"),

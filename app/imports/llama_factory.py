@@ -73,8 +73,7 @@ LLAMA_FACTORY = Trainer(
     id="llama-factory",
     name="LLaMA-Factory",
     signature=words(
-        "finetuning_type cutoff_len lora_rank lora_target stage template quantization_bit dataset_dir "
-        "flash_attn"
+        "finetuning_type cutoff_len lora_rank lora_target stage template quantization_bit dataset_dir flash_attn"
     ),
     rules=(
         Rule("model_name_or_path", "model"),

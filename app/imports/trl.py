@@ -77,9 +77,8 @@ def _step(reading: Reading, is_trl: bool) -> None:
 TRL = Trainer(
     id="trl",
     name="TRL / TrainingArguments",
-    signature=_TRL_ONLY | words(
-        "per_device_train_batch_size output_dir model_name_or_path num_train_epochs save_strategy"
-    ),
+    signature=_TRL_ONLY
+    | words("per_device_train_batch_size output_dir model_name_or_path num_train_epochs save_strategy"),
     rules=(
         Rule("model_name_or_path", "model"),
         Rule("model_name", "model"),

@@ -111,4 +111,3 @@ def _pairs_in(address: str) -> list[tuple[str, str]]:
 
 def _complaint(form: PlanForm) -> str:
     return "; ".join(f"{LABELS.get(name, name)}: {message}" for name, message in form.errors.items())
-

@@ -102,5 +102,3 @@ def _card_row(answer: Answer, plan: Plan) -> CardRow:
     document: Mapping[str, Any] = answer.document | {"gpu": plan.gpu.id}
     full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
     return CardRow(plan, short_gpu_name(plan.gpu.name), query_of(document), full, plan.gpu.id == answer.gpu.id)
-
-

@@ -58,9 +58,7 @@ def _show(request: Request, sent: Pasted, result: PlannedImport | None = None, e
     answer = _answer(request, result.plan) if result and result.plan else None
     bad = bool(error) or (result is not None and answer is None)
     context = {"sent": sent, "result": result, "error": error, "answer": answer}
-    return page(
-        request, "pages/import.html", 422 if bad else 200, query=answer.query if answer else "", **context
-    )
+    return page(request, "pages/import.html", 422 if bad else 200, query=answer.query if answer else "", **context)
 
 
 def _answer(request: Request, plan: Plan) -> Answer:

@@ -187,7 +187,7 @@ def test_the_api_plans_every_trainers_file(site: httpx.Client, name: str) -> Non
 
 
 def test_the_api_says_what_is_missing_in_the_files_own_words(site: httpx.Client) -> None:
-    text = configs.AXOLOTL.replace("optimizer: \"paged_adamw_32bit\"", "optimizer: lion_8bit").replace("2   #", "0   #")
+    text = configs.AXOLOTL.replace('optimizer: "paged_adamw_32bit"', "optimizer: lion_8bit").replace("2   #", "0   #")
     document = site.post("/api/v1/imports", json={"config": text}).json()
     assert document["plan"] is None
     assert {"optimizer", "micro_batch_size", "gpu"} <= {problem["field"] for problem in document["problems"]}

@@ -168,7 +168,9 @@ def test_three_methods_stand_side_by_side_with_their_reductions(site: httpx.Clie
 
 
 def test_two_plans_by_their_addresses(site: httpx.Client) -> None:
-    answer = site.get("/compare", params={"a": f"/plan?{LLAMA}", "b": f"https://x.example/plan?{LLAMA}&max_length=8192"})
+    answer = site.get(
+        "/compare", params={"a": f"/plan?{LLAMA}", "b": f"https://x.example/plan?{LLAMA}&max_length=8192"}
+    )
     assert answer.status_code == 200
     assert "2048 8192" in text_of(answer.text)
     broken = site.get("/compare", params={"a": f"/plan?{LLAMA}", "b": "/plan?model=nobody&gpu=rtx-4090"})

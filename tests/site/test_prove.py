@@ -1,0 +1,146 @@
+"""A probe from the plan's page to its answer, live in a browser. The engine is a fake; everything else is real."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from app.engines.base import Status
+from app.main import create_app
+from app.security.tokens import create_token
+from app.settings import Settings
+from tests.app.serving import served
+from tests.service import fake_probe
+from tests.service.fake_engine import CPU, H100, FakeEngine
+
+PLAN = "/plan?model=HuggingFaceTB/SmolLM2-135M&gpu=h100-sxm-80gb"
+FORM = {"plan": PLAN.partition("?")[2], "instrument": "dry-run"}
+
+
+@dataclass
+class Bench:
+    """A site with one fake engine at hand."""
+
+    engine: FakeEngine
+    client: httpx.Client
+
+    def job(self) -> str:
+        """The ref of the newest attempt, once the dispatcher has handed it over."""
+        deadline = time.monotonic() + 10
+        while not self.engine.submits:
+            assert time.monotonic() < deadline, "nothing was submitted"
+            time.sleep(0.01)
+        return self.engine.submits[-1]
+
+    def say(self, *lines: dict[str, object]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        self.engine.output[self.job()] = self.engine.output.get(self.job(), b"") + text.encode()
+
+    def end(self, instrument: str, behaviour: int = fake_probe.QUICK) -> None:
+        request = {"model": "HuggingFaceTB/SmolLM2-135M", "gpu": "h100-sxm-80gb", "training": {"max_length": 2048}}
+        self.say(fake_probe.measurement(request, instrument, behaviour))
+        self.engine.states[self.job()] = Status("succeeded")
+
+
+@pytest.fixture
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("prove"), hub_offline=True, requests_per_minute=100_000)
+    engine = FakeEngine(workers=(CPU, H100))
+    with served(create_app(settings, engines=[engine])) as client:
+        yield Bench(engine, client)
+
+
+@pytest.fixture
+def live(bench: Bench, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(base_url=str(bench.client.base_url))
+    yield context.new_page()
+    context.close()
+
+
+def order(live: Page, instrument: str) -> None:
+    live.goto(PLAN)
+    live.get_by_label("Instrument").select_option(instrument)
+    live.get_by_role("button", name="Prove it").click()
+    expect(live).to_have_url(re.compile(r"/probes/\w+$"))
+
+
+def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, bench: Bench) -> None:
+    order(live, "dry-run")
+    bench.say({"stage": "load", "index": 0, "seconds": 0.1})
+    expect(live.locator('[aria-current="step"]')).to_contain_text("Loading the weights")
+    bench.say({"stage": "step", "index": 2, "seconds": 0.5})
+    expect(live.locator('[aria-current="step"]')).to_contain_text("Training step 2")
+    live.reload()
+    expect(live.locator('[aria-current="step"]')).to_contain_text("Training step 2")
+    bench.end("dry-run")
+    expect(live.locator("#verdict")).to_have_text(re.compile(r"Counted: 5.00.GiB at the peak"))
+    expect(live.get_by_role("status")).to_contain_text("Counted")
+    live.get_by_role("link", name="Back to the plan").click()
+    peak = live.locator(".sides tr", has_text="Peak, allocated").locator("td")
+    expect(peak.nth(2)).to_contain_text("5.00")
+
+
+def test_out_of_memory_is_an_answer_with_its_explanation(live: Page, bench: Bench) -> None:
+    order(live, "cuda")
+    bench.end("cuda", fake_probe.OUT_OF_MEMORY)
+    expect(live.locator("#verdict")).to_have_text(
+        re.compile(r"Out of memory in backward, 512.MiB short|0.50.GiB short")
+    )
+    expect(live.locator("#answer")).to_contain_text("It asked for 1.00")
+
+
+def test_a_probe_can_be_cancelled_from_its_page(live: Page, bench: Bench) -> None:
+    order(live, "dry-run")
+    bench.job()
+    live.get_by_role("button", name="Cancel").click()
+    expect(
+        live.get_by_role("button", name="Ending…").or_(live.locator("#verdict", has_text="Cancelled"))
+    ).to_be_visible()
+    assert bench.client.get("/api/v1/probes").json()["items"][0]["cancel_requested"]
+
+
+def test_without_javascript_the_page_renews_itself(bench: Bench) -> None:
+    ordered = bench.client.post("/prove", data=FORM)
+    assert ordered.status_code == 303
+    html = bench.client.get(ordered.headers["location"]).text
+    assert '<noscript><meta http-equiv="refresh"' in html
+
+
+def test_the_list_shows_probes_and_what_is_attached(bench: Bench) -> None:
+    bench.client.post("/prove", data=FORM)
+    html = bench.client.get("/probes").text
+    assert "SmolLM2-135M" in html
+    assert "NVIDIA H100" in html
+
+
+def test_a_foreign_page_cannot_order_a_probe(bench: Bench) -> None:
+    answer = bench.client.post("/prove", data=FORM, headers={"origin": "https://evil.example"})
+    assert answer.status_code == 403
+
+
+def test_a_model_no_formula_knows_is_offered_a_dry_run(site: httpx.Client) -> None:
+    answer = site.get("/plan", params={"config": '{"model_type": "nobody_knows_this"}', "gpu": "t4"})
+    assert answer.status_code == 422
+    assert "Count it with a dry run" in answer.text
+
+
+def test_elsewhere_a_token_is_asked_for_and_only_a_good_one_opens(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("locked"), host="0.0.0.0", hub_offline=True)
+    app = create_app(settings, engines=[FakeEngine()])
+    with served(app) as client:
+        asked = client.post("/prove", data=FORM)
+        assert asked.status_code == 401
+        assert "Probing needs a token" in asked.text
+        client.headers["origin"] = str(client.base_url).rstrip("/")
+        refused = client.post("/token", data={"token": "wrong", "onward": "/probes"})
+        assert refused.status_code == 401
+        good = create_token(app.state.service.database, "a test").secret
+        opened = client.post("/token", data={"token": good, "onward": "//evil.example"})
+        assert (opened.status_code, opened.headers["location"]) == (303, "/")
+        assert {"httponly", "samesite=strict"} <= set(opened.headers["set-cookie"].lower().split("; "))
+        assert client.post("/prove", data=FORM).status_code == 303
