@@ -7,7 +7,7 @@ import time
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,6 +48,9 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            # Nobody is left to answer. 499 is what nginx writes in its log for this.
+            status = 499
         except Exception:  # the last line of defence: no stack trace may reach a client
             _ERRORS.exception("unforeseen error")
             if not status:

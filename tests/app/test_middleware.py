@@ -54,6 +54,7 @@ async def breaks_half_way(_: Request) -> Response:
 def client() -> Iterator[httpx.Client]:
     routes = [
         Route("/echo", echo, methods=["POST"]),
+        Route("/left", echo, methods=["POST"]),
         Route("/ignores", ignores_its_body, methods=["POST"]),
         Route("/swallows", swallows_errors, methods=["POST"]),
         Route("/breaks", breaks),
@@ -144,11 +145,12 @@ def test_a_harmful_request_id_is_replaced(client: httpx.Client, offered: str) ->
     assert len(given) == 16
 
 
-def access_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def access_records(caplog: pytest.LogCaptureFixture, path: str) -> list[logging.LogRecord]:
     """The line is written once the answer is sent: the client may have it a moment earlier."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if records := [record for record in caplog.records if record.name == "fitproof.access"]:
+        records = [record for record in caplog.records if record.name == "fitproof.access"]
+        if records := [record for record in records if record.getMessage().endswith(path)]:
             return records
         time.sleep(0.01)
     return []
@@ -157,12 +159,23 @@ def access_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 def test_each_request_is_one_structured_line(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fitproof.access")
     client.get("/no%0Awhere?secret=1")
-    (record,) = access_records(caplog)
+    (record,) = access_records(caplog, "/no%0Awhere")
     line = json.loads(JsonFormatter().format(record))
     assert line["message"] == "GET /no%0Awhere"
     assert line["status"] == 404
     assert line["ms"] > 0
     assert line["level"] == "info"
+
+
+def test_a_client_that_leaves_half_way_is_no_error_of_ours(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=5) as connection:
+        connection.sendall(b"POST /left HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nonly this")
+    (record,) = access_records(caplog, "/left")
+    assert vars(record)["status"] == 499
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_text_lines_hold_the_same_facts() -> None:
