@@ -190,7 +190,8 @@ def _adapter_changes(plan: "Plan") -> Iterator[_Candidate]:
     if lora.r > 8:
         yield _Candidate({"lora.r": max(8, lora.r // 4)}, "fewer trainable parameters", DIFFERENT)
     attention = _attention_projections(plan)
-    if attention and (lora.target_modules == ALL_LINEAR or set(attention) < set(lora.target_modules)):
+    targets = lora.target_modules
+    if attention and (targets == ALL_LINEAR or (isinstance(targets, tuple) and set(attention) < set(targets))):
         cost = "adapters on attention only; the QLoRA paper needed all layers to match full fine-tuning"
         yield _Candidate({"lora.target_modules": attention}, cost, DIFFERENT)
 

@@ -9,7 +9,8 @@ class Gpu:
     """One device. `usable_bytes` is `torch.cuda.get_device_properties(0).total_memory`, never the nominal size.
 
     `usable_evidence` is measured (a pasted torch total), modelled (derived from nvidia-smi's) or the caller's own.
-    `bitsandbytes_4bit` says whether bitsandbytes lists the platform for 4-bit QLoRA.
+    `bitsandbytes_4bit` says whether bitsandbytes lists the platform for 4-bit QLoRA. `context_bytes` is what the CUDA
+    context and libraries took on a live card; None leaves it to the readings of its generation.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Gpu:
     nominal_gb: float | None = None
     vendor: str = "NVIDIA"
     bitsandbytes_4bit: bool = True
+    context_bytes: int | None = None
     note: str = ""
 
     @property

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from planner.errors import CatalogError
+from planner.gpu import Gpu
 from planner.units import GIB
 
 _KEYS = {
@@ -98,6 +99,13 @@ def parse_overheads(text: str) -> Overheads:
                 msg = f"overheads.toml: [[{kind}]] row {number} must have exactly these keys: {wanted}"
                 raise CatalogError(msg)
     return Overheads(**{kind: tuple(tables[kind]) for kind in _KEYS})
+
+
+def card_context_band(gpu: Gpu) -> Band:
+    """Bytes outside the allocator: as read on this very card, else the band of its generation."""
+    if gpu.context_bytes is not None:
+        return Band(gpu.context_bytes, gpu.context_bytes, gpu.context_bytes, f"read on {gpu.name}")
+    return context_band(gpu.compute_capability)
 
 
 @lru_cache(maxsize=64)

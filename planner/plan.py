@@ -13,7 +13,7 @@ from planner.gpu import Gpu
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
 from planner.model import Model, resolve_model
-from planner.overheads import context_band
+from planner.overheads import card_context_band
 from planner.recipe import Recipe
 from planner.request import Request
 from planner.static import static_lines
@@ -148,13 +148,14 @@ def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None 
     """
     model = model or resolve_model(request.model)
     recipe = Recipe.of(request)
-    ledgers: dict[tuple[int, int] | None, Ledger] = {}
+    ledgers: dict[tuple[tuple[int, int] | None, int | None], Ledger] = {}
     plans = []
     for gpu in gpus:
-        if gpu.compute_capability not in ledgers:
-            ledgers[gpu.compute_capability] = ledger_of(model, recipe, gpu)
+        kind = (gpu.compute_capability, gpu.context_bytes)
+        if kind not in ledgers:
+            ledgers[kind] = ledger_of(model, recipe, gpu)
         asked = request.model_copy(update={"gpu": gpu.id})
-        plans.append(_judge(asked, model, gpu, recipe, ledgers[gpu.compute_capability]))
+        plans.append(_judge(asked, model, gpu, recipe, ledgers[kind]))
     return plans
 
 
@@ -174,7 +175,7 @@ def smallest_cards(request: Request, *, model: Model | None = None, count: int =
 def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     """Every line of a run: what is there throughout, what a step makes, what CUDA takes."""
     decoder = model.known_decoder()
-    context = context_band(gpu.compute_capability)
+    context = card_context_band(gpu)
     try:
         step = step_lines(decoder, recipe, gpu)
     except NotImplementedError as error:  # the family is known, this way of running it is not
@@ -193,7 +194,7 @@ def _judge(request: Request, model: Model, gpu: Gpu, recipe: Recipe, ledger: Led
     peak = max(phases, key=lambda phase: phase.allocated_bytes)
     required = required_bytes(
         peak.allocated_bytes,
-        gpu.compute_capability,
+        gpu,
         varying_lengths=recipe.training.padded,
         expandable_segments=recipe.training.expandable_segments,
     )

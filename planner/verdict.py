@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from planner.overheads import context_band, fragmentation_band, overheads
+from planner.gpu import Gpu
+from planner.overheads import card_context_band, fragmentation_band, overheads
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -20,7 +21,7 @@ class Required:
 
 def required_bytes(
     peak_allocated_bytes: int,
-    compute_capability: tuple[int, int] | None,
+    gpu: Gpu,
     *,
     varying_lengths: bool,
     expandable_segments: bool = False,
@@ -30,7 +31,7 @@ def required_bytes(
     Nothing here depends on the card's size.
     """
     lost = fragmentation_band(varying_lengths, expandable_segments)
-    context = context_band(compute_capability)
+    context = card_context_band(gpu)
     error = overheads().formula_band()
 
     def total_bytes(error_fraction: float, lost_fraction: float, context_bytes: float) -> int:

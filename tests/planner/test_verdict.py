@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
+from planner.catalog import find_gpu
 from planner.errors import CatalogError
 from planner.overheads import Overheads, overheads, parse_overheads
 from planner.units import GIB
 from planner.verdict import Required, required_bytes, verdict_of
 
+CARD = find_gpu("rtx-4090")
 NEED = Required(low=90, likely=100, high=110, provenance=())
 
 
@@ -16,13 +20,13 @@ def test_only_both_ends_of_the_range_decide(usable_bytes: int, verdict: str) -> 
 
 
 def test_the_range_is_ordered_and_says_what_it_was_read_off() -> None:
-    required = required_bytes(10 * GIB, (8, 9), varying_lengths=False)
+    required = required_bytes(10 * GIB, CARD, varying_lengths=False)
     assert 10 * GIB < required.low < required.likely < required.high
     assert len(required.provenance) == 3
 
 
 def test_lengths_that_vary_need_more() -> None:
-    fixed, varying = (required_bytes(10 * GIB, (8, 9), varying_lengths=flag) for flag in (False, True))
+    fixed, varying = (required_bytes(10 * GIB, CARD, varying_lengths=flag) for flag in (False, True))
     assert varying.likely > fixed.likely
     assert varying.high > fixed.high
 
@@ -64,7 +68,7 @@ def test_expandable_segments_have_their_own_rows_whatever_the_lengths() -> None:
 
 def test_the_shipped_replays_favour_expandable_segments() -> None:
     default, expandable = (
-        required_bytes(10 * GIB, (8, 9), varying_lengths=False, expandable_segments=flag) for flag in (False, True)
+        required_bytes(10 * GIB, CARD, varying_lengths=False, expandable_segments=flag) for flag in (False, True)
     )
     assert expandable.high < default.high
 
@@ -75,6 +79,12 @@ def test_a_generation_nobody_read_gets_the_whole_range() -> None:
     assert (turing.low, turing.high) == (0.13 * GIB, 0.19 * GIB)
     assert everywhere.low == turing.low
     assert everywhere.high > 1.5 * GIB
+
+
+def test_a_live_cards_own_context_replaces_its_generations() -> None:
+    bare, live = (replace(CARD, context_bytes=size) for size in (0, 1 * GIB))
+    without, with_context = (required_bytes(10 * GIB, card, varying_lengths=False) for card in (bare, live))
+    assert {getattr(with_context, end) - getattr(without, end) for end in ("low", "likely", "high")} == {1 * GIB}
 
 
 def test_a_row_with_an_unknown_key_is_named() -> None:
