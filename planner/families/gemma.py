@@ -60,6 +60,7 @@ def gemma2(fields: Fields) -> Decoder:
         final_norm=_FINAL,
         tied=tied(fields, True),
         embedding_scaled=True,
+        rotary_sets=2 if third else 1,
         logits_softcap=fields.number("final_logit_softcapping") is not None,
         default_attention="sdpa" if third else "eager",
     )

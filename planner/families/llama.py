@@ -109,10 +109,19 @@ def llama(fields: Fields) -> Decoder:
             q_norm=head_norm(f"self_attn.{q_name}", "H") if qk else None,
             k_norm=head_norm(f"self_attn.{k_name}", "K") if qk else None,
             window=_slides(fields),
+            rotary="float_halves" if fields.model_type == "ernie4_5" else "full",
+            dropout=drops(fields, "attention_dropout"),
         ),
         mlp=gated_mlp(bias=mlp_bias, act=fields.text("hidden_act", default="silu")),
+        dropout=fields.model_type == "seed_oss" and drops(fields, "residual_dropout"),
     )
-    return same_layers(fields, block, sizes_of(fields) | _window(fields))
+    floats = fields.model_type == "ernie4_5"
+    return same_layers(fields, block, sizes_of(fields) | _window(fields), rotary_float=floats)
+
+
+def drops(fields: Fields, name: str) -> bool:
+    """Whether a dropout probability is above zero."""
+    return (fields.number(name) or 0.0) > 0.0
 
 
 def _biases(fields: Fields) -> tuple[bool, bool, bool]:

@@ -51,7 +51,7 @@ class Norm:
 
 
 Rotary = Literal[
-    "full", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex", "none"
+    "full", "float_halves", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex", "none"
 ]
 
 
@@ -75,7 +75,7 @@ class Attention:
     window: bool = False
     softcap: bool = False
     sinks: bool = False
-    grouped: bool = True
+    dropout: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,9 @@ class Structure:
     embedding_scaled: bool = False
     logits_scaled: bool = False
     logits_softcap: bool = False
+    rotary_sets: int = 1
+    rotary_float: bool = False
+    embedding_dropout: bool = False
     extras: tuple[Extra, ...] = ()
 
 

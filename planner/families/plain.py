@@ -6,7 +6,7 @@ Sources: transformers 5.23, models/{gpt2,gptj,gpt_neox,phi,falcon,bloom,opt,star
 from typing import Any
 
 from planner.families.config import Fields
-from planner.families.llama import LAYER, attention, head_norm, same_layers, sizes_of, tied, two_norms
+from planner.families.llama import LAYER, attention, drops, head_norm, same_layers, sizes_of, tied, two_norms
 from planner.families.parts import Attention, Block, Decoder, Extra, Linear, Norm, PlainMlp
 from planner.families.variants import rotary_sizes
 
@@ -31,6 +31,7 @@ def starcoder2(fields: Fields) -> Decoder:
         norms=two_norms("layer", bias=True),
         attention=attention(bias=bias, out_bias=bias, window=windowed),
         mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", "gelu_tanh", bias=bias),
+        dropout=drops(fields, "residual_dropout"),
     )
     window = {"window": fields.count("sliding_window")} if windowed else {}
     return same_layers(
@@ -84,6 +85,7 @@ def phi(fields: Fields) -> Decoder:
             rotary="partial",
         ),
         mlp=plain_mlp("mlp.fc1", "mlp.fc2", "gelu_tanh"),
+        dropout=drops(fields, "resid_pdrop"),
     )
     sizes = rotary_sizes(fields, sizes_of(fields), 0.5)
     head = Linear("lm_head", "V", "h", bias=True, role="head", quantizable=False)
@@ -141,12 +143,12 @@ def gpt2(fields: Fields) -> Decoder:
             rotary="none",
         ),
         mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", "gelu_new", transposed=True),
-        dropout=True,
+        dropout=drops(fields, "resid_pdrop"),
     )  # fmt: skip
     return same_layers(
         fields, block, {**sizes, "positions": fields.count("n_positions")}, layers_key="n_layer",
         final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe",
-        tied=tied(fields, True), evidence="modelled",
+        tied=tied(fields, True), embedding_dropout=drops(fields, "embd_pdrop"), evidence="modelled",
     )  # fmt: skip
 
 
@@ -164,6 +166,7 @@ def gptj(fields: Fields) -> Decoder:
             o=Linear("attn.out_proj", "h", "q"), rotary="partial",
         ),
         mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", "gelu_new"),
+        dropout=drops(fields, "resid_pdrop"),
     )  # fmt: skip
     head = Linear("lm_head", "V", "h", bias=True, role="head", quantizable=False)
     return same_layers(
@@ -214,7 +217,7 @@ def opt(fields: Fields) -> Decoder:
             rotary="none",
         ),
         mlp=plain_mlp("fc1", "fc2", "relu"),
-        dropout=True,
+        dropout=drops(fields, "dropout"),
     )  # fmt: skip
     positions = fields.count("max_position_embeddings") + 2
     return same_layers(

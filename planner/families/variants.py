@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.families.config import Fields
 from planner.families.kinds import every, mixed_layers, sliding_layers
-from planner.families.llama import LAYER, attention, gated_mlp, head_norm, same_layers, sizes_of, tied, two_norms
+from planner.families.llama import LAYER, attention, drops, gated_mlp, head_norm, same_layers, sizes_of, tied, two_norms
 from planner.families.parts import Attention, Block, Decoder, GatedMlp, Linear, Norm
 
 
@@ -53,6 +53,7 @@ def phi3(fields: Fields) -> Decoder:
             window=window,
         ),
         mlp=fused_mlp(),
+        dropout=drops(fields, "resid_pdrop"),
     )  # fmt: skip
     return same_layers(fields, block, {**sizes, **({"window": fields.count("sliding_window")} if window else {})})
 
@@ -107,7 +108,7 @@ def olmo(fields: Fields) -> Decoder:
         last = replace(block, mlp=replace(block.mlp, down=replace(block.mlp.down, quantizable=False)))
         layers[-1] = (last, {})
     final = Norm("model.norm", "h", "layer_float", weight=False)
-    return mixed_layers(fields, layers, sizes_of(fields), final_norm=final, tied=is_tied)
+    return mixed_layers(fields, layers, sizes_of(fields), final_norm=final, tied=is_tied, rotary_float=True)
 
 
 def after_norms(kind: Any) -> tuple[Norm, Norm]:
@@ -135,8 +136,8 @@ def olmo2(fields: Fields) -> Decoder:
     final = Norm("model.norm", "h", "rms_cast")
     sizes = sizes_of(fields)
     if not third:
-        return same_layers(fields, full, sizes, final_norm=final)
-    return mixed_layers(fields, _sliding(fields, full, 4), sizes, final_norm=final)
+        return same_layers(fields, full, sizes, final_norm=final, rotary_float=True)
+    return mixed_layers(fields, _sliding(fields, full, 4), sizes, final_norm=final, rotary_float=True)
 
 
 def _sliding(fields: Fields, full: Block, period: int) -> list[tuple[Block, dict[str, int]]]:

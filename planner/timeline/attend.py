@@ -3,7 +3,7 @@
 `s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
 """
 
-from planner.timeline.ops import add, bmm, cast, clone, unary
+from planner.timeline.ops import add, bmm, cast, clone, dropout, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
@@ -172,6 +172,8 @@ def _eager(
         if mask is not None:
             weights = add(tape, weights, mask)
         weights = cast(tape, softmax(tape, cast(tape, weights, 4)), q.each)
+        if layer.dropout:
+            weights = dropout(tape, weights)
         out = _matmul(tape, weights, v, q.dims, autocast)
         return clone(tape, out)
 

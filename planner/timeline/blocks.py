@@ -2,9 +2,10 @@
 
 from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
+from planner.timeline.experts import experts
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
-from planner.timeline.ops import add, unary
+from planner.timeline.ops import add, dropout, unary
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Tape, Value
 
@@ -37,6 +38,8 @@ def _half(
         out = norm(tape, norms[1], out, project.switches)
     if part.scaled_residual:
         out = unary(tape, out)
+    if part.dropout:
+        out = dropout(tape, out)
     return add(tape, x, out)
 
 
@@ -63,7 +66,6 @@ def _feed(tape: Tape, part: Block, x: Value, project: Projector) -> Value:
     if isinstance(part.mlp, PlainMlp):
         return plain_mlp(tape, part.mlp, x, project)
     if isinstance(part.mlp, Experts):
-        msg = "experts have no walk yet"
-        raise NotImplementedError(msg)
+        return experts(tape, part.mlp, x, project)
     msg = "a block without an MLP has no walk"
     raise NotImplementedError(msg)

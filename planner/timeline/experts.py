@@ -80,4 +80,4 @@ def _gate(tape: Tape, part: Experts, x: Value) -> Value:
     inner = (*_PAIRS, "J")
     gate, up = split(tape, x, (inner, inner))
     del x
-    return mul(tape, activation(tape, part.act, gate), up)
+    return mul(tape, activation(tape, part.act, gate, 0), up)

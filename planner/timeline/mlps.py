@@ -4,7 +4,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 """
 
 from planner.families.parts import GatedMlp, PlainMlp
-from planner.timeline.ops import mul, unary
+from planner.timeline.ops import cast, mul, square, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -17,13 +17,13 @@ def gated(tape: Tape, part: GatedMlp, x: Value, project: Projector) -> Value:
     with tape.cause(MLP):
         if part.fused:
             gate, up = split(tape, project(part.fused, x), (("T", "I"), ("T", "I")))
-            return project(part.down, mul(tape, up, activation(tape, part.act, gate)))
+            return project(part.down, mul(tape, up, activation(tape, part.act, gate, project.switches.autocast)))
         if not (part.gate and part.up):
             msg = "a gated MLP needs gate and up or one fused projection"
             raise ValueError(msg)
         if project.switches.liger:
             return project(part.down, _liger(tape, project(part.gate, x), project(part.up, x)))
-        product = mul(tape, activation(tape, part.act, project(part.gate, x)), project(part.up, x))
+        product = mul(tape, activation(tape, part.act, project(part.gate, x), project.switches.autocast), project(part.up, x))
         return project(part.down, product)
 
 
@@ -43,9 +43,13 @@ def _liger(tape: Tape, gate: Value, up: Value) -> Value:
 def plain_mlp(tape: Tape, part: PlainMlp, x: Value, project: Projector) -> Value:
     """`down(act(up(x)))`."""
     with tape.cause("MLP: inner activations"):
-        return project(part.down, activation(tape, part.act, project(part.up, x)))
+        return project(part.down, activation(tape, part.act, project(part.up, x), project.switches.autocast))
 
 
-def activation(tape: Tape, act: str, x: Value) -> Value:
+def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
     """SiLU, GELU (exact or tanh): one kernel, saves its input. ReLU saves its output."""
-    return unary(tape, x, saves="output" if act in {"relu"} else "input")
+    if act == "relu2":
+        # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
+        x = unary(tape, x, saves="output")
+        return square(tape, cast(tape, x, 4) if autocast else x)
+    return unary(tape, x, saves="output" if act == "relu" else "input")

@@ -1,7 +1,7 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
 from planner.families.parts import Norm
-from planner.timeline.ops import GRADIENTS, cast, mul, parameter
+from planner.timeline.ops import GRADIENTS, cast, mul, parameter, square
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 
@@ -65,7 +65,7 @@ def _layer(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
 def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
     wide = cast(tape, x, 4)
-    variance = _mean(tape, _square(tape, wide))
+    variance = _mean(tape, square(tape, wide))
     scaled = mul_rows(tape, wide, _rsqrt(tape, variance))
     del wide
     if part.kind == "rms":
@@ -91,7 +91,7 @@ def _cohere(tape: Tape, x: Value, weight: Value) -> Value:
     """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
     wide = cast(tape, x, 4)
     mean = _mean(tape, wide)
-    variance = _mean(tape, _square(tape, _minus_rows(tape, wide, mean)))
+    variance = _mean(tape, square(tape, _minus_rows(tape, wide, mean)))
     scaled = mul_rows(tape, _minus_rows(tape, wide, mean), _rsqrt(tape, variance))
     del wide
     scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
@@ -131,21 +131,6 @@ def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
         return (w_edge, summed), (x_edge, to_x)
 
     edge = tape.node(backward, tape.save(x, weight))
-    return Value(tape.new(each, dims), each, dims, edge)
-
-
-def _square(tape: Tape, x: Value) -> Value:
-    """`x.pow(2)`; its backward makes x**1, 2·x and grad·2x, each of x's size."""
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        power = tape.new(each, dims)
-        doubled = tape.new(each, dims)
-        out = tape.new(each, dims)
-        del power, doubled
-        return ((edge_in, out),)
-
-    edge = tape.node(backward, tape.save(x)) if tape.needs(x) else None
     return Value(tape.new(each, dims), each, dims, edge)
 
 

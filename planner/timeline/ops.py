@@ -127,6 +127,34 @@ def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
     return Value(tape.new(each, dims), each, dims, edge)
 
 
+def dropout(tape: Tape, x: Value) -> Value:
+    """`native_dropout`: the output and a one-byte mask, which is saved; its backward scales by the mask."""
+    out, mask = tape.new(x.each, x.dims), tape.new(1, x.dims)
+    if not tape.needs(x):
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, dims)),)
+
+    return Value(out, each, dims, tape.node(backward, tape.save(mask)))
+
+
+def square(tape: Tape, x: Value) -> Value:
+    """`x.pow(2)`; its backward makes x**1, 2·x and grad·2x, each of x's size."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        power = tape.new(each, dims)
+        doubled = tape.new(each, dims)
+        out = tape.new(each, dims)
+        del power, doubled
+        return ((edge_in, out),)
+
+    edge = tape.node(backward, tape.save(x)) if tape.needs(x) else None
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
 def bmm(tape: Tape, a: Value, b: Value, dims: Dims) -> Value:
     """A batched product of two activations; each is saved for the other's gradient, b's gradient comes first."""
     each = a.each

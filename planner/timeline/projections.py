@@ -6,7 +6,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 
 from planner.families.parts import Linear
 from planner.timeline.dora import dora
-from planner.timeline.ops import add, cast, clone, matmul, parameter, unary
+from planner.timeline.ops import add, cast, clone, dropout, matmul, parameter, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
@@ -127,16 +127,3 @@ def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, s
         weight = autocast_weight(tape, weight, switches.autocast, key)
         x = cast(tape, x, switches.autocast)
     return matmul(tape, x, weight, shape[1])
-
-
-def dropout(tape: Tape, x: Value) -> Value:
-    """`native_dropout`: the output and a one-byte mask, which is saved; its backward scales by the mask."""
-    out, mask = tape.new(x.each, x.dims), tape.new(1, x.dims)
-    if not tape.needs(x):
-        return Value(out, x.each, x.dims)
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, tape.new(each, dims)),)
-
-    return Value(out, each, dims, tape.node(backward, tape.save(mask)))

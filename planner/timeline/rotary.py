@@ -15,6 +15,10 @@ def turn(tape: Tape, x: Value, tables: Value, kind: Rotary, rotated: str) -> Val
         return x
     if kind == "float":
         return cast(tape, _whole(tape, cast(tape, x, 4), tables), x.each)
+    if kind == "float_halves":
+        straight = mul(tape, cast(tape, x, 4), tables)
+        crossed = mul(tape, cast(tape, rotate_half(tape, x), 4), tables)
+        return cast(tape, add(tape, straight, crossed), x.each)
     if kind == "float_tables":
         return cast(tape, _whole(tape, x, Value(tables.buffer, 4, tables.dims)), x.each)
     if kind in {"partial", "interleaved"}:

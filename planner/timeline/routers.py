@@ -43,13 +43,16 @@ def _logits(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
     if part.float_router:
         x, weight = cast(tape, x, 4), cast(tape, weight, 4)
     if autocast:
-        weight = autocast_weight(tape, weight, autocast) if _is_leaf(weight) else cast(tape, weight, autocast)
+        weight = _lowered(tape, weight, autocast, part.router.name)
         x = cast(tape, x, autocast)
     return matmul(tape, x, weight, "E")
 
 
-def _is_leaf(weight: Value) -> bool:
-    return weight.edge is not None and weight.edge.leaf
+def _lowered(tape: Tape, weight: Value, each: int, name: str) -> Value:
+    """Autocast keeps copies of parameters only, not of what was computed from them."""
+    if weight.edge is not None and weight.edge.leaf:
+        return autocast_weight(tape, weight, each, name)
+    return cast(tape, weight, each)
 
 
 def _softmax(tape: Tape, part: Experts, logits: Value) -> Routing:

@@ -67,9 +67,9 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     return {
         **sizes,
         "b": batch, "s": length, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
-        "r": recipe.lora.r if recipe.lora else 1,
+        "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
-        "none": 0, "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
+        "none": 0, "rotated": sizes.get("rot", head_dim), "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
@@ -106,6 +106,8 @@ def _layer(
         masked=kernel.masked,
         expands=kernel.expands,
         softcap=block.attention is not None and block.attention.softcap,
+        windowed=block.attention is not None and block.attention.window,
+        dropout=isinstance(block.attention, Attention) and block.attention.dropout,
         adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
         fused=frozenset(
             part.name
@@ -118,10 +120,11 @@ def _layer(
 
 
 def _adapted(decoder: Decoder, recipe: Recipe) -> frozenset[str]:
-    """Module paths that carry an adapter."""
+    """Module paths that carry an adapter; a router's `gate.weight` goes by its module's name like any other."""
     if recipe.lora is None:
         return frozenset()
-    return frozenset(part.name for part in adapted_weights(census_of(decoder), decoder.model_type, recipe.lora))
+    weights = adapted_weights(census_of(decoder), decoder.model_type, recipe.lora)
+    return frozenset(weight.name.removesuffix(".weight") for weight in weights)
 
 
 def linears(block: Block) -> Iterator[Linear]:
@@ -133,5 +136,7 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
     elif isinstance(mlp, PlainMlp):
         yield from (mlp.up, mlp.down)
-    elif isinstance(mlp, Experts) and mlp.shared:
-        yield from filter(None, (mlp.shared.gate, mlp.shared.up, mlp.shared.down, mlp.shared_gate))
+    elif isinstance(mlp, Experts):
+        yield from (mlp.router, mlp.up, mlp.down)
+        if mlp.shared:
+            yield from filter(None, (mlp.shared.gate, mlp.shared.up, mlp.shared.down, mlp.shared_gate))

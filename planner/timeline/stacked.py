@@ -46,7 +46,7 @@ def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors
     b, a = factors
     if not tape.needs(b, a):
         return Value(tape.new(held, dims, FOLDED), held, dims)
-    edges, shapes, tag = (b.edge, a.edge), (b.dims, a.dims), tape.tag
+    edges, shapes = (b.edge, a.edge), (b.dims, a.dims)
     leaf = a.edge is not None and a.edge.leaf
 
     def backward(_: Buffer) -> Outcome:
@@ -60,7 +60,6 @@ def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors
 
     with tape.cause(ADAPTERS):
         edge = tape.node(backward, tape.save(b, a))
-    del tag
     return Value(tape.new(held, dims, FOLDED), held, dims, edge)
 
 
@@ -92,6 +91,7 @@ def router_weight(tape: Tape, project: Projector, part: Linear) -> Value:
         a = parameter(switches.adapter, ("r", "h"), trained=True)
         b = parameter(switches.adapter, ("E", "r"), trained=True)
         if switches.autocast:
-            a, b = autocast_weight(tape, a, switches.autocast), autocast_weight(tape, b, switches.autocast)
+            a = autocast_weight(tape, a, switches.autocast, f"{part.name} A")
+            b = autocast_weight(tape, b, switches.autocast, f"{part.name} B")
         delta = cast(tape, unary(tape, matmul(tape, b, a, "h")), switches.residual)
         return add(tape, weight, delta)

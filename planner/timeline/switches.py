@@ -22,6 +22,8 @@ class LayerSwitches:
     masked: bool
     expands: bool
     softcap: bool
+    windowed: bool
+    dropout: bool
     adapters: frozenset[str]
     fused: frozenset[str]
 

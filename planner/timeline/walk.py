@@ -13,7 +13,7 @@ from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
 from planner.timeline.losses import head_and_loss, start_backward
 from planner.timeline.norms import norm
-from planner.timeline.ops import GRADIENTS, unary
+from planner.timeline.ops import GRADIENTS, add, dropout, unary
 from planner.timeline.projections import Projector
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Edge, Tape, Value
@@ -36,12 +36,17 @@ def walk(structure: Structure, switches: Switches) -> Program:
     embedded, shared, positions = _embed(tape, structure, switches)
     tape.mark_backward("backward")
     x = embedded
-    parts = list(enumerate(structure.blocks))
-    if not switches.checkpointing or _widens(structure, switches):
-        parts.insert(0, (len(structure.blocks), structure.blocks[0]))
-    for kind, part in parts:
+    kinds = [len(structure.blocks), *range(len(structure.blocks))]
+    alike = False
+    for kind in kinds:
+        if alike and kind == 0:
+            continue
         tape.mark(f"forward {kind}")
+        part = structure.blocks[kind % len(structure.blocks)]
         x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions)))
+        if kind == len(structure.blocks) and switches.checkpointing and x.each == embedded.each:
+            alike, kind = True, 0
+            tape.marks[-1] = ("forward 0", tape.marks[-1][1])
         tape.layer_casts[kind], tape.casts = tape.casts, {}
         tape.mark_backward(f"backward {kind}")
     tape.mark("forward")
@@ -55,13 +60,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     start_backward(tape, loss)
     tape.mark("backward")
     del loss, kept, shared, positions
-    return compiled(tape, alike=len(parts) == len(structure.blocks))
-
-
-def _widens(structure: Structure, switches: Switches) -> bool:
-    """Whether the residual stream becomes float32 in the first layer: LayerNorm and DoRA do that under autocast."""
-    wide = switches.dora or any(part.kind == "layer" for block_ in structure.blocks for part in block_.norms)
-    return wide and bool(switches.autocast) and switches.residual == 2
+    return compiled(tape, alike=alike)
 
 
 def _hold_gradients(tape: Tape, program: Program) -> None:
@@ -87,28 +86,38 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"), edge)
         if structure.embedding_scaled:
             x = unary(tape, x)
+        if structure.positions:
+            x = add(tape, x, Value(tape.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
+        if structure.embedding_norm:
+            x = norm(tape, structure.embedding_norm, x, switches)
+        if structure.embedding_dropout:
+            x = dropout(tape, x)
     with tape.cause(INPUTS):
         positions = Value(tape.new(8, ("s",)), 8, ("s",))
-        mask = _mask(tape, switches)
-        angles = tape.new(4, ("s", "d")), tape.new(4, ("s", "d"))
-        tables = tuple(Value(tape.new(switches.residual, ("s", "d")), switches.residual, ("s", "d")) for _ in "cs")
+        masks = _masks(tape, switches)
+        angles = tape.new(4, ("s", "rotated")), tape.new(4, ("s", "rotated"))
+        wide = 4 if structure.rotary_float else switches.residual
+        tables = [
+            Value(tape.new(wide, ("s", "rotated")), wide, ("s", "rotated")) for _ in range(2 * structure.rotary_sets)
+        ]
         del angles
-    held = (tables[1], *(Value(buffer, 8, ("batch",)) for buffer in ids))
-    return x, Shared(tables[0], mask, held), positions
+    held = (*tables[1:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    return x, Shared(tables[0], masks[0] if masks else None, (*held, *masks[1:])), positions
 
 
-def _mask(tape: Tape, switches: Switches) -> Value | None:
-    """One byte per pair of tokens for sdpa, the model's dtype for eager, where any layer needs it at all.
+def _masks(tape: Tape, switches: Switches) -> list[Value]:
+    """One byte per pair of tokens for sdpa, the model's dtype for eager, for each reach of attention that needs one.
 
     masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both.
     """
-    if not any(layer.masked for layer in switches.layers):
-        return None
     dims = ("T", "s") if switches.padded else ("s", "s")
-    mask = Value(tape.new(1, dims, MASK), 1, dims)
-    if any(layer.kernel == "eager" for layer in switches.layers):
-        return Value(tape.new(switches.residual, dims, MASK), switches.residual, dims)
-    return mask
+    masks = []
+    for eager in sorted({(layer.windowed, layer.kernel == "eager") for layer in switches.layers if layer.masked}):
+        mask = Value(tape.new(1, dims, MASK), 1, dims)
+        if eager[1]:
+            mask = Value(tape.new(switches.residual, dims, MASK), switches.residual, dims)
+        masks.append(mask)
+    return masks
 
 
 def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
