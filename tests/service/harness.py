@@ -33,9 +33,16 @@ def document(behaviour: int = QUICK, mark: int = 1, **more: Any) -> dict[str, An
 class Web:
     """One server process on a folder and a database. A second one on the same folder takes up where it was."""
 
-    def __init__(self, folder: Path, slots: int = 1, ray: dict[str, str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        slots: int = 1,
+        ray: dict[str, str] | None = None,
+        port: int | None = None,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self.instrument = "cuda" if ray else "dry-run"
         given = {"data_dir": str(folder), "port": self.port, "slots": slots, "settings": settings}
         given |= {"ray": ray} if ray else {}
