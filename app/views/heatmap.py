@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.scale import percent_of
-from app.forms import changed, query_of
+from app.forms import query_of_values, values_of
 from app.templating import page, render, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
@@ -17,7 +16,6 @@ from app.views.words import short_gpu_name
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.plan import Plan, plan_on_cards
 from planner.plan import plan as plan_for
-from planner.request import Request as PlanRequest
 
 router = APIRouter(include_in_schema=False)
 
@@ -70,7 +68,8 @@ def lengths_for(answer: Answer) -> tuple[int, ...]:
 def heat_map(answer: Answer) -> dict[int, list[Cell]]:
     """A row of cells for each micro-batch."""
     batches = with_own(BATCHES, answer.request.training.per_device_train_batch_size)
-    return {batch: [_cell(answer, batch, length) for length in lengths_for(answer)] for batch in batches}
+    values = values_of(answer.document)
+    return {batch: [_cell(answer, values, batch, length) for length in lengths_for(answer)] for batch in batches}
 
 
 def cards_view(answer: Answer) -> list[CardRow]:
@@ -78,27 +77,28 @@ def cards_view(answer: Answer) -> list[CardRow]:
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
     plans = plan_on_cards(answer.request, gpus, model=answer.model)
     plans.sort(key=lambda plan: (_ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
-    return [_card_row(answer, plan) for plan in plans]
+    values = values_of(answer.document)
+    return [_card_row(answer, values, plan) for plan in plans]
 
 
 def _nearest_first(plan: Plan) -> int:
     return plan.usable_bytes if plan.verdict == "fits" else -plan.usable_bytes
 
 
-def _cell(answer: Answer, batch: int, length: int) -> Cell:
-    training = {"training.per_device_train_batch_size": batch, "training.max_length": length}
-    document = changed(answer.document, training)
-    plan = plan_for(PlanRequest.parse(document), model=answer.model, gpu=answer.gpu)
-    own = answer.request.training
+def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) -> Cell:
+    size = {"per_device_train_batch_size": batch, "max_length": length}
+    training = answer.request.training.model_copy(update=size)
+    request = answer.request.model_copy(update={"training": training})
+    plan = plan_for(request, model=answer.model, gpu=answer.gpu)
     return Cell(
         plan=plan,
-        query=query_of(document),
+        query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),
         shade=shade(plan.required_bytes.likely, plan.usable_bytes),
-        is_here=(batch, length) == (own.per_device_train_batch_size, own.max_length),
+        is_here=training == answer.request.training,
     )
 
 
-def _card_row(answer: Answer, plan: Plan) -> CardRow:
-    document: Mapping[str, Any] = answer.document | {"gpu": plan.gpu.id}
+def _card_row(answer: Answer, values: Mapping[str, str], plan: Plan) -> CardRow:
     full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
-    return CardRow(plan, short_gpu_name(plan.gpu.name), query_of(document), full, plan.gpu.id == answer.gpu.id)
+    query = query_of_values({**values, "gpu": plan.gpu.id, "gpu_memory": ""})
+    return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id)
