@@ -56,7 +56,9 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     offsets = Value(tape.new(4, ("E",)), 4, ("E",))
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
-    inner = _gate(tape, part, grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J")))
+    up = grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J"))
+    inner = _gate(tape, part, up, project.switches.autocast)
+    del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
     out = grouped(tape, inner, down_weight, offsets, (*_PAIRS, "h"))
@@ -75,9 +77,9 @@ def _bias(tape: Tape, part: Experts, width: str, each: int) -> Value | None:
     return Value(tape.new(each, (*_PAIRS, width)), each, (*_PAIRS, width)) if part.bias else None
 
 
-def _gate(tape: Tape, part: Experts, x: Value) -> Value:
+def _gate(tape: Tape, part: Experts, x: Value, autocast: int) -> Value:
     """`act(gate) * up` on the two halves of one product."""
     inner = (*_PAIRS, "J")
     gate, up = split(tape, x, (inner, inner))
     del x
-    return mul(tape, activation(tape, part.act, gate, 0), up)
+    return mul(tape, activation(tape, part.act, gate, autocast), up)
