@@ -17,13 +17,15 @@ def serve(
     """Serve the site and the API until interrupted."""
     import logging
 
-    import uvicorn
-
     from app import logs
-    from app.main import create_app
     from app.settings import Settings, unknown_variables
 
     settings = Settings.load(host=host, port=port)
+
+    import uvicorn  # after the settings were checked: a second's worth of imports
+
+    from app.main import create_app
+
     logs.configure(settings.log_format, settings.log_level)
     for name in unknown_variables():
         logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)

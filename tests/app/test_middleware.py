@@ -2,7 +2,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -43,7 +43,7 @@ async def breaks(_: Request) -> Response:
 
 
 async def breaks_half_way(_: Request) -> Response:
-    async def pieces() -> Iterator[bytes]:
+    async def pieces() -> AsyncIterator[bytes]:
         yield b"first"
         raise RuntimeError
 
@@ -140,7 +140,7 @@ def test_a_request_id_follows_the_request(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("offered", ["", "x" * 65, "a b", "é"])
 def test_a_harmful_request_id_is_replaced(client: httpx.Client, offered: str) -> None:
-    given = client.post("/echo", headers={"x-request-id": offered.encode()}).headers["x-request-id"]
+    given = client.post("/echo", headers={b"x-request-id": offered.encode()}).headers["x-request-id"]
     assert given != offered
     assert len(given) == 16
 
