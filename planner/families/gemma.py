@@ -25,7 +25,7 @@ def gemma(fields: Fields) -> Decoder:
         mlp=gated_mlp(act="gelu_tanh"),
     )
     return same_layers(
-        fields, block, sizes_of(fields), final_norm=_FINAL, tied=tied(fields, True), embedding_scaled=True
+        fields, block, sizes_of(fields), final_norm=_FINAL, tied=tied(fields, True), embedding_scaled="inside"
     )
 
 
@@ -59,7 +59,7 @@ def gemma2(fields: Fields) -> Decoder:
         sizes,
         final_norm=_FINAL,
         tied=tied(fields, True),
-        embedding_scaled=True,
+        embedding_scaled="inside",
         rotary_sets=2 if third else 1,
         logits_softcap=fields.number("final_logit_softcapping") is not None,
         default_attention="sdpa" if third else "eager",

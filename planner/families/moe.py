@@ -71,7 +71,7 @@ def mixtral(fields: Fields) -> Decoder:
         lm_bias = fields.flag("lm_head_bias")
         more["head"] = Linear("lm_head", "V", "h", bias=lm_bias, role="head", quantizable=False)
     if kind == "granitemoe":
-        more |= {"embedding_scaled": True, "logits_scaled": True}
+        more |= {"embedding_scaled": "outside", "logits_scaled": True}
     if kind == "minimax_m2":
         rotary = fields.count("rotary_dim", default=sizes["d"])
         sizes |= {"rot": rotary, "q rot": rotary * sizes["H"], "k rot": rotary * sizes["K"]}

@@ -175,7 +175,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Everything about a decoder but its numbers; equal for all sizes of one model."""
+    """Everything about a decoder but its numbers; equal for all sizes of one model.
+
+    `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
+    """
 
     embedding: str
     blocks: tuple[Block, ...]
@@ -185,7 +188,7 @@ class Structure:
     positions: str = ""
     embedding_width: str = ""
     embedding_norm: Norm | None = None
-    embedding_scaled: bool = False
+    embedding_scaled: Literal["", "inside", "outside"] = ""
     logits_scaled: bool = False
     logits_softcap: bool = False
     rotary_sets: int = 1

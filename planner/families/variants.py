@@ -85,7 +85,7 @@ def granite(fields: Fields) -> Decoder:
         mlp=gated_mlp(bias=fields.flag("mlp_bias")),
         scaled_residual=True,
     )
-    return same_layers(fields, block, sizes_of(fields), embedding_scaled=True, logits_scaled=True)
+    return same_layers(fields, block, sizes_of(fields), embedding_scaled="outside", logits_scaled=True)
 
 
 def olmo(fields: Fields) -> Decoder:
@@ -137,7 +137,9 @@ def olmo2(fields: Fields) -> Decoder:
     sizes = sizes_of(fields)
     if not third:
         return same_layers(fields, full, sizes, final_norm=final, rotary_float=True)
-    return mixed_layers(fields, _sliding(fields, full, 4), sizes, final_norm=final, rotary_float=True)
+    return mixed_layers(
+        fields, _sliding(fields, full, 4), sizes, final_norm=final, rotary_float=True, rotary_sets=2
+    )
 
 
 def _sliding(fields: Fields, full: Block, period: int) -> list[tuple[Block, dict[str, int]]]:

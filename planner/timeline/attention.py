@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from planner.families.parts import Attention
 from planner.timeline.attend import attend
 from planner.timeline.norms import norm
-from planner.timeline.ops import relayout_gradient, view
+from planner.timeline.ops import clone, relayout_gradient, view
 from planner.timeline.pieces import piece, split
 from planner.timeline.projections import Projector
-from planner.timeline.rotary import turn
+from planner.timeline.rotary import CONCATENATED, layer_tables, turn
 from planner.timeline.switches import LayerSwitches
 from planner.timeline.tape import Tape, Value
 
@@ -20,9 +20,9 @@ QKV = "attention: q, k, v and output"
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What every layer reads: cos (sin is its twin), a mask where one is made, and the ids that live as long."""
+    """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them."""
 
-    tables: Value
+    tables: tuple[Value, Value] | None
     mask: Value | None
     held: tuple[Value, ...]
 
@@ -33,13 +33,22 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
     with tape.cause(QKV):
         q, k, v = _project(tape, part, x, project)
         if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
-            q = turn(tape, q, shared.tables, part.rotary, "q rot")
-            k = turn(tape, k, shared.tables, part.rotary, "k rot")
+            q, k = _turn(tape, part, q, k, shared)
         if _summed(project.layer):
             v = relayout_gradient(tape, v)
         out = attend(tape, (q, k, v), project.switches, project.layer, mask)
+        if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
+            out = clone(tape, out)
         del q, k, v
         return project(part.o, out)
+
+
+def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
+    """Positions into q and k."""
+    if part.rotary == "none" or shared.tables is None:
+        return q, k
+    tables = layer_tables(tape, shared.tables, part.rotary)
+    return turn(tape, q, tables, part.rotary, "q rot"), turn(tape, k, tables, part.rotary, "k rot")
 
 
 def _summed(layer: LayerSwitches) -> bool:

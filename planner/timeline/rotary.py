@@ -9,18 +9,33 @@ from planner.timeline.pieces import concatenate, piece
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 
-def turn(tape: Tape, x: Value, tables: Value, kind: Rotary, rotated: str) -> Value:
+Tables = tuple[Value, Value]
+# Their cos and sin are written out pairwise for every layer (repeat_interleave).
+PAIRED = frozenset({"interleaved", "float_halves"})
+# They end in a concatenation, so that q lies head by head in memory, and so does the kernel's output.
+CONCATENATED = frozenset({"interleaved", "partial", "partial_cat"})
+
+
+def layer_tables(tape: Tape, tables: Tables, kind: Rotary) -> Tables:
+    """cos and sin as this layer uses them."""
+    if kind not in PAIRED:
+        return tables
+    cos, sin = (Value(tape.new(table.each, table.dims), table.each, table.dims) for table in tables)
+    return cos, sin
+
+
+def turn(tape: Tape, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
     """Positions into one of q and k. `rotated` names the dimension that is turned where only a part is."""
     if kind == "none":
         return x
     if kind == "float":
         return cast(tape, _whole(tape, cast(tape, x, 4), tables), x.each)
     if kind == "float_halves":
-        straight = mul(tape, cast(tape, x, 4), tables)
-        crossed = mul(tape, cast(tape, rotate_half(tape, x), 4), tables)
+        straight = mul(tape, cast(tape, x, 4), tables[0])
+        crossed = mul(tape, cast(tape, rotate_half(tape, x), 4), tables[1])
         return cast(tape, add(tape, straight, crossed), x.each)
     if kind == "float_tables":
-        return cast(tape, _whole(tape, x, Value(tables.buffer, 4, tables.dims)), x.each)
+        return cast(tape, _whole(tape, x, tables), x.each)
     if kind in {"partial", "interleaved"}:
         turned = _whole(tape, piece(tape, x, (*x.dims[:-1], rotated)), tables)
         return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], f"{x.dims[-1]} rest"))), x.dims)
@@ -30,10 +45,10 @@ def turn(tape: Tape, x: Value, tables: Value, kind: Rotary, rotated: str) -> Val
     return _whole(tape, x, tables)
 
 
-def _whole(tape: Tape, x: Value, tables: Value) -> Value:
+def _whole(tape: Tape, x: Value, tables: Tables) -> Value:
     """`x * cos + rotate_half(x) * sin`. Nothing but the tables is saved."""
-    straight = mul(tape, x, tables)
-    crossed = mul(tape, rotate_half(tape, x), tables)
+    straight = mul(tape, x, tables[0])
+    crossed = mul(tape, rotate_half(tape, x), tables[1])
     return add(tape, straight, crossed)
 
 

@@ -43,7 +43,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
             continue
         tape.mark(f"forward {kind}")
         part = structure.blocks[kind % len(structure.blocks)]
-        x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions)))
+        x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions) if positions else shared.held))
         if kind == len(structure.blocks) and switches.checkpointing and x.each == embedded.each:
             alike, kind = True, 0
             tape.marks[-1] = ("forward 0", tape.marks[-1][1])
@@ -53,7 +53,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
     del embedded
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with
-        shared, positions = replace(shared, mask=None), shared.tables
+        shared, positions = replace(shared, mask=None, tables=None, held=_ids(shared)), None
     loss, kept = head_and_loss(tape, structure, switches, x)
     del x
     tape.mark("backward")
@@ -75,16 +75,18 @@ def _hold_gradients(tape: Tape, program: Program) -> None:
                     tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
 
 
-def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value, Shared, Value]:
+def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value, Shared, Value | None]:
     """The embedded tokens; what all layers share (ids, labels, mask, rotary tables); positions."""
     with tape.cause(INPUTS):
         ids = [tape.new(8, ("batch",)), tape.new(8, ("batch",)), tape.new(8, ()), tape.new(4, ())]
         if switches.collated:
             ids.append(tape.new(8, ("batch",)))
     with tape.cause(RESIDUAL):
-        edge = _input_edge(tape, switches)
-        x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"), edge)
-        if structure.embedding_scaled:
+        x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"))
+        if structure.embedding_scaled == "inside":
+            x = unary(tape, x)
+        leaf = x = x._replace(edge=_input_edge(tape, switches))
+        if structure.embedding_scaled == "outside":
             x = unary(tape, x)
         if structure.positions:
             x = add(tape, x, Value(tape.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
@@ -93,7 +95,7 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         if structure.embedding_dropout:
             x = dropout(tape, x)
     with tape.cause(INPUTS):
-        positions = Value(tape.new(8, ("s",)), 8, ("s",))
+        positions: Value | None = Value(tape.new(8, ("s",)), 8, ("s",))
         masks = _masks(tape, switches)
         angles = tape.new(4, ("s", "rotated")), tape.new(4, ("s", "rotated"))
         wide = 4 if structure.rotary_float else switches.residual
@@ -101,8 +103,16 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
             Value(tape.new(wide, ("s", "rotated")), wide, ("s", "rotated")) for _ in range(2 * structure.rotary_sets)
         ]
         del angles
-    held = (*tables[1:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
-    return x, Shared(tables[0], masks[0] if masks else None, (*held, *masks[1:])), positions
+    # The graph holds the embedding's output as a leaf where peft made it require a gradient.
+    leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_base else ()
+    held = (*leaves, *tables[2:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    pair = (tables[0], tables[1])
+    return x, Shared(pair, masks[0] if masks else None, (*held, *masks[1:])), positions
+
+
+def _ids(shared: Shared) -> tuple[Value, ...]:
+    """What the training loop itself holds until the step is over."""
+    return tuple(value for value in shared.held if value.dims == ("batch",))
 
 
 def _masks(tape: Tape, switches: Switches) -> list[Value]:
