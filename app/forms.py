@@ -109,6 +109,7 @@ FIELDS = (
     Field("sdpa_kernel", ("training", "sdpa_kernel"), "auto"),
     Field("loss", ("training", "loss")),
     Field("padded", ("training", "padded"), "off", _switch),
+    Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),
     Field("max_grad_norm", ("training", "max_grad_norm"), "1", _number),
     Field("stack", ("stack",), "trainer"),
     Field("model_dtype", ("stack", "model_dtype"), "bfloat16"),

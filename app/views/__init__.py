@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from app.views import catalog, compare, guide, heatmap, imports, plan, prove, suggestions
+from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan, prove, suggestions
 from app.views.errors import error_page
 
 router = APIRouter(include_in_schema=False)
-for part in (plan, heatmap, compare, guide, catalog, imports, prove):
+for part in (plan, heatmap, compare, guide, catalog, imports, prove, accuracy):
     router.include_router(part.router)
 
 __all__ = ["error_page", "router", "suggestions"]

@@ -223,8 +223,7 @@ def _shell_quoted(text: str) -> str:
 
 def _python(asked: Mapping[str, Any]) -> str:
     return (
-        "import httpx\n\n"
-        f"request = {dict(asked)!r}\n"
-        'answer = httpx.post("http://127.0.0.1:8000/api/v1/plans", json=request).json()\n'
-        'print(answer["verdict"], answer["headroom_bytes"])'
+        "from planner.plan import plan\nfrom planner.request import Request\n\n"
+        f"answer = plan(Request.parse({dict(asked)!r}))\n"
+        "print(answer.verdict, answer.headroom_bytes)"
     )

@@ -46,6 +46,7 @@ LABELS = {
     "attn_implementation": "Attention",
     "loss": "Loss",
     "padded": "Padded batches",
+    "expandable_segments": "Expandable segments",
     "stack": "Training stack",
 }
 METHOD_NAMES = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full fine-tuning"}

@@ -9,7 +9,7 @@ LLAMA = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
 PAGES = (
     "/", LLAMA, LLAMA.replace("4090", "3060-12gb") + "&max_length=8192", "/plan?model=nobody&gpu=nothing&lora_r=x",
     "/map", "/compare", "/compare?a=gpu=t4%26model=gpt2&b=gpu=t4%26model=gpt2%26lora_r=8", "/guide", "/models?q=llama",
-    "/gpus?q=rtx+40", "/import", "/probes", "/nowhere",
+    "/gpus?q=rtx+40", "/import", "/probes", "/accuracy", "/nowhere",
 )  # fmt: skip
 # WCAG 2.2 AA and what axe knows of good practice.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.forms import changed, field_at, query_of, read_form
+from app.forms import FIELDS, changed, field_at, query_of, read_form
 from planner.errors import FieldProblem
 from planner.request import Request
 
@@ -30,6 +30,7 @@ training = st.fixed_dictionaries(
         "gradient_checkpointing": st.booleans(),
         "use_reentrant": st.booleans(),
         "padded": st.booleans(),
+        "expandable_segments": st.booleans(),
         "optim": st.sampled_from(["adamw_torch", "paged_adamw_8bit", "sgd", "adafactor"]),
         "attn_implementation": st.sampled_from([None, "sdpa", "eager"]),
         "loss": st.sampled_from([None, "full_logits", "chunked", "liger"]),
@@ -66,6 +67,14 @@ def test_every_request_survives_the_way_through_its_address(
     there_and_back(
         {"model": "a/b", "gpu": "t4", "training": training, "lora": lora, "quantization": quantization, "stack": stack}
     )
+
+
+def test_every_setting_of_a_request_has_its_place_in_the_address() -> None:
+    full = Request.parse({"model": "a/b", "gpu": "t4", "stack": {}}).model_dump(mode="json")
+    leaves = {(section, key) for section, part in full.items() if isinstance(part, dict) for key in part}
+    told_by_one_control = {("quantization", key) for key in ("quant_method", "load_in_4bit", "load_in_8bit")}
+    told_by_one_control.add(("quantization", "bnb_4bit_quant_type"))
+    assert leaves - told_by_one_control <= {item.path for item in FIELDS}
 
 
 def test_a_described_card_and_a_pasted_config_survive_it_too() -> None:

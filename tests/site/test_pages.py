@@ -3,6 +3,9 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
+from html import unescape
 
 import httpx
 import pytest
@@ -11,6 +14,7 @@ LLAMA = "model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
 HTML = {"accept": "text/html"}
 PAGES = (
     "/", f"/plan?{LLAMA}", f"/map?{LLAMA}", f"/compare?{LLAMA}", "/guide", "/models", "/gpus", "/import", "/probes",
+    "/accuracy",
 )  # fmt: skip
 
 
@@ -189,6 +193,26 @@ def test_catalogues_are_searched_by_words(site: httpx.Client) -> None:
     assert "rtx-4090" in site.get("/gpus?q=4090").text
     assert "meta-llama/Meta-Llama-3-8B" in site.get("/models?q=llama+3+8b").text
     assert "Ask the hub" in site.get("/models?q=nothing+like+this").text
+
+
+def test_what_can_be_copied_works_where_it_is_pasted(site: httpx.Client) -> None:
+    html = site.get(f"/plan?{LLAMA}&lora_r=32").text
+    link, curl, command, python = (
+        unescape(text) for text in re.findall(r'<pre id="copy-\d"[^>]*>(.*?)</pre>', html, re.DOTALL)
+    )
+    assert site.get(link).status_code == 200
+    ran = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("fits")
+    assert json.loads(subprocess.run(["sh", "-c", curl], capture_output=True, check=True).stdout)["verdict"] == "fits"
+    script = command.replace("fitproof", f"{sys.executable} -m app.cli")
+    told = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+
+
+def test_the_accuracy_page_shows_every_source_with_its_worst_run(site: httpx.Client) -> None:
+    said = text_of(site.get("/accuracy").text)
+    assert "Median error" in said
+    assert "dry run only" in said
 
 
 def test_an_address_that_does_not_exist_has_a_page_for_people(site: httpx.Client) -> None:
