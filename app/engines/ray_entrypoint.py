@@ -16,7 +16,7 @@ def entrypoint(program: Sequence[str], job: Job) -> str:
 
     - `exec`: when a node's raylet dies, Ray ends its direct children only; without it a shell would be that child
       and the probe would run on (measured on Ray 2.60.0).
-    - `env -u`: a job inherits the cluster's token, which the probe has no use for.
+    - `env -u`: a job inherits the cluster's token, which the probe has no use for; and the hub's, if the node has one.
     - `timeout`: the deadline holds on the node, even with the app gone. `setpriv` ends the probe if `timeout` is
       killed first.
     - The request comes as a here-document because Ray gives a job no stdin. It is one line of JSON, so it cannot
@@ -25,7 +25,8 @@ def entrypoint(program: Sequence[str], job: Job) -> str:
     Raises:
         EngineRefusedError: the request is too long for a command line.
     """
-    scrub = ["env", "-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_TOKEN_PATH", "-u", "HF_TOKEN"]
+    secrets = ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", *([] if job.needs_hub else ["HF_TOKEN"])]
+    scrub = ["env", *(word for name in secrets for word in ("-u", name))]
     hidden = ["CUDA_VISIBLE_DEVICES="] if job.kind == "cpu" else []
     limit = ["timeout", "--signal=TERM", f"--kill-after={_POLITE_SECONDS}", str(job.timeout_seconds)]
     leash = ["setpriv", "--pdeathsig", "KILL", "--"]

@@ -1,10 +1,10 @@
-"""Run every benchmark, or the ones named on the command line: plans, cold, web."""
+"""Run every benchmark, or the ones named on the command line: plans, cold, web, service."""
 
 import sys
 
-from tests.bench import cold, plans, web
+from tests.bench import cold, plans, service, web
 
-BENCHMARKS = {"plans": plans.run, "cold": cold.run, "web": web.run}
+BENCHMARKS = {"plans": plans.run, "cold": cold.run, "web": web.run, "service": service.run}
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"\n{name}")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-_PLACES = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin")
+# Debian keeps the server's programs off the PATH, one folder per version.
+_PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 _USER = "fitproof"
 
 
@@ -41,7 +42,7 @@ def _unprivileged(data: Path) -> list[str]:
 
 
 def _run(other: list[str], program: str, *arguments: str, check: bool = True, folder: Path = Path("/tmp")) -> None:
-    path = shutil.which(program) or next(str(p) for place in _PLACES if (p := Path(place) / program).exists())
+    path = shutil.which(program) or next(str(p) for place in _PLACES if (p := place / program).exists())
     output = subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE
     run = subprocess.run([*other, path, *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT, check=False)
     assert run.returncode == 0 or not check, run.stdout

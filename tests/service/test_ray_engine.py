@@ -185,3 +185,9 @@ def test_the_deadline_holds_on_the_node(tmp_path: Path) -> None:
 def test_a_request_too_long_for_a_command_line_is_refused(ray: FakeRay) -> None:
     with pytest.raises(EngineRefusedError, match="by its id"):
         do(engine_on(ray).submit(job(document="x" * MOST_LINE_BYTES)))
+
+
+def test_the_nodes_own_hub_token_stays_only_where_weights_come_from_the_hub() -> None:
+    assert "-u HF_TOKEN" in entrypoint(("python3",), job())
+    assert "-u HF_TOKEN" not in entrypoint(("python3",), job(needs_hub=True))
+    assert "-u RAY_AUTH_TOKEN" in entrypoint(("python3",), job(needs_hub=True))

@@ -1,0 +1,92 @@
+"""The service under load: plans while probes run, and a thousand dry runs each accounted for once."""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from tests.bench.timing import report
+from tests.service.fake_probe import QUICK, SLOW
+from tests.service.harness import Web, document
+
+AT_ONCE = 200
+QUEUED = 1000
+_SENDERS = 16
+_LONGEST_SECONDS = 300.0
+
+
+def run() -> None:
+    """Print latencies with and without probes beside, and what became of a thousand probes."""
+    with tempfile.TemporaryDirectory() as folder, Web(Path(folder), slots=2, queue_limit=2 * QUEUED) as web:
+        url = str(web.client.base_url)
+        _latency("200 plans at once, idle", asyncio.run(_plans(url, 0)))
+        for mark in range(40):
+            web.submit(SLOW, mark=QUEUED + 1 + mark)
+        _latency("200 plans at once, probes running", asyncio.run(_plans(url, AT_ONCE)))
+        _thousand(web)
+
+
+async def _plans(url: str, first: int) -> tuple[list[float], Counter[int]]:
+    """Latencies and statuses of `AT_ONCE` plans asked for at the same moment, each one a new question."""
+    limits = httpx.Limits(max_connections=AT_ONCE)
+    statuses: Counter[int] = Counter()
+
+    async def ask(client: httpx.AsyncClient, index: int) -> float:
+        body = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090", "training": {"max_length": 512 + first + index}}
+        started = time.perf_counter()
+        answer = await client.post("/api/v1/plans", json=body)
+        statuses[answer.status_code] += 1
+        return time.perf_counter() - started
+
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+        seconds = await asyncio.gather(*(ask(client, index) for index in range(AT_ONCE)))
+    return sorted(seconds), statuses
+
+
+def _latency(name: str, measured: tuple[Sequence[float], Counter[int]]) -> None:
+    seconds, statuses = measured
+    p99 = seconds[int(len(seconds) * 0.99) - 1]
+    median = statistics.median(seconds)
+    report(name, f"median {1e3 * median:.0f} ms, p99 {1e3 * p99:.0f} ms", f"statuses {dict(statuses)}")
+
+
+def _thousand(web: Web) -> None:
+    started = time.perf_counter()
+    probes = asyncio.run(_queue(str(web.client.base_url)))
+    queued = time.perf_counter()
+    report(f"{QUEUED} probes queued", f"{queued - started:.1f} s", f"{QUEUED / (queued - started):.0f} per second")
+    ends_at = time.monotonic() + _LONGEST_SECONDS
+    while _count(web, "queued") + _count(web, "claimed") + _count(web, "running") and time.monotonic() < ends_at:
+        time.sleep(0.5)
+    report(f"{QUEUED} probes run on 2 slots", f"{time.perf_counter() - queued:.1f} s")
+    starts = Counter(line.split()[1] for line in (web.folder / "journal").read_text().splitlines() if "start" in line)
+    once = sum(starts[str(mark)] == 1 for mark in range(1, QUEUED + 1))
+    states = Counter(web.get(probe)["state"] for probe in probes)
+    records = len(web.client.get("/api/v1/evidence").text.splitlines())
+    report("started exactly once", f"{once} of {QUEUED}", f"states {dict(states)}, {records} records with the others'")
+
+
+async def _queue(url: str) -> list[str]:
+    marks = iter(range(1, QUEUED + 1))
+    probes: list[str] = []
+
+    async def send(client: httpx.AsyncClient) -> None:
+        for mark in marks:
+            answer = await client.post("/api/v1/probes", json=document(QUICK, mark))
+            answer.raise_for_status()
+            probes.append(answer.json()["id"])
+
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        await asyncio.gather(*(send(client) for _ in range(_SENDERS)))
+    return probes
+
+
+def _count(web: Web, state: str) -> int:
+    metric = f'fitproof_probes{{state="{state}"}} '
+    lines = web.client.get("/metrics").text.splitlines()
+    return int(float(next(line for line in lines if line.startswith(metric)).split()[-1]))
