@@ -17,6 +17,7 @@ from torch.nn import functional
 from planner.probe import prepare
 from planner.probe.attention import scaled_dot_product_as_on
 from planner.probe.autocast import cuda_autocast_lists
+from planner.probe.flash2 import flash_attention_2_stand_in
 from planner.probe.meters.live import LiveMeter
 from planner.probe.patching import Patch, patched
 from planner.probe.target import Target
@@ -51,6 +52,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
             "scaled_dot_product_attention",
             scaled_dot_product_as_on(target, recipe.training.sdpa_kernel),
         ),
+        *(flash_attention_2_stand_in() if recipe.training.attn_implementation == "flash_attention_2" else ()),
         Patch(functional, "dropout", _fused_dropout),
         Patch(functional, "softmax", _converting_softmax),
         Patch(modeling, "caching_allocator_warmup", _warmup_block(target, meter)),

@@ -25,6 +25,8 @@ class KnownValues(TorchDispatchMode):
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
         self._liger = recipe.loss == "liger"
+        self._flash2 = recipe.training.attn_implementation == "flash_attention_2"
+        self._padded = recipe.training.padded
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -33,8 +35,11 @@ class KnownValues(TorchDispatchMode):
             return args[0].new_empty((self._shifted, *args[0].shape[2:]))
         if func is _aten.masked_select.default and self._is_label_mask(args[1]):
             return args[0].new_empty((self._shifted,))
-        if self._liger and func is _aten._local_scalar_dense.default:
-            return self._labels
+        if func is _aten._local_scalar_dense.default:
+            if self._flash2 and args[0].dtype is torch.bool:
+                return not self._padded  # "is all of the mask true?", transformers/masking_utils.py
+            if self._liger:
+                return self._labels
         if self._liger and func is _aten.equal.default:
             return False  # "is the incoming gradient one?": it is one over the number of items
         if func is torch.ops.bitsandbytes.int8_vectorwise_quant.default and len(args) > 1 and args[1] > 0:
