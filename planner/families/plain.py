@@ -21,6 +21,14 @@ def plain_mlp(up: str, down: str, act: str, *, bias: bool = True, **more: Any) -
     return PlainMlp(Linear(up, "I", "h", bias, **more), Linear(down, "h", "I", bias, **more), act)
 
 
+def activation(fields: Fields, key: str, default: str) -> str:
+    """The MLP's activation; one that is written out operator by operator keeps more than one that is a kernel."""
+    name = fields.text(key, default=default)
+    if name not in {"gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "relu", "relu2", "gelu_python"}:
+        fields.problem(key, f"{name!r} is not known to the formulas; try the dry run")
+    return name
+
+
 def starcoder2(fields: Fields) -> Decoder:
     """StarCoder 2: LayerNorm, biases everywhere, GELU."""
     bias = fields.flag("use_bias", True)
@@ -30,7 +38,7 @@ def starcoder2(fields: Fields) -> Decoder:
         wiring="pre",
         norms=two_norms("layer", bias=True),
         attention=attention(bias=bias, out_bias=bias, window=windowed),
-        mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", "gelu_tanh", bias=bias),
+        mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", activation(fields, "hidden_act", "gelu"), bias=bias),
         dropout=drops(fields, "residual_dropout"),
     )
     window = {"window": fields.count("sliding_window")} if windowed else {}
@@ -84,7 +92,7 @@ def phi(fields: Fields) -> Decoder:
             o=Linear("self_attn.dense", "h", "q", True),
             rotary="partial",
         ),
-        mlp=plain_mlp("mlp.fc1", "mlp.fc2", "gelu_tanh"),
+        mlp=plain_mlp("mlp.fc1", "mlp.fc2", activation(fields, "hidden_act", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
     )
     sizes = rotary_sizes(fields, sizes_of(fields), 0.5)
@@ -107,7 +115,7 @@ def gpt_neox(fields: Fields) -> Decoder:
             rotary="partial",
             fused_by_head=True,
         ),
-        mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu"),
+        mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", activation(fields, "hidden_act", "gelu")),
     )  # fmt: skip
     sizes = _equal_heads(fields, hidden, heads, fields.count("intermediate_size"))
     factor = fields.number("rotary_pct")
@@ -142,12 +150,12 @@ def gpt2(fields: Fields) -> Decoder:
             o=Linear("attn.c_proj", "h", "q", True, transposed=True),
             rotary="none",
         ),
-        mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", "gelu_new", transposed=True),
+        mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", activation(fields, "activation_function", "gelu_new"), transposed=True),
         dropout=drops(fields, "resid_pdrop"),
     )  # fmt: skip
     return same_layers(
         fields, block, {**sizes, "positions": fields.count("n_positions")}, layers_key="n_layer",
-        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe",
+        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe", rotary_sets=0,
         tied=tied(fields, True), embedding_dropout=drops(fields, "embd_pdrop"), evidence="modelled",
     )  # fmt: skip
 
@@ -165,7 +173,7 @@ def gptj(fields: Fields) -> Decoder:
             q=Linear("attn.q_proj", "q", "h"), k=Linear("attn.k_proj", "k", "h"), v=Linear("attn.v_proj", "k", "h"),
             o=Linear("attn.out_proj", "h", "q"), rotary="partial",
         ),
-        mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", "gelu_new"),
+        mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", activation(fields, "activation_function", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
     )  # fmt: skip
     head = Linear("lm_head", "V", "h", bias=True, role="head", quantizable=False)
@@ -195,7 +203,7 @@ def bloom(fields: Fields) -> Decoder:
     return same_layers(
         fields, block, sizes, layers_key="n_layer", final_norm=layer_norm("transformer.ln_f"),
         embedding="transformer.word_embeddings", embedding_norm=layer_norm("transformer.word_embeddings_layernorm"),
-        tied=tied(fields, True), default_attention="eager", evidence="modelled",
+        tied=tied(fields, True), rotary_sets=0, default_attention="eager", evidence="modelled",
     )  # fmt: skip
 
 
@@ -223,6 +231,7 @@ def opt(fields: Fields) -> Decoder:
     return same_layers(
         fields, block, {**sizes, "positions": positions}, final_norm=layer_norm("model.decoder.final_layer_norm"),
         embedding="model.decoder.embed_tokens", positions="model.decoder.embed_positions", tied=tied(fields, True),
+        rotary_sets=0,
         evidence="modelled",
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 """
 
 from planner.families.parts import GatedMlp, PlainMlp
-from planner.timeline.ops import cast, mul, square, unary
+from planner.timeline.ops import add, cast, mul, shift, square, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -47,9 +47,31 @@ def plain_mlp(tape: Tape, part: PlainMlp, x: Value, project: Projector) -> Value
 
 
 def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
-    """SiLU, GELU (exact or tanh): one kernel, saves its input. ReLU saves its output."""
+    """SiLU, GELU (exact or tanh): one kernel, saves its input. ReLU saves its output. The rest is written out."""
     if act == "relu2":
         # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
         x = unary(tape, x, saves="output")
         return square(tape, cast(tape, x, 4) if autocast else x)
+    if act == "gelu_new":
+        return _gelu_new(tape, x, autocast)
     return unary(tape, x, saves="output" if act == "relu" else "input")
+
+
+def _gelu_new(tape: Tape, x: Value, autocast: int) -> Value:
+    """`0.5·x · (1 + tanh(√(2/π) · (x + 0.044715·x³)))`, operator by operator: keeps x, 0.5·x, tanh and 1 + tanh.
+
+    Source: transformers 5.23 activations.py NewGELUActivation; the power runs in float32 under autocast.
+    """
+    half = unary(tape, x)
+    cubed = square(tape, cast(tape, x, 4) if autocast else x)
+    scaled = unary(tape, cubed)
+    del cubed
+    summed = add(tape, x, scaled)
+    del scaled
+    inner = unary(tape, summed)
+    del summed
+    bent = unary(tape, inner, saves="output")
+    del inner
+    shifted = shift(tape, bent)
+    del bent
+    return mul(tape, half, shifted)

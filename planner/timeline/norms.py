@@ -11,7 +11,11 @@ def norm(tape: Tape, part: Norm, x: Value, switches: Switches) -> Value:
     held, trained = switches.residual, switches.trains_base
     with tape.cause("norms"):
         if part.kind == "layer":
-            return _layer(tape, cast(tape, x, 4) if switches.autocast else x, part, trained)
+            if not switches.autocast:
+                return _layer(tape, x, part, trained)
+            wide = cast(tape, x, 4)
+            gains = [tape.new(4, (part.width,)) for _ in "wb"] if held != 4 else []
+            return _layer(tape, wide, part, trained, *gains)
         if part.kind == "layer_float":
             return cast(tape, _layer(tape, cast(tape, x, 4), part, trained), x.each)
         if switches.liger:
@@ -36,10 +40,11 @@ def _liger(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
     return Value(out, x.each, x.dims, tape.node(backward, tape.save(x, rstd)))
 
 
-def _layer(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
+def _layer(tape: Tape, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
     """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
 
-    Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy.
+    Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy, and
+    `gains` are those of weight and bias.
     """
     if not tape.needs(x) and not (trained and tape.recording):
         out, rows = tape.new(x.each, x.dims), (tape.new(4, x.dims[:-1]), tape.new(4, x.dims[:-1]))
@@ -56,7 +61,7 @@ def _layer(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
             grads += [(Edge(leaf=True), tape.new(each, (part.width,), GRADIENTS)) for _ in "wb"]
         return tuple(grads)
 
-    saved = tape.save(x)
+    saved = tape.save(x, *gains)
     out = tape.new(x.each, x.dims)
     mean, rstd = tape.new(4, x.dims[:-1]), tape.new(4, x.dims[:-1])
     return Value(out, each, dims, tape.node(backward, saved + tape.save(mean, rstd)))

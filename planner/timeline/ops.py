@@ -51,6 +51,11 @@ def unary(tape: Tape, x: Value, *, saves: str = "", backward_copies: int = 1) ->
     return Value(tape.new(each, dims), each, dims, edge)
 
 
+def shift(tape: Tape, x: Value) -> Value:
+    """`x + constant`: a new tensor whose gradient passes through."""
+    return clone(tape, x)
+
+
 def clone(tape: Tape, x: Value) -> Value:
     """`x.clone()` or a contiguous copy; the gradient passes through untouched."""
     if not tape.needs(x):

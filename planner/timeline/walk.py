@@ -97,7 +97,7 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
     with tape.cause(INPUTS):
         positions: Value | None = Value(tape.new(8, ("s",)), 8, ("s",))
         masks = _masks(tape, switches)
-        angles = tape.new(4, ("s", "rotated")), tape.new(4, ("s", "rotated"))
+        angles = [tape.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
         wide = 4 if structure.rotary_float else switches.residual
         tables = [
             Value(tape.new(wide, ("s", "rotated")), wide, ("s", "rotated")) for _ in range(2 * structure.rotary_sets)
@@ -105,8 +105,8 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         del angles
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_base else ()
+    pair = (tables[0], tables[1]) if tables else None
     held = (*leaves, *tables[2:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
-    pair = (tables[0], tables[1])
     return x, Shared(pair, masks[0] if masks else None, (*held, *masks[1:])), positions
 
 
