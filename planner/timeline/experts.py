@@ -67,7 +67,9 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     inverse = Value(tape.new(8, _PAIRS), 8, _PAIRS)
     tape.new(8, _PAIRS)
     weighted = gather(tape, weighted, inverse, weighted.dims)
-    result = cast(tape, sum_pairs(tape, weighted, ("T", "h")), x.each)
+    # Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype).
+    summed = sum_pairs(tape, weighted, ("T", "h"), 4 if project.switches.autocast else weighted.each)
+    result = cast(tape, summed, x.each)
     del order, counted, counts, bias, chosen, down_factors, up_factors
     return result
 

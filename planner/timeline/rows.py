@@ -57,7 +57,11 @@ def normalise(tape: Tape, x: Value) -> Value:
 
 
 def scale_rows(tape: Tape, x: Value, factors: Value) -> Value:
-    """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last."""
+    """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last.
+
+    Casts and sums are the engine's (engine.cpp, validate_outputs): they come when the function has returned, and what
+    a checkpoint had recomputed for it is gone.
+    """
     each, dims = max(x.each, factors.each), x.dims
     if not tape.needs(x, factors):
         return Value(tape.new(each, dims), each, dims)
@@ -66,6 +70,9 @@ def scale_rows(tape: Tape, x: Value, factors: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         product = tape.new(each, dims) if factor_edge else None
         to_x = tape.new(each, dims) if x_edge else None
+        for holder in saved:
+            if holder.frame is not None:
+                holder.buffer = None
         if to_x and own != each:
             to_x = tape.new(own, dims)
         summed = tape.new(factor_each, rows) if factor_edge else None
@@ -77,14 +84,14 @@ def scale_rows(tape: Tape, x: Value, factors: Value) -> Value:
     return Value(tape.new(each, dims), each, dims, edge)
 
 
-def sum_pairs(tape: Tape, x: Value, dims: Dims) -> Value:
-    """`x.view(T, top, h).sum(1)`; backward writes the gradient out once per pair."""
+def sum_pairs(tape: Tape, x: Value, dims: Dims, out: int) -> Value:
+    """`x.view(T, top, h).sum(1)` into `out` bytes per element; backward writes the gradient out once per pair."""
     if not tape.needs(x):
-        return Value(tape.new(x.each, dims), x.each, dims)
+        return Value(tape.new(out, dims), out, dims)
     edge_in, each, whole = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
         return ((edge_in, tape.new(each, whole)),)
 
     edge = tape.node(backward)
-    return Value(tape.new(each, dims), each, dims, edge)
+    return Value(tape.new(out, dims), out, dims, edge)
