@@ -13,6 +13,7 @@ import bitsandbytes as bnb
 import bitsandbytes.optim.optimizer as bnb_optimizer
 import peft.tuners.lora.dora as peft_dora
 import torch
+import torch._meta_registrations as meta_registrations
 import transformers.integrations.bitsandbytes as hf_bitsandbytes
 import transformers.masking_utils as masking
 import transformers.utils.import_utils as import_utils
@@ -51,6 +52,7 @@ def _patches(recipe: Recipe) -> list[Patch]:
         Patch(bnb_optimizer, "sync_gpu", lambda _: None),
         Patch(peft_dora, "dequantize_module_weight", _dequantize),
         Patch(peft_dora, "deepcopy", _copied_layer),
+        Patch(meta_registrations, "_meta_grouped_mm_common", _grouped_mm_in_any_dtype),
         # A fake tensor must not count as "we are being traced", which would build masks a real run skips.
         Patch(import_utils, "is_fake_tensor", lambda _: False),
         # These read tensor values; the recipe knows the answers.
@@ -141,6 +143,20 @@ def _apply_by_replacing(self: torch.nn.Module, fn: Any, recurse: bool = True) ->
 def _blank_dynamic_map(*_: Any, **__: Any) -> torch.Tensor:
     """The original sorts a list it reads back from a tensor; the table is 256 floats either way."""
     return torch.empty(256)
+
+
+_GROUPED_MM = meta_registrations._meta_grouped_mm_common
+
+
+def _grouped_mm_in_any_dtype(mat_a: torch.Tensor, mat_b: torch.Tensor, **more: Any) -> torch.Tensor:
+    """The kernel takes float32 and float16 too (ATen/native/GroupedMMUtils.h, _grouped_mm_validate_inputs).
+
+    Its shape function was left at bfloat16. Only shapes and strides are asked for here, on the meta device.
+    """
+    if more.get("scale_a") is not None or mat_a.dtype is torch.bfloat16:
+        return _GROUPED_MM(mat_a, mat_b, **more)
+    out: torch.Tensor = _GROUPED_MM(mat_a.to(torch.bfloat16), mat_b.to(torch.bfloat16), **{**more, "out_dtype": None})
+    return out.to(more.get("out_dtype") or mat_a.dtype)
 
 
 def _dequantize(module: Any) -> torch.Tensor:
