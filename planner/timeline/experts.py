@@ -46,6 +46,7 @@ def _gated_shared(tape: Tape, part: Experts, x: Value, project: Projector) -> Va
 
 def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
+    loops = project.switches.loops_experts
     down_factors = factors_of(tape, project, part.down, "r")
     up_factors = factors_of(tape, project, part.up, "2r")
     order, permutation = tape.new(8, _PAIRS), Value(tape.new(8, _PAIRS), 8, _PAIRS)
@@ -56,12 +57,12 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     offsets = Value(tape.new(4, ("E",)), 4, ("E",))
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
-    up = grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J"))
+    up = grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J"), loops=loops)
     inner = _gate(tape, part, up, project.switches.autocast)
     del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
-    out = grouped(tape, inner, down_weight, offsets, (*_PAIRS, "h"))
+    out = grouped(tape, inner, down_weight, offsets, (*_PAIRS, "h"), loops=loops)
     del inner
     weighted = scale_rows(tape, out, weights)
     inverse = Value(tape.new(8, _PAIRS), 8, _PAIRS)

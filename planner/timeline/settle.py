@@ -53,6 +53,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         collated=recipe.stack_name in _COLLATED or training.padded,
         one_sequence=recipe.batch == 1,
         padded=training.padded,
+        loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
 

@@ -63,8 +63,12 @@ def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors
     return Value(tape.new(held, dims, FOLDED), held, dims, edge)
 
 
-def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, dims: Dims) -> Value:
-    """`grouped_mm`: every row times its expert's matrix. Saves x for the weights' gradient, the weights for x's."""
+def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, dims: Dims, *, loops: bool) -> Value:
+    """`grouped_mm`: every row times its expert's matrix. Saves x for the weights' gradient, the weights for x's.
+
+    The loop that stands in for it (`loops`; integrations/moe.py, _grouped_mm_fallback) saves both and makes both
+    gradients, wanted or not.
+    """
     x = cast(tape, x, weight.each)
     if not tape.needs(x, weight):
         return Value(tape.new(x.each, dims), x.each, dims)
@@ -72,11 +76,14 @@ def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, dims: Dims) -> 
     tag = GRADIENTS if w_edge and w_edge.leaf else FOLDED + " (gradients)"
 
     def backward(_: Buffer) -> Outcome:
-        to_weight = tape.new(each, w_dims, tag) if w_edge else None
-        to_x = tape.new(each, x_dims) if x_edge else None
+        to_x = tape.new(each, x_dims) if loops else None
+        to_weight = tape.new(each, w_dims, tag) if w_edge or loops else None
+        if x_edge and not loops:
+            to_x = tape.new(each, x_dims)
         return (w_edge, to_weight), (x_edge, to_x)
 
-    saved = (tape.save(x) if w_edge else []) + (tape.save(weight) if x_edge else []) + tape.save(offsets)
+    saved = (tape.save(x) if w_edge or loops else []) + (tape.save(weight) if x_edge or loops else [])
+    saved += tape.save(offsets)
     edge = tape.node(backward, saved)
     return Value(tape.new(each, dims), each, dims, edge)
 
