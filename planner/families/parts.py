@@ -57,7 +57,9 @@ Rotary = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Softmax attention. `fused` holds a single qkv projection in place of three.
+    """Softmax attention. `fused` holds a single qkv projection in place of three, `cut` says how it is taken apart:
+    slices of columns, chunks of each head's columns, groups of query heads with one key and value each (Falcon), or
+    one such group.
 
     `rotary` names how positions enter: full, a part of each head (written with slices), a part of it concatenated in
     one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
@@ -70,12 +72,14 @@ class Attention:
     fused: Linear | None = None
     q_norm: Norm | None = None
     k_norm: Norm | None = None
-    fused_by_head: bool = False
+    cut: Literal["slices", "chunks", "groups", "one group"] = "slices"
     rotary: Rotary = "full"
     window: bool = False
     softcap: bool = False
     sinks: bool = False
     dropout: bool = False
+    always_masked: bool = False
+    alibi: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def gpt_neox(fields: Fields) -> Decoder:
             fused=Linear("attention.query_key_value", "qkv", "h", bias),
             o=Linear("attention.dense", "h", "q", bias),
             rotary="partial",
-            fused_by_head=True,
+            cut="chunks",
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", activation(fields, "hidden_act", "gelu")),
     )  # fmt: skip
@@ -197,8 +197,9 @@ def bloom(fields: Fields) -> Decoder:
             fused=Linear("self_attention.query_key_value", "qkv", "h", True),
             o=Linear("self_attention.dense", "h", "q", True),
             rotary="none",
+            alibi=True,
         ),
-        mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "bloom_gelu"),
+        mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu_bloom"),
     )  # fmt: skip
     return same_layers(
         fields, block, sizes, layers_key="n_layer", final_norm=layer_norm("transformer.ln_f"),
@@ -255,6 +256,8 @@ def falcon(fields: Fields) -> Decoder:
             q=None, k=None, v=None,
             fused=Linear("self_attention.query_key_value", "qkv", "h", bias, **unquantized),
             o=Linear("self_attention.dense", "h", "q", bias, **unquantized),
+            cut="groups" if new else "one group",
+            always_masked=True,
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu", bias=bias, **unquantized),
     )  # fmt: skip

@@ -17,6 +17,8 @@ def attend(
 ) -> Value:
     """Run this layer's kernel; the result has the dims of q's heads and v's width."""
     q, k, v = qkv
+    if layer.alibi:
+        return _alibi(tape, qkv, mask, switches.autocast)
     if layer.kernel == "eager":
         return _eager(tape, qkv, layer, mask, switches.autocast)
     if layer.expands:
@@ -176,6 +178,24 @@ def _eager(
             weights = dropout(tape, weights)
         out = _matmul(tape, weights, v, q.dims, autocast)
         return clone(tape, out)
+
+
+def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, autocast: int) -> Value:
+    """BloomAttention.forward: scores with ALiBi in one baddbmm, kept by name beside the masked ones to the end."""
+    q, k, v = qkv
+    with tape.cause(SCORES):
+        wide = q.each
+        if autocast:
+            k = cast(tape, k, autocast)
+            q = cast(tape, q, autocast)
+        slopes = tape.new(autocast, ("b", "H", "s")) if autocast and autocast != 4 else None
+        scores = bmm(tape, q, k, _SCORES)
+        del slopes, q, k
+        masked = add(tape, scores, mask) if mask else scores
+        weights = cast(tape, softmax(tape, cast(tape, masked, 4)), wide)
+        out = clone(tape, _matmul(tape, weights, v, ("T", "q"), autocast))
+        del scores, masked
+        return out
 
 
 def _matmul(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:

@@ -6,10 +6,10 @@ Sources: transformers 5.23 models/*/modeling_*.py, the Attention class of each.
 from dataclasses import dataclass
 
 from planner.families.parts import Attention
-from planner.timeline.attend import attend
+from planner.timeline.attend import attend, repeat
 from planner.timeline.norms import norm
 from planner.timeline.ops import clone, relayout_gradient, view
-from planner.timeline.pieces import piece, split
+from planner.timeline.pieces import pick, piece, split
 from planner.timeline.projections import Projector
 from planner.timeline.rotary import CONCATENATED, layer_tables, turn
 from planner.timeline.switches import LayerSwitches
@@ -81,9 +81,21 @@ def _normed(tape: Tape, part: Attention, x: Value, project: Projector, *, query:
 
 def _split(tape: Tape, part: Attention, qkv: Value) -> tuple[Value, Value, Value]:
     """One projection cut into q, k and v: by slices, or by a split of each head's columns."""
-    if part.fused_by_head:
+    if part.cut in {"groups", "one group"}:
+        return _grouped(tape, qkv, repeats=part.cut == "groups")
+    if part.cut == "chunks":
         qkv = relayout_gradient(tape, qkv)
         q, k, v = split(tape, qkv, (("T", "q"), ("T", "k"), ("T", "k")))
         return q, k, v
     q, k, v = (piece(tape, qkv, ("T", width)) for width in ("q", "k", "k"))
     return relayout_gradient(tape, q), relayout_gradient(tape, k), v
+
+
+def _grouped(tape: Tape, qkv: Value, *, repeats: bool) -> tuple[Value, Value, Value]:
+    """Falcon: keys and values are indexed out of the projection (copies) and, in the new layout, written once per head."""
+    q = piece(tape, qkv, ("T", "q"))
+    k, v = pick(tape, qkv, ("T", "k")), pick(tape, qkv, ("T", "k"))
+    if not repeats:
+        return relayout_gradient(tape, q), k, v
+    q = clone(tape, q)
+    return q, repeat(tape, k), repeat(tape, v)

@@ -52,6 +52,8 @@ def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
         # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
         x = unary(tape, x, saves="output")
         return square(tape, cast(tape, x, 4) if autocast else x)
+    if act == "gelu_bloom":
+        return _gelu_bloom(tape, x)
     if act == "gelu_new":
         return _gelu_new(tape, x, autocast)
     return unary(tape, x, saves="output" if act == "relu" else "input")
@@ -75,3 +77,56 @@ def _gelu_new(tape: Tape, x: Value, autocast: int) -> Value:
     shifted = shift(tape, bent)
     del bent
     return mul(tape, half, shifted)
+
+
+def _gelu_bloom(tape: Tape, x: Value) -> Value:
+    """BloomGelu: a function of its own that saves x alone and works the rest out again in its backward.
+
+    Source: transformers 5.23 models/bloom/modeling_bloom.py bloom_gelu_forward and bloom_gelu_back.
+    """
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def fresh() -> Buffer:
+        return tape.new(each, dims)
+
+    def inner() -> Buffer:
+        outer, cube = fresh(), fresh()
+        cube = fresh()
+        cube = fresh()
+        out = fresh()
+        del outer, cube
+        return out
+
+    def bent() -> Buffer:
+        argument = inner()
+        out = fresh()
+        del argument
+        return out
+
+    def backward(_: Buffer) -> Outcome:
+        tanh = bent()
+        half, work = fresh(), fresh()
+        work = fresh()
+        other = fresh()
+        other = fresh()
+        other = fresh()
+        work = fresh()
+        other = half
+        left = fresh()
+        del half, work, other
+        right = fresh()
+        right = fresh()
+        slope = fresh()
+        del left, right
+        grad = fresh()
+        del tanh, slope
+        return ((edge_in, grad),)
+
+    saved = tape.save(x) if tape.needs(x) else None
+    half = fresh()
+    tanh = bent()
+    shifted = fresh()
+    del tanh
+    out = fresh()
+    del half, shifted
+    return Value(out, each, dims, tape.node(backward, saved) if saved else None)

@@ -17,6 +17,22 @@ def piece(tape: Tape, x: Value, dims: Dims) -> Value:
     return Value(x.buffer, x.each, dims, tape.node(backward))
 
 
+def pick(tape: Tape, x: Value, dims: Dims) -> Value:
+    """`x[..., [i]]`, a copy; its backward fills a blank of x's size and writes a second one over it (index_put)."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    edge_in, each, whole = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        blank = tape.new(each, whole)
+        filled = tape.new(each, whole)
+        del blank
+        return ((edge_in, filled),)
+
+    edge = tape.node(backward)
+    return Value(tape.new(each, dims), each, dims, edge)
+
+
 def concatenate(tape: Tape, parts: Sequence[Value], dims: Dims) -> Value:
     """`torch.cat`, a copy; its backward hands out views of the one gradient."""
     each = max(part.each for part in parts)

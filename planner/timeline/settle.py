@@ -93,19 +93,21 @@ def _layer(
     projections = tuple(linears(block))
     implementation = recipe.training.attn_implementation or decoder.default_attention
     windowed = block.attention is not None and block.attention.window and recipe.length >= sizes["window"]
+    always = isinstance(block.attention, Attention) and block.attention.always_masked
     kernel = attention_kernel(
         implementation=implementation,
         pinned=recipe.training.sdpa_kernel,
         element_bytes=DTYPE_BYTES[recipe.autocast or ("float32" if recipe.kbit_preparation else recipe.model_dtype)],
         head_dim=sizes.get("d", 1),
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
-        masked=recipe.training.padded or windowed,
+        masked=recipe.training.padded or windowed or always,
         capability=gpu.compute_capability,
     )
     return LayerSwitches(
         kernel=kernel.name,
         masked=kernel.masked,
-        expands=kernel.expands,
+        expands=kernel.expands and not always,
+        alibi=isinstance(block.attention, Attention) and block.attention.alibi,
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,

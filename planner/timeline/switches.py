@@ -23,6 +23,7 @@ class LayerSwitches:
     expands: bool
     softcap: bool
     windowed: bool
+    alibi: bool
     dropout: bool
     adapters: frozenset[str]
     fused: frozenset[str]
