@@ -34,6 +34,8 @@ class Planning:
     def __init__(self, hub: ConfigSource, *, local_files: bool = False) -> None:
         self._hub = hub
         self._local_files = local_files
+        # A server that has measured cards of its own puts their readings in here.
+        self.live_card: Callable[[Gpu], Gpu] = lambda gpu: gpu
 
     def read(self, data: object) -> Request:
         """Build a Request from decoded JSON.
@@ -95,7 +97,7 @@ class Planning:
             )
         if model_error or gpu_error or gpu is None:
             raise model_error or gpu_error or UnknownGpuError("No such card.")
-        return model, gpu
+        return model, self.live_card(gpu)
 
     async def model(self, model: str | Mapping[str, Any]) -> Model:
         """Find a model in the catalogue, on this machine, on the hub, or in the config given.

@@ -42,9 +42,8 @@ class Metrics:
         self.requests = Counter(
             "fitproof_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
         )
-        self.seconds = Histogram(
-            "fitproof_request_seconds", "Time until an answer begins.", ("route",), buckets=_SECONDS, registry=self._registry
-        )
+        name, help_text = "fitproof_request_seconds", "Time until an answer begins."
+        self.seconds = Histogram(name, help_text, ("route",), buckets=_SECONDS, registry=self._registry)
 
     def render(self, service: Service) -> bytes:
         """Write everything in Prometheus' text format.
@@ -121,7 +120,8 @@ class _Snapshot(Collector):
 
 def _by_state(session: Session) -> Metric:
     family = GaugeMetricFamily("fitproof_probes", "Probes by state.", labels=["state"])
-    counted = {row[0]: row[1] for row in session.execute(select(Probe.state, func.count()).group_by(Probe.state))}
+    query = select(Probe.state, func.count()).group_by(Probe.state)
+    counted = {row[0]: row[1] for row in session.execute(query)}
     for state, count in ({str(state): 0 for state in STATES} | counted).items():
         family.add_metric([state], count)
     return family

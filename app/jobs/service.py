@@ -1,25 +1,22 @@
 """The probe service of one server process, put together: database, engines, dispatcher, and what routes call."""
 
 import asyncio
-import contextlib
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from fastapi import FastAPI
 
-from app.db.database import Database, database_url
+from app.db.database import Database, StorageUnavailableError, database_url
 from app.db.migrate import migrate
 from app.db.models import Probe
 from app.engines.base import Engine
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
-from app.hub.client import Hub
-from app.hub.names import RepoName
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Sender, take_in
+from app.jobs.live import REFRESH_SECONDS, LiveCards
 from app.jobs.order import Order
 from app.jobs.placement import card_named
 from app.jobs.roster import seen_workers
@@ -28,20 +25,19 @@ from app.jobs.shelf import ask_to_cancel
 from app.planning import Planning
 from app.security.weights import check_weights
 from app.settings import Settings
-from planner.errors import UnknownModelError
-from planner.model import Model
-from planner.plan import Plan
-from planner.request import Request
+
+_LOG = logging.getLogger(__name__)
 
 
 class ProbeService:
     """What the probe routes and pages call. `engines` may be given, so that tests bring their own programs."""
 
-    def __init__(self, settings: Settings, planner: "ProbePlanner", engines: Sequence[Engine] | None = None) -> None:
+    def __init__(self, settings: Settings, planner: Planning, engines: Sequence[Engine] | None = None) -> None:
         self.settings = settings
         self.planner = planner
         self.database = open_database(settings)
         self.engines = tuple(engines if engines is not None else standard_engines(settings))
+        self.cards = LiveCards(self.database)
         self.dispatcher = Dispatcher(self.database, self.engines)
 
     @property
@@ -81,33 +77,6 @@ class ProbeService:
         self.database.close()
 
 
-@dataclass(frozen=True, slots=True)
-class ProbePlanner:
-    """The planning door, and the hub's raw config for models that no formula knows."""
-
-    planning: Planning
-    hub: Hub
-
-    def read(self, data: object) -> Request:
-        """Build a Request; a name nobody knows is complained about with the rest."""
-        return self.planning.read(data)
-
-    async def model(self, model: str | Mapping[str, Any]) -> Model:
-        """Find a model."""
-        return await self.planning.model(model)
-
-    async def plan(self, request: Request) -> Plan:
-        """Answer a request."""
-        return await self.planning.plan(request)
-
-    async def config(self, model: str | Mapping[str, Any]) -> dict[str, Any]:
-        """Read the config that the hub has under this name."""
-        repo = RepoName.parse(model) if isinstance(model, str) else None
-        if repo is None:
-            raise UnknownModelError(f"Nothing answers to the model {str(model)[:100]!r}.")
-        return await self.hub.config(repo)
-
-
 def open_database(settings: Settings) -> Database:
     """Open the configured database; nothing is written yet. The data folder is made, for its owner alone."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,17 +108,27 @@ async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> Asy
     Raises:
         StorageUnavailableError: the database cannot be opened.
     """
-    service = ProbeService(app.state.settings, ProbePlanner(app.state.planning, app.state.hub), engines)
+    service = ProbeService(app.state.settings, app.state.planning, engines)
     await asyncio.to_thread(migrate, service.database)
     app.state.service = service
-    running = asyncio.create_task(service.dispatcher.run())
+    app.state.planning.live_card = service.cards
+    running = [asyncio.create_task(work) for work in (service.dispatcher.run(), _keep_fresh(service.cards))]
     try:
         yield
     finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await service.close()
+
+
+async def _keep_fresh(cards: LiveCards) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(cards.refresh)
+        except StorageUnavailableError as error:
+            _LOG.info("the readings of this installation's cards are not up to date: %s", error.title)
+        await asyncio.sleep(REFRESH_SECONDS)
 
 
 def _half_of_this_machine() -> int | None:

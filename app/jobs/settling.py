@@ -33,11 +33,15 @@ class PlannedRun(Protocol):
 class Planner(Protocol):
     """The way in for plans (`app.planning.Planning`)."""
 
+    def live_card(self, gpu: Gpu) -> Gpu:
+        """Return the card with this installation's own readings, where it has some."""
+        ...
+
     async def model(self, model: str | Mapping[str, Any]) -> Model:
         """Find a model."""
         ...
 
-    async def config(self, model: str | Mapping[str, Any]) -> dict[str, Any]:
+    async def config(self, model: str | Mapping[str, Any]) -> Mapping[str, Any]:
         """Read a model's config where no formula knows it."""
         ...
 
@@ -62,7 +66,7 @@ async def settle_order(order: Order, planner: Planner, workers: Sequence[Worker]
         InvalidRequestError: the instrument asked for cannot play this model.
         FitproofError: the model or the card is unknown.
     """
-    gpu = resolve_gpu(order.request.gpu)
+    gpu = planner.live_card(resolve_gpu(order.request.gpu))
     params, config = await _subject(order.request, planner)
     instrument = _instrument(order, params, limits)
     draft = _Draft(instrument or "cuda", gpu.id, gpu.usable_bytes, order.switches.memory_limit_bytes)
@@ -95,7 +99,7 @@ class _Draft:
     memory_limit_bytes: int | None
 
 
-async def _subject(request: Request, planner: Planner) -> tuple[int | None, dict[str, Any] | None]:
+async def _subject(request: Request, planner: Planner) -> tuple[int | None, Mapping[str, Any] | None]:
     """Return the model's parameters, and the config to send along where the probe could not find it by name."""
     try:
         model = await planner.model(request.model)

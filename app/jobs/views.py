@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.models import Probe
-from app.jobs.comparison import phase_comparison
+from app.jobs.comparison import explanations, phase_comparison
 from app.jobs.placement import worker_bytes
 from app.jobs.roster import SeenWorker
 from planner.measurement import Measurement
@@ -12,6 +12,7 @@ from planner.measurement import Measurement
 
 def probe_resource(probe: Probe) -> dict[str, Any]:
     """The contract's probe resource, and what a page needs beside it."""
+    measurement = measurement_of(probe)
     return {
         "id": probe.id,
         "state": probe.state,
@@ -23,8 +24,9 @@ def probe_resource(probe: Probe) -> dict[str, Any]:
         "worker": probe.worker,
         "cancel_requested": probe.cancel_requested,
         "prediction": probe.prediction,
-        "measurement": probe.measurement if probe.state == "succeeded" else None,
-        "comparison": _comparison(probe),
+        "measurement": probe.measurement if measurement else None,
+        "comparison": phase_comparison(probe.prediction, measurement) if measurement else None,
+        "explanations": explanations(probe.prediction, measurement) if measurement else [],
         "error": probe.error,
         "created_at": moment(probe.created_at),
         "started_at": moment(probe.started_at),
@@ -32,10 +34,10 @@ def probe_resource(probe: Probe) -> dict[str, Any]:
     }
 
 
-def _comparison(probe: Probe) -> list[dict[str, Any]] | None:
-    if probe.state != "succeeded" or probe.measurement is None:
-        return None
-    return phase_comparison(probe.prediction, Measurement.model_validate(probe.measurement))
+def measurement_of(probe: Probe) -> Measurement | None:
+    """The answer, once there is one."""
+    answered = probe.state == "succeeded" and probe.measurement is not None
+    return Measurement.model_validate(probe.measurement) if answered else None
 
 
 def worker_resource(seen: SeenWorker) -> dict[str, Any]:

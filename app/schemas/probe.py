@@ -36,6 +36,7 @@ class ProbeResource(_Strict):
     prediction: dict[str, Any] | None = Field(description="What the formulas foresaw when it was queued.")
     measurement: Measurement | None
     comparison: list[ComparedPhase] | None
+    explanations: list[str] = Field(description="Why the measurement may differ from the prediction.")
     error: str | None = Field(description="Why the machinery failed, in a sentence.")
     created_at: str
     started_at: str | None
