@@ -151,6 +151,9 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     """Read a query string's pairs. Empty values mean the default; unknown keys are reported, not guessed at."""
     pairs = list(query)
     given = {key: value.strip() for key, value in pairs if key in _BY_NAME and value.strip()}
+    if given.get("model"):
+        # A model typed over a pasted config is the one that is meant.
+        given.pop("config", None)
     values = DEFAULTS | given
     document: Document = {}
     errors: dict[str, str] = {}

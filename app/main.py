@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import problems, views
 from app.documents import install_openapi
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
             Middleware(RequestMetrics, metrics=metrics),
             Middleware(RateLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(GZipMiddleware, minimum_size=4096, compresslevel=5),
         ],
     )
     hub = Hub(settings)

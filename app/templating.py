@@ -35,8 +35,8 @@ def gib(size_bytes: float, digits: int | None = None) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """Three digits and the unit that suits them: B, KiB, MiB or GiB."""
-    unit, name = next((pair for pair in _UNITS if abs(size_bytes) >= pair[0]), (1, "B"))
+    """Three digits and the unit that suits them: B, KiB, MiB or GiB. Never four digits: 0.98 GiB, not 1,002 MiB."""
+    unit, name = next((pair for pair in _UNITS if abs(size_bytes) * 1.024 >= pair[0]), (1, "B"))
     amount = size_bytes / unit
     digits = 0 if unit == 1 or abs(amount) >= 99.95 else 2 if abs(amount) < 9.995 else 1
     return f"{amount:,.{digits}f}{NARROW_SPACE}{name}".replace("-", MINUS)

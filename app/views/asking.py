@@ -12,7 +12,7 @@ from app.forms import DEFAULTS, PlanForm, query_of, read_form
 from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer
-from app.views.words import CAUSE_NAMES, LABELS
+from app.views.words import CAUSE_NAMES, LABELS, for_the_form
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
 from planner.measurement import Measurement
@@ -91,7 +91,7 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
     """What every page that shows the question needs."""
     return {
         "action": "/plan",
-        "form": form,
+        "form": replace(form, errors={name: for_the_form(name, text) for name, text in form.errors.items()}),
         "answer": answer,
         "query": query_of(answer.document) if answer else form.query,
         "defaults": DEFAULTS,

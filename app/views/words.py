@@ -79,6 +79,14 @@ def _shown(text: str) -> str:
     return text or "default"
 
 
+def for_the_form(name: str, message: str) -> str:
+    """The core's advice on a card is written for JSON; the form has controls for the same."""
+    if name != "gpu" or "{" not in message:
+        return message
+    told = message.partition("{")[0].removesuffix("give ").removesuffix("Or ").rstrip(" ;")
+    return f"{told} Or describe it by its memory, under all settings."
+
+
 def short_gpu_name(name: str) -> str:
     """`RTX 4090` for `NVIDIA GeForce RTX 4090`, as people say it."""
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

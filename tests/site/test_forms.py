@@ -82,6 +82,10 @@ def test_a_described_card_and_a_pasted_config_survive_it_too() -> None:
     there_and_back({"model": {"model_type": "llama", "hidden_size": 64}, "gpu": gpu, "method": "lora"})
 
 
+def test_a_model_typed_over_a_pasted_config_is_the_one_that_is_meant() -> None:
+    assert form('model=a/b&config={"model_type": "llama"}&gpu=t4')["model"] == "a/b"
+
+
 def test_defaults_are_not_in_the_address() -> None:
     document = Request.parse({"model": "a/b", "gpu": "t4"}).model_dump(mode="json")
     assert query_of(document) == "model=a/b&gpu=t4"

@@ -6,9 +6,9 @@ from planner.units import GIB, MIB
 
 
 def test_sizes_have_three_digits_and_the_unit_that_suits_them() -> None:
-    amounts = (0, 512, 8192, 160 * MIB, 5.31 * GIB, 64.4 * GIB, 700 * GIB)
+    amounts = (0, 512, 8192, 160 * MIB, 1002 * MIB, 5.31 * GIB, 64.4 * GIB, 700 * GIB)
     said = [size(amount).replace("\u202f", " ") for amount in amounts]
-    assert said == ["0 B", "512 B", "8.00 KiB", "160 MiB", "5.31 GiB", "64.4 GiB", "700 GiB"]
+    assert said == ["0 B", "512 B", "8.00 KiB", "160 MiB", "0.98 GiB", "5.31 GiB", "64.4 GiB", "700 GiB"]
 
 
 def test_gib_gb_counts_and_shares() -> None:
