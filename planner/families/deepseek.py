@@ -3,6 +3,8 @@
 Sources: transformers 5.23, models/{deepseek_v2,deepseek_v3,deepseek_v32,glm4_moe_lite}/modeling_*.py.
 """
 
+from typing import Literal
+
 from planner.families.config import Fields
 from planner.families.llama import LAYER, gated_mlp, two_norms
 from planner.families.moe import first_dense
@@ -25,11 +27,19 @@ def deepseek(fields: Fields) -> Decoder:
             kv_norm=Norm("self_attn.kv_a_layernorm", "kv low"),
             kv_b=Linear("self_attn.kv_b_proj", "kv up", "kv low"),
             o=Linear("self_attn.o_proj", "h", "v", bias),
+            rotary=_rotary(fields),
         ),
         mlp=gated_mlp(),
         extras=_indexer() if fields.model_type == "deepseek_v32" else (),
     )
     return first_dense(fields, dense, _sizes(fields, low))
+
+
+def _rotary(fields: Fields) -> Literal["interleaved", "full", "complex"]:
+    """V2 multiplies complex numbers; V3 turns interleaved pairs unless its config says otherwise."""
+    if fields.model_type == "deepseek_v2":
+        return "complex"
+    return "interleaved" if fields.flag("rope_interleave", True) else "full"
 
 
 def _indexer() -> tuple[Extra, ...]:
@@ -52,7 +62,7 @@ def _sizes(fields: Fields, low: bool) -> dict[str, int]:
         "H": heads, "K": heads, "d": nope + rot, "rot": rot, "q": heads * (nope + rot), "k": heads * (nope + rot),
         "q low": fields.count("q_lora_rank") if low else 1, "kv low": latent, "kv low + rot": latent + rot,
         "kv up": heads * (nope + value), "v": heads * value, "q rot": heads * rot, "q nope": heads * nope,
-        "k rot": rot,
+        "k rot": rot, "q half": heads * rot // 2, "k half": rot // 2,
     }  # fmt: skip
     if fields.model_type == "deepseek_v32":
         index_heads, index_dim = fields.count("index_n_heads"), fields.count("index_head_dim")

@@ -93,6 +93,7 @@ class Latent:
     kv_norm: Norm
     kv_b: Linear
     o: Linear
+    rotary: Literal["interleaved", "full", "complex"] = "interleaved"
     window: bool = False
     softcap: bool = False
 

@@ -5,11 +5,13 @@
 
 from planner.timeline.ops import add, bmm, cast, clone, dropout, unary
 from planner.timeline.switches import LayerSwitches, Switches
-from planner.timeline.tape import Buffer, Outcome, Tape, Value
+from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
 
 WORKSPACE = "attention backward workspace"
 SCORES = "attention scores"
 _SCORES = ("T", "H", "s")
+# Values of latent attention, narrower than its keys and never grouped.
+_LATENT = ("T", "v")
 
 
 def attend(
@@ -35,7 +37,7 @@ def attend(
 
 def repeat(tape: Tape, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
     """`repeat_kv`: grouped keys or values copied once per query head; the gradient is summed over the group."""
-    if x.dims == dims:
+    if x.dims in (dims, _LATENT):
         return x
     edge_in, each, own = x.edge, x.each, x.dims
 
@@ -44,6 +46,11 @@ def repeat(tape: Tape, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
 
     edge = tape.node(backward) if tape.needs(x) else None
     return Value(tape.new(each, dims), each, dims, edge)
+
+
+def _result(q: Value, v: Value) -> Dims:
+    """Dims of the output: q's heads, v's width."""
+    return v.dims if v.dims == _LATENT else q.dims
 
 
 def _flash(tape: Tape, qkv: tuple[Value, Value, Value]) -> Value:
@@ -80,7 +87,7 @@ def _mem_efficient(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | No
     of dq over 64 x 64 blocks.
     """
     q, k, v = qkv
-    each, dims = q.each, q.dims
+    each, dims = q.each, _result(q, v)
     bias = _additive(tape, mask, each) if mask else None
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = tape.save(q, k, v, bias) if tape.needs(q, k, v) else None
@@ -116,7 +123,7 @@ def _math(tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, mask:
     The call returns the probabilities too, in the input's dtype; they die when the caller has taken the output.
     """
     del switches
-    each, dims = qkv[0].each, qkv[0].dims
+    each, dims = qkv[0].each, _result(qkv[0], qkv[2])
     q, k, v = (cast(tape, value, 4) for value in qkv)
     with tape.cause(SCORES):
         scaled = unary(tape, q)
@@ -176,7 +183,7 @@ def _eager(
         weights = cast(tape, softmax(tape, cast(tape, weights, 4)), q.each)
         if layer.dropout:
             weights = dropout(tape, weights)
-        out = _matmul(tape, weights, v, q.dims, autocast)
+        out = _matmul(tape, weights, v, _result(q, v), autocast)
         return clone(tape, out)
 
 

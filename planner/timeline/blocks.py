@@ -3,6 +3,7 @@
 from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
 from planner.timeline.experts import experts
+from planner.timeline.latent import latent_attention
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
 from planner.timeline.ops import add, dropout, unary
@@ -56,7 +57,9 @@ def _parallel(tape: Tape, part: Block, x: Value, project: Projector, shared: Sha
 def _attend(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     if isinstance(part.attention, Attention):
         return attention(tape, part.attention, x, project, shared)
-    msg = "this kind of attention has no walk yet"
+    if part.attention is not None:
+        return latent_attention(tape, part.attention, x, project, shared)
+    msg = "a block without attention has no walk"
     raise NotImplementedError(msg)
 
 

@@ -24,11 +24,12 @@ def attention_kernel(
     pinned: str,
     element_bytes: int,
     head_dim: int,
+    equal_widths: bool = True,
     grouped: bool,
     masked: bool,
     capability: tuple[int, int] | None,
 ) -> Choice:
-    """The kernel for one kind of layer."""
+    """The kernel for one kind of layer. `equal_widths`: values are as wide as keys, which flash asks for."""
     if implementation == "flash_attention_2":
         return Choice("flash_attention_2", False, False)
     if implementation == "eager":
@@ -36,7 +37,7 @@ def attention_kernel(
     if masked:
         return Choice("mem_efficient" if pinned in {"auto", "mem_efficient"} else "math", True, grouped)
     if pinned == "auto":
-        flash = element_bytes == 2 and head_dim <= 256 and (capability is None or capability >= (8, 0))
+        flash = element_bytes == 2 and head_dim <= 256 and (capability is None or capability >= (8, 0)) and equal_widths
         name: Kernel = "flash" if flash else "math" if grouped else "mem_efficient"
         return Choice(name, False, False)
     if pinned == "mem_efficient":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Linear, PlainMlp
+from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Latent, Linear, PlainMlp
 from planner.families.census import census_of
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
@@ -99,6 +99,7 @@ def _layer(
         pinned=recipe.training.sdpa_kernel,
         element_bytes=DTYPE_BYTES[recipe.autocast or ("float32" if recipe.kbit_preparation else recipe.model_dtype)],
         head_dim=sizes.get("d", 1),
+        equal_widths=not isinstance(block.attention, Latent) or sizes["q"] == sizes["v"],
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
         masked=recipe.training.padded or windowed or always,
         capability=gpu.compute_capability,
@@ -135,6 +136,8 @@ def linears(block: Block) -> Iterator[Linear]:
     attention, mlp = block.attention, block.mlp
     if isinstance(attention, Attention):
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
+    elif isinstance(attention, Latent):
+        yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
     if isinstance(mlp, GatedMlp):
         yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
     elif isinstance(mlp, PlainMlp):
