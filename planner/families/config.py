@@ -10,6 +10,8 @@ from planner.errors import FieldProblem, InvalidRequestError
 
 # More than any model published so far: what is above is a typing mistake.
 _LARGEST_DIMENSION = 1 << 24
+# Llama 3.1 405B has 126. Every layer is walked, so a server must not be asked for millions.
+_MOST_LAYERS = 1024
 
 
 @cache
@@ -38,8 +40,9 @@ class Fields:
             value = self.values.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST_DIMENSION:
-                self.problem(name, f"must be a whole number from {least} to {_LARGEST_DIMENSION}, not {value!r}")
+            most = _MOST_LAYERS if "layer" in name else _LARGEST_DIMENSION
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                self.problem(name, f"must be a whole number from {least} to {most}, not {repr(value)[:60]}")
                 return max(1, least)
             return value
         if default is None:
@@ -76,7 +79,9 @@ class Fields:
     def number(self, name: str) -> float | None:
         """A number that may be absent."""
         value = self.values.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        # An int beyond every float is no number anybody meant.
+        return float(value) if plain and abs(value) < 1e300 else None
 
     def problem(self, name: str, message: str) -> None:
         """Note a bad field; it is named under `model`, where the caller pasted the config."""
