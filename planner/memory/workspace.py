@@ -7,9 +7,6 @@ from planner.units import ceil_div
 
 # bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
 ABSMAX_BLOCK = 64
-# backends/cuda/ops.py: _gemm_4bit_custom_max_m and _GEMM_4BIT_CUSTOM_FLOOR_M.
-FUSED_MOST_TOKENS = 1536
-FUSED_ALWAYS_TOKENS = 4
 
 
 def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
@@ -55,13 +52,3 @@ def expanded_four_bit_bytes(rows: int, columns: int, element_bytes: int, double_
     """
     absmax = 2 * 4 * ceil_div(rows * columns, ABSMAX_BLOCK) if double_quant else 0
     return element_bytes * rows * columns + absmax
-
-
-def fused_four_bit(
-    tokens: int, rows: int, columns: int, dtype: str, capability: tuple[int, int] | None
-) -> bool:
-    """Whether bitsandbytes multiplies without expanding the weight."""
-    del rows, dtype, capability
-    if tokens > FUSED_MOST_TOKENS or columns % ABSMAX_BLOCK:
-        return False
-    return tokens <= FUSED_ALWAYS_TOKENS

@@ -6,6 +6,7 @@ from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp,
 from planner.families.census import census_of
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
+from planner.memory.fused import fused_four_bit
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.timeline.kernels import attention_kernel
 from planner.targets import adapted_weights
@@ -116,7 +117,7 @@ def _layer(
         fused=frozenset(
             part.name
             for part in projections
-            if workspace.fused_four_bit(
+            if fused_four_bit(
                 recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu.compute_capability
             )
         ),

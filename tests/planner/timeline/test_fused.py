@@ -1,0 +1,26 @@
+"""Our table of bitsandbytes' rule against the rule itself."""
+
+import random
+
+import torch
+
+from planner.memory.fused import MULTIPROCESSORS, fused_four_bit
+from planner.probe.fused4bit import uses_fused_kernel
+from planner.probe.target import Target
+
+TOKENS = [1, 4, 5, 6, 7, 8, 9, 16, 17, 24, 33, 48, 64, 65, 100, 128, 192, 256, 320, 384, 512, 513, 1000, 1536, 1537]
+WIDTHS = [64, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 4096, 5120, 8192, 11008, 14336, 28672]
+
+
+def test_the_fused_kernel_is_chosen_as_bitsandbytes_chooses_it() -> None:
+    chance = random.Random(7)
+    for _ in range(20_000):
+        capability = chance.choice([*MULTIPROCESSORS, (8, 7), (12, 1)])
+        m, n, k = chance.choice(TOKENS), chance.choice(WIDTHS), chance.choice(WIDTHS)
+        dtype = chance.choice(["float16", "bfloat16", "float32"])
+        theirs = k % 64 == 0 and uses_fused_kernel(Target(capability), getattr(torch, dtype), m, n, k)
+        assert fused_four_bit(m, n, k, dtype, capability) == theirs, (capability, m, n, k, dtype)
+
+
+def test_an_unknown_card_is_taken_for_an_ada_one() -> None:
+    assert fused_four_bit(200, 28672, 4096, "bfloat16", None) == fused_four_bit(200, 28672, 4096, "bfloat16", (8, 9))
