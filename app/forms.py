@@ -5,122 +5,13 @@ that equals the default is left out, so that a shared link is as short as the qu
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field
 from planner.errors import FieldProblem
-from planner.units import parse_size_bytes
-
-Document = dict[str, Any]
-
-_TRUE = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
-_QUANTIZATION: dict[str, Document] = {
-    "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-    "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
-    "int8": {"load_in_8bit": True},
-    "int4": {"quant_method": "hqq"},
-}
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text.replace(",", "").replace(" ", ""))
-    except ValueError:
-        msg = "write a whole number, such as 2048"
-        raise ValueError(msg) from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        msg = "write a number, such as 0.05"
-        raise ValueError(msg) from None
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in _TRUE:
-        msg = "write on or off"
-        raise ValueError(msg)
-    return _TRUE[text.lower()]
-
-
-def _modules(text: str) -> str | list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return names[0] if names == ["all-linear"] else names
-
-
-def _config(text: str) -> Document:
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
-        msg = f"this is not JSON: {error.msg} at line {error.lineno}; paste the model's config.json"
-        raise ValueError(msg) from None
-    except RecursionError:
-        msg = "this JSON is nested too deeply for a config.json"
-        raise ValueError(msg) from None
-    if not isinstance(config, dict):
-        msg = "a config.json is an object in braces: { ... }"
-        raise ValueError(msg)
-    return config
-
-
-def _autocast(text: str) -> str | None:
-    return None if text == "off" else text
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One control of the form: its name in the URL, its place in the document, its default and how to read it."""
-
-    name: str
-    path: tuple[str, ...]
-    default: str = ""
-    read: Callable[[str], Any] = str
-
-
-FIELDS = (
-    Field("model", ("model",)),
-    Field("config", ("model",), read=_config),
-    Field("gpu", ("gpu",)),
-    Field("gpu_memory", ("gpu", "total_memory_bytes"), read=parse_size_bytes),
-    Field("compute_capability", ("gpu", "compute_capability"), "8.9"),
-    Field("method", ("method",), "qlora"),
-    Field("quantization", ("quantization",), "nf4", str),
-    Field("bnb_4bit_use_double_quant", ("quantization", "bnb_4bit_use_double_quant"), "on", _switch),
-    Field("bnb_4bit_compute_dtype", ("quantization", "bnb_4bit_compute_dtype"), "bfloat16"),
-    Field("llm_int8_skip_modules", ("quantization", "llm_int8_skip_modules"), "", _modules),
-    Field("group_size", ("quantization", "group_size"), "64", _integer),
-    Field("lora_r", ("lora", "r"), "16", _integer),
-    Field("lora_alpha", ("lora", "lora_alpha"), "32", _number),
-    Field("lora_dropout", ("lora", "lora_dropout"), "0", _number),
-    Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
-    Field("use_dora", ("lora", "use_dora"), "off", _switch),
-    Field("use_rslora", ("lora", "use_rslora"), "off", _switch),
-    Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", _integer),
-    Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", _integer),
-    Field("max_length", ("training", "max_length"), "2048", _integer),
-    Field("gradient_checkpointing", ("training", "gradient_checkpointing"), "on", _switch),
-    Field("use_reentrant", ("training", "use_reentrant"), "off", _switch),
-    Field("optim", ("training", "optim"), "paged_adamw_8bit"),
-    Field("attn_implementation", ("training", "attn_implementation")),
-    Field("sdpa_kernel", ("training", "sdpa_kernel"), "auto"),
-    Field("loss", ("training", "loss")),
-    Field("padded", ("training", "padded"), "off", _switch),
-    Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),
-    Field("max_grad_norm", ("training", "max_grad_norm"), "1", _number),
-    Field("stack", ("stack",), "trainer"),
-    Field("model_dtype", ("stack", "model_dtype"), "bfloat16"),
-    Field("kbit_preparation", ("stack", "kbit_preparation"), "off", _switch),
-    Field("autocast", ("stack", "autocast"), "off", _autocast),
-    Field("adapter_dtype", ("stack", "adapter_dtype"), "float32"),
-    Field("outputs_kept", ("stack", "outputs_kept"), "off", _switch),
-)
-_BY_NAME = {item.name: item for item in FIELDS}
-DEFAULTS = {item.name: item.default for item in FIELDS}
-_STACK_SWITCHES = tuple(item.name for item in FIELDS if item.path[0] == "stack" and len(item.path) > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +41,7 @@ class PlanForm:
 def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     """Read a query string's pairs. Empty values mean the default; unknown keys are reported, not guessed at."""
     pairs = list(query)
-    given = {key: value.strip() for key, value in pairs if key in _BY_NAME and value.strip()}
+    given = {key: value.strip() for key, value in pairs if key in BY_NAME and value.strip()}
     if given.get("model"):
         # A model typed over a pasted config is the one that is meant.
         given.pop("config", None)
@@ -164,7 +55,7 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
             _put(document, item.path, _read(item, values[item.name]))
         except ValueError as error:
             errors[item.name] = str(error)
-    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in _BY_NAME))
+    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME))
     return PlanForm(values, _finish(document, values), errors, ignored)
 
 
@@ -174,7 +65,7 @@ def field_at(path: str) -> str:
     for item in FIELDS:
         if ".".join(item.path) == ".".join(parts[: len(item.path)]) and (len(item.path) > 1 or len(parts) == 1):
             return item.name
-    return parts[0] if parts[0] in _BY_NAME else "model"
+    return parts[0] if parts[0] in BY_NAME else "model"
 
 
 def query_of(document: Mapping[str, Any]) -> str:
@@ -223,7 +114,7 @@ def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
 
 def _applies(item: Field, values: Mapping[str, str]) -> bool:
     """Whether a control means anything beside the others: no quantization without QLoRA, no rank without LoRA."""
-    if item.name in _STACK_SWITCHES:
+    if item.name in STACK_SWITCHES:
         return values["stack"] == "custom"
     if item.path[0] == "quantization":
         return values["method"] == "qlora"
@@ -236,10 +127,10 @@ def _applies(item: Field, values: Mapping[str, str]) -> bool:
 
 def _read(item: Field, text: str) -> Any:
     if item.name == "quantization":
-        if text not in _QUANTIZATION:
-            msg = f"choose one of {', '.join(_QUANTIZATION)}"
+        if text not in QUANTIZATIONS:
+            msg = f"choose one of {', '.join(QUANTIZATIONS)}"
             raise ValueError(msg)
-        return dict(_QUANTIZATION[text])
+        return dict(QUANTIZATIONS[text])
     return item.read(text)
 
 
@@ -247,7 +138,7 @@ def _finish(document: Document, values: Mapping[str, str]) -> Document:
     """Fill in what the form means but does not say: the chapter's quantization, the name of a card typed by hand."""
     if isinstance(document.get("quantization"), dict):
         chapter = {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
-        document["quantization"] = chapter | _QUANTIZATION["nf4"] | document["quantization"]
+        document["quantization"] = chapter | QUANTIZATIONS["nf4"] | document["quantization"]
         if values["quantization"] in ("int8", "int4"):
             del document["quantization"]["load_in_4bit"]
     if isinstance(document.get("gpu"), dict):

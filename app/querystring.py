@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from app.forms import FIELDS, PlanForm, field_at, read_form
+from app.fields import FIELDS
+from app.forms import PlanForm, field_at, read_form
 from app.planning import Planning
 from planner.complaints import MOST_PROBLEMS, UNKNOWN_KEY
 from planner.errors import FieldProblem, InvalidRequestError

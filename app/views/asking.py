@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import Request as HttpRequest
 
 from app.db.database import StorageUnavailableError
-from app.forms import DEFAULTS, PlanForm, query_of, read_form
+from app.fields import DEFAULTS
+from app.forms import PlanForm, query_of, read_form
 from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer

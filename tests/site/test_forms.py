@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.forms import FIELDS, changed, field_at, query_of, read_form
+from app.fields import FIELDS
+from app.forms import changed, field_at, query_of, read_form
 from planner.errors import FieldProblem
 from planner.request import Request
 
