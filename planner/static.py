@@ -5,9 +5,11 @@ from functools import lru_cache
 
 from planner.inventory import Census
 from planner.ledger import Line
+from planner.loading import Slack, block_slack
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
+from planner.memory.runtime import slack_lines
 from planner.memory.weights import place, weight_lines
 from planner.model import Model
 from planner.recipe import Recipe
@@ -16,6 +18,7 @@ from planner.trainable import Trainable, adapter_tensors, model_tensors
 
 # These stacks drive the real Trainer, whose create_optimizer speaks to bitsandbytes about embeddings.
 _WITH_TRAINER = ("trainer", "trl", "kbit")
+_NO_TRAINING = Training()
 
 
 def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
@@ -43,8 +46,9 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)
     training = recipe.training
+    placed = place(census, recipe)
     lines = [
-        *weight_lines(place(census, recipe), recipe, adapters_bytes=adapters_bytes),
+        *weight_lines(placed, recipe, adapters_bytes=adapters_bytes),
         *adapters,
         *gradient_lines(tensors, accumulates=recipe.accumulates),
         *optimizer_lines(
@@ -53,6 +57,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.stack_name in _WITH_TRAINER,
         ),
+        *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)
 
@@ -67,10 +72,31 @@ def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable
 def _without_sizes(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that static bytes do not depend on, so that all sizes share one answer."""
     training = recipe.training
-    plain = _plain_training(training.optim, recipe.accumulates, training.max_grad_norm > 0)
+    clips, expandable = training.max_grad_norm > 0, training.expandable_segments
+    plain = _plain_training(training.optim, recipe.accumulates, clips, expandable)
     return replace(recipe, training=plain, loss="full_logits", autocast=None, outputs_kept=False)
 
 
 @lru_cache(maxsize=64)
-def _plain_training(optim: Optimizer, accumulates: bool, clips: bool) -> Training:
-    return Training(optim=optim, gradient_accumulation_steps=1 + accumulates, max_grad_norm=float(clips))
+def _plain_training(optim: Optimizer, accumulates: bool, clips: bool, expandable: bool) -> Training:
+    return Training(
+        optim=optim,
+        gradient_accumulation_steps=1 + accumulates,
+        max_grad_norm=float(clips),
+        expandable_segments=expandable,
+    )
+
+
+def _slack_lines(census: Census, recipe: Recipe) -> list[Line]:
+    slack = _slack(census, _loading_only(recipe))
+    return slack_lines(slack.loaded_bytes, slack.prepared_bytes)
+
+
+@lru_cache(maxsize=512)
+def _slack(census: Census, recipe: Recipe) -> Slack:
+    return block_slack(place(census, recipe), recipe)
+
+
+def _loading_only(recipe: Recipe) -> Recipe:
+    """`recipe` with everything erased that loading does not depend on."""
+    return replace(recipe, training=_NO_TRAINING, lora=None, adapter_dtype="float32", stack_name="")

@@ -1,6 +1,6 @@
-"""What CUDA itself takes: matrix-product workspaces inside torch's allocator, the context outside it."""
+"""What CUDA and torch's allocator take for themselves: workspaces, slack of its blocks, the context outside it."""
 
-from planner.ledger import Line
+from planner.ledger import PHASES, Line
 from planner.units import MIB
 
 # at::cuda parseChosenWorkspaceSize in the torch 2.13 wheel: 0x820000 bytes, 32 MiB where the major version is 9, 10
@@ -44,4 +44,24 @@ def runtime_lines(compute_capability: tuple[int, int] | None, *, context_bytes: 
             evidence="allowance",
             source=context_source,
         ),
+    ]
+
+
+def slack_lines(loaded_bytes: int, prepared_bytes: int) -> list[Line]:
+    """Blocks larger than the tensors in them: after loading, and after the upcast that moves some of them."""
+    spans: list[tuple[tuple[str, ...], int]] = [(PHASES[:1], loaded_bytes), (PHASES[1:], prepared_bytes)]
+    if loaded_bytes == prepared_bytes:
+        spans = [(PHASES, loaded_bytes)]
+    return [
+        Line(
+            name="allocator block slack",
+            bytes=size_bytes,
+            cause="runtime",
+            alive_in=phases,
+            formula="Σ (block - tensor) over blocks that were not worth cutting (1 MiB or less left over)",
+            working=f"{size_bytes:,}",
+            evidence="modelled",
+            source="c10/cuda/CUDACachingAllocator.cpp should_split, loader played by planner/loading.py",
+        )
+        for phases, size_bytes in spans
     ]

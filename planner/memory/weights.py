@@ -72,6 +72,11 @@ def weight_lines(placed: Sequence[Placed], recipe: Recipe, *, adapters_bytes: in
     return [*lines, _load_transient(placed), _upcast_transient(placed, adapters_bytes)]
 
 
+def in_load_order(placed: Iterable[Placed]) -> list[Placed]:
+    """As the loader takes them: by name, digits as numbers (core_model_loading.py dot_natural_key)."""
+    return sorted(placed, key=lambda p: _natural_key(p.group.name))
+
+
 def _placed(group: TensorGroup, count: int, *, quantized: bool, loaded: Stored, prepared: Stored) -> Placed:
     return Placed(group=group, count=count, quantized=quantized, loaded=loaded, prepared=prepared)
 
@@ -196,10 +201,9 @@ def _loaded_bytes(placed: Sequence[Placed]) -> int:
 
 def _load_transient(placed: Sequence[Placed]) -> Line:
     """Weights are quantized one at a time, in the order of their names: the worst moment is near the end."""
-    in_order = sorted(placed, key=lambda p: _natural_key(p.group.name))
     return _line(
         name="loader's working copies",
-        bytes=_worst_moment(in_order, lambda p: p.loaded.total_bytes, lambda p: p.loaded.transient_bytes),
+        bytes=_worst_moment(in_load_order(placed), lambda p: p.loaded.total_bytes, lambda p: p.loaded.transient_bytes),
         alive_in=PHASES[:1],
         formula="source of the last weights in load dtype and their float32 maxima, less what is not loaded yet",
         evidence="modelled",

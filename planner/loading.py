@@ -1,0 +1,117 @@
+"""Block slack: what the caching allocator counts as allocated beyond the tensors once the model is loaded.
+
+A free block of the large pool is cut only when more than 1 MiB would be left (c10/cuda/CUDACachingAllocator.cpp,
+should_split); otherwise the tensor gets the whole block, and `torch.cuda.memory_allocated()` counts it. Quantizing
+weight after weight leaves holes of sizes where that happens, so the loader's own order is played through the
+allocator's rules. Expandable segments always cut, and the small pool cuts to 512 bytes: neither has slack.
+Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from planner.allocator import SMALL_SIZE_BYTES, Block, CachingAllocator
+from planner.memory.weights import Placed, in_load_order
+from planner.recipe import DTYPE_BYTES, Recipe
+from planner.storage import BLOCK_ELEMENTS
+from planner.units import allocated, ceil_div
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """Bytes beyond the tensors when the loader is done and when the model is prepared."""
+
+    loaded_bytes: int
+    prepared_bytes: int
+
+
+def block_slack(placed: Sequence[Placed], recipe: Recipe) -> Slack:
+    """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
+
+    Source: the order of operations as the dry run records it; transformers 5.23 core_model_loading.py (one parameter
+    at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py.
+    """
+    allocator = CachingAllocator()
+    if recipe.quantization is None or recipe.quantization.quant_method != "hqq":
+        # One block as large as the model will be, taken and freed: everything after is carved out of it.
+        allocator.free(allocator.allocate(_warm_up_bytes(placed, recipe)))
+    plain: dict[int, list[Block]] = {}
+    tensor_bytes = 0
+    for item in _one_by_one(in_load_order(placed)):
+        kept = _load(allocator, item, recipe)
+        tensor_bytes += sum(size for size, _ in kept)
+        if item.upcast:
+            plain.setdefault(id(item), []).extend(block for _, block in kept)
+    loaded_bytes = allocator.allocated_bytes - tensor_bytes
+    for item in _one_by_one([item for item in placed if item.upcast]):
+        size = item.prepared.values_bytes
+        if size > SMALL_SIZE_BYTES:
+            allocator.allocate(size)
+            tensor_bytes += size
+        if item.loaded.values_bytes > SMALL_SIZE_BYTES:
+            allocator.free(plain[id(item)].pop(0))
+            tensor_bytes -= item.loaded.values_bytes
+    return Slack(loaded_bytes, allocator.allocated_bytes - tensor_bytes)
+
+
+def _load(allocator: CachingAllocator, item: Placed, recipe: Recipe) -> list[tuple[int, Block]]:
+    """Load one tensor; returns the large blocks that stay, with the size of what is in them."""
+    kept, passing = [], []
+    for size, stays in _pieces(item, recipe):
+        if size > SMALL_SIZE_BYTES:
+            block = allocator.allocate(size)
+            if stays:
+                kept.append((allocated(size), block))
+            else:
+                passing.append(block)
+    for block in reversed(passing):
+        allocator.free(block)
+    return kept
+
+
+def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
+    """(bytes, stays?) of every tensor that loading one weight makes, in order; what passes is freed in reverse."""
+    elements, quantization = item.group.params_each, recipe.quantization
+    if not item.quantized or quantization is None:
+        if item.loaded.transient_bytes:
+            yield item.loaded.transient_bytes, False
+        yield item.loaded.values_bytes, True
+        return
+    source_bytes = DTYPE_BYTES[recipe.model_dtype] * elements
+    if quantization.load_in_4bit:
+        blocks = ceil_div(elements, BLOCK_ELEMENTS)
+        double = quantization.bnb_4bit_use_double_quant
+        yield source_bytes, False
+        yield ceil_div(elements, 2), True
+        yield 4 * blocks, not double
+        if double:
+            yield 4 * blocks, False
+            yield blocks, True
+    elif quantization.load_in_8bit:
+        yield source_bytes, False
+        yield 2 * elements, False
+        yield elements, True
+    else:
+        # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
+        yield item.loaded.values_bytes, True
+        yield item.loaded.statistics_bytes // 2, True
+        yield item.loaded.statistics_bytes // 2, True
+
+
+def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:
+    """Half a byte per 4-bit parameter, one per 8-bit parameter, the load dtype for the rest."""
+    halves = 2 if recipe.quantization and recipe.quantization.load_in_8bit else 1
+    return sum(p.count * (p.group.params_each * halves // 2 if p.quantized else p.loaded.values_bytes) for p in placed)
+
+
+def _one_by_one(placed: Sequence[Placed]) -> Iterator[Placed]:
+    """Every tensor in turn: what comes before the layers, layer after layer, what comes after them."""
+    layered = [item for item in placed if "*" in item.group.name]
+    first = placed.index(layered[0]) if layered else len(placed)
+    for item in placed[:first]:
+        yield from [item] * item.count
+    for layer in range(max((item.count for item in layered), default=0)):
+        yield from (item for item in layered if layer < item.count)
+    for item in placed[first:]:
+        if "*" not in item.group.name:
+            yield from [item] * item.count
