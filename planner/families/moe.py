@@ -183,6 +183,8 @@ def gpt_oss(fields: Fields) -> Decoder:
     sizes = sizes_of(fields) | expert_sizes(
         fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",)
     )
+    # cos and sin of half a head: the two halves share them.
+    sizes |= {"rot": sizes["d"] // 2, "q half": sizes["q"] // 2, "k half": sizes["k"] // 2}
     layers = fields.count("num_hidden_layers")
     sliding = replace(full, attention=attention(bias=bias, out_bias=bias, sinks=True, rotary="halves", window=True))
     window = {"window": fields.count("sliding_window", default=128)}

@@ -10,8 +10,10 @@ from planner.timeline.attend import attend, repeat
 from planner.timeline.norms import norm
 from planner.timeline.ops import clone, relayout_gradient, view
 from planner.timeline.pieces import pick, piece, split
+from planner.timeline.pairs import halves
 from planner.timeline.projections import Projector
 from planner.timeline.rotary import CONCATENATED, layer_tables, turn
+from planner.timeline.sinks import attend_with_sinks
 from planner.timeline.switches import LayerSwitches
 from planner.timeline.tape import Tape, Value
 
@@ -36,7 +38,10 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
             q, k = _turn(tape, part, q, k, shared)
         if _summed(project.layer):
             v = relayout_gradient(tape, v)
-        out = attend(tape, (q, k, v), project.switches, project.layer, mask)
+        if part.sinks:
+            out = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
+        else:
+            out = attend(tape, (q, k, v), project.switches, project.layer, mask)
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
         del q, k, v
@@ -47,6 +52,9 @@ def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tu
     """Positions into q and k."""
     if part.rotary == "none" or shared.tables is None:
         return q, k
+    if part.rotary == "halves":
+        tables = shared.tables
+        return halves(tape, q, tables, ("T", "q half")), halves(tape, k, tables, ("T", "k half"))
     tables = layer_tables(tape, shared.tables, part.rotary)
     return turn(tape, q, tables, part.rotary, "q rot"), turn(tape, k, tables, part.rotary, "k rot")
 

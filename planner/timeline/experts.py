@@ -6,9 +6,9 @@ goes to, and the T·top rows are multiplied in one call whichever experts they c
 """
 
 from planner.families.parts import Experts
-from planner.timeline.mlps import activation, gated
-from planner.timeline.ops import add, cast, clone, mul, unary
-from planner.timeline.pieces import split
+from planner.timeline.gates import gate
+from planner.timeline.mlps import gated
+from planner.timeline.ops import add, cast, unary
 from planner.timeline.projections import Projector
 from planner.timeline.routers import Routing, route
 from planner.timeline.rows import gather, scale_rows, sum_pairs
@@ -39,8 +39,8 @@ def _gated_shared(tape: Tape, part: Experts, x: Value, project: Projector) -> Va
     shared = gated(tape, part.shared, x, project)
     routing = route(tape, part, x, project)
     routed = _routed(tape, part, x, routing, project)
-    gate = unary(tape, project(part.shared_gate, x), saves="output")
-    shared = scale_rows(tape, shared, Value(gate.buffer, gate.each, gate.dims[:-1], gate.edge))
+    weight = unary(tape, project(part.shared_gate, x), saves="output")
+    shared = scale_rows(tape, shared, Value(weight.buffer, weight.each, weight.dims[:-1], weight.edge))
     return add(tape, routed, shared)
 
 
@@ -58,7 +58,7 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
     up = grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J"), loops=loops)
-    inner = _gate(tape, part, up, project.switches.autocast)
+    inner = gate(tape, part.act, up, (*_PAIRS, "J"), project.switches.autocast)
     del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
@@ -78,11 +78,3 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
 def _bias(tape: Tape, part: Experts, width: str, each: int) -> Value | None:
     """Each row's own copy of its expert's bias."""
     return Value(tape.new(each, (*_PAIRS, width)), each, (*_PAIRS, width)) if part.bias else None
-
-
-def _gate(tape: Tape, part: Experts, x: Value, autocast: int) -> Value:
-    """`act(gate) * up` on the two halves of one product."""
-    inner = (*_PAIRS, "J")
-    gate, up = split(tape, x, (inner, inner))
-    del x
-    return mul(tape, activation(tape, part.act, gate, autocast), up)

@@ -14,7 +14,7 @@ from planner.timeline.pairs import complex_pairs, interleaved_pairs
 from planner.timeline.pieces import concatenate, split
 from planner.timeline.projections import Projector
 from planner.timeline.rotary import turn
-from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 
 def latent_attention(tape: Tape, part: Latent, x: Value, project: Projector, shared: Shared) -> Value:
@@ -44,7 +44,7 @@ def _turn(tape: Tape, part: Latent, q: Value, k: Value, shared: Shared) -> tuple
     if shared.tables is None:
         return q, k
     if part.rotary == "complex":
-        return complex_pairs(tape, q, k)
+        return complex_pairs(tape, q, k, shared.tables)
     if part.rotary == "interleaved":
         return (
             interleaved_pairs(tape, q, shared.tables, ("T", "q half")),
@@ -62,7 +62,6 @@ def _expand(tape: Tape, part: Linear, x: Value, k_rot: Value, project: Projector
     edges = (k_pass.edge, k_rot.edge)
     if not tape.needs(k_pass, k_rot):
         return Value(key, each, ("T", "q")), value
-    inner = Edge()
 
     def to_heads(_: Buffer) -> Outcome:
         summed = tape.new(each, ("T", "k rot"))

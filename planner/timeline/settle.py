@@ -68,7 +68,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
         **sizes,
-        "b": batch, "s": length, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
+        "b": batch, "s": length, "s+1": length + 1, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
         "none": 0, "rotated": sizes.get("rot", head_dim), "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
