@@ -32,7 +32,8 @@ bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, mat
 	$(BIN)/python -m tests.bench
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
-	$(BIN)/python -m planner.probe.accuracy
+	$(BIN)/python -m planner.evidence.accuracy_report
+	$(BIN)/python -m planner.probe.agreement
 
 setup: $(VENV)/.test ## everything but the run
 
