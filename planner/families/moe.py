@@ -11,7 +11,7 @@ from typing import Any
 from planner.families.config import Fields
 from planner.families.kinds import every, mixed_layers, sliding_layers
 from planner.families.llama import LAYER, attention, gated_mlp, head_norm, same_layers, sizes_of, tied, two_norms
-from planner.families.parts import Block, Decoder, Experts, GatedMlp, Linear, Norm
+from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Linear, Norm
 from planner.families.variants import rotary_sizes
 
 
@@ -198,13 +198,12 @@ def gpt_oss(fields: Fields) -> Decoder:
 
 
 def llama4(fields: Fields) -> Decoder:
-    """Llama 4 (text): complex rotation, every n-th layer routes to experts beside a shared one."""
-    bias = fields.flag("attention_bias")
+    """Llama 4 (text): complex rotation but in every fourth layer, every n-th layer has experts beside a shared one."""
     dense = Block(
         prefix=LAYER,
         wiring="pre",
-        norms=two_norms("rms_cast"),
-        attention=attention(bias=bias, out_bias=bias, rotary="complex"),
+        norms=two_norms(),
+        attention=_chunked(fields),
         mlp=gated_mlp("feed_forward."),
     )
     beside = gated_mlp("feed_forward.shared_expert.", "J")
@@ -217,9 +216,25 @@ def llama4(fields: Fields) -> Decoder:
         fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",)
     )
     sizes["I"] = fields.count("intermediate_size_mlp")
-    listed: list[tuple[Block, Mapping[str, int]]] = [
-        (sparse if index in moe else dense, {}) for index in range(layers)
-    ]
-    return mixed_layers(
-        fields, listed, sizes, final_norm=Norm("model.norm", "h", "rms_cast"), tied=tied(fields), evidence="modelled"
+    # A chunk of attention needs a mask once the sequence is longer than the chunk.
+    chunk = {"window": fields.count("attention_chunk_size", default=8192) + 1}
+    period = fields.count("no_rope_layer_interval", default=4)
+    turned = fields.list_of("no_rope_layers", layers) if fields.values.get("no_rope_layers") else every(period, layers)
+    listed: list[tuple[Block, Mapping[str, int]]] = []
+    for index, positions in enumerate(turned or ()):
+        block = dense if positions else replace(dense, attention=_without_positions(fields))
+        listed.append((replace(block, mlp=routed) if index in moe else block, chunk if positions else {}))
+    return mixed_layers(fields, listed, sizes, tied=tied(fields), evidence="modelled")
+
+
+def _chunked(fields: Fields) -> Attention:
+    bias = fields.flag("attention_bias")
+    return attention(
+        bias=bias, out_bias=bias, rotary="complex", window=True, late_norm=fields.flag("use_qk_norm", True)
     )
+
+
+def _without_positions(fields: Fields) -> Attention:
+    bias = fields.flag("attention_bias")
+    tempered = bool(fields.values.get("attn_temperature_tuning", True))
+    return attention(bias=bias, out_bias=bias, rotary="none", tempered=tempered)

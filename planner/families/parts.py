@@ -80,6 +80,8 @@ class Attention:
     dropout: bool = False
     always_masked: bool = False
     alibi: bool = False
+    late_norm: bool = False
+    tempered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from planner.families.parts import Attention
 from planner.timeline.attend import attend, repeat
+from planner.timeline.late import late
 from planner.timeline.norms import norm
 from planner.timeline.ops import clone, relayout_gradient, view
 from planner.timeline.pieces import pick, piece, split
@@ -36,6 +37,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         q, k, v = _project(tape, part, x, project)
         if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
             q, k = _turn(tape, part, q, k, shared)
+        q, k = late(tape, part, q, k, shared.tables, project.switches)
         if _summed(project.layer):
             v = relayout_gradient(tape, v)
         if part.sinks:
@@ -50,7 +52,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
 
 def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
     """Positions into q and k."""
-    if part.rotary == "none" or shared.tables is None:
+    if part.rotary in {"none", "complex"} or shared.tables is None:
         return q, k
     if part.rotary == "halves":
         tables = shared.tables
@@ -79,7 +81,7 @@ def _normed(tape: Tape, part: Attention, x: Value, project: Projector, *, query:
     """A projection's head norm; without one, the gradient of the transposed view is copied back."""
     head_norm = part.q_norm if query else part.k_norm
     if head_norm is None:
-        return x if project.switches.liger else relayout_gradient(tape, x)
+        return x if project.switches.liger or part.late_norm else relayout_gradient(tape, x)
     if not head_norm.per:
         x = norm(tape, head_norm, x, project.switches)
         return x if project.switches.liger else relayout_gradient(tape, x)

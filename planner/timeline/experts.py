@@ -6,6 +6,7 @@ goes to, and the T·top rows are multiplied in one call whichever experts they c
 """
 
 from planner.families.parts import Experts
+from planner.timeline.dense_experts import dense_experts
 from planner.timeline.gates import gate
 from planner.timeline.mlps import gated
 from planner.timeline.ops import add, cast, unary
@@ -22,6 +23,8 @@ _PAIRS = ("T", "top")
 def experts(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
     """The feed-forward part of a sparse layer."""
     with tape.cause(EXPERTS):
+        if part.routing == "dense" and part.shared:
+            return dense_experts(tape, part, part.shared, x, project)
         if part.shared is None:
             routing = route(tape, part, x, project)
             return _routed(tape, part, x, routing, project)
