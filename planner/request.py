@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +22,7 @@ from pydantic import (
 
 from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.patterns import checked_pattern
 
 Method = Literal["qlora", "lora", "full"]
 
@@ -55,6 +57,8 @@ Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
+# PEFT and transformers match these as regular expressions.
+Pattern = Annotated[Name, AfterValidator(checked_pattern)]
 
 # A union is told apart by the JSON kind of what was written, so that only the branch that was meant complains.
 _Text, _List, _Object = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
@@ -97,7 +101,7 @@ class Quantization(_Frozen):
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "fp4"
     bnb_4bit_use_double_quant: StrictBool = False
     bnb_4bit_compute_dtype: Dtype = "float32"
-    llm_int8_skip_modules: tuple[Name, ...] | None = None
+    llm_int8_skip_modules: tuple[Pattern, ...] | None = None
     group_size: Literal[32, 64, 128, 256] = 64
 
     @property
@@ -118,7 +122,7 @@ class Lora(_Frozen):
     lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
     lora_dropout: Fraction = 0.0
     target_modules: Annotated[
-        Annotated[Name, _Text] | Annotated[tuple[Name, ...], _List],
+        Annotated[Pattern, _Text] | Annotated[tuple[Name, ...], _List],
         _by_kind('write "all-linear", a pattern, or a list of module names'),
     ] = "all-linear"
     use_dora: StrictBool = False
