@@ -6,6 +6,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 
 from planner.families.parts import Linear
 from planner.timeline.dora import dora
+from planner.timeline.int8 import int8_matmul
 from planner.timeline.ops import add, cast, clone, dropout, matmul, parameter, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -25,8 +26,8 @@ class Projector:
         if part.name not in self.layer.adapters:
             return self._base(part, x)
         result = self._base(part, x)
-        if self._quantized(part):
-            result = clone(self.tape, result)
+        if self._quantized(part) and self.switches.storage != "int8":
+            result = clone(self.tape, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
         return self._with_adapter(part, x, result)
 
     # ------------------------------------------------------------------------------------------------- base
@@ -34,6 +35,8 @@ class Projector:
         return self.switches.storage is not None and part.quantizable
 
     def _base(self, part: Linear, x: Value) -> Value:
+        if self._quantized(part) and self.switches.storage == "int8":
+            return int8_matmul(self.tape, self.switches, part, x)
         if self._quantized(part):
             return self._four_bit(part, x)
         return plain(self.tape, self.switches, part, x)

@@ -35,6 +35,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         ),
         storage=_storage(recipe),
         double_quant=bool(recipe.quantization and recipe.quantization.bnb_4bit_use_double_quant),
+        float16=recipe.model_dtype == "float16",
         model=DTYPE_BYTES[recipe.model_dtype],
         residual=residual,
         compute=DTYPE_BYTES[recipe.compute_dtype],

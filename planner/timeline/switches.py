@@ -41,6 +41,7 @@ class Switches:
     layers: tuple[LayerSwitches, ...]
     storage: Storage | None
     double_quant: bool
+    float16: bool
     model: int
     residual: int
     compute: int
