@@ -168,6 +168,8 @@ class Block:
             sandwich: x + norm2(attn(norm1(x))), then x + norm4(mlp(norm3(x)))
             post:     x + norm1(attn(x)), then x + norm2(mlp(x))
             parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
+
+    `holds_attended`: attention's output keeps a name of its own until the layer is done (Llama 4).
     """
 
     prefix: str
@@ -176,6 +178,7 @@ class Block:
     attention: Attention | Latent | None
     mlp: Mlp | None
     scaled_residual: bool = False
+    holds_attended: bool = False
     dropout: bool = False
     extras: tuple[Extra, ...] = ()
 

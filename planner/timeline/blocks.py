@@ -25,12 +25,19 @@ def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared)
             before, after = (part.norms[0], part.norms[2]), (part.norms[1], part.norms[3])
         else:
             before, after = (part.norms[0], part.norms[1]), (None, None)
-        x = _half(tape, part, x, project, shared, (before[0], after[0]))
+        held: list[Value] = []
+        x = _half(tape, part, x, project, shared, (before[0], after[0]), held if part.holds_attended else None)
         return _half(tape, part, x, project, None, (before[1], after[1]))
 
 
 def _half(
-    tape: Tape, part: Block, x: Value, project: Projector, shared: Shared | None, norms: tuple[Norm | None, Norm | None]
+    tape: Tape,
+    part: Block,
+    x: Value,
+    project: Projector,
+    shared: Shared | None,
+    norms: tuple[Norm | None, Norm | None],
+    held: list[Value] | None = None,
 ) -> Value:
     """`x + norm(part(norm(x)))`: attention where `shared` is given, the MLP otherwise."""
     out = norm(tape, norms[0], x, project.switches) if norms[0] else x
@@ -41,6 +48,8 @@ def _half(
         out = unary(tape, out)
     if part.dropout:
         out = dropout(tape, out)
+    if held is not None:
+        held.append(out)
     return add(tape, x, out)
 
 

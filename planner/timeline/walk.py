@@ -98,7 +98,7 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         positions: Value | None = Value(tape.new(8, ("s",)), 8, ("s",))
         masks = _masks(tape, switches)
         angles = [tape.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
-        wide = 4 if structure.rotary_float else switches.residual
+        wide = _table_width(structure, switches)
         tables = [
             Value(tape.new(wide, ("s", "rotated")), wide, ("s", "rotated")) for _ in range(2 * structure.rotary_sets)
         ]
@@ -108,6 +108,13 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
     pair = (tables[0], tables[1]) if tables else None
     held = (*leaves, *tables[2:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
     return x, Shared(pair, masks[0] if masks else None, (*held, *masks[1:])), positions
+
+
+def _table_width(structure: Structure, switches: Switches) -> int:
+    """Bytes per column of cos and of sin; a complex table of 8 bytes per pair of columns counts as both."""
+    if any(block.attention and block.attention.rotary == "complex" for block in structure.blocks):
+        return 2
+    return 4 if structure.rotary_float else switches.residual
 
 
 def _ids(shared: Shared) -> tuple[Value, ...]:
