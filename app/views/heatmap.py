@@ -14,6 +14,7 @@ from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.words import short_gpu_name
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.limits import limits
 from planner.plan import Plan, plan_on_cards
 from planner.plan import plan as plan_for
 
@@ -37,13 +38,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """One card with this run on it. `full_percent` ends at 100."""
+    """One card with this run on it. `full_percent` ends at 100. `unable`: bitsandbytes has no 4-bit for this card."""
 
     plan: Plan
     name: str
     query: str
     full_percent: float
     is_here: bool
+    unable: bool
 
 
 @router.get("/map")
@@ -53,6 +55,7 @@ async def map_page(request: Request) -> HTMLResponse:
     context = question_context(form, answer) | {"action": "/map", "cell_words": CELL_WORDS}
     if answer:
         context |= {"lengths": lengths_for(answer), "rows": heat_map(answer), "cards": cards_view(answer)}
+        context["limits"] = limits(answer.request, model=answer.model, gpu=answer.gpu, cards=0)
     status = 200 if answer else 422
     if wants_fragment(request):
         headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
@@ -76,9 +79,13 @@ def cards_view(answer: Answer) -> list[CardRow]:
     """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
     plans = plan_on_cards(answer.request, gpus, model=answer.model)
-    plans.sort(key=lambda plan: (_ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
+    plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
     values = values_of(answer.document)
     return [_card_row(answer, values, plan) for plan in plans]
+
+
+def _is_unable(plan: Plan) -> bool:
+    return plan.request.method == "qlora" and not plan.gpu.bitsandbytes_4bit
 
 
 def _nearest_first(plan: Plan) -> int:
@@ -101,4 +108,4 @@ def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) ->
 def _card_row(answer: Answer, values: Mapping[str, str], plan: Plan) -> CardRow:
     full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
     query = query_of_values({**values, "gpu": plan.gpu.id, "gpu_memory": ""})
-    return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id)
+    return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))

@@ -160,6 +160,13 @@ def test_the_map_links_every_cell_and_puts_the_smallest_card_that_fits_first(sit
     assert verdicts == sorted(verdicts, key=["fits", "tight", "does_not_fit"].index)
 
 
+def test_the_map_says_how_far_the_run_can_be_stretched(site: httpx.Client) -> None:
+    limits = site.get(f"/api/v1/limits?{LLAMA}").json()
+    said = text_of(site.get(f"/map?{LLAMA}").text)
+    batch, length = limits["per_device_train_batch_size"]["fits"], limits["max_length"]["fits"]
+    assert f"a micro-batch of up to {batch:,} ; at this micro-batch a length of up to {length:,} ." in said
+
+
 def test_a_cell_of_the_map_says_what_its_plan_says(site: httpx.Client) -> None:
     html = site.get(f"/map?{LLAMA}").text
     for verdict, link in re.findall(r'<a class="cell (\w+) shade-\d" href="/plan\?([^"]+)"', html)[::9]:
