@@ -99,6 +99,13 @@ def test_padded_batches() -> None:
     assert "mask" in warned(training={"padded": True, "per_device_train_batch_size": 2})["padded_batch"].message
 
 
+def test_a_model_that_defaults_to_eager_attention() -> None:
+    notice = warned(model="google/gemma-2-2b", training={"max_length": 4096})["eager_attention"]
+    assert notice.bytes is not None
+    assert notice.bytes > 0
+    assert "eager_attention" not in warned(model="google/gemma-2-2b", training={"attn_implementation": "eager"})
+
+
 def test_targets_that_match_nothing_are_named() -> None:
     assert "c_attn" in warned(lora={"target_modules": ["q_proj", "c_attn"]})["targets_unmatched"].message
 
