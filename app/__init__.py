@@ -1,0 +1,1 @@
+"""The product: HTTP API, site, terminal, database and engines. No memory arithmetic, no torch."""
