@@ -7,7 +7,7 @@ cache after its float32 casts. Other habits leave other holes in the allocator, 
 `by_threads`      transformers 5.0: a pool of min(4, CPU cores) threads copies parameters to the device, in the order
                   of their names, while the main thread quantizes them in the same order. Which copy is ahead is a
                   race; it is played with a seeded chance, so each seed is one of the runs that may happen.
-`moved_whole`     the model is loaded in host memory and then moved, `model.to("cuda")`: no warm-up block, no copies.
+`without_warmup`  transformers before 4.50, and a model loaded in host memory and then moved, `model.to("cuda")`.
 `keeping_cache`   peft before 0.20: `prepare_model_for_kbit_training` leaves the cache alone.
 """
 
@@ -38,11 +38,11 @@ def by_threads(events: Sequence[Event], seed: int, workers: int = THREADS) -> li
     return [*head, *_race(parameters, workers, random.Random(seed)), *tail]  # noqa: S311  # a simulation
 
 
-def moved_whole(events: Sequence[Event]) -> list[Event]:
-    """Only what stays, without the warm-up block. For streams that were not quantized."""
-    head, parameters, tail = _split(events)
-    before = [event for event in head if event.action == "phase"]
-    return [*before, *(event for parameter in parameters for event in (parameter.copy, *parameter.rest)), *tail]
+def without_warmup(events: Sequence[Event]) -> list[Event]:
+    """One parameter after the other, and no block of the whole model's size before them."""
+    head, _, _ = _split(events)
+    block = {event for event in head if event.action != "phase"}
+    return [event for event in events if event not in block]
 
 
 def keeping_cache(events: Sequence[Event]) -> list[Event]:

@@ -1,14 +1,15 @@
 """`python -m planner.probe.score`: dry runs of published training runs, beside what was measured.
 
-Each run in `planner/evidence/published.jsonl` that this program knows the harness of is dry-run, its allocation stream
-is given the habits of the releases it was measured with, and replayed through the model of the caching allocator.
-What that predicts is appended to `planner/evidence/score.jsonl`; `--table` prints the records without running anything.
+Each run in `planner/evidence/published.jsonl` is dry-run, its allocation stream is given the habits of the releases it
+was measured with, and replayed through the model of the caching allocator. What that predicts is appended to
+`planner/evidence/score.jsonl`; `--table` prints the records without running anything.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -18,14 +19,15 @@ from planner.evidence.published import PublishedRun, published_runs
 from planner.evidence.scores import SCORES_FILE, Prediction, Score, predictions, scores, summary
 from planner.probe.allocator import CachingAllocator
 from planner.probe.configs import config_of
-from planner.probe.loader import by_threads, keeping_cache, moved_whole
+from planner.probe.loader import by_threads, keeping_cache, without_warmup
 from planner.probe.meters.events import Event
+from planner.probe.older_loss import loss_of_transformers_4
 from planner.probe.options import Options
 from planner.probe.replay import replay
 from planner.probe.run import live_run
 from planner.recipe import Recipe
 
-# fitcheck measured the second of two steps.
+# fitcheck measured the second of two steps; the Trainer's peak over many is that of any step after the first.
 STEPS = 2
 # A threaded load is a race; this many are run, and the median is what is predicted.
 RACES = 15
@@ -35,7 +37,8 @@ def predict(run: PublishedRun) -> Prediction:
     """Dry-run one published setting and replay it as it was loaded."""
     recipe = Recipe.of(run.request)
     config = config_of(run.request, recipe)
-    meter, _ = live_run(run.request, recipe, config, Options(steps=STEPS), lambda *_: None)
+    with loss_of_transformers_4() if _by_transformers_4(run) else nullcontext():
+        meter, _ = live_run(run.request, recipe, config, Options(steps=STEPS), lambda *_: None)
     replays = [replay(events, CachingAllocator()) for events in as_measured(run, meter.events)]
     return Prediction(
         id=run.id,
@@ -54,11 +57,16 @@ def as_measured(run: PublishedRun, events: Sequence[Event]) -> Iterable[list[Eve
 
     fitcheck loaded unquantized models in host memory and moved them, and quantized ones through transformers 5.0's
     threads with a peft that keeps the cache. Rows that name transformers 5.17 and peft 0.20 read the same: their
-    allocation after loading differs from run to run, which the later loader's does not.
+    allocation after loading differs from run to run, which the later loader's does not. fms-acceleration ran
+    transformers 4.39 to 4.48, which load one parameter at a time and have no warm-up block.
     """
-    if run.request.method == "qlora":
+    if run.request.method == "qlora" and not _by_transformers_4(run):
         return (by_threads(keeping_cache(events), seed) for seed in range(RACES))
-    return [moved_whole(events)]
+    return [without_warmup(keeping_cache(events))]
+
+
+def _by_transformers_4(run: PublishedRun) -> bool:
+    return run.versions["transformers"].startswith("4.")
 
 
 def table(rows: Sequence[Score]) -> str:
@@ -89,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=SCORES_FILE, help="where predictions are kept")
     options = parser.parse_args(arguments)
     if not options.table:
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
+        transformers_logging.disable_progress_bar()
         _predict_missing(options.records, options.only, print)
     print(table(scores(options.records)))  # noqa: T201  # the product of this program
     return 0
@@ -99,7 +107,7 @@ def _predict_missing(records: Path, only: str, say: Callable[[str], None]) -> No
     """Run what has no record yet; each record is written as it comes, so a stopped program can go on."""
     done = {prediction.id for prediction in predictions(records)}
     for run in published_runs():
-        if run.family == "fitcheck" and only in run.id and run.id not in done:
+        if only in run.id and run.id not in done:
             prediction = predict(run)
             with records.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(prediction.document()) + "\n")
