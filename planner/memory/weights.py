@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from planner import storage
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.inventory import Census, TensorGroup
 from planner.ledger import PHASES, Line
 from planner.recipe import DTYPE_BYTES, Recipe
@@ -48,7 +49,11 @@ class Placed:
 
 
 def place(census: Census, recipe: Recipe) -> list[Placed]:
-    """Decide for every tensor how it is stored."""
+    """Decide for every tensor how it is stored.
+
+    Raises:
+        InvalidRequestError: HQQ cannot cut a weight into whole groups.
+    """
     placed = []
     for group in census:
         quantized_count = _quantized_count(group, recipe.quantization)
@@ -106,6 +111,7 @@ def _quantized(group: TensorGroup, census: Census, recipe: Recipe) -> Stored:
     quantization = recipe.quantization or Quantization()
     load_itemsize_bytes = DTYPE_BYTES[recipe.model_dtype]
     if quantization.quant_method == "hqq":
+        _refuse_uneven_groups(group, quantization.group_size)
         return storage.group_wise_int4(
             group.params_each,
             group_size=quantization.group_size,
@@ -119,6 +125,17 @@ def _quantized(group: TensorGroup, census: Census, recipe: Recipe) -> Stored:
         double_quantization=quantization.bnb_4bit_use_double_quant,
         load_itemsize_bytes=load_itemsize_bytes,
     )
+
+
+def _refuse_uneven_groups(group: TensorGroup, group_size: int) -> None:
+    """hqq/core/quantize.py asserts that a weight divides into whole groups."""
+    if group.params_each % group_size:
+        problem = (
+            f"{group.name} has {group.params_each:,} elements, not a multiple of {group_size}; take a smaller group"
+        )
+        raise InvalidRequestError(
+            "HQQ cannot quantize this model in such groups.", [FieldProblem("quantization.group_size", problem)]
+        )
 
 
 def _plain(group: TensorGroup, recipe: Recipe) -> tuple[Stored, Stored]:

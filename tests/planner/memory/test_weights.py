@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from planner.errors import InvalidRequestError
 from planner.inventory import Census
 from planner.ledger import Ledger
 from planner.memory.weights import place, weight_lines
 from planner.recipe import Recipe
-from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, recipe
+from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group, recipe
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
        "bnb_4bit_compute_dtype": "bfloat16"}  # fmt: skip
@@ -76,6 +77,14 @@ def test_preparation_leaves_an_hqq_model_alone() -> None:
     hqq = {"quant_method": "hqq"}
     plain, prepared = (phases(LLAMA, recipe(quantization=hqq, stack=stack)) for stack in ("trainer", "kbit"))
     assert plain == prepared
+
+
+def test_hqq_refuses_weights_that_do_not_divide_into_groups() -> None:
+    odd = (group("model.layers.*.mlp.up_proj.weight", "linear", (3, 32), quantizable=True),)
+    assert place(odd, recipe(quantization={"quant_method": "hqq", "group_size": 32}))
+    with pytest.raises(InvalidRequestError) as refusal:
+        place(odd, recipe(quantization={"quant_method": "hqq", "group_size": 64}))
+    assert refusal.value.problems[0].field == "quantization.group_size"
 
 
 def test_the_loader_holds_the_source_of_the_weight_it_quantizes() -> None:
