@@ -205,7 +205,7 @@ def llama4(fields: Fields) -> Decoder:
         norms=two_norms(),
         attention=_chunked(fields),
         mlp=gated_mlp("feed_forward."),
-        holds_attended=True,
+        lingers="output",
     )
     beside = gated_mlp("feed_forward.shared_expert.", "J")
     routed = experts("feed_forward.", "router", transposed=True, shared=beside, routing="dense")

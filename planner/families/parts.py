@@ -169,7 +169,8 @@ class Block:
             post:     x + norm1(attn(x)), then x + norm2(mlp(x))
             parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
 
-    `holds_attended`: attention's output keeps a name of its own until the layer is done (Llama 4).
+    `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
+    layer is done. `norms_first`: both norms of a parallel layer are computed before either half.
     """
 
     prefix: str
@@ -178,8 +179,9 @@ class Block:
     attention: Attention | Latent | None
     mlp: Mlp | None
     scaled_residual: bool = False
-    holds_attended: bool = False
     dropout: bool = False
+    lingers: Literal["", "output", "both"] = ""
+    norms_first: bool = False
     extras: tuple[Extra, ...] = ()
 
 

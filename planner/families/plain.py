@@ -152,6 +152,7 @@ def gpt2(fields: Fields) -> Decoder:
         ),
         mlp=plain_mlp("mlp.c_fc", "mlp.c_proj", activation(fields, "activation_function", "gelu_new"), transposed=True),
         dropout=drops(fields, "resid_pdrop"),
+        lingers="output",
     )  # fmt: skip
     return same_layers(
         fields, block, {**sizes, "positions": fields.count("n_positions")}, layers_key="n_layer",
@@ -260,6 +261,7 @@ def falcon(fields: Fields) -> Decoder:
             always_masked=True,
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu", bias=bias, **unquantized),
+        norms_first=True,
     )  # fmt: skip
     sizes = {
         "V": fields.count("vocab_size"), "h": hidden, "I": fields.count("ffn_hidden_size", default=4 * hidden),

@@ -208,6 +208,7 @@ def stablelm(fields: Fields) -> Decoder:
         norms=two_norms("layer", bias=True),
         attention=attention(bias=bias, rotary="partial"),
         mlp=gated_mlp(),
+        lingers="both",
     )
     sizes = rotary_sizes(fields, sizes_of(fields), 0.25)
     return same_layers(fields, block, sizes, final_norm=Norm("model.norm", "h", "layer", bias=True))

@@ -13,7 +13,7 @@ import torch
 
 # AT_FORALL_FP32: operators CUDA autocast runs in float32 and the CPU leaves alone, as far as decoders use them.
 _IN_FLOAT32 = (
-    "exp", "log", "log1p", "reciprocal", "rsqrt", "softplus", "layer_norm", "native_layer_norm", "group_norm",
+    "exp", "expm1", "log", "log1p", "reciprocal", "rsqrt", "softplus", "layer_norm", "native_layer_norm", "group_norm",
     "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar", "logsumexp", "l1_loss",
 )  # fmt: skip
 # AT_FORALL_FP32_SET_OPT_DTYPE: the same, said by the operator's own `dtype` argument unless the caller gave one.

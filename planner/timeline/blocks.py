@@ -26,8 +26,8 @@ def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared)
         else:
             before, after = (part.norms[0], part.norms[1]), (None, None)
         held: list[Value] = []
-        x = _half(tape, part, x, project, shared, (before[0], after[0]), held if part.holds_attended else None)
-        return _half(tape, part, x, project, None, (before[1], after[1]))
+        x = _half(tape, part, x, project, shared, (before[0], after[0]), held)
+        return _half(tape, part, x, project, None, (before[1], after[1]), held)
 
 
 def _half(
@@ -37,10 +37,12 @@ def _half(
     project: Projector,
     shared: Shared | None,
     norms: tuple[Norm | None, Norm | None],
-    held: list[Value] | None = None,
+    held: list[Value],
 ) -> Value:
-    """`x + norm(part(norm(x)))`: attention where `shared` is given, the MLP otherwise."""
+    """`x + norm(part(norm(x)))`: attention where `shared` is given, the MLP otherwise. What lingers goes to `held`."""
     out = norm(tape, norms[0], x, project.switches) if norms[0] else x
+    if part.lingers == "both":
+        held.append(out)
     out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)
     if norms[1]:
         out = norm(tape, norms[1], out, project.switches)
@@ -48,18 +50,22 @@ def _half(
         out = unary(tape, out)
     if part.dropout:
         out = dropout(tape, out)
-    if held is not None:
+    if part.lingers:
         held.append(out)
     return add(tape, x, out)
 
 
 def _parallel(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     """`x + attention(norm(x)) + mlp(norm(x))`, from one norm or from two of the same input."""
+    two = len(part.norms) > 1
     inner = norm(tape, part.norms[0], x, project.switches)
-    second = norm(tape, part.norms[1], x, project.switches) if len(part.norms) > 1 else inner
+    second = norm(tape, part.norms[1], x, project.switches) if two and part.norms_first else inner
     attended = _attend(tape, part, inner, project, shared)
+    if two and not part.norms_first:
+        del inner, second
+        second = norm(tape, part.norms[1], x, project.switches)
     fed = _feed(tape, part, second, project)
-    del inner, second
+    del second
     return add(tape, add(tape, x, attended), fed)
 
 

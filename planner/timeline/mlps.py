@@ -8,6 +8,7 @@ from planner.timeline.ops import add, cast, mul, shift, square, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
+from planner.timeline.xielu import xielu
 
 MLP = "MLP: gate, up and their product"
 
@@ -52,6 +53,8 @@ def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
         # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
         x = unary(tape, x, saves="output")
         return square(tape, cast(tape, x, 4) if autocast else x)
+    if act == "xielu":
+        return xielu(tape, x, autocast)
     if act == "gelu_bloom":
         return _gelu_bloom(tape, x)
     if act == "gelu_new":

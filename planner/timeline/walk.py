@@ -118,8 +118,8 @@ def _table_width(structure: Structure, switches: Switches) -> int:
 
 
 def _ids(shared: Shared) -> tuple[Value, ...]:
-    """What the training loop itself holds until the step is over."""
-    return tuple(value for value in shared.held if value.dims == ("batch",))
+    """What the training loop holds until the step is over; and a second set of tables, which its layers save."""
+    return tuple(value for value in shared.held if value.dims in {("batch",), ("s", "rotated")})
 
 
 def _masks(tape: Tape, switches: Switches) -> list[Value]:
