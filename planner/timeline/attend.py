@@ -20,9 +20,9 @@ def attend(
     """Run this layer's kernel; the result has the dims of q's heads and v's width."""
     q, k, v = qkv
     if layer.alibi:
-        return _alibi(tape, qkv, mask, switches.autocast)
+        return _alibi(tape, qkv, mask, switches)
     if layer.kernel == "eager":
-        return _eager(tape, qkv, layer, mask, switches.autocast)
+        return _eager(tape, qkv, layer, mask, switches)
     if layer.expands:
         k, v = repeat(tape, k), repeat(tape, v)
     if switches.autocast:
@@ -155,24 +155,38 @@ def _causal_bias(tape: Tape) -> Value:
 
 def softmax(tape: Tape, x: Value) -> Value:
     """Saves its output; its CUDA backward holds `grad * output` beside the result (SoftMax.cu)."""
+    return _softmax(tape, x, x.each)
+
+
+def softmax_in_float32(tape: Tape, x: Value, float16: bool) -> Value:
+    """`softmax(x, dtype=float32)`.
+
+    CUDA reads float16 as it is and writes float32 (`half_to_float`, aten/src/ATen/native/SoftMax.cpp); bfloat16 is
+    copied to float32 first.
+    """
+    return _softmax(tape, x if float16 else cast(tape, x, 4), 4)
+
+
+def _softmax(tape: Tape, x: Value, wide: int) -> Value:
     edge_in, each, dims = x.edge, x.each, x.dims
-    out = tape.new(each, dims)
+    out = tape.new(wide, dims)
     if not tape.needs(x):
-        return Value(out, each, dims)
+        return Value(out, wide, dims)
 
     def backward(_: Buffer) -> Outcome:
-        work = tape.new(each, dims, WORKSPACE)
+        work = tape.new(wide, dims, WORKSPACE)
         grad = tape.new(each, dims)
         del work
         return ((edge_in, grad),)
 
-    return Value(out, each, dims, tape.node(backward, tape.save(out)))
+    return Value(out, wide, dims, tape.node(backward, tape.save(out)))
 
 
 def _eager(
-    tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, autocast: int
+    tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
 ) -> Value:
     """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back."""
+    autocast = switches.autocast
     q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
     with tape.cause(SCORES):
         weights = unary(tape, _matmul(tape, q, k, _SCORES, autocast))
@@ -180,16 +194,17 @@ def _eager(
             weights = unary(tape, unary(tape, unary(tape, weights), saves="output"))
         if mask is not None:
             weights = add(tape, weights, mask)
-        weights = cast(tape, softmax(tape, cast(tape, weights, 4)), q.each)
+        weights = cast(tape, softmax_in_float32(tape, weights, switches.float16), q.each)
         if layer.dropout:
             weights = dropout(tape, weights)
         out = _matmul(tape, weights, v, _result(q, v), autocast)
         return clone(tape, out)
 
 
-def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, autocast: int) -> Value:
+def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, switches: Switches) -> Value:
     """BloomAttention.forward: scores with ALiBi in one baddbmm, kept by name beside the masked ones to the end."""
     q, k, v = qkv
+    autocast = switches.autocast
     with tape.cause(SCORES):
         wide = q.each
         if autocast:
@@ -199,7 +214,7 @@ def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, auto
         scores = bmm(tape, q, k, _SCORES)
         del slopes, q, k
         masked = add(tape, scores, mask) if mask else scores
-        weights = cast(tape, softmax(tape, cast(tape, masked, 4)), wide)
+        weights = cast(tape, softmax_in_float32(tape, masked, switches.float16), wide)
         out = clone(tape, _matmul(tape, weights, v, ("T", "q"), autocast))
         del scores, masked
         return out
