@@ -74,10 +74,16 @@ def table(rows: Sequence[Score]) -> str:
     lines = [f"{'run':22} {'setting':58} {'allocated':>10} {'error':>8} {'reserved':>9} {'error':>8}"]
     lines += [
         f"{row.run.id:22} {setting_of(row.run):58} {row.run.bytes / 2**20:10.1f} {row.allocated_error:+8.3%} "
-        f"{row.measured_reserved_mib:9.0f} {row.reserved_error or 0:+8.2%}"
+        f"{_reserved_columns(row)}"
         for row in rows
     ]
     return "\n".join([*lines, "", *summary(rows)])
+
+
+def _reserved_columns(row: Score) -> str:
+    if row.reserved_error is None:
+        return f"{'-':>9} {'-':>8}"
+    return f"{row.measured_reserved_mib:9.0f} {row.reserved_error:+8.2%}"
 
 
 def setting_of(run: PublishedRun) -> str:
