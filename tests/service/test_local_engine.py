@@ -96,7 +96,7 @@ def test_stopping_the_server_ends_its_probes_and_they_count_as_lost(tmp_path: Pa
     async def act() -> None:
         engine = engine_in(tmp_path)
         await engine.submit(job(HANG))
-        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 5)
+        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 15)
         await engine.close()
         assert (await engine_in(tmp_path).status("a-1")).phase == "lost"
 
@@ -108,7 +108,7 @@ def test_what_a_dead_server_left_is_ended_before_the_attempt_counts_as_lost(tmp_
     async def act() -> None:
         first, second = engine_in(tmp_path), engine_in(tmp_path)
         await first.submit(job(HANG))
-        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 5)
+        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 15)
         assert (await second.status("a-1")).phase == "running"
         wait_until(lambda: not is_running(journal(tmp_path, "start", 1)[0]), 5)
         assert (await second.status("a-1")).phase == "lost"

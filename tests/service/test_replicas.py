@@ -12,7 +12,9 @@ def dispatches(web: Web) -> bool:
     return bool(web.client.get("/readyz").json()["dispatches"])
 
 
-def test_two_replicas_share_a_queue_and_one_dispatches(tmp_path: Path, postgres_database: str) -> None:
+def test_two_replicas_share_a_queue_one_dispatches_and_hands_over_when_it_stops(
+    tmp_path: Path, postgres_database: str
+) -> None:
     with (
         Web(tmp_path, database_url=postgres_database) as first,
         Web(tmp_path, database_url=postgres_database) as second,
@@ -26,7 +28,21 @@ def test_two_replicas_share_a_queue_and_one_dispatches(tmp_path: Path, postgres_
         assert {(final["state"], final["attempt"]) for final in finals} == {("succeeded", 1)}
         assert second.events(more[0]) == first.events(more[0])
         assert second.client.get("/api/v1/workers").json()["items"][0]["id"] == "local:cpu"
+        cancel_across(second, first)
+        first.process.terminate()
+        first.process.wait(10)
+        wait_until(lambda: dispatches(second), 5)
+        assert second.wait_for(second.submit(QUICK, mark=5))["state"] == "succeeded"
     assert [len(journal(tmp_path, "start", mark)) for mark in (1, 2, 3)] == [1, 1, 1]
+
+
+def cancel_across(asking: Web, dispatching: Web) -> None:
+    probe = asking.submit(HANG, mark=4)
+    asking.wait_for(probe, {"running"})
+    wait_until(lambda: bool(journal(asking.folder, "start", 4)), 15)
+    asking.client.delete(f"/api/v1/probes/{probe}")
+    assert dispatching.wait_for(probe)["state"] == "cancelled"
+    wait_until(lambda: not is_running(journal(asking.folder, "start", 4)[0]), 5)
 
 
 def test_the_second_replica_finishes_what_a_killed_dispatcher_had(tmp_path: Path, postgres_database: str) -> None:
@@ -36,6 +52,7 @@ def test_the_second_replica_finishes_what_a_killed_dispatcher_had(tmp_path: Path
     ):
         probes = [first.submit(SLOW, mark=1), second.submit(QUICK, mark=2), second.submit(QUICK, mark=3)]
         first.wait_for(probes[0], {"running"})
+        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 10)
         first.kill()
         finals = [second.wait_for(probe) for probe in probes]
         assert dispatches(second)
@@ -44,30 +61,6 @@ def test_the_second_replica_finishes_what_a_killed_dispatcher_had(tmp_path: Path
         assert len(second.client.get("/api/v1/evidence").text.splitlines()) == 3
     assert [len(journal(tmp_path, "start", mark)) for mark in (1, 2, 3)] == [2, 1, 1]
     assert [len(journal(tmp_path, "end", mark)) for mark in (1, 2, 3)] == [1, 1, 1]
-
-
-def test_a_replica_cancels_what_the_other_one_runs(tmp_path: Path, postgres_database: str) -> None:
-    with (
-        Web(tmp_path, database_url=postgres_database) as first,
-        Web(tmp_path, database_url=postgres_database) as second,
-    ):
-        probe = second.submit(HANG)
-        second.wait_for(probe, {"running"})
-        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 5)
-        second.client.delete(f"/api/v1/probes/{probe}")
-        assert first.wait_for(probe)["state"] == "cancelled"
-        wait_until(lambda: not is_running(journal(tmp_path, "start", 1)[0]), 5)
-
-
-def test_a_graceful_stop_hands_over_at_once(tmp_path: Path, postgres_database: str) -> None:
-    with (
-        Web(tmp_path, database_url=postgres_database) as first,
-        Web(tmp_path, database_url=postgres_database) as second,
-    ):
-        first.process.terminate()
-        first.process.wait(10)
-        wait_until(lambda: dispatches(second), 5)
-        assert second.wait_for(second.submit(QUICK))["state"] == "succeeded"
 
 
 def test_a_claim_without_a_start_is_carried_out_once(tmp_path: Path, postgres_database: str) -> None:
