@@ -19,7 +19,7 @@ Change = Mapping[str, Any]
 
 # What a change costs, from nothing to something that changes the trained model. Ranks, not measures.
 FREE, SLOWER, DIFFERENT = range(3)
-LONGEST_COMBINATION = 4
+LONGEST_COMBINATION = 6
 MOST_SHOWN = 8
 
 # liger-kernel 0.8.5, transformers/monkey_patch.py MODEL_TYPE_TO_APPLY_LIGER_FN, text decoders.
@@ -237,15 +237,13 @@ def _shorter(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
 
 
 def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried | None:
-    """Add one change after another, the cheapest that save most first, until it fits."""
+    """Add one change after another, the cheapest that save most first, until it fits; else until it is tight."""
     ordered = sorted(helping, key=lambda item: (item.candidate.rank, item.plan.required_bytes.likely))
     chosen: list[_Candidate] = []
-    best = plan
+    best, tight = plan, None
     for item in ordered:
-        if len(chosen) == LONGEST_COMBINATION:
-            break
         attempt = _merged([*chosen, item.candidate])
-        if attempt is None:
+        if attempt is None or len(chosen) == LONGEST_COMBINATION:
             continue
         for tried in _tried(plan, replan, [attempt]):
             if tried.plan.required_bytes.likely < best.required_bytes.likely:
@@ -253,7 +251,8 @@ def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried
                 best = tried.plan
                 if best.verdict == "fits":
                     return _pruned(plan, replan, chosen, tried)
-    return None
+                tight = tried if best.verdict == "tight" else tight
+    return tight
 
 
 def _pruned(plan: "Plan", replan: Replan, chosen: Sequence[_Candidate], enough: _Tried) -> _Tried:
