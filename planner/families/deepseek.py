@@ -8,7 +8,7 @@ from typing import Literal
 from planner.families.config import Fields
 from planner.families.llama import LAYER, gated_mlp, two_norms
 from planner.families.moe import first_dense
-from planner.families.parts import Block, Decoder, Extra, Latent, Linear, Norm
+from planner.families.parts import Block, Decoder, Extra, Indexer, Latent, Linear, Norm
 
 
 def deepseek(fields: Fields) -> Decoder:
@@ -28,6 +28,7 @@ def deepseek(fields: Fields) -> Decoder:
             kv_b=Linear("self_attn.kv_b_proj", "kv up", "kv low"),
             o=Linear("self_attn.o_proj", "h", "v", bias),
             rotary=_rotary(fields),
+            indexer=_chooser() if fields.model_type == "deepseek_v32" else None,
         ),
         mlp=gated_mlp(),
         extras=_indexer() if fields.model_type == "deepseek_v32" else (),
@@ -40,6 +41,12 @@ def _rotary(fields: Fields) -> Literal["interleaved", "full", "complex"]:
     if fields.model_type == "deepseek_v2":
         return "complex"
     return "interleaved" if fields.flag("rope_interleave", True) else "full"
+
+
+def _chooser() -> Indexer:
+    return Indexer(
+        Linear("self_attn.indexer.wq_b", "index q", "q low"), Linear("self_attn.indexer.wk", "index d", "h")
+    )
 
 
 def _indexer() -> tuple[Extra, ...]:
@@ -67,4 +74,5 @@ def _sizes(fields: Fields, low: bool) -> dict[str, int]:
     if fields.model_type == "deepseek_v32":
         index_heads, index_dim = fields.count("index_n_heads"), fields.count("index_head_dim")
         sizes |= {"index heads": index_heads, "index d": index_dim, "index q": index_heads * index_dim}
+        sizes |= {"index topk": fields.count("index_topk"), "index rot": index_heads * rot}
     return sizes

@@ -85,6 +85,14 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexer:
+    """The small network that chooses keys for DeepSeek V3.2; it has norms and weights beside these, as extras."""
+
+    q: Linear
+    k: Linear
+
+
+@dataclass(frozen=True, slots=True)
 class Latent:
     """Multi-head latent attention (DeepSeek): q through q_a, keys and values through kv_a and kv_b."""
 
@@ -96,6 +104,7 @@ class Latent:
     kv_b: Linear
     o: Linear
     rotary: Literal["interleaved", "full", "complex"] = "interleaved"
+    indexer: Indexer | None = None
     window: bool = False
     softcap: bool = False
 

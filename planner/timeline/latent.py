@@ -8,6 +8,7 @@ attention refuses (sdp_utils.cpp, check_head_dim_size_flash) and the mem-efficie
 from planner.families.parts import Latent, Linear
 from planner.timeline.attend import attend
 from planner.timeline.attention import QKV, Shared
+from planner.timeline.indexer import sparse_mask
 from planner.timeline.norms import norm
 from planner.timeline.ops import relayout_gradient, view
 from planner.timeline.pairs import complex_pairs, interleaved_pairs
@@ -21,7 +22,10 @@ def latent_attention(tape: Tape, part: Latent, x: Value, project: Projector, sha
     """`self_attn(x)`."""
     mask = shared.mask if project.layer.masked else None
     with tape.cause(QKV):
-        q = relayout_gradient(tape, _query(tape, part, x, project))
+        low = _low(tape, part, x, project)
+        q = relayout_gradient(tape, project(part.q, low))
+        if part.indexer is None:
+            del low
         q_pass, q_rot = split(tape, q, (("T", "q nope"), ("T", "q rot")))
         compressed = project(part.kv_a, x)
         narrow, k_rot = split(tape, compressed, (("T", "kv low"), ("T", "k rot")))
@@ -29,15 +33,20 @@ def latent_attention(tape: Tape, part: Latent, x: Value, project: Projector, sha
         q_rot, k_rot = _turn(tape, part, q_rot, k_rot, shared)
         query = concatenate(tape, (q_pass, q_rot), ("T", "q"))
         key, value = _expand(tape, part.kv_b, narrow, k_rot, project)
+        masks: tuple[Value, ...] = ()
+        if part.indexer and shared.tables:
+            masks = sparse_mask(tape, part.indexer, x, low, shared.tables, project)
+            mask = masks[0]
         out = attend(tape, (query, key, value), project.switches, project.layer, mask)
-        del q, q_pass, query, key, value, compressed, narrow, k_rot, q_rot
+        del masks, q, q_pass, query, key, value, compressed, narrow, k_rot, q_rot
         return project(part.o, out)
 
 
-def _query(tape: Tape, part: Latent, x: Value, project: Projector) -> Value:
+def _low(tape: Tape, part: Latent, x: Value, project: Projector) -> Value:
+    """What queries are made of: a normed latent of their own, or x itself."""
     if not (part.q_a and part.q_norm):
-        return project(part.q, x)
-    return project(part.q, norm(tape, part.q_norm, project(part.q_a, x), project.switches))
+        return x
+    return norm(tape, part.q_norm, project(part.q_a, x), project.switches)
 
 
 def _turn(tape: Tape, part: Latent, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:

@@ -72,7 +72,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "b": batch, "s": length, "s+1": length + 1, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
-        "none": 0, "rotated": sizes.get("rot", head_dim), "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
+        "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim), "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
@@ -96,6 +96,7 @@ def _layer(
     implementation = recipe.training.attn_implementation or decoder.default_attention
     windowed = block.attention is not None and block.attention.window and recipe.length >= sizes["window"]
     always = isinstance(block.attention, Attention) and block.attention.always_masked
+    always = always or (isinstance(block.attention, Latent) and block.attention.indexer is not None)
     kernel = attention_kernel(
         implementation=implementation,
         pinned=recipe.training.sdpa_kernel,
@@ -140,6 +141,8 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
     elif isinstance(attention, Latent):
         yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
+        if attention.indexer:
+            yield from (attention.indexer.q, attention.indexer.k)
     if isinstance(mlp, GatedMlp):
         yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
     elif isinstance(mlp, PlainMlp):
