@@ -13,7 +13,8 @@ from planner.timeline.tape import Size, Tape
 from planner.units import allocated
 
 PHASES = ("forward", "loss", "backward")
-Part = tuple[Size, int, int]
+# A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
+Part = tuple[Size, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,14 @@ class Program:
     """A step without numbers. A key is (line, symbolic size). `alike`: the first layer is like the others."""
 
     keys: tuple[tuple[str, Size], ...]
+    sizes: frozenset[Size]
     segments: tuple[Segment, ...]
     alike: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """The worst instant of a phase: for each line, its (symbolic size, tensors alive, bytes)."""
+    """The worst instant of a phase, and what each line holds at it."""
 
     phase: str
     bytes: int
@@ -64,19 +66,24 @@ def compiled(tape: Tape, *, alike: bool) -> Program:
             net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
         left = tuple((index, count) for index, count in net.items() if count)
         segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left))
-    return Program(tuple(keys), tuple(segments), alike)
+    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), alike)
 
 
 def bytes_of(size: Size, numbers: Mapping[str, int]) -> int:
     """What the allocator hands out for one tensor of `size`."""
-    return allocated(-(-size.num * prod([numbers[name] for name in size.dims]) // size.den))
+    return allocated(-(-size.num * prod(map(numbers.__getitem__, size.dims)) // size.den))
 
 
 def worst_instants(
     program: Program, order: Sequence[int], numbers: Sequence[Mapping[str, int]]
 ) -> tuple[Instant, ...]:
     """The worst instant of forward, loss and backward. `numbers[kind]` evaluates that kind's sizes."""
-    tables = [[bytes_of(size, table) for _, size in program.keys] for table in numbers]
+    known: dict[int, list[int]] = {}
+    for table in numbers:
+        if id(table) not in known:
+            sizes = {size: bytes_of(size, table) for size in program.sizes}
+            known[id(table)] = [sizes[size] for _, size in program.keys]
+    tables = [known[id(table)] for table in numbers]
     signed = [table + [-value for value in reversed(table)] for table in tables]
     highest, nets = [], []
     for segment in program.segments:
@@ -129,9 +136,9 @@ def _lines(
         else:
             counts[~move] = counts.get(~move, 0) - 1
     lines: dict[str, list[Part]] = {}
-    for table, counts in zip(tables, alive, strict=True):
+    for kind, (table, counts) in enumerate(zip(tables, alive, strict=True)):
         for key, count in counts.items():
             if count:
                 tag, size = program.keys[key]
-                lines.setdefault(tag, []).append((size, count, count * table[key]))
+                lines.setdefault(tag, []).append((size, count, count * table[key], kind))
     return lines

@@ -86,7 +86,7 @@ def cross_entropy(tape: Tape, logits: Value, one_sequence: bool) -> Value:
 
 def start_backward(tape: Tape, loss: Value) -> None:
     """`loss.backward()`; the engine holds its gradient of one to the end."""
-    one = tape.new(4, (), LOGITS)
+    one = tape.new(4, (), FLOAT_LOGITS)
     if isinstance(loss.edge, Edge):
         loss.edge.grad = one
     tape.backward()

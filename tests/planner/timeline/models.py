@@ -29,7 +29,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "apertus": BASE,
     "gemma": {**BASE, "head_dim": 128},
     "gemma2": {**BASE, "head_dim": 128, "num_hidden_layers": 4},
-    "gemma2 sdpa": {**BASE, "model_type": "gemma2", "head_dim": 128, "num_hidden_layers": 4},
     "gemma3_text": {**BASE, "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 512},
     "gemma3_text wide": {**BASE, "model_type": "gemma3_text", "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 4096},
     "phi3": {**BASE},

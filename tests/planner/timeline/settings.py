@@ -63,15 +63,39 @@ def llama_settings() -> list[dict[str, Any]]:
             setting(f"llama {stack} efficient", {**LLAMA, "num_key_value_heads": 8}, {**full, "sdpa_kernel": "mem_efficient"}, stack=stack),
             setting(f"llama {stack} math", LLAMA, {**full, "sdpa_kernel": "math"}, stack=stack),
         ]  # fmt: skip
-    found += [
+    return found + _rare_settings()
+
+
+def _rare_settings() -> list[dict[str, Any]]:
+    """What few people set and what changes the most: full fine-tuning, other storages, other cards."""
+    nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    off = {"gradient_checkpointing": False}
+    half = {**nf4, "bnb_4bit_compute_dtype": "float16"}
+    harness = {
+        "model_dtype": "float16", "kbit_preparation": True, "autocast": None, "adapter_dtype": "float32",
+        "outputs_kept": True,
+    }  # fmt: skip
+    found = [
         setting("llama trainer full", LLAMA, {}, method="full"),
-        setting("llama trainer full off", LLAMA, {"gradient_checkpointing": False}, method="full"),
+        setting("llama trainer full off", LLAMA, off, method="full"),
         setting("llama loop full", LLAMA, {}, method="full", stack="loop"),
-        setting("llama trainer no double quantization", LLAMA, quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}),
+        setting("llama trainer no double quantization", LLAMA, quantization={**nf4, "bnb_4bit_compute_dtype": "bfloat16"}),
         setting("llama trainer float32 compute", LLAMA, quantization={"load_in_4bit": True}),
-        setting("llama trainer float16", LLAMA, quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"}),
-        setting("llama outputs kept", LLAMA, stack={"model_dtype": "float16", "kbit_preparation": True, "autocast": None, "adapter_dtype": "float32", "outputs_kept": True}, quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float16"}),
-    ]  # fmt: skip
+        setting("llama trainer float16", LLAMA, quantization=half),
+        setting("llama trainer float16 eager", LLAMA, {"attn_implementation": "eager"}, quantization=half),
+        setting("llama outputs kept", LLAMA, stack=harness, quantization=half),
+        setting("llama trainer int8", LLAMA, quantization={"load_in_8bit": True}),
+        setting("llama trainer int8 off", LLAMA, off, quantization={"load_in_8bit": True}),
+        setting("llama kbit int8", LLAMA, quantization={"load_in_8bit": True}, stack="kbit"),
+        setting("llama loop int8 q,v", LLAMA, quantization={"load_in_8bit": True}, stack="loop", lora={"target_modules": QV}),
+        setting("llama trainer flash_attention_2", LLAMA, {"attn_implementation": "flash_attention_2"}),
+    ]
+    for capability in ("7.5", "8.0", "8.6", "9.0", "12.0"):
+        card = {"total_memory_bytes": 25_757_220_864, "compute_capability": capability}
+        for length in (64, 200, 400):
+            line = setting(f"llama trainer on {capability} length {length}", LLAMA, {"max_length": length}, quantization=half)
+            line["request"]["gpu"] = card
+            found.append(line)
     return found
 
 

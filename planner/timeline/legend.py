@@ -1,0 +1,51 @@
+"""What the symbols in a line's formula mean, and under which names people see what the walk calls its causes."""
+
+from planner.ledger import Cause
+
+LEGEND: dict[str, str] = {
+    "T": "tokens in the micro-batch, b·s",
+    "b": "sequences in the micro-batch",
+    "s": "tokens in a sequence",
+    "h": "hidden size",
+    "I": "MLP inner width",
+    "V": "vocabulary",
+    "H": "query heads",
+    "K": "key/value heads",
+    "d": "head dimension",
+    "q": "width of all queries of a token, H·d",
+    "k": "width of all keys (or values) of a token, K·d",
+    "r": "LoRA rank",
+    "N": "scored tokens, b·(s-1)",
+    "E": "experts",
+    "J": "inner width of an expert",
+    "rotated": "columns of a head that the rotary embedding turns",
+    "batch": "tokens of all micro-batches of an optimizer step",
+}
+
+GRADIENT = " (gradients)"
+
+_SHOWN = {
+    "residual stream": "residual stream and checkpointed layer inputs",
+    "norms": "norms: float32 copies",
+    "LoRA adapter paths": "LoRA: inputs, low-rank products, weight copies",
+    "attention mask": "token ids, positions and rotary tables",
+    "logits": "logits",
+}
+
+
+def shown_name(tag: str) -> str:
+    """The line that the buffers called `tag` belong to. Gradients of activations share one, those of logits another."""
+    if tag.endswith(GRADIENT):
+        return "gradients of the logits" if "logit" in tag else "gradients on their way back"
+    return _SHOWN.get(tag, tag)
+
+
+def cause_of(name: str) -> Cause:
+    """Which of the ledger's causes a shown line is."""
+    if name == "gradients of trained weights":
+        return "gradients"
+    if "logit" in name:
+        return "logits"
+    if "workspace" in name or "expanded" in name or name.startswith("int8"):
+        return "workspace"
+    return "activations"
