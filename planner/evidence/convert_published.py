@@ -70,6 +70,15 @@ def _has_catalogue_model(row: Row) -> bool:
     return True
 
 
+def _is_cast_back(row: Row) -> bool:
+    """Where kbit preparation raised everything to float32 and TRL brought part of it back.
+
+    trl 0.13, `peft_module_casting_to_bf16`, with bf16 and a 4-bit model: embeddings and head return to bfloat16, norms
+    stay. Such a run's allocation after training is that of bfloat16 embeddings. No preset has this mixture.
+    """
+    return "prepare_model_for_kbit_training" in row["kernels"] and row["base_dtype"] == "bfloat16"
+
+
 # In this order: the first that holds is the reason a row is left out.
 OBSTACLES: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("no training step: inference, or weights alone", lambda row: row["category"] not in ("qlora", "lora", "full")),
@@ -85,6 +94,7 @@ OBSTACLES: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ),
     ("a setting without a field in the Request", lambda row: row["optimizer"] not in _OPTIMIZERS),
     ("a setting without a field in the Request", lambda row: row["attn_impl"] not in _ATTENTION),
+    ("float32 weights that TRL cast back to bfloat16", _is_cast_back),
     ("a card of which the total memory is not said", lambda row: row["gpu"] not in _GPUS),
     ("the model is not in the catalogue", lambda row: not _has_catalogue_model(row)),
 )

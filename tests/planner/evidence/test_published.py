@@ -28,7 +28,7 @@ def row(**changes):
 
 def test_every_run_is_a_valid_request_with_a_source():
     runs = published_runs()
-    assert len(runs) == len({run.id for run in runs}) >= 80
+    assert len(runs) == len({run.id for run in runs}) == 79
     assert all(run.source and run.bytes > 0 for run in runs)
 
 
@@ -47,7 +47,9 @@ def test_a_row_becomes_the_request_that_its_words_say():
 
 def test_the_upcast_of_kbit_preparation_is_read_from_the_words():
     kernels = "stock prepare_model_for_kbit_training path via SFTTrainer"
-    assert converted(row(kernels=kernels))["request"]["stack"]["kbit_preparation"] is True
+    raised = row(kernels=kernels, base_dtype="float16", compute_dtype="fp16 autocast")
+    assert obstacle(raised) is None
+    assert converted(raised)["request"]["stack"]["kbit_preparation"] is True
 
 
 def test_other_figures_of_the_same_run_stay_apart():
@@ -67,6 +69,7 @@ def test_other_figures_of_the_same_run_stay_apart():
         ({"seq_len": None}, "length"),
         ({"optimizer": "bnb PagedAdamW"}, "setting"),
         ({"attn_impl": "xformers"}, "setting"),
+        ({"kernels": "stock prepare_model_for_kbit_training path via SFTTrainer"}, "cast back"),
         ({"gpu": "16GB GPU (unnamed)"}, "card"),
         ({"model": "somebody/unknown"}, "catalogue"),
     ],
