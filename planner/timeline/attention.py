@@ -37,7 +37,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         q, k, v = _project(tape, part, x, project)
         if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
             q, k = _turn(tape, part, q, k, shared)
-        q, k = late(tape, part, q, k, shared.tables, project.switches)
+        q, k = late(tape, part, (q, k), shared.tables, project.switches)
         if _summed(project.layer):
             v = relayout_gradient(tape, v)
         if part.sinks:

@@ -5,7 +5,7 @@ otherwise (modeling_utils.py, get_correct_experts_implementation). Each of the T
 goes to, and the T·top rows are multiplied in one call whichever experts they chose: bytes do not depend on routing.
 """
 
-from planner.families.parts import Experts
+from planner.families.parts import Experts, GatedMlp, Linear
 from planner.timeline.dense_experts import dense_experts
 from planner.timeline.gates import gate
 from planner.timeline.mlps import gated
@@ -23,26 +23,24 @@ _PAIRS = ("T", "top")
 def experts(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
     """The feed-forward part of a sparse layer."""
     with tape.cause(EXPERTS):
-        if part.routing == "dense" and part.shared:
-            return dense_experts(tape, part, part.shared, x, project)
         if part.shared is None:
             routing = route(tape, part, x, project)
             return _routed(tape, part, x, routing, project)
+        if part.routing == "dense":
+            return dense_experts(tape, part, part.shared, x, project)
         if part.shared_gate is not None:
-            return _gated_shared(tape, part, x, project)
+            return _weighed(tape, part, (part.shared, part.shared_gate), x, project)
         routing = route(tape, part, x, project)
         routed = _routed(tape, part, x, routing, project)
         return add(tape, routed, gated(tape, part.shared, x, project))
 
 
-def _gated_shared(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
+def _weighed(tape: Tape, part: Experts, beside: tuple[GatedMlp, Linear], x: Value, project: Projector) -> Value:
     """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
-    assert part.shared
-    assert part.shared_gate
-    shared = gated(tape, part.shared, x, project)
+    shared = gated(tape, beside[0], x, project)
     routing = route(tape, part, x, project)
     routed = _routed(tape, part, x, routing, project)
-    weight = unary(tape, project(part.shared_gate, x), saves="output")
+    weight = unary(tape, project(beside[1], x), saves="output")
     shared = scale_rows(tape, shared, Value(weight.buffer, weight.each, weight.dims[:-1], weight.edge))
     return add(tape, routed, shared)
 
@@ -60,12 +58,12 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     offsets = Value(tape.new(4, ("E",)), 4, ("E",))
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
-    up = grouped(tape, chosen, up_weight, offsets, (*_PAIRS, "2J"), loops=loops)
+    up = grouped(tape, chosen, up_weight, offsets, out="2J", loops=loops)
     inner = gate(tape, part.act, up, (*_PAIRS, "J"), project.switches.autocast)
     del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
-    out = grouped(tape, inner, down_weight, offsets, (*_PAIRS, "h"), loops=loops)
+    out = grouped(tape, inner, down_weight, offsets, out="h", loops=loops)
     del inner
     weighted = scale_rows(tape, out, weights)
     inverse = Value(tape.new(8, _PAIRS), 8, _PAIRS)

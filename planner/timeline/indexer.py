@@ -19,19 +19,23 @@ _NORM = Norm("indexer.k_norm", "index d", "layer", bias=True)
 
 
 def sparse_mask(
-    tape: Tape, part: Indexer, x: Value, low: Value, tables: Tables, project: Projector
+    tape: Tape, part: Indexer, inputs: tuple[Value, Value], tables: Tables, project: Projector
 ) -> tuple[Value, ...]:
-    """This layer's mask, true where a key is chosen; after it what keeps its name until attention is done."""
+    """This layer's mask, true where a key is chosen; after it what keeps its name until attention is done.
+
+    `inputs` are what keys are made of, x, and what queries are made of, their latent.
+    """
     recording, tape.recording = tape.recording, False
     try:
         with tape.cause(SCORES):
-            return _mask(tape, _chosen(tape, part, x, low, tables, project))
+            return _mask(tape, _chosen(tape, part, inputs, tables, project))
     finally:
         tape.recording = recording
 
 
-def _chosen(tape: Tape, part: Indexer, x: Value, low: Value, tables: Tables, project: Projector) -> Value:
+def _chosen(tape: Tape, part: Indexer, inputs: tuple[Value, Value], tables: Tables, project: Projector) -> Value:
     """The `index top` best keys of every token."""
+    x, low = inputs
     autocast = project.switches.autocast
     q = project(part.q, low)
     k = norm(tape, _NORM, project(part.k, x), project.switches)

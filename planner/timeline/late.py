@@ -17,9 +17,11 @@ _KEY = Norm("qk_norm", "d", "rms", weight=False, per=("K",))
 
 
 def late(
-    tape: Tape, part: Attention, q: Value, k: Value, tables: Tables | None, switches: Switches
+    tape: Tape, part: Attention, qk: tuple[Value, Value], tables: Tables | None, switches: Switches
 ) -> tuple[Value, Value]:
     """q and k as the kernel takes them."""
+    q, k = qk
+    del qk
     if part.rotary == "complex" and tables:
         q, k = complex_pairs(tape, q, k, tables)
     if part.late_norm:

@@ -35,7 +35,7 @@ def latent_attention(tape: Tape, part: Latent, x: Value, project: Projector, sha
         key, value = _expand(tape, part.kv_b, narrow, k_rot, project)
         masks: tuple[Value, ...] = ()
         if part.indexer and shared.tables:
-            masks = sparse_mask(tape, part.indexer, x, low, shared.tables, project)
+            masks = sparse_mask(tape, part.indexer, (x, low), shared.tables, project)
             mask = masks[0]
         out = attend(tape, (query, key, value), project.switches, project.layer, mask)
         del masks, q, q_pass, query, key, value, compressed, narrow, k_rot, q_rot

@@ -7,9 +7,10 @@ Tensors of one number per group of experts are left out: at most 8 per token.
 from typing import NamedTuple
 
 from planner.families.parts import Experts
+from planner.timeline.adapters import autocast_weight
 from planner.timeline.attend import softmax
 from planner.timeline.ops import cast, matmul, unary
-from planner.timeline.projections import Projector, autocast_weight
+from planner.timeline.projections import Projector
 from planner.timeline.rows import gather, normalise, top_k
 from planner.timeline.stacked import router_weight
 from planner.timeline.tape import Tape, Value
@@ -22,7 +23,7 @@ class Routing(NamedTuple):
     """Weights and expert ids per token and pair, and the logits, which live as long as the layer's forward."""
 
     weights: Value
-    index: Value
+    chosen: Value
     logits: Value
 
 

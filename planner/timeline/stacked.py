@@ -5,9 +5,10 @@ stack, `E·out·in`; it lives until the experts are done, and until their backwa
 """
 
 from planner.families.parts import Linear
+from planner.timeline.adapters import autocast_weight
 from planner.timeline.ops import GRADIENTS, add, cast, matmul, parameter, unary
-from planner.timeline.projections import ADAPTERS, Projector, autocast_weight
-from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+from planner.timeline.projections import ADAPTERS, Projector
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 FOLDED = "expert weights with their adapters folded in"
 Factors = tuple[Value, Value] | None
@@ -63,13 +64,13 @@ def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors
     return Value(tape.new(held, dims, FOLDED), held, dims, edge)
 
 
-def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, dims: Dims, *, loops: bool) -> Value:
+def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, *, out: str, loops: bool) -> Value:
     """`grouped_mm`: every row times its expert's matrix. Saves x for the weights' gradient, the weights for x's.
 
     The loop that stands in for it (`loops`; integrations/moe.py, _grouped_mm_fallback) saves both and makes both
     gradients, wanted or not.
     """
-    x = cast(tape, x, weight.each)
+    x, dims = cast(tape, x, weight.each), (*x.dims[:-1], out)
     if not tape.needs(x, weight):
         return Value(tape.new(x.each, dims), x.each, dims)
     each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
