@@ -1,8 +1,11 @@
 """`fitproof serve`: the site and the API."""
 
+from types import FrameType
 from typing import Annotated
 
 import typer
+
+from app.cli.errors import EXIT_BROKEN
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +18,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (FITPROOF_PORT).")] = None,
 ) -> None:
     """Serve the site and the API until interrupted."""
+    import contextlib
     import logging
 
     from app import logs
@@ -24,10 +28,33 @@ def serve(
 
     import uvicorn  # after the settings were checked: a second's worth of imports
 
+    from app.jobs.service import prepare_database
     from app.main import create_app
 
     logs.configure(settings.log_format, settings.log_level)
     for name in unknown_variables():
         logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)
+    prepare_database(settings)
     app = create_app(settings)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+    class Server(uvicorn.Server):
+        """Ends event streams first: uvicorn waits for open answers, and these would go on for minutes."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.service.stopping = True
+            super().handle_exit(sig, frame)
+
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(EXIT_BROKEN)

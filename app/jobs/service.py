@@ -34,6 +34,8 @@ class ProbeService:
 
     def __init__(self, settings: Settings, planner: Planning, engines: Sequence[Engine] | None = None) -> None:
         self.settings = settings
+        # Set when the server was asked to stop, so that event streams end.
+        self.stopping = False
         self.planner = planner
         self.database = open_database(settings)
         self.engines = tuple(engines if engines is not None else standard_engines(settings))
@@ -77,9 +79,30 @@ class ProbeService:
         self.database.close()
 
 
+def prepare_database(settings: Settings) -> None:
+    """Open and migrate once before serving, so that a database that cannot be used is one clear sentence.
+
+    Raises:
+        StorageUnavailableError: says what is wrong.
+    """
+    database = open_database(settings)
+    try:
+        migrate(database)
+    finally:
+        database.close()
+
+
 def open_database(settings: Settings) -> Database:
-    """Open the configured database; nothing is written yet. The data folder is made, for its owner alone."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Open the configured database; nothing is written yet. The data folder is made, for its owner alone.
+
+    Raises:
+        StorageUnavailableError: the folder cannot be made, or the setting is no database's address.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        title = f"The data folder {settings.data_dir} cannot be made ({error.strerror}); set FITPROOF_DATA_DIR"
+        raise StorageUnavailableError(title) from error
     url = settings.database_url.get_secret_value() if settings.database_url else None
     return Database(database_url(url, settings.data_dir))
 

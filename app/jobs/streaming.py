@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Event
@@ -19,12 +19,12 @@ _RETRY_MILLISECONDS = 1000
 
 
 async def stream_events(
-    database: Database, probe_id: str, seq: int, longest_seconds: float = LONGEST_SECONDS
+    database: Database, probe_id: str, seq: int, stopping: Callable[[], bool]
 ) -> AsyncIterator[str]:
     """Every event above `seq`, then new ones as they come, until the probe has ended and all is told."""
     started = spoken = time.monotonic()
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
-    while time.monotonic() - started < longest_seconds:
+    while time.monotonic() - started < LONGEST_SECONDS and not stopping():
         try:
             state, events = await asyncio.to_thread(events_after, database, probe_id, seq)
         except StorageUnavailableError:

@@ -96,10 +96,10 @@ async def probe_events(
 ) -> Response:
     """Follow a probe live. Each event has an id to resume from; the last one tells the final state."""
     await admit(request)
-    database = _service(request).database
-    await asyncio.to_thread(get_probe, database, probe_id)
+    service = _service(request)
+    await asyncio.to_thread(get_probe, service.database, probe_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    events = stream_events(database, probe_id, last_event_id or 0)
+    events = stream_events(service.database, probe_id, last_event_id or 0, lambda: service.stopping)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
