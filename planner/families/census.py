@@ -3,7 +3,19 @@
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from planner.families.parts import Attention, Block, Decoder, Experts, Extra, GatedMlp, Latent, Linear, Norm, PlainMlp, Structure
+from planner.families.parts import (
+    Attention,
+    Block,
+    Decoder,
+    Experts,
+    Extra,
+    GatedMlp,
+    Latent,
+    Linear,
+    Norm,
+    PlainMlp,
+    Structure,
+)
 from planner.inventory import Census, TensorGroup
 
 # (name, role, symbolic shape, quantizable, keeps float32)
@@ -49,7 +61,8 @@ def _block_rows(block: Block) -> tuple[_Row, ...]:
 
 
 def _outside(structure: Structure) -> Iterator[_Row]:
-    yield f"{structure.embedding}.weight", "embedding", ("V", "h" if not structure.embedding_width else structure.embedding_width), False, False
+    width = structure.embedding_width or "h"
+    yield f"{structure.embedding}.weight", "embedding", ("V", width), False, False
     if structure.positions:
         yield f"{structure.positions}.weight", "embedding", ("positions", "h"), False, False
     if structure.embedding_norm:

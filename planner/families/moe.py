@@ -26,7 +26,9 @@ def experts(prefix: str = "mlp.", router: str = "gate", *, transposed: bool = Fa
     )
 
 
-def expert_sizes(fields: Fields, count: tuple[str, ...], top: tuple[str, ...], inner: tuple[str, ...]) -> dict[str, int]:
+def expert_sizes(
+    fields: Fields, count: tuple[str, ...], top: tuple[str, ...], inner: tuple[str, ...]
+) -> dict[str, int]:
     """E, top, J and 2J."""
     width = fields.count(*inner)
     return {"E": fields.count(*count), "top": fields.count(*top), "J": width, "2J": 2 * width}

@@ -51,7 +51,8 @@ class Norm:
 
 
 Rotary = Literal[
-    "full", "float_halves", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex", "none"
+    "full", "float_halves", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex",
+    "none",
 ]
 
 

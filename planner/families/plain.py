@@ -156,7 +156,8 @@ def gpt2(fields: Fields) -> Decoder:
     )  # fmt: skip
     return same_layers(
         fields, block, {**sizes, "positions": fields.count("n_positions")}, layers_key="n_layer",
-        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe", rotary_sets=0,
+        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe",
+        rotary_sets=0,
         tied=tied(fields, True), embedding_dropout=drops(fields, "embd_pdrop"), evidence="modelled",
     )  # fmt: skip
 

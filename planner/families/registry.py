@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from planner.errors import InvalidRequestError, UnknownArchitectureError, FieldProblem
+from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError
 from planner.families.config import Fields
 from planner.families.deepseek import deepseek
 from planner.families.gemma import gemma, gemma2

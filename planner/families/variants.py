@@ -1,6 +1,7 @@
 """Gated decoders that differ from Llama in a norm, a fused projection, a residual or a rotary detail.
 
-Sources: transformers 5.23, models/{phi3,glm,glm4,granite,olmo,olmo2,olmo3,exaone4,cohere,cohere2,stablelm}/modeling_*.py.
+Sources: transformers 5.23, modeling_*.py of phi3, glm, glm4, granite, olmo, olmo2, olmo3, exaone4, cohere, cohere2
+and stablelm.
 """
 
 from dataclasses import replace
@@ -144,7 +145,7 @@ def olmo2(fields: Fields) -> Decoder:
 
 def _sliding(fields: Fields, full: Block, period: int) -> list[tuple[Block, dict[str, int]]]:
     layers = fields.count("num_hidden_layers")
-    if full.attention is None or fields.number("sliding_window") is None:
+    if not isinstance(full.attention, Attention) or fields.number("sliding_window") is None:
         return [(full, {})] * layers
     sliding = replace(full, attention=replace(full.attention, window=True))
     window = {"window": fields.count("sliding_window")}
@@ -163,7 +164,7 @@ def exaone4(fields: Fields) -> Decoder:
         mlp=gated_mlp(),
     )
     layers = _sliding(fields, full, fields.count("sliding_window_pattern", default=4))
-    if full.attention is not None and fields.number("sliding_window") is not None:
+    if isinstance(full.attention, Attention) and fields.number("sliding_window") is not None:
         blind = replace(full, attention=replace(full.attention, rotary="none"))
         layers = [(blind, {}) if block == full else (block, own) for block, own in layers]
     return mixed_layers(fields, layers, sizes_of(fields))
@@ -191,7 +192,7 @@ def cohere(fields: Fields) -> Decoder:
     if fields.model_type == "cohere":
         return same_layers(fields, full, sizes_of(fields), **more)
     layers = _sliding(fields, full, fields.count("sliding_window_pattern", default=4))
-    if full.attention is not None:
+    if isinstance(full.attention, Attention):
         blind = replace(full, attention=replace(full.attention, rotary="none"))
         layers = [(blind, {}) if block == full else (block, own) for block, own in layers]
     return mixed_layers(fields, layers, sizes_of(fields), **more)

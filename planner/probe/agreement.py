@@ -1,6 +1,6 @@
 """Record what dry runs read, for the formulas to be held to.
 
-    python -m tests.planner.timeline.settings | python -m planner.probe.agreement > tests/planner/timeline/recorded.jsonl
+    python -m tests.planner.timeline.settings | python -m planner.probe.agreement > recorded.jsonl
 
 One JSON line per setting on stdin (`name`, `request`); one line back with what was allocated when the steady step
 began (`static_bytes`) and the worst instant of its phases, in live bytes rounded to 512, before the allocator replay.
@@ -51,7 +51,7 @@ def main() -> int:
         setting = json.loads(line)
         try:
             result = record(setting["name"], setting["request"])
-        except Exception as error:  # noqa: BLE001  what the stack refuses, however it says so, belongs in the record
+        except Exception as error:
             result = {**setting, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
         print(json.dumps(result), flush=True)  # noqa: T201  a program
         sys.stderr.write(f"{setting['name']}\n")

@@ -25,7 +25,8 @@ MODEL_TYPES = (
 )  # fmt: skip
 
 _NOT_A_SHAPE = frozenset(field.name for field in fields(PretrainedConfig)) | {
-    "rope_parameters", "initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "pretraining_tp",
+    "rope_parameters", "initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id",
+    "pretraining_tp",
 }  # fmt: skip
 
 

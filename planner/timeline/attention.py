@@ -10,8 +10,8 @@ from planner.timeline.attend import attend, repeat
 from planner.timeline.late import late
 from planner.timeline.norms import norm
 from planner.timeline.ops import clone, relayout_gradient, view
-from planner.timeline.pieces import pick, piece, split
 from planner.timeline.pairs import halves
+from planner.timeline.pieces import pick, piece, split
 from planner.timeline.projections import Projector
 from planner.timeline.rotary import CONCATENATED, layer_tables, turn
 from planner.timeline.sinks import attend_with_sinks
@@ -102,7 +102,7 @@ def _split(tape: Tape, part: Attention, qkv: Value) -> tuple[Value, Value, Value
 
 
 def _grouped(tape: Tape, qkv: Value, *, repeats: bool) -> tuple[Value, Value, Value]:
-    """Falcon: keys and values are indexed out of the projection (copies) and, in the new layout, written once per head."""
+    """Falcon: keys and values are indexed out of the projection (copies); the new layout writes them once per head."""
     q = piece(tape, qkv, ("T", "q"))
     k, v = pick(tape, qkv, ("T", "k")), pick(tape, qkv, ("T", "k"))
     if not repeats:

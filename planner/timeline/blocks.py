@@ -1,5 +1,7 @@
 """One decoder layer: how norms, attention, MLP and residuals are wired."""
 
+from typing import NamedTuple
+
 from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
 from planner.timeline.experts import experts
@@ -25,34 +27,35 @@ def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared)
             before, after = (part.norms[0], part.norms[2]), (part.norms[1], part.norms[3])
         else:
             before, after = (part.norms[0], part.norms[1]), (None, None)
-        held: list[Value] = []
-        x = _half(tape, part, x, project, shared, (before[0], after[0]), held)
-        return _half(tape, part, x, project, None, (before[1], after[1]), held)
+        half = _Half(tape, part, project, [])
+        x = half(x, shared, before[0], after[0])
+        return half(x, None, before[1], after[1])
 
 
-def _half(
-    tape: Tape,
-    part: Block,
-    x: Value,
-    project: Projector,
-    shared: Shared | None,
-    norms: tuple[Norm | None, Norm | None],
-    held: list[Value],
-) -> Value:
-    """`x + norm(part(norm(x)))`: attention where `shared` is given, the MLP otherwise. What lingers goes to `held`."""
-    out = norm(tape, norms[0], x, project.switches) if norms[0] else x
-    if part.lingers == "both":
-        held.append(out)
-    out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)
-    if norms[1]:
-        out = norm(tape, norms[1], out, project.switches)
-    if part.scaled_residual:
-        out = unary(tape, out)
-    if part.dropout:
-        out = dropout(tape, out)
-    if part.lingers:
-        held.append(out)
-    return add(tape, x, out)
+class _Half(NamedTuple):
+    """Half a layer, `x + norm(part(norm(x)))`. What keeps a name in the layer's code goes to `held`."""
+
+    tape: Tape
+    part: Block
+    project: Projector
+    held: list[Value]
+
+    def __call__(self, x: Value, shared: Shared | None, before: Norm | None, after: Norm | None) -> Value:
+        """Attention where `shared` is given, the MLP otherwise."""
+        tape, part, project = self.tape, self.part, self.project
+        out = norm(tape, before, x, project.switches) if before else x
+        if part.lingers == "both":
+            self.held.append(out)
+        out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)
+        if after:
+            out = norm(tape, after, out, project.switches)
+        if part.scaled_residual:
+            out = unary(tape, out)
+        if part.dropout:
+            out = dropout(tape, out)
+        if part.lingers:
+            self.held.append(out)
+        return add(tape, x, out)
 
 
 def _parallel(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:

@@ -4,6 +4,7 @@ Source: peft 0.21 tuners/lora/dora.py DoraLinearLayer.forward and tuners/lora/va
 """
 
 from planner.families.parts import Linear
+from planner.timeline.adapters import adapter_matmul
 from planner.timeline.norms import scale_by_weight
 from planner.timeline.ops import GRADIENTS, add, cast, matmul, parameter, unary
 from planner.timeline.switches import Switches
@@ -12,15 +13,13 @@ from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 DENSE = "DoRA: dense adapter and base weights"
 
 
-def dora(tape: Tape, switches: Switches, part: Linear, x: Value, result: Value, *, quantized: bool) -> Value:
+def dora(tape: Tape, switches: Switches, part: Linear, x: Value, result: Value) -> Value:
     """`(m/‖W + BA‖ - 1) · base + m/‖W + BA‖ · scale · B(A(x))`, to be added to the base output."""
-    from planner.timeline.projections import adapter_matmul
-
     with tape.cause(DENSE):
         start = len(tape.nodes)
         dense = _dense_adapter(tape, switches, part, x)
         end = len(tape.nodes)
-        weight = _dense_base(tape, switches, part, x.each) if quantized else _plain_base(tape, switches, part, x.each)
+        weight = _dense_base(tape, switches, part, x.each) if part.quantizable and switches.storage else _plain_base(tape, switches, part, x.each)
         scale = _magnitude_over_norm(tape, part, x.each)
         low = adapter_matmul(tape, switches, x, (part.in_, "r"), part.name)
         high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)
@@ -41,8 +40,6 @@ def dora(tape: Tape, switches: Switches, part: Linear, x: Value, result: Value, 
 
 def _dense_adapter(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:
     """B(A(eye(K))) transposed; detached, so its graph dies when the forward has read it."""
-    from planner.timeline.projections import adapter_matmul
-
     eye = Value(tape.new(switches.adapter, (part.in_, part.in_)), switches.adapter, (part.in_, part.in_))
     low = adapter_matmul(tape, switches, eye, (part.in_, "r"), part.name)
     high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)

@@ -108,7 +108,9 @@ def worst_instants(
 def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
     """Segment indices in the order they happen for all layers; the backward pass meets the layers in reverse."""
     played: list[int] = []
-    for (phase, outside), group in groupby(range(len(segments)), lambda i: (segments[i].phase, segments[i].kind is None)):
+    for (phase, outside), group in groupby(
+        range(len(segments)), lambda index: (segments[index].phase, segments[index].kind is None)
+    ):
         indices = list(group)
         if outside:
             played += indices

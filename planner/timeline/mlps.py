@@ -24,7 +24,9 @@ def gated(tape: Tape, part: GatedMlp, x: Value, project: Projector) -> Value:
             raise ValueError(msg)
         if project.switches.liger:
             return project(part.down, _liger(tape, project(part.gate, x), project(part.up, x)))
-        product = mul(tape, activation(tape, part.act, project(part.gate, x), project.switches.autocast), project(part.up, x))
+        bent = activation(tape, part.act, project(part.gate, x), project.switches.autocast)
+        product = mul(tape, bent, project(part.up, x))
+        del bent
         return project(part.down, product)
 
 

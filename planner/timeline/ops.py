@@ -6,7 +6,6 @@ torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `
 
 from planner.timeline.tape import Buffer, Dims, Edge, Outcome, Tape, Value
 
-
 GRADIENTS = "gradients of trained weights"
 
 

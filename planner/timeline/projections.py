@@ -5,6 +5,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 """
 
 from planner.families.parts import Linear
+from planner.timeline.adapters import adapter_matmul, autocast_weight
 from planner.timeline.dora import dora
 from planner.timeline.int8 import int8_matmul
 from planner.timeline.ops import add, cast, clone, dropout, matmul, parameter, unary
@@ -88,11 +89,13 @@ class Projector:
                 x = cast(tape, x, switches.adapter)
             if switches.dora:
                 inner = dropout(tape, x) if switches.dropout else x
-                high = dora(tape, switches, part, inner, result, quantized=self._quantized(part))
+                high = dora(tape, switches, part, inner, result)
                 result = add(tape, result, high)
                 del inner, high
                 return result if switches.autocast and self._quantized(part) else cast(tape, result, expected)
-            low = adapter_matmul(tape, switches, dropout(tape, x) if switches.dropout else x, (part.in_, "r"), part.name)
+            inner = dropout(tape, x) if switches.dropout else x
+            low = adapter_matmul(tape, switches, inner, (part.in_, "r"), part.name)
+            del inner
             high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)
             del low
             high = unary(tape, high)
@@ -110,23 +113,3 @@ def plain(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:
     if switches.autocast:
         x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast, part.name)
     return matmul(tape, x, weight, part.out)
-
-
-def autocast_weight(tape: Tape, weight: Value, each: int, name: str) -> Value:
-    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends."""
-    if name in tape.casts:
-        return tape.casts[name]
-    copy = cast(tape, weight, each)
-    if copy is not weight and weight.edge is not None:
-        tape.casts[name] = copy
-    return copy
-
-
-def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:
-    """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
-    weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
-    if switches.autocast:
-        key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
-        weight = autocast_weight(tape, weight, switches.autocast, key)
-        x = cast(tape, x, switches.autocast)
-    return matmul(tape, x, weight, shape[1])

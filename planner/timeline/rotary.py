@@ -8,7 +8,6 @@ from planner.timeline.ops import add, cast, mul
 from planner.timeline.pieces import concatenate, piece
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
-
 Tables = tuple[Value, Value]
 # Their cos and sin are written out pairwise for every layer (repeat_interleave).
 PAIRED = frozenset({"interleaved", "float_halves"})

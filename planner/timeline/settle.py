@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Latent, Linear, PlainMlp
 from planner.families.census import census_of
+from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Latent, Linear, PlainMlp
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
 from planner.memory.fused import fused_four_bit
 from planner.recipe import DTYPE_BYTES, Recipe
-from planner.timeline.kernels import attention_kernel
 from planner.targets import adapted_weights
+from planner.timeline.kernels import attention_kernel
 from planner.timeline.switches import LayerSwitches, Storage, Switches
 
 # liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
@@ -69,10 +69,12 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
         **sizes,
-        "b": batch, "s": length, "s+1": length + 1, "T": batch * length, "batch": recipe.tokens * recipe.training.gradient_accumulation_steps, "T+b": batch * (length + 1),
+        "b": batch, "s": length, "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
+        "batch": recipe.tokens * recipe.training.gradient_accumulation_steps,
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
-        "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim), "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
+        "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
+        "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),

@@ -35,7 +35,9 @@ class Switches:
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
-    `liger`: norms, rotary embedding and gated MLPs are Liger's too. `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
+    `liger`: norms, rotary embedding and gated MLPs are Liger's too. `collated`: the stack's collator adds an attention
+    mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass
+    (quant_state.dtype).
     """
 
     layers: tuple[LayerSwitches, ...]

@@ -36,19 +36,9 @@ def walk(structure: Structure, switches: Switches) -> Program:
     embedded, shared, positions = _embed(tape, structure, switches)
     tape.mark_backward("backward")
     x = embedded
-    kinds = [len(structure.blocks), *range(len(structure.blocks))]
-    alike = False
-    for kind in kinds:
-        if alike and kind == 0:
-            continue
-        tape.mark(f"forward {kind}")
-        part = structure.blocks[kind % len(structure.blocks)]
-        x = _layer(tape, part, x, switches, kind, replace(shared, held=(*shared.held, positions) if positions else shared.held))
-        if kind == len(structure.blocks) and switches.checkpointing and x.each == embedded.each:
-            alike, kind = True, 0
-            tape.marks[-1] = ("forward 0", tape.marks[-1][1])
-        tape.layer_casts[kind], tape.casts = tape.casts, {}
-        tape.mark_backward(f"backward {kind}")
+    held = (*shared.held, positions) if positions else shared.held
+    x, alike = _layers(tape, structure, switches, x, replace(shared, held=held))
+    del held
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
     del embedded
@@ -148,10 +138,32 @@ def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
     return tape.node(lambda _: ()) if switches.checkpointing else None
 
 
-def _layer(tape: Tape, part: Block, x: Value, switches: Switches, kind: int, shared: Shared) -> Value:
-    project = Projector(tape, switches, switches.layers[kind % len(switches.layers)])
+def _layers(
+    tape: Tape, structure: Structure, switches: Switches, x: Value, shared: Shared
+) -> tuple[Value, bool]:
+    """Every kind of layer once, after the first layer; whether that one is like its kind and stands for it."""
+    kinds, before = len(structure.blocks), x.each
+    tape.mark("forward")
+    x = _layer(tape, structure.blocks[0], x, Projector(tape, switches, switches.layers[0]), shared)
+    alike = switches.checkpointing and x.each == before
+    first = 0 if alike else kinds
+    tape.marks[-1] = (f"forward {first}", tape.marks[-1][1])
+    _leave_layer(tape, first)
+    for kind in range(1 if alike else 0, kinds):
+        tape.mark(f"forward {kind}")
+        x = _layer(tape, structure.blocks[kind], x, Projector(tape, switches, switches.layers[kind]), shared)
+        _leave_layer(tape, kind)
+    return x, alike
 
+
+def _leave_layer(tape: Tape, kind: int) -> None:
+    """Set the casts that autocast keeps apart by kind, and mark where the backward pass comes back to it."""
+    tape.layer_casts[kind], tape.casts = tape.casts, {}
+    tape.mark_backward(f"backward {kind}")
+
+
+def _layer(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     def run() -> Value:
         return block(tape, part, x, project, shared)
 
-    return tape.checkpoint(run) if switches.checkpointing else run()
+    return tape.checkpoint(run) if project.switches.checkpointing else run()
