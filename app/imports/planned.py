@@ -1,5 +1,6 @@
 """A pasted file all the way to an answer: understood, planned, and given back with the advice written in."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,26 +62,25 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
     Raises:
         UnreadableConfigError: the text cannot be read safely, or is no trainer's.
     """
-    imported = read(text, model=model, gpu=gpu)
+    # YAML is read by a scanner in Python: a third of a second for the worst text that is let in.
+    imported = await asyncio.to_thread(read, text, model=model, gpu=gpu)
     try:
         request = planning.read(imported.document)
         plan = await planning.plan(request)
     except FitproofError as error:
         problems = error.problems or (FieldProblem("model", error.title),)
         return PlannedImport(imported, problems=tuple(imported.in_the_files_words(problems)))
-    return PlannedImport(imported, request, plan, edited=_advised(imported, plan))
+    return PlannedImport(imported, request, plan, edited=await asyncio.to_thread(_advised, imported, plan))
 
 
 def _advised(imported: Imported, plan: Plan) -> Edited | None:
     """The first advised change that the file can hold entirely, or the first at all; another card is no edit."""
     changes = [(item.to_dict()["change"], item.verdict) for item in plan.advice if "gpu" not in item.change]
-    edits = [Edited(change, *_written(imported, change), verdict) for change, verdict in changes]
-    return next((edit for edit in edits if not edit.left), edits[0] if edits else None)
-
-
-def _written(imported: Imported, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    if not changes:
+        return None
+    change, verdict = next((pair for pair in changes if not imported.trainer.edit({}, pair[0])), changes[0])
     text, left = imported.edited(change)
-    return text, tuple(left)
+    return Edited(change, text, tuple(left), verdict)
 
 
 def _problems(problems: Sequence[FieldProblem]) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 // Ask again when a setting changes, without a reload. The address stays the plan.
 const WAIT_MS = 150;
+const TYPING_MS = 450;
 
 export function live(form, renewed) {
   const place = document.getElementById("answer");
@@ -39,15 +40,19 @@ export function live(form, renewed) {
     const answer = place.firstElementChild;
     showErrors(answer);
     said.textContent = answer.dataset.said;
+    document.title = `${answer.dataset.said} Fitproof`;
     history.replaceState(null, "", `${new URL(form.action).pathname}?${answer.dataset.query}`);
     for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = answer.dataset.query;
     renewed(place);
   }
 
-  form.addEventListener("change", () => {
+  function soon(wait) {
     clearTimeout(timer);
-    timer = setTimeout(ask, WAIT_MS);
-  });
+    timer = setTimeout(ask, wait);
+  }
+
+  form.addEventListener("change", () => soon(WAIT_MS));
+  form.addEventListener("input", (event) => { if (event.target.inputMode === "numeric") soon(TYPING_MS); });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(timer);
