@@ -50,7 +50,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
     lines = [
         *weight_lines(placed, recipe, adapters_bytes=adapters_bytes),
         *adapters,
-        *gradient_lines(tensors, accumulates=recipe.accumulates),
+        *gradient_lines(tensors),
         *optimizer_lines(
             tensors,
             training.optim,
@@ -73,15 +73,14 @@ def _without_sizes(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that static bytes do not depend on, so that all sizes share one answer."""
     training = recipe.training
     clips, expandable = training.max_grad_norm > 0, training.expandable_segments
-    plain = _plain_training(training.optim, recipe.accumulates, clips, expandable)
+    plain = _plain_training(training.optim, clips, expandable)
     return replace(recipe, training=plain, loss="full_logits", autocast=None, outputs_kept=False)
 
 
 @lru_cache(maxsize=64)
-def _plain_training(optim: Optimizer, accumulates: bool, clips: bool, expandable: bool) -> Training:
+def _plain_training(optim: Optimizer, clips: bool, expandable: bool) -> Training:
     return Training(
         optim=optim,
-        gradient_accumulation_steps=1 + accumulates,
         max_grad_norm=float(clips),
         expandable_segments=expandable,
     )

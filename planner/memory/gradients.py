@@ -6,10 +6,9 @@ from planner.ledger import Line
 from planner.trainable import Trainable
 from planner.units import allocated
 
-# Without accumulation, how much of them is alive at the worst instant of the backward pass depends on the layer that
-# instant is in: that share is a line of the timeline. With it, all are there from the second micro-batch on.
-WHEN_ACCUMULATING = ("forward", "loss", "backward", "optimizer")
-OTHERWISE = ("optimizer",)
+# How much of them is alive during the step depends on the layer the worst instant is in, and with accumulation all
+# are there from the second micro-batch on: that share is a line of the timeline.
+ALIVE_IN = ("optimizer",)
 
 
 def gradients_bytes(tensors: Sequence[Trainable]) -> int:
@@ -17,8 +16,8 @@ def gradients_bytes(tensors: Sequence[Trainable]) -> int:
     return sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
 
 
-def gradient_lines(tensors: Sequence[Trainable], *, accumulates: bool) -> list[Line]:
-    """Gradients at the optimizer step; with accumulation they also outlive every micro-batch's forward.
+def gradient_lines(tensors: Sequence[Trainable]) -> list[Line]:
+    """Gradients at the optimizer step.
 
     Source: autograd accumulates into `.grad` of the leaf's dtype; Trainer sets them to None after each step.
     """
@@ -29,7 +28,7 @@ def gradient_lines(tensors: Sequence[Trainable], *, accumulates: bool) -> list[L
             name="gradients",
             bytes=gradients_bytes(tensors),
             cause="gradients",
-            alive_in=WHEN_ACCUMULATING if accumulates else OTHERWISE,
+            alive_in=ALIVE_IN,
             formula="e × trained parameters, each tensor rounded up to 512 bytes",
             working=f"{itemsizes} × {elements:,}",
             evidence="exact",
