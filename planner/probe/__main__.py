@@ -50,7 +50,7 @@ def _measured(request: Request, options: Options) -> Measurement:
     progress = Progress()
     progress("import")
     _be_quiet()
-    from planner.probe.measure import measure  # imports torch: seconds, so after the request was checked
+    from planner.probe.measure import measure  # noqa: PLC0415  # takes seconds: only once the request was read
 
     gc.freeze()  # what was imported stays: spare every collection a walk over it
     try:

@@ -5,7 +5,7 @@ aten/src/ATen/native/transformers/attention.cpp. Tensors are [batch, heads, leng
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -17,13 +17,27 @@ Attention = Callable[..., torch.Tensor]
 
 _HALVES = (torch.float16, torch.bfloat16)
 _FLASH_WIDEST = 256
+_FLASH_ALIGNMENT = 8
 _MASK_ALIGNMENT = 16
+
+
+class Call(NamedTuple):
+    """One call of attention, as far as it decides bytes. `grouped`: the caller means there to be fewer key heads."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None = None
+    dropout: float = 0.0
+    causal: bool = False
+    scale: float | None = None
+    grouped: bool = False
 
 
 def scaled_dot_product_as_on(target: Target, pinned: str) -> Attention:
     """A stand-in for `functional.scaled_dot_product_attention` that runs the operator `target` would."""
 
-    def attend(  # torch's own signature
+    def attend(  # noqa: PLR0913, PLR0917  # torch's own signature
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -41,41 +55,42 @@ def scaled_dot_product_as_on(target: Target, pinned: str) -> Attention:
             groups = query.shape[1] // key.shape[1]
             key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
         grouped = enable_gqa and key.shape[1] != query.shape[1]
-        kernel = choose_kernel(target, pinned, query, value, attn_mask is not None, dropout_p, grouped)
-        if kernel in ("flash", "cudnn"):
-            return _flash(query, key, value, dropout_p, is_causal, scale)
-        if kernel == "mem_efficient":
-            return _mem_efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
-        return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+        call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, grouped)
+        return _RUN[choose_kernel(target, pinned, call)](call)
 
     return attend
 
 
-def choose_kernel(
-    target: Target, pinned: str, query: torch.Tensor, value: torch.Tensor, masked: bool, dropout: float, grouped: bool
-) -> Kernel:
-    """The first kernel of torch's order of preference that takes these tensors."""
+def choose_kernel(target: Target, pinned: str, call: Call) -> Kernel:
+    """The first kernel of torch's order of preference that takes these tensors.
+
+    cuDNN, which torch 2.13 prefers on compute capability 9 and 10, saves what flash saves; it is followed only where it
+    is pinned, because its backward workspace is not known.
+    """
     allowed = ("flash", "mem_efficient") if pinned == "auto" else (pinned,)
+    masked = call.mask is not None
     if "cudnn" in allowed and not masked:
         return "cudnn"
-    if "flash" in allowed and not masked and _flash_takes(target, query, value, dropout):
+    if "flash" in allowed and not masked and _flash_takes(target, call):
         return "flash"
-    if "mem_efficient" in allowed and not grouped and _mem_efficient_takes(target, query):
+    if "mem_efficient" in allowed and not call.grouped and _mem_efficient_takes(target, call):
         return "mem_efficient"
     return "math"
 
 
-def _flash_takes(target: Target, query: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
-    """check_sm_version (8.0 and up), dtype, equal head widths to 256, and dropout over 224 on the small 8.x and 12.x."""
-    capability, width = target.capability or (0, 0), query.shape[-1]
-    if capability < (8, 0) or query.dtype not in _HALVES or width != value.shape[-1] or width > _FLASH_WIDEST:
+def _flash_takes(target: Target, call: Call) -> bool:
+    """check_sm_version (8.0 and up), dtype, equal widths to 256, dropout over 224 on the small 8.x and 12.x."""
+    capability, width = target.capability or (0, 0), call.query.shape[-1]
+    if capability < (8, 0) or call.query.dtype not in _HALVES:
         return False
-    return not (dropout > 0 and width > 224 and capability in ((8, 6), (8, 9), (12, 0)))
+    if width != call.value.shape[-1] or width > _FLASH_WIDEST:
+        return False
+    return not (call.dropout > 0 and width > 224 and capability in ((8, 6), (8, 9), (12, 0)))
 
 
-def _mem_efficient_takes(target: Target, query: torch.Tensor) -> bool:
+def _mem_efficient_takes(target: Target, call: Call) -> bool:
     """check_tensor_dtype: bfloat16 only from compute capability 8.0. Grouped heads are never taken in 2.13."""
-    return query.dtype is not torch.bfloat16 or (target.capability or (0, 0)) >= (8, 0)
+    return call.query.dtype is not torch.bfloat16 or (target.capability or (0, 0)) >= (8, 0)
 
 
 def _autocast(tensor: torch.Tensor) -> torch.Tensor:
@@ -91,45 +106,48 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return additive.masked_fill_(mask.logical_not(), float("-inf"))
 
 
-def _flash(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, causal: bool, scale: float | None
-) -> torch.Tensor:
+def _flash(call: Call) -> torch.Tensor:
     """attention.cpp pads the head width to a multiple of 8 and slices the result."""
-    width = query.shape[-1]
-    scale = width**-0.5 if scale is None else scale
-    if width % 8:
-        query, key, value = (functional.pad(tensor, (0, 8 - width % 8)) for tensor in (query, key, value))
+    tensors: tuple[torch.Tensor, ...] = call[:3]
+    width = call.query.shape[-1]
+    scale = width**-0.5 if call.scale is None else call.scale
+    if width % _FLASH_ALIGNMENT:
+        tensors = tuple(functional.pad(tensor, (0, -width % _FLASH_ALIGNMENT)) for tensor in tensors)
     attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
-        query, key, value, dropout, causal, False, scale=scale
+        *tensors, call.dropout, call.causal, False, scale=scale
     )[0]
-    return attended[..., :width] if width % 8 else attended
+    return attended[..., :width] if width % _FLASH_ALIGNMENT else attended
 
 
-def _mem_efficient(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    mask: torch.Tensor | None, dropout: float, causal: bool, scale: float | None,
-) -> torch.Tensor:  # fmt: skip
+def _mem_efficient(call: Call) -> torch.Tensor:
     """attention.cpp, preprocess_mask: rows of the mask padded to 16 elements, then expanded without copying."""
+    mask = call.mask
     if mask is not None:
         columns = mask.shape[-1]
         if columns % _MASK_ALIGNMENT:
-            mask = functional.pad(mask, (0, _MASK_ALIGNMENT - columns % _MASK_ALIGNMENT))[..., :columns]
-        mask = mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-    log_sum_exp = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+            mask = functional.pad(mask, (0, -columns % _MASK_ALIGNMENT))[..., :columns]
+        batch, heads, length, _ = call.query.shape
+        mask = mask.expand(batch, heads, length, call.key.shape[2])
+    log_sum_exp = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in call[:3])
     attended: torch.Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, mask, log_sum_exp, dropout, causal, scale=scale
+        *call[:3], mask, log_sum_exp, call.dropout, call.causal, scale=call.scale
     )[0]
     return attended
 
 
-def _math(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    mask: torch.Tensor | None, dropout: float, causal: bool, scale: float | None, grouped: bool,
-) -> torch.Tensor:  # fmt: skip
+def _math(call: Call) -> torch.Tensor:
     # Autocast casts the arguments of scaled_dot_product_attention and then stays out of it (autocast_mode.h,
     # WrapFunction_, ExcludeDispatchKeyGuard): the products inside keep the float32 that the kernel chose.
     with torch.autocast("cpu", enabled=False):
-        attended: torch.Tensor = torch._scaled_dot_product_attention_math(  # type: ignore[attr-defined]  # not in torch's stubs
-            query, key, value, mask, dropout, causal, None, scale=scale, enable_gqa=grouped
+        attended: torch.Tensor = torch._scaled_dot_product_attention_math(
+            *call[:4], call.dropout, call.causal, None, scale=call.scale, enable_gqa=call.grouped
         )[0]
     return attended
+
+
+_RUN: dict[Kernel, Callable[[Call], torch.Tensor]] = {
+    "flash": _flash,
+    "cudnn": _flash,
+    "mem_efficient": _mem_efficient,
+    "math": _math,
+}

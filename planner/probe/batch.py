@@ -6,7 +6,7 @@ from planner.recipe import Recipe
 
 # transformers' cross entropy leaves these labels out.
 IGNORED_LABEL = -100
-# A padded batch: every second sequence ends this share of its length early. The share moves no bytes, its being > 0 does.
+# A padded batch: every second sequence ends this share of its length early. How large it is moves no bytes.
 PADDED_SHARE = 4
 
 # Stacks whose collator adds an attention mask; a hand-written loop of exact-length tokens passes none.

@@ -22,10 +22,7 @@ def fingerprints(model: torch.nn.Module) -> Fingerprints:
     """Take the fingerprint of every parameter of `model`, on its own device."""
     with torch.no_grad(), _disable_current_modes():  # not part of what is metered
         return Fingerprints(
-            {
-                name: (parameter.requires_grad, _fingerprint(parameter))
-                for name, parameter in model.named_parameters()
-            }
+            {name: (parameter.requires_grad, _fingerprint(parameter)) for name, parameter in model.named_parameters()}
         )
 
 

@@ -6,11 +6,14 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.model import resolve_model
 from planner.recipe import Recipe
 from planner.request import Request
 
-# `PretrainedConfig` itself chooses what the class does by default; these keys describe a checkpoint, not an architecture.
-_CHECKPOINT_KEYS = frozenset({"quantization_config", "auto_map", "architectures", "_name_or_path", "torch_dtype", "dtype"})
+# These keys of a config.json describe a checkpoint, not an architecture.
+_CHECKPOINT_KEYS = frozenset(
+    {"quantization_config", "auto_map", "architectures", "_name_or_path", "torch_dtype", "dtype"}
+)
 
 
 def config_of(request: Request, recipe: Recipe) -> PretrainedConfig:
@@ -37,8 +40,6 @@ def config_fields(request: Request) -> dict[str, Any]:
     """The model's config.json: the pasted one, or the catalogue's."""
     if isinstance(request.model, dict):
         return dict(request.model)
-    from planner.model import resolve_model
-
     return dict(resolve_model(request.model).config)
 
 

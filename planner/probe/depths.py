@@ -1,5 +1,6 @@
 """`--layers 2,4`: run the shallow models one after the other and extrapolate."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from transformers import PretrainedConfig
@@ -11,15 +12,17 @@ from planner.probe.extrapolate import extrapolate, line, merge_bottoms
 from planner.probe.layers import check_depths, cut, depth_of
 from planner.probe.meters.live import LiveMeter
 from planner.probe.meters.meter import LOAD, PREPARE
+from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
 from planner.probe.progress import Progress
 from planner.probe.replay import replay, smallest_capacity_bytes
 from planner.probe.replayed import device_reading, replayed_phases
 from planner.probe.report import Outcome
 from planner.probe.run import live_run
-from planner.probe.target import Target
 from planner.recipe import Recipe
 from planner.request import Request
+
+Phases = tuple[PhaseReading, ...]
 
 NOTE = "phases extrapolated on a straight line through the measured depths"
 
@@ -30,15 +33,10 @@ def extrapolated_outcome(
     """Measure at each depth, extrapolate to the model's own.
 
     Raises:
-        InvalidRequestError: these depths do not lead to the full depth, or the run cannot be extrapolated.
+        InvalidRequestError: these depths do not lead to the full depth, or an option needs the whole model.
     """
     check_depths(config, options.layers)
-    if options.memory_limit_bytes is not None:
-        problem = FieldProblem("--memory-limit", "a shallow model under a limit says nothing; drop --layers or the limit")
-        raise InvalidRequestError("A limit cannot be extrapolated.", [problem])
-    if options.weights != "synthetic":
-        problem = FieldProblem("--weights", "a shallow model takes made-up weights only; drop --layers or --weights")
-        raise InvalidRequestError("Real weights have a depth of their own.", [problem])
+    _refuse_what_depth_decides(options)
     if options.instrument == "cuda":
         return _on_device(request, recipe, config, options, progress)
     runs = []
@@ -50,56 +48,66 @@ def extrapolated_outcome(
     if not target.is_cuda:
         return Outcome(phases=phases, device=DeviceReading(name="cpu"), notes=(NOTE,))
     progress("layers", depth_of(config))
-    deep_load, _ = live_run(request, recipe, config, replace(options, steps=0), progress)
-    return _replayed(phases, [meter for meter, _ in runs], deep_load, target, options, depth_of(config))
-
-
-def _replayed(
-    phases: tuple[PhaseReading, ...], meters: list[LiveMeter], deep_load: LiveMeter, target: Target, options: Options, full: int
-) -> Outcome:
-    """Live bytes extrapolate exactly, block slack does not: it is what the loader's order leaves behind.
-
-    So loading and preparing, which are quick, are replayed at full depth, and the slack they leave goes on top of
-    every later phase. Reserved bytes and the smallest capacity are the shallow replays' own, extrapolated.
-    """
-    loaded = {phase.name: phase for phase in replayed_phases(deep_load, replay(deep_load.events, CachingAllocator(None)))}
-    live = {phase.name: phase for phase in deep_load.readings()}
-    slack_bytes = loaded[PREPARE].resident_bytes - live[PREPARE].resident_bytes
-    shallow = [merge_bottoms(replayed_phases(meter, replay(meter.events, CachingAllocator(None)))) for meter in meters]
-    reserved = {
-        phase.name: round(line(options.layers, [_reserved(run, phase.name) for run in shallow], full))
-        for phase in phases
-    }
-    result = []
-    for phase in phases:
-        if phase.name in (LOAD, PREPARE):
-            result.append(loaded[phase.name])
-            continue
-        allocated = phase.peak_allocated_bytes + slack_bytes
-        update = {
-            "peak_allocated_bytes": allocated,
-            "resident_bytes": phase.resident_bytes + slack_bytes,
-            "peak_reserved_bytes": max(reserved[phase.name], allocated),
-        }
-        result.append(phase.model_copy(update=update))
+    deep, _ = live_run(request, recipe, config, replace(options, steps=0), progress)
+    runs_replayed = [_replayed(meter) for meter, _ in runs]
     smallest = None
     if options.find_smallest:
-        found = [smallest_capacity_bytes(meter.events) for meter in meters]
-        smallest = round(line(options.layers, found, full))
+        found = [smallest_capacity_bytes(meter.events) for meter, _ in runs]
+        smallest = round(line(options.layers, found, depth_of(config)))
     return Outcome(
-        phases=tuple(result), device=device_reading(target), smallest_capacity_bytes=smallest, notes=(NOTE,)
+        phases=_with_slack(phases, deep, _reserved_at(depth_of(config), options.layers, runs_replayed)),
+        device=device_reading(target),
+        smallest_capacity_bytes=smallest,
+        notes=(NOTE,),
     )
 
 
-def _reserved(phases: tuple[PhaseReading, ...], name: str) -> int:
-    return next(phase.peak_reserved_bytes or 0 for phase in phases if phase.name == name)
+def _refuse_what_depth_decides(options: Options) -> None:
+    problems = []
+    if options.memory_limit_bytes is not None:
+        fix = "a shallow model under a limit says nothing; drop --layers or the limit"
+        problems.append(FieldProblem("--memory-limit", fix))
+    if options.weights != "synthetic":
+        problems.append(FieldProblem("--weights", "a shallow model takes made-up weights only; drop one of the two"))
+    if problems:
+        raise InvalidRequestError("Some options need the whole model.", problems)
+
+
+def _with_slack(phases: Phases, deep: LiveMeter, reserved: Mapping[str, int]) -> Phases:
+    """Live bytes extrapolate exactly, block slack does not: it is what the loader's order leaves behind.
+
+    So loading and preparing, which are quick, are replayed at full depth (`deep`), and the slack they leave goes on
+    top of every later phase. `reserved` are the shallow replays' own figures, extrapolated.
+    """
+    loaded = {phase.name: phase for phase in _replayed(deep)}
+    live = {phase.name: phase for phase in deep.readings()}
+    slack_bytes = loaded[PREPARE].resident_bytes - live[PREPARE].resident_bytes
+    return tuple(
+        loaded[phase.name]
+        if phase.name in (LOAD, PREPARE)
+        else phase.model_copy(
+            update={
+                "peak_allocated_bytes": phase.peak_allocated_bytes + slack_bytes,
+                "resident_bytes": phase.resident_bytes + slack_bytes,
+                "peak_reserved_bytes": max(reserved[phase.name], phase.peak_allocated_bytes + slack_bytes),
+            }
+        )
+        for phase in phases
+    )
+
+
+def _replayed(meter: LiveMeter) -> Phases:
+    return merge_bottoms(replayed_phases(meter, replay(meter.events, CachingAllocator(None))))
+
+
+def _reserved_at(full: int, depths: Sequence[int], runs: Sequence[Phases]) -> dict[str, int]:
+    by_depth = [{phase.name: phase.peak_reserved_bytes or 0 for phase in phases} for phases in runs]
+    return {name: round(line(depths, [phases[name] for phases in by_depth], full)) for name in by_depth[0]}
 
 
 def _on_device(
     request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
 ) -> Outcome:
-    from planner.probe.ondevice import device_outcome  # imports NVML's bindings
-
     outcomes = []
     for depth in options.layers:
         progress("layers", depth)

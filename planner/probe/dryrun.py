@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from planner.probe.fakes import fake_tensors
+from planner.probe.follow import follow_cuda
 from planner.probe.meters.live import LiveMeter
 from planner.probe.target import Target
 from planner.recipe import Recipe
@@ -16,7 +17,5 @@ def dry_run(recipe: Recipe, target: Target, meter: LiveMeter) -> Iterator[None]:
         if not target.is_cuda:
             yield
             return
-        from planner.probe.follow import follow_cuda
-
         with follow_cuda(recipe, target, meter):
             yield

@@ -12,7 +12,9 @@ from planner.measurement import PhaseReading
 BOTTOM = "_bottom"
 
 
-def extrapolate(depths: Sequence[int], readings: Sequence[Sequence[PhaseReading]], full: int) -> tuple[PhaseReading, ...]:
+def extrapolate(
+    depths: Sequence[int], readings: Sequence[Sequence[PhaseReading]], full: int
+) -> tuple[PhaseReading, ...]:
     """Readings at the full depth from those at `depths`, one sequence of phases per depth."""
     by_depth = [{phase.name: phase for phase in phases} for phases in readings]
     names = list(dict.fromkeys(phase.name for phases in readings for phase in phases))

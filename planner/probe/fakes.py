@@ -16,12 +16,12 @@ import torch
 import torch._meta_registrations as meta_registrations
 import transformers.integrations.bitsandbytes as hf_bitsandbytes
 import transformers.masking_utils as masking
-import transformers.utils.import_utils as import_utils
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import get_module_from_name
+from transformers.utils import import_utils
 
 from planner.probe.knowns import KnownValues
 from planner.probe.patching import Patch, patched
@@ -73,7 +73,7 @@ def _init_outside_modes(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -
 
 
 def _quantize_without_params4bit(
-    self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
+    _self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
 ) -> dict[str, torch.Tensor]:
     """`Bnb4bitQuantize.convert` and `Params4bit._quantize`, step for step, on a plain parameter."""
     result: dict[str, torch.Tensor] = {}
@@ -101,7 +101,7 @@ def _quantize_without_params4bit(
 
 
 def _quantize_without_int8params(
-    self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
+    _self: Any, input_dict: dict[str, Any], model: Any = None, **_: Any
 ) -> dict[str, torch.Tensor]:
     """`Bnb8bitQuantize.convert` and `Int8Params._quantize`, step for step, on a plain parameter."""
     result: dict[str, torch.Tensor] = {}
@@ -154,7 +154,8 @@ def _grouped_mm_in_any_dtype(mat_a: torch.Tensor, mat_b: torch.Tensor, **more: A
     Its shape function was left at bfloat16. Only shapes and strides are asked for here, on the meta device.
     """
     if more.get("scale_a") is not None or mat_a.dtype is torch.bfloat16:
-        return _GROUPED_MM(mat_a, mat_b, **more)
+        product: torch.Tensor = _GROUPED_MM(mat_a, mat_b, **more)
+        return product
     out: torch.Tensor = _GROUPED_MM(mat_a.to(torch.bfloat16), mat_b.to(torch.bfloat16), **{**more, "out_dtype": None})
     return out.to(more.get("out_dtype") or mat_a.dtype)
 
@@ -164,7 +165,8 @@ def _dequantize(module: Any) -> torch.Tensor:
     if hasattr(module.weight, "quant_state"):
         weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
         return weight
-    return module.weight  # type: ignore[no-any-return]  # an unquantized base layer
+    unquantized: torch.Tensor = module.weight
+    return unquantized
 
 
 def _copied_layer(module: Any) -> Any:

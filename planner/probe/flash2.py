@@ -27,7 +27,7 @@ def _accept(_model: Any, attn_implementation: str | None, *_: Any, **__: Any) ->
     return attn_implementation
 
 
-def _attend(
+def _attend(  # noqa: PLR0913  # transformers' own signature
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *_: Any, dropout: float = 0.0, softmax_scale: float | None = None, is_causal: bool = True,
     target_dtype: torch.dtype | None = None, **__: Any,

@@ -7,13 +7,14 @@ from typing import Any
 
 import bitsandbytes as bnb
 import bitsandbytes.optim.optimizer as bnb_optimizer
+import peft
 import torch
-import transformers.integrations.moe as moe
 import transformers.modeling_utils as modeling
 from bitsandbytes.autograd._functions import MatMul8bitLt
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional
+from transformers.integrations import moe
 
 from planner.probe import prepare
 from planner.probe.attention import scaled_dot_product_as_on
@@ -42,7 +43,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
     autocast_enabled = torch.is_autocast_enabled
     launches: list[Patch] = []
     if recipe.loss != "full_logits":
-        from planner.probe.launches import unlaunched_kernels  # imports TRL and Liger: a second
+        from planner.probe.launches import unlaunched_kernels  # noqa: PLC0415  # TRL takes a second to import
 
         launches = unlaunched_kernels(target)
     return [
@@ -116,7 +117,7 @@ def _warmup_block(target: Target, meter: LiveMeter) -> Callable[..., None]:
 
 def _then_empty_cache(meter: LiveMeter) -> Callable[..., Any]:
     """peft empties the cache after the float32 casts, but only asks CUDA to (peft/utils/other.py)."""
-    original = prepare.prepare_model_for_kbit_training
+    original: Any = peft.prepare_model_for_kbit_training
 
     def prepared(*args: Any, **kwargs: Any) -> Any:
         model = original(*args, **kwargs)
@@ -128,7 +129,7 @@ def _then_empty_cache(meter: LiveMeter) -> Callable[..., Any]:
 
 def _made_on_host(meter: LiveMeter) -> Callable[..., None]:
     """peft makes A and B in host memory and then moves them (peft/tuners/lora/layer.py, update_layer)."""
-    original = LoraLayer.update_layer
+    original: Any = LoraLayer.update_layer
 
     def update_layer(self: Any, *args: Any, **kwargs: Any) -> None:
         with meter.on_host():
@@ -139,7 +140,7 @@ def _made_on_host(meter: LiveMeter) -> Callable[..., None]:
 
 def _moved_to_device(meter: LiveMeter) -> Callable[..., None]:
     """The move itself: from here on the adapter is device memory, cast or not."""
-    original = BaseTunerLayer._move_adapter_to_device_of_base_layer
+    original: Any = BaseTunerLayer._move_adapter_to_device_of_base_layer
 
     def move(self: Any, adapter_name: str, device: torch.device | None = None) -> None:
         meter.leave_host()
@@ -155,7 +156,7 @@ def _moved_to_device(meter: LiveMeter) -> Callable[..., None]:
 
 def _paged_states(meter: LiveMeter) -> Callable[..., torch.Tensor]:
     """Large states of a paged optimizer are managed memory; the CPU fallback makes ordinary ones."""
-    original = bnb_optimizer.Optimizer8bit.get_state_buffer
+    original: Any = bnb_optimizer.Optimizer8bit.get_state_buffer
 
     def get_state_buffer(self: Any, p: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         if self.is_paged and p.numel() >= _PAGED_FROM_ELEMENTS:
@@ -167,15 +168,15 @@ def _paged_states(meter: LiveMeter) -> Callable[..., torch.Tensor]:
     return get_state_buffer
 
 
-def _int8_product(
-    A: torch.Tensor,  # noqa: N803  # bitsandbytes' own signature
-    B: torch.Tensor,  # noqa: N803
+def _int8_product(  # noqa: PLR0913, PLR0917  # bitsandbytes' own signature
+    A: torch.Tensor,  # noqa: N803  # its name there
+    B: torch.Tensor,  # noqa: N803  # its name there
     out: torch.Tensor | None = None,
     state: Any = None,
     threshold: float = 0.0,
     bias: torch.Tensor | None = None,
 ) -> Any:
-    """bitsandbytes/autograd/_functions.py, `matmul`: in training a CPU expands the int8 weight, CUDA multiplies int8."""
+    """bitsandbytes/autograd/_functions.py, `matmul`: a CPU in training expands the weight, CUDA multiplies int8."""
     if threshold > 0:
         state.threshold = threshold
     return MatMul8bitLt.apply(A, B, out, bias, state)
@@ -183,7 +184,7 @@ def _int8_product(
 
 def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:
     """Adam keeps its step counters on the host unless it is fused or capturable (torch/optim/adam.py)."""
-    original = torch.optim.Adam._init_group
+    original: Any = torch.optim.Adam._init_group
 
     def init_group(self: Any, group: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if group["fused"] or group["capturable"]:
@@ -194,6 +195,10 @@ def _steps_on_host(meter: LiveMeter) -> Callable[..., Any]:
     return init_group
 
 
-def _foreach_by_default(params: Any, differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
+def _foreach_by_default(
+    params: Any,  # noqa: ARG001  # torch's own signature
+    differentiable: bool,  # noqa: ARG001  # torch's own signature
+    use_fused: bool = False,
+) -> tuple[bool, bool]:
     """What `_default_to_fused_or_foreach` answers for CUDA tensors: (fused, foreach)."""
     return use_fused, not use_fused

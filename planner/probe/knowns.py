@@ -4,8 +4,10 @@ TRL's fused head selects the hidden states of labelled positions, Liger asks for
 both. LLM.int8 sets activation columns with a value above its threshold apart; with made-up weights there are none.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import bitsandbytes  # noqa: F401  # registers its operators
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -13,13 +15,14 @@ from planner.probe.batch import kept_tokens
 from planner.recipe import Recipe
 
 _aten = torch.ops.aten
+_bnb = torch.ops.bitsandbytes
 
 
 class KnownValues(TorchDispatchMode):
     """Enter it above the fake mode and below the meter."""
 
     def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         kept = kept_tokens(recipe)
         self._labels = sum(kept)
         self._shifted = sum(tokens - 1 for tokens in kept)
@@ -27,28 +30,51 @@ class KnownValues(TorchDispatchMode):
         self._liger = recipe.loss == "liger"
         self._flash2 = recipe.training.attn_implementation == "flash_attention_2"
         self._padded = recipe.training.padded
+        self._known: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
+            _aten.index.Tensor: self._index,
+            _aten.masked_select.default: self._masked_select,
+            _aten._local_scalar_dense.default: self._item,
+            _aten.equal.default: self._equal,
+            _bnb.int8_vectorwise_quant.default: self._quantize,
+            _bnb.int8_mixed_scaled_mm.default: self._multiply,
+        }
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is _aten.index.Tensor and self._is_label_mask(args[1][0]):
-            return args[0].new_empty((self._shifted, *args[0].shape[2:]))
-        if func is _aten.masked_select.default and self._is_label_mask(args[1]):
-            return args[0].new_empty((self._shifted,))
-        if func is _aten._local_scalar_dense.default:
-            if self._flash2 and args[0].dtype is torch.bool:
-                return not self._padded  # "is all of the mask true?", transformers/masking_utils.py
-            if self._liger:
-                return self._labels
-        if self._liger and func is _aten.equal.default:
-            return False  # "is the incoming gradient one?": it is one over the number of items
-        if func is torch.ops.bitsandbytes.int8_vectorwise_quant.default and len(args) > 1 and args[1] > 0:
-            quantized, scales, _ = func(args[0], 0.0)
-            return quantized, scales, args[0].new_empty(0, dtype=torch.int64)
-        if func is torch.ops.bitsandbytes.int8_mixed_scaled_mm.default:
-            activations, quantized, weight = args[:3]
-            return activations.new_empty((*quantized.shape[:-1], weight.shape[0])), activations.new_empty(0)
-        return func(*args, **(kwargs or {}))
+        known = self._known.get(func)
+        answer = known(args) if known else NotImplemented
+        return func(*args, **(kwargs or {})) if answer is NotImplemented else answer
+
+    def _index(self, args: tuple[Any, ...]) -> Any:
+        """`hidden_states[mask]`, trl/trainer/utils.py."""
+        if not self._is_label_mask(args[1][0]):
+            return NotImplemented
+        return args[0].new_empty((self._shifted, *args[0].shape[2:]))
+
+    def _masked_select(self, args: tuple[Any, ...]) -> Any:
+        """The backward of TRL's `masked_scatter`."""
+        return args[0].new_empty((self._shifted,)) if self._is_label_mask(args[1]) else NotImplemented
+
+    def _item(self, args: tuple[Any, ...]) -> Any:
+        """ "Is all of the mask true?" (transformers/masking_utils.py), "how many labels?" (Liger's loss)."""
+        if self._flash2 and args[0].dtype is torch.bool:
+            return not self._padded
+        return self._labels if self._liger else NotImplemented
+
+    def _equal(self, _: tuple[Any, ...]) -> Any:
+        """Liger: "is the incoming gradient one?"; it is one over the number of items."""
+        return False if self._liger else NotImplemented
+
+    def _quantize(self, args: tuple[Any, ...]) -> Any:
+        if len(args) < 2 or args[1] == 0:
+            return NotImplemented
+        quantized, scales, _ = _bnb.int8_vectorwise_quant.default(args[0], 0.0)
+        return quantized, scales, args[0].new_empty(0, dtype=torch.int64)
+
+    def _multiply(self, args: tuple[Any, ...]) -> Any:
+        activations, quantized, weight = args[:3]
+        return activations.new_empty((*quantized.shape[:-1], weight.shape[0])), activations.new_empty(0)
 
     def _is_label_mask(self, mask: Any) -> bool:
         return mask is not None and mask.dtype is torch.bool and tuple(mask.shape) == self._mask_shape

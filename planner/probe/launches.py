@@ -9,9 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import trl.kernels.chunked_logprob as chunked_logprob
 import trl.trainer.utils as trl_utils
 from triton.runtime.jit import KernelInterface
+from trl.kernels import chunked_logprob
+
+try:
+    import liger_kernel.ops.fused_linear_cross_entropy as liger_loss
+except ImportError:  # Linux only
+    liger_loss = None
 
 from planner.probe.patching import Patch
 from planner.probe.target import Target
@@ -26,9 +31,7 @@ def unlaunched_kernels(target: Target) -> list[Patch]:
         Patch(chunked_logprob, "_use_triton", lambda _: True),
         Patch(chunked_logprob, "_addmm_fp32", lambda accumulator, a, b: None),  # noqa: ARG005  # TRL's signature
     ]
-    try:
-        import liger_kernel.ops.fused_linear_cross_entropy as liger_loss
-    except ImportError:  # Linux only
+    if liger_loss is None:
         return patches
     return [
         *patches,

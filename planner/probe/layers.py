@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from transformers import PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.probe.load import build_skeleton
+from planner.probe.load import build_skeleton, model_class_of
 
 # What a module may hold that says what it does; where it stands in the stack does not.
 _PLAIN = (bool, int, float, str, type(None))
@@ -60,7 +59,7 @@ def check_depths(config: PretrainedConfig, depths: Sequence[int]) -> None:
 
 def layer_kinds(config: PretrainedConfig) -> tuple[int, ...]:
     """One number per layer; equal numbers mean equal layers, judged by the module tree on the meta device."""
-    skeleton = build_skeleton(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
+    skeleton = build_skeleton(model_class_of(config), config)
     layers = decoder_layers(skeleton, depth_of(config))
     numbers: dict[Any, int] = {}
     return tuple(numbers.setdefault(_signature(layer), len(numbers)) for layer in layers)

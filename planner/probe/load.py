@@ -9,6 +9,7 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.weights import synthetic_checkpoint
 from planner.recipe import Recipe
 from planner.request import Quantization, Request
@@ -21,7 +22,7 @@ def load_model(
 
     `weights`: `synthetic`, `hub` (the request's model id) or a folder.
     """
-    model_class: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model_class = model_class_of(config)
     dtype = torch_dtype(recipe.model_dtype)
     arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
     if recipe.quantization is not None:
@@ -33,10 +34,27 @@ def load_model(
         arguments |= {"config": config, "state_dict": synthetic_checkpoint(skeleton, dtype, device)}
         source = None
     else:
-        source = str(request.model) if weights == "hub" else weights
+        source = _hub_id(request) if weights == "hub" else weights
     with _one_parameter_at_a_time(device):
         model: PreTrainedModel = model_class.from_pretrained(source, **arguments)
     return model
+
+
+def _hub_id(request: Request) -> str:
+    """The id the weights are under; a config that was read from the hub for us carries it."""
+    if isinstance(request.model, str):
+        return request.model
+    if isinstance(name := request.model.get("_name_or_path"), str):
+        return name
+    problem = FieldProblem("model", "name the model by its hub id; a pasted config has no weights")
+    raise InvalidRequestError("There are no weights to load.", [problem])
+
+
+def model_class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
+    """The causal language model transformers builds from `config`."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return model_class
 
 
 def build_skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
@@ -65,7 +83,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 @contextmanager
 def _one_parameter_at_a_time(device: torch.device) -> Iterator[None]:
-    """Load in this thread when it is watched by a dispatch mode, which is thread-local; on CUDA leave the loader alone."""
+    """Load in the thread that a dispatch mode watches: modes are thread-local. On CUDA leave the loader alone."""
     name = "HF_DEACTIVATE_ASYNC_LOAD"
     before = os.environ.get(name)
     if device.type == "cpu":

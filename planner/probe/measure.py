@@ -5,6 +5,7 @@ from transformers.utils import logging as transformers_logging
 from planner.measurement import DeviceReading, Measurement
 from planner.probe.configs import config_of
 from planner.probe.depths import extrapolated_outcome
+from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
 from planner.probe.progress import Progress
 from planner.probe.replayed import card_outcome
@@ -30,8 +31,6 @@ def _outcome(request: Request, options: Options, progress: Progress) -> Outcome:
     if options.layers:
         return extrapolated_outcome(request, recipe, config, options, progress)
     if options.instrument == "cuda":
-        from planner.probe.ondevice import device_outcome  # imports NVML's bindings
-
         return device_outcome(request, recipe, config, options, progress)
     meter, target = live_run(request, recipe, config, options, progress)
     if target.is_cuda:

@@ -17,7 +17,7 @@ from planner.probe.meters.meter import STEP_PHASES
 from planner.probe.options import Options
 from planner.probe.progress import Progress
 from planner.probe.report import Outcome
-from planner.probe.run import own_quantization_tables, story
+from planner.probe.run import Job, own_quantization_tables, story
 from planner.recipe import Recipe
 from planner.request import Request
 
@@ -34,23 +34,22 @@ def device_outcome(
         msg = "No CUDA device is visible here; use --on dry-run or --on cpu, or run it where a card is."
         raise FitproofError(msg)
     meter = open_cuda_meter(snapshot=options.snapshot)
-    outcome = _one_run(request, recipe, config, options, meter, progress)
+    outcome = _one_run(Job(request, recipe, config, options, progress), meter)
     if options.find_smallest and outcome.failed_phase is None:
         smallest = _smallest(request, options, outcome, meter, progress)
         outcome = replace(outcome, smallest_capacity_bytes=smallest)
     return outcome
 
 
-def _one_run(
-    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, meter: CudaMeter, progress: Progress
-) -> Outcome:
+def _one_run(job: Job, meter: CudaMeter) -> Outcome:
+    recipe, options = job.recipe, job.options
     trained: Any = None
     with own_quantization_tables(), meter:
         if options.memory_limit_bytes is not None:
             limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
             cap_cuda_allocator(limit, torch.cuda)
         with catch_out_of_memory(torch.cuda, torch._C) as watch:
-            trained = story(request, recipe, config, torch.device("cuda", 0), meter, options, progress)
+            trained = story(job, torch.device("cuda", 0), meter)
     if trained is not None:
         trained.verify()
     phases = meter.readings()
@@ -88,7 +87,7 @@ def _smallest(request: Request, options: Options, outcome: Outcome, meter: CudaM
 
     def survives(limit_bytes: int) -> bool:
         progress("find-smallest", limit_bytes)
-        return _run_again(request, options, limit_bytes)["outcome"] == "ok"
+        return bool(_run_again(request, options, limit_bytes)["outcome"] == "ok")
 
     peak_bytes = max(phase.peak_allocated_bytes for phase in outcome.phases)
     reserved_bytes = max(phase.peak_reserved_bytes or 0 for phase in outcome.phases)

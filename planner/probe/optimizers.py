@@ -1,10 +1,10 @@
-"""The optimizers a request can name, built as `transformers.Trainer` builds them (transformers/trainer_optimizer.py)."""
+"""The optimizers a request can name, built as the Trainer builds them (transformers/trainer_optimizer.py)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from bitsandbytes.optim import AdamW as BnbAdamW
+from bitsandbytes.optim.adamw import AdamW as BnbAdamW
 from transformers.optimization import Adafactor
 
 Parameters = Iterable[torch.nn.Parameter]

@@ -41,13 +41,13 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
     TRL 1.16 gives every model its fused head (trl/trainer/sft_trainer.py, "add_fused_lm_head", and the outputs its
     metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if recipe.loss == "chunked":
-        from trl.trainer.utils import add_fused_lm_head  # a second of imports, so only where it is used
+        from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
 
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     elif recipe.loss == "liger":
-        from transformers.integrations.liger import apply_liger_kernel
+        from transformers.integrations.liger import apply_liger_kernel  # noqa: PLC0415  # Linux only
 
         apply_liger_kernel(base, None)
 
@@ -57,7 +57,7 @@ def lora_config(lora: Lora) -> LoraConfig:
     targets = lora.target_modules
     return LoraConfig(
         r=lora.r,
-        lora_alpha=lora.lora_alpha,
+        lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # peft says int and divides
         lora_dropout=lora.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=lora.use_dora,

@@ -10,12 +10,11 @@ import bitsandbytes as bnb
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.probe.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.dryrun import dry_run
 from planner.probe.layers import decoder_layers, depth_of
-from planner.probe.load import load_model
+from planner.probe.load import load_model, model_class_of
 from planner.probe.meters.kernels import temporaries_of, workspaces_of
 from planner.probe.meters.live import LiveMeter
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter
@@ -33,14 +32,26 @@ from planner.request import Request
 def live_run(
     request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
 ) -> tuple[LiveMeter, Target]:
-    """Run the whole story under a live meter; returns it, with its readings and events, and whose kernels it followed."""
+    """Run the whole story under a live meter. Returns it, readings and events inside, and whose kernels it followed."""
     target = CPU if options.instrument == "cpu" else target_of(request, options.follow)
     meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target))
-    with _world(recipe, config, target, meter, options):
+    job = Job(request, recipe, config, options, progress)
+    with _world(job, target, meter):
         with meter:
-            trained = story(request, recipe, config, torch.device("cpu"), meter, options, progress)
+            trained = story(job, torch.device("cpu"), meter)
         trained.verify()
     return meter, target
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run, and how it was asked for."""
+
+    request: Request
+    recipe: Recipe
+    config: PretrainedConfig
+    options: Options
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +73,41 @@ class Trained:
             verify_finite(self.loss)
 
 
-def story(
-    request: Request,
-    recipe: Recipe,
-    config: PretrainedConfig,
-    device: torch.device,
-    meter: Meter,
-    options: Options,
-    progress: Progress,
-) -> Trained:
+def story(job: Job, device: torch.device, meter: Meter) -> Trained:
     """Load, prepare, train, save: the same code under every meter.
 
     Raises:
         AdapterSaveError: the saved adapters are not the trained ones.
     """
+    recipe, config, options = job.recipe, job.config, job.options
     torch.manual_seed(options.seed)
     meter.begin(LOAD)
-    progress(LOAD, 0)
-    model = load_model(request, recipe, config, device, options.weights)
+    job.progress(LOAD, 0)
+    model = load_model(job.request, recipe, config, device, options.weights)
     meter.begin(PREPARE)
-    progress(PREPARE, 0)
+    job.progress(PREPARE, 0)
     trainable = prepare_model(model, recipe)
     checked = options.instrument != "dry-run" and options.steps > 0
     before = fingerprints(trainable) if checked else None
     bottom = decoder_layers(trainable, depth_of(config))[0] if options.layers else None
     vocabulary = config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
-        loss = train(Trainee(trainable, recipe, device, meter, vocabulary, bottom), options.steps, progress)
+        loss = train(Trainee(trainable, recipe, device, meter, vocabulary, bottom), options.steps, job.progress)
     meter.begin(SAVE)
-    progress(SAVE, 0)
+    job.progress(SAVE, 0)
     with _disable_current_modes():  # the copies are host memory in life
         save_and_verify(trainable)
     return Trained(trainable, before, loss)
 
 
 @contextmanager
-def _world(
-    recipe: Recipe, config: PretrainedConfig, target: Target, meter: LiveMeter, options: Options
-) -> Iterator[None]:
-    with own_quantization_tables(), _own_module(config):
-        if options.instrument == "cpu":
+def _world(job: Job, target: Target, meter: LiveMeter) -> Iterator[None]:
+    with own_quantization_tables(), _own_module(job.config):
+        if job.options.instrument == "cpu":
             with patched([Patch(bnb.functional, "create_dynamic_map", _table_made_on_host(meter))]):
                 yield
         else:
-            with dry_run(recipe, target, meter):
+            with dry_run(job.recipe, target, meter):
                 yield
 
 
@@ -124,7 +126,7 @@ def own_quantization_tables() -> Iterator[None]:
 @contextmanager
 def _own_module(config: PretrainedConfig) -> Iterator[None]:
     """Put the model's module back as it was: Liger changes it for every later model."""
-    names = vars(sys.modules[MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__module__])
+    names = vars(sys.modules[model_class_of(config).__module__])
     before = dict(names)
     try:
         yield
@@ -134,7 +136,7 @@ def _own_module(config: PretrainedConfig) -> Iterator[None]:
 
 def _table_made_on_host(meter: LiveMeter) -> Callable[..., torch.Tensor]:
     """bitsandbytes computes its 8-bit table in host memory and moves the result."""
-    original = bnb.functional.create_dynamic_map
+    original: Any = bnb.functional.create_dynamic_map
 
     def create(*args: Any, **kwargs: Any) -> torch.Tensor:
         with meter.on_host():

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers.integrations.sdpa_attention as sdpa_attention
 from accelerate.utils.operations import convert_outputs_to_fp32
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.integrations import sdpa_attention
 
 from planner.probe.load import torch_dtype
 from planner.probe.patching import Patch, patched

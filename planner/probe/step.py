@@ -19,7 +19,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """What is trained, how, and under which meter. `bottom` is the first decoder layer where backward is to be split."""
+    """What is trained, how, under which meter. `bottom` is the first decoder layer, where backward is to be split."""
 
     model: Any
     recipe: Recipe
@@ -99,7 +99,7 @@ def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases) -> torch
         phases.begin("forward")
         step_loss = compute_loss(forward, batch, recipe, items)
         phases.begin("backward")
-        step_loss.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        step_loss.loss.backward()
         total = total + step_loss.loss.detach()
         del step_loss
     return total
@@ -110,5 +110,3 @@ def decoder_of(model: Any) -> torch.nn.Module:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder: torch.nn.Module = base.base_model
     return decoder
-
-

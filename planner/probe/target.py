@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from planner.catalog import find_gpu
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request import CustomGpu, Request
 
@@ -57,7 +58,5 @@ def _card(request: Request) -> tuple[str, tuple[int, int] | None, int]:
     if isinstance(request.gpu, CustomGpu):
         major, minor = request.gpu.compute_capability.split(".")
         return request.gpu.name, (int(major), int(minor)), request.gpu.total_memory_bytes
-    from planner.catalog import find_gpu
-
     gpu = find_gpu(request.gpu)
     return gpu.name, gpu.compute_capability, gpu.usable_bytes

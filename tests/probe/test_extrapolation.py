@@ -26,7 +26,13 @@ def phase(name: str, peak: int, resident: int = 0) -> PhaseReading:
 
 @pytest.mark.parametrize(
     ("kinds", "expected"),
-    [((0, 0, 0, 0), (0, 1)), ((0, 1, 0, 1, 0), (0, 2)), ((0, 1, 1, 1), (1, 1)), ((0, 0, 1, 0, 0, 1), (0, 3)), ((0, 1, 2), (0, 3))],
+    [
+        ((0, 0, 0, 0), (0, 1)),
+        ((0, 1, 0, 1, 0), (0, 2)),
+        ((0, 1, 1, 1), (1, 1)),
+        ((0, 0, 1, 0, 0, 1), (0, 3)),
+        ((0, 1, 2), (0, 3)),
+    ],
 )
 def test_the_shortest_head_and_period_are_found(kinds: tuple[int, ...], expected: tuple[int, int]) -> None:
     assert repetition(kinds) == expected
@@ -59,7 +65,8 @@ def test_alternating_layers_take_whole_periods_and_the_refusal_says_which() -> N
 
 
 def test_layers_without_a_pattern_are_refused() -> None:
-    odd = config("gemma3_text", num_hidden_layers=4, layer_types=["full_attention", *["sliding_attention"] * 2, "full_attention"])
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    odd = config("gemma3_text", num_hidden_layers=4, layer_types=kinds)
     with pytest.raises(InvalidRequestError, match="do not extrapolate") as refusal:
         check_depths(odd, (1, 2))
     assert "measure it whole" in refusal.value.problems[0].message

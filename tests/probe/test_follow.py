@@ -1,6 +1,5 @@
 """A dry run follows the card: its attention kernels, its 4-bit products, its autocast, its host memory."""
 
-
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -8,7 +7,7 @@ import transformers.modeling_utils as modeling
 from torch.nn import functional
 
 from planner.errors import InvalidRequestError
-from planner.probe.attention import choose_kernel
+from planner.probe.attention import Call, choose_kernel
 from planner.probe.autocast import cuda_autocast_lists
 from planner.probe.fused4bit import uses_fused_kernel
 from planner.probe.meters.kernels import temporaries_of, workspaces_of
@@ -40,11 +39,12 @@ def shaped(heads: int, width: int, dtype: torch.dtype) -> torch.Tensor:
         (H100, "cudnn", BF16, 128, False, True, "cudnn"),
     ],
 )
-def test_attention_runs_the_kernel_torch_would_choose(
+def test_attention_runs_the_kernel_torch_would_choose(  # noqa: PLR0917  # one argument per column
     target: Target, pinned: str, dtype: torch.dtype, width: int, masked: bool, grouped: bool, kernel: str
 ) -> None:
     query = shaped(4, width, dtype)
-    assert choose_kernel(target, pinned, query, query, masked, 0.0, grouped) == kernel
+    call = Call(query, query, query, mask=query if masked else None, grouped=grouped)
+    assert choose_kernel(target, pinned, call) == kernel
 
 
 def test_a_4_bit_product_expands_the_weight_unless_bitsandbytes_fuses_it() -> None:
@@ -81,7 +81,8 @@ def test_autocast_keeps_cudas_float32_list_while_asked_to() -> None:
 
     def dtypes() -> list[torch.dtype]:
         with torch.autocast("cpu", dtype=BF16):
-            return [functional.softmax(x, dim=-1).dtype, functional.layer_norm(x, (4,)).dtype, x.pow(2).dtype, x.sum().dtype]
+            results = functional.softmax(x, dim=-1), functional.layer_norm(x, (4,)), x.pow(2), x.sum()
+        return [result.dtype for result in results]
 
     before = dtypes()
     with cuda_autocast_lists():

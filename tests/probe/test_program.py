@@ -42,7 +42,9 @@ def test_a_real_4_bit_run_on_the_cpu_trains_saves_and_leaves_nothing_behind(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_under_a_limit_answers_that_memory_ran_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_dry_run_under_a_limit_answers_that_memory_ran_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     asked = tmp_path / "request.json"
     asked.write_text(request().model_dump_json())
     assert main(["--request", str(asked), "--memory-limit", "2GiB", "--find-smallest"]) == 0

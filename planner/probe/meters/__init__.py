@@ -1,0 +1,1 @@
+"""Meters: who reads device memory while the step runs."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pynvml  # type: ignore[import-untyped]  # nvidia-ml-py ships no types
+import pynvml
 import torch
 
 from planner.measurement import DeviceReading, PhaseReading

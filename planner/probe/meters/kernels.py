@@ -121,4 +121,3 @@ def _efficient_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[i
     if query.element_size() == 2:
         sizes.append(batch * heads * ceil_div(length, 64) * 64 * ceil_div(width, 64) * 64 * _FLOAT_BYTES)
     return sizes
-

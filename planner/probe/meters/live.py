@@ -40,7 +40,7 @@ class LiveMeter(TorchDispatchMode):
         workspaces: Mapping[str, int] | None = None,
     ) -> None:
         """`temporaries`: by operator name. `workspaces`: bytes a library takes for good when a phase first begins."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.live_bytes = 0
         self.events: list[Event] = []
         self._temporaries = dict(temporaries or {})
@@ -66,7 +66,7 @@ class LiveMeter(TorchDispatchMode):
     def __exit__(self, *raised: Any) -> None:
         """End the last phase and stop watching."""
         self._end_phase()
-        super().__exit__(*raised)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
     def _end_phase(self) -> None:
         if self._phase is not None:
