@@ -30,7 +30,6 @@ class RaySetup:
     url: str
     token: str | None = None
     program: Sequence[str] = ("python3", "-m", "planner.probe")
-    header: str = "Authorization"
     cpu_slots: int = 0
     card_of: Callable[[str], str | None] = lambda _name: None
 
@@ -42,7 +41,7 @@ class RayEngine:
     poll_seconds = 1.0
 
     def __init__(self, setup: RaySetup, client: httpx.AsyncClient | None = None) -> None:
-        headers = {setup.header: f"Bearer {setup.token}"} if setup.token else {}
+        headers = {"Authorization": f"Bearer {setup.token}"} if setup.token else {}
         self.setup = setup
         self.changed = asyncio.Event()
         self._client = client or httpx.AsyncClient(timeout=_PATIENCE)

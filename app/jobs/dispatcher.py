@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Sequence
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
-from app.jobs.decision import decide
+from app.jobs.decision import Step, decide
 from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
 from app.jobs.pen import Pen
 from app.jobs.placement import choose, free_slots, job_for, ref_of
@@ -75,7 +75,7 @@ class Dispatcher:
             _LOG.info("this replica dispatches", extra={"fence": fence.number})
             pen = Pen(self._database, fence)
             self._loops = [asyncio.create_task(self._serve(engine, pen)) for engine in self._engines]
-            self._loops.append(asyncio.create_task(self._sweep(pen)))
+            self._loops += [asyncio.create_task(work) for work in (self._sweep(pen), self._take_back(pen))]
 
     async def _stand_down(self) -> None:
         held, self._fence = self._fence, None
@@ -129,6 +129,17 @@ class Dispatcher:
                 if not any(free[each.id] > 0 for each in workers if each.kind == kind):
                     break
 
+    async def _take_back(self, pen: Pen) -> None:
+        """Run elsewhere what an engine had that is no longer configured."""
+        names = [engine.name for engine in self._engines]
+        try:
+            await asyncio.to_thread(pen.drop_strange_workers, names)
+            for probe in await asyncio.to_thread(pen.strays, names):
+                lost = Status("lost", f"its engine, {probe.engine}, is no longer configured")
+                await _guarded(pen, probe, _write_down(pen, probe, decide(probe, lost, time.time())))
+        except (StorageUnavailableError, LeaseLostError) as error:
+            _LOG.warning("probes of engines no longer configured were not taken back: %s", error)
+
     async def _sweep(self, pen: Pen) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
@@ -157,6 +168,10 @@ async def settle(engine: Engine, pen: Pen, probe: Probe) -> None:
         await start(engine, pen, probe, None)
     elif step.act == "stop":
         await engine.cancel(ref_of(probe))
+    await _write_down(pen, probe, step)
+
+
+async def _write_down(pen: Pen, probe: Probe, step: Step) -> None:
     if step.end is not None:
         await asyncio.to_thread(pen.finish, probe, step.end, step.reason)
     elif step.act == "requeue":

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.database import Database
@@ -31,6 +31,12 @@ class Pen:
     def live(self, engine: str) -> Sequence[Probe]:
         """Snapshots of what `engine` works on, oldest first."""
         query = select(Probe).where(Probe.engine == engine, Probe.state.in_(LIVE)).order_by(Probe.created_at, Probe.id)
+        with self._database.reading() as session:
+            return session.execute(query).scalars().all()
+
+    def strays(self, engines: Sequence[str]) -> Sequence[Probe]:
+        """Snapshots of live probes whose engine is none of `engines`."""
+        query = select(Probe).where(Probe.engine.not_in(engines), Probe.state.in_(LIVE))
         with self._database.reading() as session:
             return session.execute(query).scalars().all()
 
@@ -168,6 +174,13 @@ class Pen:
             self._fence.check(session)
             session.execute(delete(WorkerRow).where(WorkerRow.id.startswith(f"{engine}:")))
             session.add_all(rows)
+
+    def drop_strange_workers(self, engines: Sequence[str]) -> None:
+        """Show no workers of engines that are not in use any more."""
+        with self._database.writing() as session:
+            self._fence.check(session)
+            ours = [WorkerRow.id.startswith(f"{engine}:") for engine in engines]
+            session.execute(delete(WorkerRow).where(not_(or_(*ours))))
 
     def mark_workers(self, engine: str, problem: str) -> None:
         """Say what is wrong with `engine`; its workers stay on show."""

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -70,4 +71,9 @@ def seen_workers(database: Database) -> list[SeenWorker]:
     with database.reading() as session:
         busy = {row[0]: row[1] for row in session.execute(counts)}
         rows = session.execute(select(WorkerRow).order_by(WorkerRow.id)).scalars().all()
-    return [SeenWorker(Worker(**row.body), busy.get(row.id, 0), row.problem, row.seen_at) for row in rows]
+    return [SeenWorker(_worker(row.body), busy.get(row.id, 0), row.problem, row.seen_at) for row in rows]
+
+
+def _worker(body: Mapping[str, Any]) -> Worker:
+    """Read a row; a replica of another version may have written facts that this one does not know."""
+    return Worker(**{name: body[name] for name in Worker.__slots__ if name in body})

@@ -15,7 +15,7 @@ from app.engines.base import Engine
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
 from app.jobs.dispatcher import Dispatcher
-from app.jobs.intake import Sender, take_in
+from app.jobs.intake import Sender, find_repeat, take_in
 from app.jobs.live import REFRESH_SECONDS, LiveCards
 from app.jobs.order import Order
 from app.jobs.placement import card_named
@@ -54,6 +54,8 @@ class ProbeService:
             FitproofError: the document, its names, its weights or the attached workers do not allow it; queue full.
         """
         order = Order.parse(data, self.planner.read)
+        if (known := await asyncio.to_thread(find_repeat, self.database, sender, order.body_sha256)) is not None:
+            return known
         check_weights(order.switches.weights, order.request, self.settings.allowed_weights)
         workers = [seen.worker for seen in await asyncio.to_thread(seen_workers, self.database)]
         limits = Limits(self.settings.probe_deadline_seconds, self.settings.cpu_params)

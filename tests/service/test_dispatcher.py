@@ -172,6 +172,19 @@ def test_a_large_card_plays_the_small_one_that_was_asked_for(tmp_path: Path) -> 
     assert json.loads(desk.engine.jobs[ref(small)].document)["gpu"] == "rtx-4090"
 
 
+def test_what_an_engine_had_that_is_gone_from_the_settings_runs_elsewhere(tmp_path: Path) -> None:
+    before = Desk(tmp_path)
+    probe = before.queue()
+    before.run(lambda: before.get(probe).state == "running")
+    processor = Worker(**{**vars_of(CPU), "id": "other:cpu", "engine": "other"})
+    after = Desk(tmp_path, FakeEngine(name="other", workers=(processor,)))
+    after.engine.answer = printed(1)
+    after.run_to_end(probe)
+    final = after.get(probe)
+    assert (final.state, final.attempt, final.engine) == ("succeeded", 2, "other")
+    assert [seen.worker.id for seen in seen_workers(after.database)] == ["other:cpu"]
+
+
 def test_a_replica_that_lost_its_lease_writes_nothing(desk: Desk) -> None:
     probe = desk.queue()
     stale = DispatcherLease(desk.database).acquire()

@@ -97,6 +97,16 @@ def test_the_same_key_and_document_make_one_probe_and_another_document_is_refuse
     assert len(client.get(PROBES).json()["items"]) == 1
 
 
+def test_a_repeated_order_is_answered_though_its_worker_is_gone(tmp_path: Path) -> None:
+    key, engine = {"Idempotency-Key": "once"}, FakeEngine()
+    with serving(tmp_path, engine) as client:
+        first = client.post(PROBES, json=document(), headers=key).json()["id"]
+        engine.workers = ()
+        wait_until(lambda: not client.get("/api/v1/workers").json()["items"], 10)
+        assert client.post(PROBES, json=document(), headers=key).json()["id"] == first
+        assert client.post(PROBES, json=document()).status_code == 409
+
+
 def test_a_full_queue_answers_429_and_takes_more_when_there_is_room(tmp_path: Path) -> None:
     engine = FakeEngine()
     with serving(tmp_path, engine, queue_limit=2) as client:
