@@ -26,7 +26,9 @@ class Fields:
     """Typed reads of one config. Problems are collected; `check` raises them together."""
 
     def __init__(self, model_type: str, config: Mapping[str, Any]) -> None:
-        row = class_defaults().get(model_type, {"defaults": {}, "attribute_map": {}})
+        table = class_defaults()
+        # InternLM 3 has no class of its own; AutoModelForCausalLM builds Llama from it.
+        row = table.get(model_type) or table["llama"]
         spelled = {alias: own for alias, own in row["attribute_map"].items() if alias in config}
         self.model_type = model_type
         self.values: dict[str, Any] = dict(row["defaults"])
@@ -79,9 +81,10 @@ class Fields:
     def number(self, name: str) -> float | None:
         """A number that may be absent."""
         value = self.values.get(name)
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
         # An int beyond every float is no number anybody meant.
-        return float(value) if plain and abs(value) < 1e300 else None
+        return float(value) if abs(value) < 1e300 else None
 
     def problem(self, name: str, message: str) -> None:
         """Note a bad field; it is named under `model`, where the caller pasted the config."""

@@ -1,7 +1,8 @@
 """From a config to a Decoder: which function describes which model type, and how sure the formulas are of it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError
 from planner.families.config import Fields
@@ -30,6 +31,39 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
 }  # fmt: skip
 
 
+# Multimodal configs whose text tower alone AutoModelForCausalLM builds (transformers 5.23 models/auto/modeling_auto.py,
+# MODEL_FOR_CAUSAL_LM_MAPPING_NAMES). Of the other wrappers it builds the whole model or nothing.
+_TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}
+
+# In the catalogue, and not described here: state-space and linear-attention layers, per-layer embeddings.
+NOT_KNOWN = {
+    "gemma4": "per-layer embeddings and shared keys and values",
+    "gemma4_text": "per-layer embeddings and shared keys and values",
+    "granitemoehybrid": "Mamba layers",
+    "jamba": "Mamba layers",
+    "nemotron_h": "Mamba layers",
+    "qwen3_5_moe_text": "gated delta-rule layers",
+    "qwen3_5_text": "gated delta-rule layers",
+    "qwen3_next": "gated delta-rule layers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How sure the formulas are of one model type, for a page: exact, modelled, or not known and why."""
+
+    model_type: str
+    evidence: Literal["exact", "modelled", "not known"]
+    why: str = ""
+
+
+def known_models() -> tuple[Known, ...]:
+    """Every model type of the catalogue in alphabetical order."""
+    known = [Known(name, decoder_of({"model_type": name}).evidence) for name in _FAMILIES]
+    known += [Known(name, "not known", why) for name, why in NOT_KNOWN.items() if name not in _FAMILIES]
+    return tuple(sorted(known, key=lambda row: row.model_type))
+
+
 def decoder_of(config: Mapping[str, Any]) -> Decoder:
     """Describe the model that `AutoModelForCausalLM` builds from `config`.
 
@@ -41,14 +75,22 @@ def decoder_of(config: Mapping[str, Any]) -> Decoder:
     if not isinstance(model_type, str):
         problem = FieldProblem("model.model_type", "is missing; write the config's model_type, such as llama")
         raise InvalidRequestError("The config does not say which model it is.", [problem])
+    text = config.get("text_config")
+    if model_type in _TEXT_TOWERS and isinstance(text, Mapping):
+        return decoder_of({**text, "model_type": _TEXT_TOWERS[model_type]})
     family = _FAMILIES.get(model_type)
     if family is None:
-        msg = (
-            f"Model type {model_type} is not known to the formulas; "
-            "the dry run may know it: fitproof probe --on dry-run"
-        )
-        raise UnknownArchitectureError(msg)
+        raise UnknownArchitectureError(_unknown(model_type, isinstance(text, Mapping)))
     fields = Fields(model_type, config)
     decoder = family(fields)
     fields.check()
     return decoder
+
+
+def _unknown(model_type: str, wraps_text: bool) -> str:
+    why = f" ({NOT_KNOWN[model_type]})" if model_type in NOT_KNOWN else ""
+    towers = "; to plan its language model alone, paste its text_config" if wraps_text else ""
+    return (
+        f"Model type {model_type} is not known to the formulas{why}{towers}; "
+        "the dry run may know it: fitproof probe --on dry-run"
+    )
