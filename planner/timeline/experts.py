@@ -8,6 +8,7 @@ goes to, and the T·top rows are multiplied in one call whichever experts they c
 from planner.families.parts import Experts, GatedMlp, Linear
 from planner.timeline.dense_experts import dense_experts
 from planner.timeline.gates import gate
+from planner.timeline.liger_experts import liger_experts
 from planner.timeline.mlps import gated
 from planner.timeline.ops import add, cast, unary
 from planner.timeline.projections import Projector
@@ -47,6 +48,8 @@ def _weighed(tape: Tape, part: Experts, beside: tuple[GatedMlp, Linear], x: Valu
 
 def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
+    if project.switches.liger and not part.bias:
+        return liger_experts(tape, part, x, routing, project)
     loops = project.switches.loops_experts
     down_factors = factors_of(tape, project, part.down, "r")
     up_factors = factors_of(tape, project, part.up, "2r")

@@ -4,6 +4,8 @@ Source: transformers 5.23 models/llama4/modeling_llama4.py, Llama4TextAttention.
 heads are transposed, then a norm without weights; layers without positions scale their queries instead.
 """
 
+from dataclasses import replace
+
 from planner.families.parts import Attention, Norm
 from planner.timeline.norms import norm
 from planner.timeline.ops import cast, view
@@ -25,6 +27,7 @@ def late(
     if part.rotary == "complex" and tables:
         q, k = complex_pairs(tape, q, k, tables)
     if part.late_norm:
+        switches = replace(switches, liger=False)
         q = view(norm(tape, _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q"))
         k = view(norm(tape, _KEY, view(k, ("T", "K", "d")), switches), ("T", "k"))
     if part.tempered:

@@ -73,6 +73,8 @@ def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     variance = _mean(tape, square(tape, wide))
     scaled = mul_rows(tape, wide, _rsqrt(tape, variance))
     del wide
+    if not part.weight:
+        return cast(tape, scaled, x.each)
     if part.kind == "rms":
         return scale_by_weight(tape, cast(tape, scaled, x.each), weight)
     if part.kind == "rms_gemma":
