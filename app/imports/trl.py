@@ -6,8 +6,8 @@ _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
     "loss_type padding_free use_peft use_bnb_nested_quant truncation_mode packing_strategy"
 )
-_LOSSES = {"nll": "full_logits", "chunked_nll": "chunked"}
-_LOSSES_BACK = {value: key for key, value in _LOSSES.items()}
+# TRL 1.16, trainer/sft_config.py: nll works through the output head in chunks, chunked_nll is its deprecated alias.
+_LOSSES = {"nll": "chunked", "chunked_nll": "chunked", "dft": "full_logits"}
 
 
 def _settle(reading: Reading) -> None:
@@ -66,7 +66,7 @@ def _step(reading: Reading, is_trl: bool) -> None:
     elif config.get("loss_type") in _LOSSES:
         reading.use("loss_type", "training.loss", _LOSSES[config["loss_type"]])
     elif is_trl:
-        reading.assume("training.loss", "full_logits", "SFTConfig's default loss_type is nll")
+        reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
     reading.assume("training.gradient_checkpointing", is_trl, "SFTConfig checkpoints by default, TrainingArguments not")
@@ -131,7 +131,7 @@ TRL = Trainer(
         "bnb_4bit_quant_storage": "packs the same bytes into another dtype",
     },
     edits=(
-        Rule("loss_type", "training.loss", write=lambda loss: _LOSSES_BACK.get(loss, loss)),
+        Rule("use_liger_kernel", "training.loss", write=lambda loss: loss == "liger"),
         Rule("use_bnb_nested_quant", "quantization.bnb_4bit_use_double_quant"),
         Rule("bnb_4bit_quant_type", "quantization.bnb_4bit_quant_type"),
     ),

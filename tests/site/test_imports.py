@@ -70,6 +70,11 @@ def test_trl() -> None:
     assert request.quantization.bnb_4bit_compute_dtype == "bfloat16"
     assert request.lora.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert request.training.gradient_checkpointing
+    assert request.training.loss == "chunked"
+
+
+def test_trls_discounted_loss_needs_all_logits() -> None:
+    assert request_of(configs.TRL_YAML + "loss_type: dft\n", gpu="t4").training.loss == "full_logits"
 
 
 def test_plain_training_arguments_are_the_plain_trainer() -> None:

@@ -177,6 +177,7 @@ def test_three_methods_stand_side_by_side_with_their_reductions(site: httpx.Clie
     said = text_of(site.get(f"/compare?{LLAMA}").text)
     assert re.search(r"Full fine-tuning LoRA QLoRA", said)
     assert len(re.findall(r"−\d+ %", said)) == 2
+    assert "Paged to the host" in said
 
 
 def test_two_plans_by_their_addresses(site: httpx.Client) -> None:
