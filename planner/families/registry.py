@@ -59,7 +59,8 @@ class Known:
 
 def known_models() -> tuple[Known, ...]:
     """Every model type of the catalogue in alphabetical order."""
-    known = [Known(name, decoder_of({"model_type": name}).evidence) for name in _FAMILIES]
+    # DeepSeek V2's class has no default for the experts of a token; any number describes the same structure.
+    known = [Known(name, decoder_of({"model_type": name, "num_experts_per_tok": 2}).evidence) for name in _FAMILIES]
     known += [Known(name, "not known", why) for name, why in NOT_KNOWN.items() if name not in _FAMILIES]
     return tuple(sorted(known, key=lambda row: row.model_type))
 
