@@ -68,8 +68,10 @@ def mixtral(fields: Fields) -> Decoder:
     sizes = sizes_of(fields) | expert_sizes(
         fields, ("num_local_experts", "num_experts"), ("num_experts_per_tok",), ("intermediate_size",)
     )
-    more: dict[str, Any] = {"final_norm": Norm("model.norm", "h", norm, bias=with_bias), "evidence": "modelled"}
+    more: dict[str, Any] = {"final_norm": Norm("model.norm", "h", norm, bias=with_bias)}
     if kind == "phimoe":
+        # Its router draws at random and differentiates by hand (sparsemixer); the walk takes a softmax in its place.
+        more["evidence"] = "modelled"
         lm_bias = fields.flag("lm_head_bias")
         more["head"] = Linear("lm_head", "V", "h", bias=lm_bias, role="head", quantizable=False)
     if kind == "granitemoe":
@@ -124,7 +126,7 @@ def qwen_moe(fields: Fields) -> Decoder:
     listed: list[tuple[Block, Mapping[str, int]]] = [
         (dense if index in only or (index + 1) % step else sparse, {}) for index in range(layers)
     ]
-    return mixed_layers(fields, listed, sizes, evidence="modelled")
+    return mixed_layers(fields, listed, sizes)
 
 
 def glm4_moe(fields: Fields) -> Decoder:
@@ -167,7 +169,7 @@ def first_dense(fields: Fields, dense: Block, sizes: dict[str, int]) -> Decoder:
     listed: list[tuple[Block, Mapping[str, int]]] = [
         (dense if index < first else sparse, {}) for index in range(layers)
     ]
-    return mixed_layers(fields, listed, sizes | own, evidence="modelled")
+    return mixed_layers(fields, listed, sizes | own)
 
 
 def gpt_oss(fields: Fields) -> Decoder:
@@ -195,7 +197,6 @@ def gpt_oss(fields: Fields) -> Decoder:
     ]
     return mixed_layers(
         fields, listed, sizes, final_norm=Norm("model.norm", "h", "rms_cast"), default_attention="eager",
-        evidence="modelled",
     )  # fmt: skip
 
 
@@ -211,7 +212,6 @@ def llama4(fields: Fields) -> Decoder:
     )
     beside = gated_mlp("feed_forward.shared_expert.", "J")
     routed = experts("feed_forward.", "router", transposed=True, shared=beside, routing="dense")
-    sparse = replace(dense, mlp=routed)
     step, layers = fields.count("interleave_moe_layer_step", default=1), fields.count("num_hidden_layers")
     listed_moe = fields.values.get("moe_layers")
     moe = set(listed_moe) if isinstance(listed_moe, list) else set(range(step - 1, layers, step))
@@ -227,7 +227,7 @@ def llama4(fields: Fields) -> Decoder:
     for index, positions in enumerate(turned or ()):
         block = dense if positions else replace(dense, attention=_without_positions(fields))
         listed.append((replace(block, mlp=routed) if index in moe else block, chunk if positions else {}))
-    return mixed_layers(fields, listed, sizes, tied=tied(fields), evidence="modelled")
+    return mixed_layers(fields, listed, sizes, tied=tied(fields))
 
 
 def _chunked(fields: Fields) -> Attention:

@@ -14,7 +14,7 @@ from planner.timeline.ops import add, cast, unary
 from planner.timeline.projections import Projector
 from planner.timeline.routers import Routing, route
 from planner.timeline.rows import gather, scale_rows, sum_pairs
-from planner.timeline.stacked import expert_weight, factors_of, grouped
+from planner.timeline.stacked import GroupedProduct, expert_weight, factors_of
 from planner.timeline.tape import Tape, Value
 
 EXPERTS = "experts: each token's rows, gate, up and results"
@@ -50,7 +50,6 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
     if project.switches.liger and not part.bias:
         return liger_experts(tape, part, x, routing, project)
-    loops = project.switches.loops_experts
     down_factors = factors_of(tape, project, part.down, "r")
     up_factors = factors_of(tape, project, part.up, "2r")
     order, permutation = tape.new(8, _PAIRS), Value(tape.new(8, _PAIRS), 8, _PAIRS)
@@ -58,15 +57,15 @@ def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proj
     chosen = gather(tape, x, rows, (*_PAIRS, "h"))
     weights = gather(tape, routing.weights, permutation, _PAIRS)
     counted, counts = tape.new(4, _PAIRS), tape.new(4, ("E",))
-    offsets = Value(tape.new(4, ("E",)), 4, ("E",))
+    product = GroupedProduct(tape, Value(tape.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts)
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
-    up = grouped(tape, chosen, up_weight, offsets, out="2J", loops=loops)
+    up = product(chosen, up_weight, "2J")
     inner = gate(tape, part.act, up, (*_PAIRS, "J"), project.switches.autocast)
     del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
-    out = grouped(tape, inner, down_weight, offsets, out="h", loops=loops)
+    out = product(inner, down_weight, "h")
     del inner
     weighted = scale_rows(tape, out, weights)
     inverse = Value(tape.new(8, _PAIRS), 8, _PAIRS)

@@ -4,6 +4,8 @@ Source: peft 0.21 tuners/lora/layer.py, ParamWrapper and _LoraFactorsProxy. The 
 stack, `E·out·in`; it lives until the experts are done, and until their backward where it is saved.
 """
 
+from typing import NamedTuple
+
 from planner.families.parts import Linear
 from planner.timeline.adapters import autocast_weight
 from planner.timeline.ops import GRADIENTS, add, cast, matmul, parameter, unary
@@ -64,29 +66,37 @@ def expert_weight(tape: Tape, project: Projector, part: Linear, factors: Factors
     return Value(tape.new(held, dims, FOLDED), held, dims, edge)
 
 
-def grouped(tape: Tape, x: Value, weight: Value, offsets: Value, *, out: str, loops: bool) -> Value:
-    """`grouped_mm`: every row times its expert's matrix. Saves x for the weights' gradient, the weights for x's.
+class GroupedProduct(NamedTuple):
+    """`grouped_mm`: every row times its expert's matrix, `offsets` saying where each expert's rows end.
 
-    The loop that stands in for it (`loops`; integrations/moe.py, _grouped_mm_fallback) saves both and makes both
-    gradients, wanted or not.
+    It saves the rows for the weights' gradient, the weights for the rows'. The loop that stands in for it (`loops`;
+    integrations/moe.py, _grouped_mm_fallback) saves both and makes both gradients, wanted or not.
     """
-    x, dims = cast(tape, x, weight.each), (*x.dims[:-1], out)
-    if not tape.needs(x, weight):
-        return Value(tape.new(x.each, dims), x.each, dims)
-    each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
-    tag = GRADIENTS if w_edge and w_edge.leaf else FOLDED + " (gradients)"
 
-    def backward(_: Buffer) -> Outcome:
-        to_x = tape.new(each, x_dims) if loops else None
-        to_weight = tape.new(each, w_dims, tag) if w_edge or loops else None
-        if x_edge and not loops:
-            to_x = tape.new(each, x_dims)
-        return (w_edge, to_weight), (x_edge, to_x)
+    tape: Tape
+    offsets: Value
+    loops: bool
 
-    saved = (tape.save(x) if w_edge or loops else []) + (tape.save(weight) if x_edge or loops else [])
-    saved += tape.save(offsets)
-    edge = tape.node(backward, saved)
-    return Value(tape.new(each, dims), each, dims, edge)
+    def __call__(self, x: Value, weight: Value, out: str) -> Value:
+        """The product, `out` wide."""
+        tape, loops = self.tape, self.loops
+        x, dims = cast(tape, x, weight.each), (*x.dims[:-1], out)
+        if not tape.needs(x, weight):
+            return Value(tape.new(x.each, dims), x.each, dims)
+        each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
+        tag = GRADIENTS if w_edge and w_edge.leaf else FOLDED + " (gradients)"
+
+        def backward(_: Buffer) -> Outcome:
+            to_x = tape.new(each, x_dims) if loops else None
+            to_weight = tape.new(each, w_dims, tag) if w_edge or loops else None
+            if x_edge and not loops:
+                to_x = tape.new(each, x_dims)
+            return (w_edge, to_weight), (x_edge, to_x)
+
+        saved = (tape.save(x) if w_edge or loops else []) + (tape.save(weight) if x_edge or loops else [])
+        saved += tape.save(self.offsets)
+        edge = tape.node(backward, saved)
+        return Value(tape.new(each, dims), each, dims, edge)
 
 
 def router_weight(tape: Tape, project: Projector, part: Linear) -> Value:
