@@ -63,6 +63,11 @@ class OutOfMemoryWatch:
     short_bytes: int | None = None
     _observed: tuple[int, int, int] | None = field(default=None)
 
+    @property
+    def observed(self) -> bool:
+        """Whether torch reported a failed allocation."""
+        return self._observed is not None
+
     def observe(self, _device: int, asked_bytes: int, allowed_bytes: int, free_bytes: int) -> None:
         """torch's own observer: the segment asked for, what the process is allowed, what the card has free."""
         self._observed = (asked_bytes, allowed_bytes, free_bytes)
@@ -84,6 +89,9 @@ class OutOfMemoryWatch:
 def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator[OutOfMemoryWatch]:
     """Make out of memory on the device an answer. Everything else goes on as an error.
 
+    transformers wraps what happens while it converts a weight in a RuntimeError of its own ("We encountered some issues
+    during automatic conversion of the weights"), so any RuntimeError after an observed failure counts.
+
     `core` is `torch._C`; `_cuda_attach_out_of_memory_observer` is what torch's memory documentation shows for taking a
     snapshot at the moment of failure. An observer cannot be detached: this belongs in a process of its own.
     """
@@ -93,7 +101,9 @@ def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator
         attach(watch.observe)
     try:
         yield watch
-    except cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not (watch.observed or isinstance(error, cuda.OutOfMemoryError)):
+            raise
         watch.settle(str(error), int(cuda.memory_reserved(device_index)))
 
 

@@ -1,16 +1,20 @@
 """One request, one Measurement: choose the instrument, run it, write down what it read."""
 
+from dataclasses import replace
+
 from transformers.utils import logging as transformers_logging
 
 from planner.measurement import DeviceReading, Measurement
 from planner.probe.configs import config_of
 from planner.probe.depths import extrapolated_outcome
+from planner.probe.notes import notes_of
 from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
 from planner.probe.progress import Progress
+from planner.probe.refusals import refuse_what_cannot_run
 from planner.probe.replayed import card_outcome
 from planner.probe.report import Outcome, measurement_of
-from planner.probe.run import live_run
+from planner.probe.run import Job, live_run
 from planner.recipe import Recipe
 from planner.request import Request
 
@@ -22,18 +26,21 @@ def measure(request: Request, options: Options, progress: Progress) -> Measureme
         FitproofError: the request or the options name something that cannot be built or run here.
     """
     transformers_logging.disable_progress_bar()
-    return measurement_of(request, options, _outcome(request, options, progress))
-
-
-def _outcome(request: Request, options: Options, progress: Progress) -> Outcome:
     recipe = Recipe.of(request)
+    refuse_what_cannot_run(request, recipe, options)
     config = config_of(request, recipe)
-    if options.layers:
-        return extrapolated_outcome(request, recipe, config, options, progress)
-    if options.instrument == "cuda":
-        return device_outcome(request, recipe, config, options, progress)
-    meter, target = live_run(request, recipe, config, options, progress)
+    outcome = _outcome(Job(request, recipe, config, options, progress))
+    notes = (*outcome.notes, *notes_of(recipe, config, options))
+    return measurement_of(request, options, replace(outcome, notes=notes))
+
+
+def _outcome(job: Job) -> Outcome:
+    if job.options.layers:
+        return extrapolated_outcome(job.request, job.recipe, job.config, job.options, job.progress)
+    if job.options.instrument == "cuda":
+        return device_outcome(job.request, job.recipe, job.config, job.options, job.progress)
+    meter, target = live_run(job.request, job.recipe, job.config, job.options, job.progress)
     if target.is_cuda:
-        progress("replay")
-        return card_outcome(meter, target, options)
+        job.progress("replay", 0)
+        return card_outcome(meter, target, job.options)
     return Outcome(phases=meter.readings(), device=DeviceReading(name="cpu"))

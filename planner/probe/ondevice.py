@@ -34,14 +34,15 @@ def device_outcome(
         msg = "No CUDA device is visible here; use --on dry-run or --on cpu, or run it where a card is."
         raise FitproofError(msg)
     meter = open_cuda_meter(snapshot=options.snapshot)
-    outcome = _one_run(Job(request, recipe, config, options, progress), meter)
+    outcome = run_on(torch.device("cuda", 0), Job(request, recipe, config, options, progress), meter)
     if options.find_smallest and outcome.failed_phase is None:
         smallest = _smallest(request, options, outcome, meter, progress)
         outcome = replace(outcome, smallest_capacity_bytes=smallest)
     return outcome
 
 
-def _one_run(job: Job, meter: CudaMeter) -> Outcome:
+def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
+    """The story on `device` under `meter`; out of memory ends it early and is an outcome."""
     recipe, options = job.recipe, job.options
     trained: Any = None
     with own_quantization_tables(), meter:
@@ -49,7 +50,7 @@ def _one_run(job: Job, meter: CudaMeter) -> Outcome:
             limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
             cap_cuda_allocator(limit, torch.cuda)
         with catch_out_of_memory(torch.cuda, torch._C) as watch:
-            trained = story(job, torch.device("cuda", 0), meter)
+            trained = story(job, device, meter)
     if trained is not None:
         trained.verify()
     phases = meter.readings()

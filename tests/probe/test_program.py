@@ -6,13 +6,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from planner.errors import InvalidRequestError
 from planner.measurement import Measurement
 from planner.probe.__main__ import main
-from planner.probe.options import parse_options
-from tests.probe.tiny import request
+from planner.probe.configs import config_of
+from planner.probe.load import model_class_of
+from planner.probe.measure import measure
+from planner.probe.notes import notes_of
+from planner.probe.options import Options, parse_options
+from planner.probe.progress import Progress
+from planner.recipe import Recipe
+from tests.probe.tiny import peaks, request, watch
 
 STEP = ["forward", "loss", "backward", "optimizer"]
 
@@ -101,3 +110,42 @@ def test_no_card_is_said_plainly(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert main(["--on", "cuda", "--request", str(file)]) != 0
     assert "No CUDA device" in capsys.readouterr().err
     assert not list(Path(tempfile.gettempdir()).glob(f"fitproof-probe-{os.getpid()}-*"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "fields"),
+    [
+        ({"quantization": {"quant_method": "hqq"}}, {}, {"quantization.quant_method"}),
+        ({"training": {"loss": "liger"}}, {"instrument": "cpu"}, {"training.loss"}),
+        (
+            {"training": {"attn_implementation": "flash_attention_2"}},
+            {"follow": "cpu", "find_smallest": True},
+            {"training.attn_implementation", "--find-smallest"},
+        ),
+        ({}, {"instrument": "cpu", "follow": "sm_89", "weights": "hub"}, {"--as", "--weights"}),
+        ({}, {"snapshot": Path("here"), "weights": "folder"}, {"--snapshot", "--weights"}),
+    ],
+)
+def test_what_an_instrument_cannot_do_is_refused_before_anything_loads(
+    parts: dict[str, Any], options: dict[str, Any], fields: set[str]
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        measure(request(**parts), Options(**options), Progress())
+    assert {problem.field for problem in refusal.value.problems} == fields
+
+
+def test_a_measurement_says_what_it_rests_on() -> None:
+    experts = request("mixtral", stack="trl", training={"optim": "paged_adamw_8bit"})
+    recipe = Recipe.of(experts)
+    notes = " ".join(notes_of(recipe, config_of(experts, recipe), Options()))
+    assert "by chance" in notes
+    assert "Triton" in notes
+    assert "managed memory" in notes
+    assert notes_of(Recipe.of(request()), config_of(request(), recipe), Options()) == ()
+
+
+def test_real_weights_from_a_folder_read_what_made_up_ones_do(tmp_path: Path) -> None:
+    asked = request()
+    config = config_of(asked, Recipe.of(asked))
+    model_class_of(config)(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    assert peaks(watch(asked, instrument="cpu", weights=str(tmp_path))) == peaks(watch(asked, instrument="cpu"))

@@ -1,0 +1,34 @@
+"""What a reader of a measurement should know about it."""
+
+from collections.abc import Iterator
+
+from transformers import PretrainedConfig
+
+from planner.probe.options import Options
+from planner.recipe import Recipe
+
+# The names transformers' configs give to the number of experts.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+def notes_of(recipe: Recipe, config: PretrainedConfig, options: Options) -> tuple[str, ...]:
+    """Where this figure rests on something that was not run or not seen."""
+    return tuple(_notes(recipe, config, options))
+
+
+def _notes(recipe: Recipe, config: PretrainedConfig, options: Options) -> Iterator[str]:
+    text = config.get_text_config()
+    if options.weights == "synthetic" and any((getattr(text, name, None) or 0) > 1 for name in _EXPERTS):
+        yield "synthetic weights route tokens to experts by chance, real ones by content"
+    if options.instrument != "dry-run":
+        return
+    if recipe.quantization is not None and recipe.quantization.load_in_8bit:
+        yield "LLM.int8: no activation column was taken for an outlier"
+    if recipe.loss != "full_logits" and options.follow != "cpu":
+        yield "Triton launches of TRL and Liger were skipped; the buffers around them are real"
+    if recipe.training.attn_implementation == "flash_attention_2":
+        yield "torch's flash kernel stood in for the flash_attn package"
+    if recipe.training.sdpa_kernel == "cudnn":
+        yield "cuDNN's backward workspace is not known and not counted"
+    if recipe.training.optim.startswith("paged_"):
+        yield "paged optimizer states of 100,000 elements and more are managed memory, which torch does not count"
