@@ -89,4 +89,4 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def config(name: str) -> dict[str, Any]:
     """The config, with its model type."""
-    return {"model_type": name.split()[0], **MODELS[name]}
+    return {"model_type": name.split(maxsplit=1)[0], **MODELS[name]}
