@@ -109,4 +109,6 @@ def decoder_of(model: Any) -> torch.nn.Module:
     """The stack of layers below the head."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder: torch.nn.Module = base.base_model
-    return decoder
+    # OPT's language model passes its own model by and calls the decoder inside (models/opt/modeling_opt.py).
+    inner = getattr(decoder, "decoder", None)
+    return inner if isinstance(inner, torch.nn.Module) else decoder
