@@ -152,3 +152,36 @@ def test_dark_pages_and_phones_have_contrast_and_room(browser: Browser, address:
     rules = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable-region-focusable"]}
     assert not [found for path in PAGES[1::2] for found in violations(page, path, rules)]
     context.close()
+
+
+def test_the_plan_is_copied_with_one_press(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(LLAMA)
+    page.locator(".copy summary", has_text="curl").click()
+    page.locator(".copy[open]").get_by_role("button", name="Copy").click()
+    expect(page.locator(".copy[open]").get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("curl ")
+    context.close()
+
+
+def test_two_plans_are_compared_by_pasting_their_addresses(page: Page) -> None:
+    page.goto("/compare")
+    page.get_by_label("Another plan").fill(f"http://elsewhere.example{LLAMA}&lora_r=64")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
+    expect(page.locator(".differences")).to_contain_text("LoRA rank")
+
+
+def test_the_guide_follows_another_model(page: Page) -> None:
+    page.goto("/guide")
+    page.get_by_role("combobox", name="Model").fill("Qwen/Qwen2.5-7B")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#main")).to_contain_text("Qwen2.5-7B with its 7.62")
+
+
+def test_a_number_is_answered_while_it_is_typed(page: Page) -> None:
+    page.goto(LLAMA)
+    page.get_by_label("LoRA rank").fill("64")
+    expect(page).to_have_url(re.compile("lora_r=64"))
+    expect(page.get_by_label("LoRA rank")).to_be_focused()
