@@ -74,7 +74,7 @@ def apertus(fields: Fields) -> Decoder:
         mlp=plain_mlp("mlp.up_proj", "mlp.down_proj", "xielu", bias=fields.flag("mlp_bias")),
         extras=(Extra("mlp.act_fn.alpha_p", ("one",)), Extra("mlp.act_fn.alpha_n", ("one",))),
     )  # fmt: skip
-    return same_layers(fields, block, {**sizes_of(fields), "one": 1}, evidence="modelled")
+    return same_layers(fields, block, {**sizes_of(fields), "one": 1})
 
 
 def phi(fields: Fields) -> Decoder:
@@ -158,7 +158,7 @@ def gpt2(fields: Fields) -> Decoder:
         fields, block, {**sizes, "positions": fields.count("n_positions")}, layers_key="n_layer",
         final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", positions="transformer.wpe",
         rotary_sets=0,
-        tied=tied(fields, True), embedding_dropout=drops(fields, "embd_pdrop"), evidence="modelled",
+        tied=tied(fields, True), embedding_dropout=drops(fields, "embd_pdrop"),
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def bloom(fields: Fields) -> Decoder:
     return same_layers(
         fields, block, sizes, layers_key="n_layer", final_norm=layer_norm("transformer.ln_f"),
         embedding="transformer.word_embeddings", embedding_norm=layer_norm("transformer.word_embeddings_layernorm"),
-        tied=tied(fields, True), rotary_sets=0, default_attention="eager", evidence="modelled",
+        tied=tied(fields, True), rotary_sets=0, default_attention="eager",
     )  # fmt: skip
 
 
@@ -235,7 +235,6 @@ def opt(fields: Fields) -> Decoder:
         fields, block, {**sizes, "positions": positions}, final_norm=layer_norm("model.decoder.final_layer_norm"),
         embedding="model.decoder.embed_tokens", positions="model.decoder.embed_positions", tied=tied(fields, True),
         rotary_sets=0,
-        evidence="modelled",
     )  # fmt: skip
 
 
