@@ -2,7 +2,8 @@
 
 `--memory-limit` names what torch would call the card's total memory. That card spends part of it on a CUDA context, so
 the allocator is allowed the rest. On CUDA the cap is `torch.cuda.set_per_process_memory_fraction`; a dry or CPU run
-gives the same number to the replayed allocator as its capacity.
+gives the same number to the replayed allocator as its capacity. Managed memory, where bitsandbytes keeps the larger
+states of a paged optimizer, is outside torch's allocator and so outside the cap, as it is outside a card's memory.
 """
 
 import re

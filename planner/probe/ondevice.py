@@ -11,6 +11,7 @@ import torch
 from transformers import PretrainedConfig
 
 from planner.errors import FitproofError
+from planner.overheads import context_band
 from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_memory, smallest_surviving_bytes
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
 from planner.probe.meters.meter import STEP_PHASES
@@ -74,12 +75,16 @@ def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
 
 
 def _context_bytes(meter: CudaMeter) -> int:
-    """What the driver books on this process beyond torch's segments; 0 where it cannot be asked."""
+    """What the played card's context will take: this one's so far, or the evidence for its generation if that is more.
+
+    Kernels load lazily: before the first step a context is smaller than it will be (CUDA_MODULE_LOADING=LAZY).
+    """
+    expected_bytes = round(context_band(torch.cuda.get_device_capability()).likely)
     torch.zeros(1, device="cuda")  # the context exists from the first allocation
     if meter.driver is None:
-        return 0
+        return expected_bytes
     process_bytes, _ = meter.driver.process_bytes()
-    return max(0, process_bytes - torch.cuda.memory_reserved())
+    return max(expected_bytes, process_bytes - torch.cuda.memory_reserved())
 
 
 def _smallest(request: Request, options: Options, outcome: Outcome, meter: CudaMeter, progress: Progress) -> int:
