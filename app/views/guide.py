@@ -10,8 +10,9 @@ from fastapi.responses import HTMLResponse
 
 from app.forms import changed, query_of
 from app.templating import page
-from app.views.answer import CONSTANTS, Answer
+from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
+from app.views.sides import CONSTANTS
 from app.views.words import short_gpu_name
 from planner.ledger import Line
 from planner.plan import Plan

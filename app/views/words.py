@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.templating import gib
+from planner.measurement import Measurement
 
 CAUSE_NAMES = {
     "weights": "Weights",
@@ -63,6 +64,19 @@ def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: in
     if worst_headroom_bytes < 0:
         return f"Tight: {gib(headroom_bytes)} to spare, or {gib(-worst_headroom_bytes)} short at worst."
     return f"Tight: {gib(headroom_bytes)} to spare."
+
+
+def reading_sentence(reading: Measurement, predicted_bytes: int) -> str:
+    """What an instrument read for exactly this plan, beside what the formulas say."""
+    who = {"cuda": "A real run on the GPU", "cpu": "A real run on the processor", "dry-run": "A dry run"}
+    name = who[reading.instrument]
+    if reading.outcome == "out_of_memory":
+        return f"{name} ran out of memory in {reading.failed_phase}. Believe it, not the formulas."
+    error = predicted_bytes / reading.peak_allocated_bytes - 1
+    signed = f"{error * 100:+.2f}".replace("-", "−")
+    return (
+        f"{name} of exactly this plan peaked at {gib(reading.peak_allocated_bytes)}; the formulas are {signed} % off."
+    )
 
 
 def change_in_words(change: Mapping[str, Any], values: Mapping[str, str], changed_values: Mapping[str, str]) -> str:

@@ -83,6 +83,7 @@ def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, 
     live.get_by_role("link", name="Back to the plan").click()
     peak = live.locator(".sides tr", has_text="Peak, allocated").locator("td")
     expect(peak.nth(2)).to_contain_text("5.00")
+    expect(live.locator(".verdict")).to_contain_text("A dry run of exactly this plan peaked at 5.00")
 
 
 def test_out_of_memory_is_an_answer_with_its_explanation(live: Page, bench: Bench) -> None:
@@ -92,6 +93,8 @@ def test_out_of_memory_is_an_answer_with_its_explanation(live: Page, bench: Benc
         re.compile(r"Out of memory in backward, 512.MiB short|0.50.GiB short")
     )
     expect(live.locator("#answer")).to_contain_text("It asked for 1.00")
+    live.get_by_role("link", name="Back to the plan").click()
+    expect(live.locator(".verdict")).to_contain_text("A real run on the GPU ran out of memory in backward")
 
 
 def test_a_probe_can_be_cancelled_from_its_page(live: Page, bench: Bench) -> None:
