@@ -25,7 +25,7 @@ PROBES, EVIDENCE = "/api/v1/probes", "/api/v1/evidence"
 LOCKED = (PROBES, f"{PROBES}/{{probe_id}}", f"{PROBES}/{{probe_id}}/events", EVIDENCE)
 OPEN = ("/api/v1/workers", "/healthz", "/readyz", "/metrics")
 BOUNDED = settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+    max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
 )
 
 

@@ -11,9 +11,10 @@ from tests.service.fake_probe import CRASH, HANG, KILLED, OUT_OF_MEMORY, QUICK, 
 from tests.service.harness import Web, end, is_running, journal, wait_until
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
-    with Web(tmp_path) as server:
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """One server for the tests that leave it alive; their marks tell their probes apart."""
+    with Web(tmp_path_factory.mktemp("web")) as server:
         yield server
 
 
@@ -87,15 +88,15 @@ def test_a_killed_probe_process_is_reported_and_the_next_one_runs(web: Web) -> N
 
 
 def test_queued_and_running_probes_are_cancelled_for_good(web: Web) -> None:
-    running, queued = web.submit(HANG, mark=1), web.submit(QUICK, mark=2)
+    running, queued = web.submit(HANG, mark=21), web.submit(QUICK, mark=22)
     web.wait_for(running, {"running"})
-    wait_until(lambda: bool(journal(web.folder, "start", 1)), 15)
+    wait_until(lambda: bool(journal(web.folder, "start", 21)), 15)
     assert web.client.delete(f"/api/v1/probes/{queued}").json()["state"] == "cancelled"
     assert web.client.delete(f"/api/v1/probes/{running}").status_code == 202
     assert web.wait_for(running)["state"] == "cancelled"
     assert web.client.delete(f"/api/v1/probes/{running}").json()["state"] == "cancelled"
-    wait_until(lambda: not is_running(journal(web.folder, "start", 1)[0]), 5)
-    assert journal(web.folder, "start", 2) == []
+    wait_until(lambda: not is_running(journal(web.folder, "start", 21)[0]), 5)
+    assert journal(web.folder, "start", 22) == []
 
 
 def test_a_probe_that_hangs_past_its_deadline_is_ended(tmp_path: Path) -> None:
