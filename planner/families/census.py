@@ -22,6 +22,7 @@ from planner.inventory import Census, TensorGroup
 _Row = tuple[str, str, tuple[str, ...], bool, bool]
 
 
+@lru_cache(maxsize=512)
 def census_of(decoder: Decoder) -> Census:
     """Every tensor of the model, equal ones of all layers together, tied weights once."""
     groups: dict[TensorGroup, int] = {}

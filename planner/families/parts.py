@@ -219,7 +219,8 @@ class Structure:
     extras: tuple[Extra, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: what is worked out for a decoder is kept for that decoder, and found without hashing its parts.
+@dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
     """A model as the formulas see it. `order` gives the block kind of each layer, `kind_sizes` each kind's numbers."""
 

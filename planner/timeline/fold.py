@@ -4,8 +4,10 @@ A model's step is its segments in order, each layer kind's as often as the kind 
 instant is the largest of (bytes alive when a segment starts + the segment's own highest point).
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, groupby
 from math import prod
 
@@ -15,6 +17,8 @@ from planner.units import allocated
 PHASES = ("forward", "loss", "backward")
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
 Part = tuple[Size, int, int, int]
+# The same before its numbers are known: size, how many, kind of layer, key of the program.
+Kept = tuple[tuple[Size, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class Segment:
     net: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: a walk is done once and its program found again without hashing its events.
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """A step without numbers. A key is (line, symbolic size). `alike`: the first layer is like the others."""
 
@@ -75,9 +80,12 @@ def bytes_of(size: Size, numbers: Mapping[str, int]) -> int:
 
 
 def worst_instants(
-    program: Program, order: Sequence[int], numbers: Sequence[Mapping[str, int]]
+    program: Program, order: Sequence[int], numbers: Sequence[Mapping[str, int]], name_of: Callable[[str], str] = str
 ) -> tuple[Instant, ...]:
-    """The worst instant of forward, loss and backward. `numbers[kind]` evaluates that kind's sizes."""
+    """The worst instant of forward, loss and backward. `numbers[kind]` evaluates that kind's sizes.
+
+    `name_of` says which line a walk's cause belongs to.
+    """
     known: dict[int, list[int]] = {}
     for table in numbers:
         if id(table) not in known:
@@ -91,7 +99,7 @@ def worst_instants(
         peak = max(steps)
         highest.append((peak, steps.index(peak)))
         nets.append(steps[-1])
-    played = _play(program.segments, order)
+    played = _played(program, tuple(order))
     best = dict.fromkeys(PHASES, (-1, 0))
     level = 0
     for position, index in enumerate(played):
@@ -100,9 +108,21 @@ def worst_instants(
             best[phase] = (level + highest[index][0], position)
         level += nets[index]
     return tuple(
-        Instant(phase, best[phase][0], _lines(program, played[: best[phase][1] + 1], highest, tables))
-        for phase in PHASES
+        Instant(
+            phase,
+            peak_bytes,
+            {
+                tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
+                for tag, parts in _alive(program, played, position, highest[played[position]][1], name_of)
+            },
+        )
+        for phase, (peak_bytes, position) in best.items()
     )
+
+
+@lru_cache(maxsize=2048)
+def _played(program: Program, order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(_play(program.segments, order))
 
 
 def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
@@ -120,27 +140,25 @@ def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
     return played
 
 
-def _lines(
-    program: Program, played: Sequence[int], highest: Sequence[tuple[int, int]], tables: Sequence[Sequence[int]]
-) -> dict[str, list[Part]]:
-    """What is alive at the highest point of the last played segment, by line."""
-    segments = program.segments
-    alive: list[dict[int, int]] = [{} for _ in tables]
-    for index in set(played[:-1]):
-        times, counts = played.count(index) - (index == played[-1]), alive[segments[index].kind or 0]
-        for key, left in segments[index].net:
-            counts[key] = counts.get(key, 0) + times * left
-    last = segments[played[-1]]
-    counts = alive[last.kind or 0]
-    for move in last.moves[: highest[played[-1]][1]]:
-        if move >= 0:
-            counts[move] = counts.get(move, 0) + 1
-        else:
-            counts[~move] = counts.get(~move, 0) - 1
-    lines: dict[str, list[Part]] = {}
-    for kind, (table, counts) in enumerate(zip(tables, alive, strict=True)):
-        for key, count in counts.items():
-            if count:
-                tag, size = program.keys[key]
-                lines.setdefault(tag, []).append((size, count, count * table[key], kind))
-    return lines
+@lru_cache(maxsize=8192)
+def _alive(
+    program: Program, played: tuple[int, ...], position: int, step: int, name_of: Callable[[str], str]
+) -> tuple[tuple[str, Kept], ...]:
+    """What is alive after `step` moves of the segment at `position`, by line, equal sizes counted together."""
+    segments, index = program.segments, played[position]
+    before = played[:position]
+    alive: Counter[tuple[int, int]] = Counter()
+    for other in set(before):
+        kind, times = segments[other].kind or 0, before.count(other)
+        for key, left in segments[other].net:
+            alive[kind, key] += times * left
+    kind = segments[index].kind or 0
+    for move in segments[index].moves[:step]:
+        alive[kind, move if move >= 0 else ~move] += 1 if move >= 0 else -1
+    lines: dict[str, dict[tuple[Size, int], tuple[Size, int, int, int]]] = {}
+    for (kind, key), count in alive.items():
+        tag, size = program.keys[key]
+        merged = lines.setdefault(name_of(tag), {})
+        merged[size, kind] = (size, count + merged.get((size, kind), (size, 0))[1], kind, key)
+    kept = ((name, tuple(part for part in parts.values() if part[1])) for name, parts in lines.items())
+    return tuple((name, parts) for name, parts in kept if parts)

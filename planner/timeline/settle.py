@@ -1,6 +1,7 @@
 """From a recipe and a card to switches (which tensors) and numbers (how large)."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from planner.families.census import census_of
 from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Latent, Linear, PlainMlp
@@ -8,6 +9,7 @@ from planner.gpu import Gpu
 from planner.memory import logits, workspace
 from planner.memory.fused import fused_four_bit
 from planner.recipe import DTYPE_BYTES, Recipe
+from planner.request import Lora
 from planner.targets import adapted_weights
 from planner.timeline.kernels import attention_kernel
 from planner.timeline.switches import LayerSwitches, Storage, Switches
@@ -25,7 +27,7 @@ _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
 def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     """Everything about the run that is not a number."""
-    adapted = _adapted(decoder, recipe)
+    adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
     residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
     training = recipe.training
     return Switches(
@@ -128,11 +130,10 @@ def _layer(
     )
 
 
-def _adapted(decoder: Decoder, recipe: Recipe) -> frozenset[str]:
+@lru_cache(maxsize=2048)
+def _adapted(decoder: Decoder, lora: Lora) -> frozenset[str]:
     """Module paths that carry an adapter; a router's `gate.weight` goes by its module's name like any other."""
-    if recipe.lora is None:
-        return frozenset()
-    weights = adapted_weights(census_of(decoder), decoder.model_type, recipe.lora)
+    weights = adapted_weights(census_of(decoder), decoder.model_type, lora)
     return frozenset(weight.name.removesuffix(".weight") for weight in weights)
 
 
