@@ -11,7 +11,7 @@ from app.forms import query_of
 from app.jobs.comparison import phase_comparison, prediction_error
 from app.jobs.states import is_final
 from app.templating import gib
-from app.views.words import METHOD_NAMES
+from app.views.words import METHOD_NAMES, distance_in_words
 from planner.measurement import Measurement
 from planner.request import Request
 
@@ -134,6 +134,11 @@ class ProbeView:
     def error_fraction(self) -> float | None:
         """(predicted - measured) / measured at the peak."""
         return prediction_error(self.probe.prediction, self.measurement) if self.measurement else None
+
+    @property
+    def distance(self) -> str:
+        """The same in words; empty where nothing can be compared."""
+        return "" if self.error_fraction is None else distance_in_words(self.error_fraction)
 
     @property
     def phases(self) -> list[PhaseBars]:

@@ -50,6 +50,7 @@ LABELS = {
     "expandable_segments": "Expandable segments",
     "stack": "Training stack",
 }
+_SAME_FRACTION = 0.0001
 METHOD_NAMES = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full fine-tuning"}
 
 

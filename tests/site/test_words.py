@@ -1,7 +1,7 @@
 """Numbers and sentences as people read them."""
 
 from app.templating import count, gb, gib, percent, size, static_url, thousands
-from app.views.words import short_gpu_name, verdict_sentence
+from app.views.words import distance_in_words, short_gpu_name, verdict_sentence
 from planner.units import GIB, MIB
 
 
@@ -36,6 +36,12 @@ def test_each_verdict_has_its_sentence() -> None:
         "Tight: 1.00 GiB to spare.",
         "Does not fit: 3.0 GiB too much.",
     ]
+
+
+def test_a_distance_is_told_as_a_person_would() -> None:
+    assert distance_in_words(-0.00004) == "agree to a hundredth of a per cent"
+    assert distance_in_words(0.0123) == "are 1.23 % above it"
+    assert distance_in_words(-0.5) == "are 50.00 % below it"
 
 
 def test_cards_are_named_as_people_say_them() -> None:
