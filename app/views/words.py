@@ -73,11 +73,17 @@ def reading_sentence(reading: Measurement, predicted_bytes: int) -> str:
     name = who[reading.instrument]
     if reading.outcome == "out_of_memory":
         return f"{name} ran out of memory in {reading.failed_phase}. Believe it, not the formulas."
-    error = predicted_bytes / reading.peak_allocated_bytes - 1
-    signed = f"{error * 100:+.2f}".replace("-", "−")
-    return (
-        f"{name} of exactly this plan peaked at {gib(reading.peak_allocated_bytes)}; the formulas are {signed} % off."
-    )
+    peak = gib(reading.peak_allocated_bytes)
+    apart = distance_in_words(predicted_bytes / reading.peak_allocated_bytes - 1)
+    return f"{name} of exactly this plan peaked at {peak}; the formulas {apart}."
+
+
+def distance_in_words(error_fraction: float) -> str:
+    """How far the formulas are from a reading, as the end of a sentence about them."""
+    if abs(error_fraction) < _SAME_FRACTION:
+        return "agree to a hundredth of a per cent"
+    side = "above" if error_fraction > 0 else "below"
+    return f"are {abs(error_fraction) * 100:.2f} % {side} it"
 
 
 def change_in_words(change: Mapping[str, Any], values: Mapping[str, str], changed_values: Mapping[str, str]) -> str:
