@@ -12,7 +12,7 @@ COPY planner planner
 COPY app app
 RUN pip wheel --no-deps --wheel-dir /wheels . \
  && python -m venv /opt/fitproof \
- && /opt/fitproof/bin/pip install -c constraints.txt /wheels/*.whl
+ && /opt/fitproof/bin/pip install -c constraints.txt "$(ls /wheels/*.whl)[postgres]"
 
 FROM python:3.12-slim-bookworm AS web
 # Nothing is written outside the data volume and /tmp, so `--read-only --tmpfs /tmp` works.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def experts_in_16_bit(plan: "Plan", _: Replan) -> Notice | None:
     """A "4-bit" mixture whose experts bitsandbytes passes over."""
-    if plan.recipe.quantization is None:
+    if plan.recipe.quantization is None or not _has_experts(plan):
         return None
     experts = [placed for placed in _placed(plan) if placed.group.role == "expert" and not placed.quantized]
     held_bytes = sum(placed.prepared.total_bytes * placed.count for placed in experts)
@@ -37,7 +37,7 @@ def experts_in_16_bit(plan: "Plan", _: Replan) -> Notice | None:
 def adapters_on_experts(plan: "Plan", _: Replan) -> Notice | None:
     """PEFT 0.21 translates old projection names to the stacked experts."""
     lora = plan.recipe.lora
-    if lora is None:
+    if lora is None or not _has_experts(plan):
         return None
     weights = adapted_weights(plan.model.census, plan.model.model_type, lora)
     if not any(weight.stacked_experts for weight in weights):
@@ -145,6 +145,10 @@ def nothing_is_paged(plan: "Plan", _: Replan) -> Notice | None:
         f"The optimizer is paged, but only tensors of {SMALLEST_PAGED_ELEMENTS:,} elements or more are, and no trained "
         "tensor here is that large. It takes the same room as without paging.",
     )
+
+
+def _has_experts(plan: "Plan") -> bool:
+    return any(group.role == "expert" for group in plan.model.census)
 
 
 def _placed(plan: "Plan") -> list[Placed]:
