@@ -69,9 +69,11 @@ def _read_request(options: Options) -> Request:
 
 
 def _be_quiet() -> None:
-    """Leave stderr to the progress lines: the libraries' chatter is not ours."""
+    """Leave stderr to the progress lines, and the compiler at home."""
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
+    # bitsandbytes hands its CPU fallbacks to torch.compile, which costs seconds and is used by no instrument.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,6 +1,5 @@
 """`--layers 2,4`: run the shallow models one after the other and extrapolate."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from transformers import PretrainedConfig
@@ -8,7 +7,7 @@ from transformers import PretrainedConfig
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.measurement import DeviceReading, PhaseReading
 from planner.probe.allocator import CachingAllocator
-from planner.probe.extrapolate import extrapolate, line, merge_bottoms
+from planner.probe.extrapolate import extrapolate, merge_bottoms, reserved_at
 from planner.probe.layers import check_depths, cut, depth_of
 from planner.probe.meters.live import LiveMeter
 from planner.probe.meters.meter import LOAD, PREPARE
@@ -24,7 +23,7 @@ from planner.request import Request
 
 Phases = tuple[PhaseReading, ...]
 
-NOTE = "phases extrapolated on a straight line through the measured depths"
+NOTE = "extrapolated: allocated bytes on a straight line, reserved bytes and smallest capacity by the deepest run's gap"
 
 
 def extrapolated_outcome(
@@ -49,17 +48,13 @@ def extrapolated_outcome(
         return Outcome(phases=phases, device=DeviceReading(name="cpu"), notes=(NOTE,))
     progress("layers", depth_of(config))
     deep, _ = live_run(request, recipe, config, replace(options, steps=0), progress)
-    runs_replayed = [_replayed(meter) for meter, _ in runs]
+    deepest = runs[-1][0]
+    final = _with_slack(phases, deep, _replayed(deepest))
     smallest = None
     if options.find_smallest:
-        found = [smallest_capacity_bytes(meter.events) for meter, _ in runs]
-        smallest = round(line(options.layers, found, depth_of(config)))
-    return Outcome(
-        phases=_with_slack(phases, deep, _reserved_at(depth_of(config), options.layers, runs_replayed)),
-        device=device_reading(target),
-        smallest_capacity_bytes=smallest,
-        notes=(NOTE,),
-    )
+        gap_bytes = smallest_capacity_bytes(deepest.events) - _peak(_replayed(deepest))
+        smallest = _peak(final) + gap_bytes
+    return Outcome(phases=final, device=device_reading(target), smallest_capacity_bytes=smallest, notes=(NOTE,))
 
 
 def _refuse_what_depth_decides(options: Options) -> None:
@@ -73,36 +68,37 @@ def _refuse_what_depth_decides(options: Options) -> None:
         raise InvalidRequestError("Some options need the whole model.", problems)
 
 
-def _with_slack(phases: Phases, deep: LiveMeter, reserved: Mapping[str, int]) -> Phases:
+def _with_slack(phases: Phases, deep: LiveMeter, deepest: Phases) -> Phases:
     """Live bytes extrapolate exactly, block slack does not: it is what the loader's order leaves behind.
 
     So loading and preparing, which are quick, are replayed at full depth (`deep`), and the slack they leave goes on
-    top of every later phase. `reserved` are the shallow replays' own figures, extrapolated.
+    top of every later phase. Reserved bytes exceed allocated ones by what they do in the `deepest` shallow replay.
     """
     loaded = {phase.name: phase for phase in _replayed(deep)}
     live = {phase.name: phase for phase in deep.readings()}
+    shallow = {phase.name: phase for phase in deepest}
     slack_bytes = loaded[PREPARE].resident_bytes - live[PREPARE].resident_bytes
-    return tuple(
-        loaded[phase.name]
-        if phase.name in (LOAD, PREPARE)
-        else phase.model_copy(
-            update={
-                "peak_allocated_bytes": phase.peak_allocated_bytes + slack_bytes,
-                "resident_bytes": phase.resident_bytes + slack_bytes,
-                "peak_reserved_bytes": max(reserved[phase.name], phase.peak_allocated_bytes + slack_bytes),
-            }
-        )
-        for phase in phases
-    )
+    result = []
+    for phase in phases:
+        if phase.name in (LOAD, PREPARE):
+            result.append(loaded[phase.name])
+            continue
+        allocated_bytes = phase.peak_allocated_bytes + slack_bytes
+        update = {
+            "peak_allocated_bytes": allocated_bytes,
+            "resident_bytes": phase.resident_bytes + slack_bytes,
+            "peak_reserved_bytes": reserved_at(allocated_bytes, shallow[phase.name]),
+        }
+        result.append(phase.model_copy(update=update))
+    return tuple(result)
+
+
+def _peak(phases: Phases) -> int:
+    return max(phase.peak_allocated_bytes for phase in phases)
 
 
 def _replayed(meter: LiveMeter) -> Phases:
     return merge_bottoms(replayed_phases(meter, replay(meter.events, CachingAllocator(None))))
-
-
-def _reserved_at(full: int, depths: Sequence[int], runs: Sequence[Phases]) -> dict[str, int]:
-    by_depth = [{phase.name: phase.peak_reserved_bytes or 0 for phase in phases} for phases in runs]
-    return {name: round(line(depths, [phases[name] for phases in by_depth], full)) for name in by_depth[0]}
 
 
 def _on_device(

@@ -43,15 +43,22 @@ def _joined(first: PhaseReading, second: PhaseReading) -> PhaseReading:
 
 
 def _phase_at(full: int, depths: Sequence[int], phases: Sequence[PhaseReading]) -> PhaseReading:
-    reserved = [phase.peak_reserved_bytes for phase in phases if phase.peak_reserved_bytes is not None]
     seconds = [phase.seconds for phase in phases if phase.seconds is not None]
+    allocated_bytes = round(line(depths, [phase.peak_allocated_bytes for phase in phases], full))
     return PhaseReading(
         name=phases[0].name,
-        peak_allocated_bytes=round(line(depths, [phase.peak_allocated_bytes for phase in phases], full)),
-        peak_reserved_bytes=round(line(depths, reserved, full)) if len(reserved) == len(phases) else None,
+        peak_allocated_bytes=allocated_bytes,
+        peak_reserved_bytes=reserved_at(allocated_bytes, phases[-1]),
         resident_bytes=round(line(depths, [phase.resident_bytes for phase in phases], full)),
         seconds=round(line(depths, seconds, full), 4) if len(seconds) == len(phases) else None,
     )
+
+
+def reserved_at(allocated_bytes: int, deepest: PhaseReading) -> int | None:
+    """Reserved bytes jump by whole segments, so they follow no line: the deepest run's gap over allocated is kept."""
+    if deepest.peak_reserved_bytes is None:
+        return None
+    return allocated_bytes + deepest.peak_reserved_bytes - deepest.peak_allocated_bytes
 
 
 def line(depths: Sequence[int], values: Sequence[float], at: int) -> float:

@@ -1,13 +1,13 @@
 """Save phase: the adapters go to a temporary folder, are read back and compared, and the folder goes away."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensor
+
+from planner.probe.lifecycle import temporary_folder
 
 _ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -31,9 +31,9 @@ def save_and_verify(model: Any) -> int:
     if any(isinstance(parameter, FakeTensor) for parameter in model.parameters()):
         return 0
     trained = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with tempfile.TemporaryDirectory(prefix="fitproof-adapters-") as folder:
+    with temporary_folder() as folder:
         model.save_pretrained(folder, save_embedding_layers=False)
-        saved = load_file(Path(folder) / _ADAPTER_FILE)
+        saved = load_file(folder / _ADAPTER_FILE)
     if saved.keys() != trained.keys():
         msg = f"saved {len(saved)} adapter tensors, trained {len(trained)}"
         raise AdapterSaveError(msg)
