@@ -5,14 +5,14 @@ instant is the largest of (bytes alive when a segment starts + the segment's own
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, groupby
 from math import prod
 
 from planner.timeline.tape import Size, Tape
-from planner.units import allocated
+from planner.units import ALLOCATION_GRANULE_BYTES
 
 PHASES = ("forward", "loss", "backward")
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
@@ -74,9 +74,13 @@ def compiled(tape: Tape, *, alike: bool) -> Program:
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), alike)
 
 
-def bytes_of(size: Size, numbers: Mapping[str, int]) -> int:
-    """What the allocator hands out for one tensor of `size`."""
-    return allocated(-(-size.num * prod(map(numbers.__getitem__, size.dims)) // size.den))
+def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:
+    """What the allocator hands out for one tensor of each size: its bytes rounded up, then up to whole granules."""
+    value, granule = numbers.__getitem__, ALLOCATION_GRANULE_BYTES
+    return {
+        size: (-(-size.num * prod(map(value, size.dims)) // size.den) + granule - 1) // granule * granule
+        for size in sizes
+    }
 
 
 def worst_instants(
@@ -89,7 +93,7 @@ def worst_instants(
     known: dict[int, list[int]] = {}
     for table in numbers:
         if id(table) not in known:
-            sizes = {size: bytes_of(size, table) for size in program.sizes}
+            sizes = bytes_of(program.sizes, table)
             known[id(table)] = [sizes[size] for _, size in program.keys]
     tables = [known[id(table)] for table in numbers]
     signed = [table + [-value for value in reversed(table)] for table in tables]

@@ -25,7 +25,7 @@ _bytes_of_part = itemgetter(2)
 
 def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
-    numbers, evidence = _numbers(decoder, recipe), _evidence(decoder, recipe)
+    numbers, evidence = _numbers(decoder, recipe), evidence_of(decoder, recipe)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     for instant in _instants(decoder, recipe, gpu, numbers, shown_name):
         for name, unsorted in instant.lines.items():
@@ -34,6 +34,8 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
             if total:
                 terms = tuple((size, count) for size, count, _, _ in parts)
                 found.setdefault((name, total, terms), ([], parts))[0].append(instant.phase)
+    shown = [{name: f"{value:,}" for name, value in table.items()} for table in numbers[:-1]]
+    shown.append(shown[0])
     return tuple(
         Line(
             name=name,
@@ -41,7 +43,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
             cause=cause_of(name),
             alive_in=tuple(phases),
             formula=_formula(terms[:_TERMS_SHOWN]) + _rest(parts),
-            working=_working(parts, numbers) + _rest(parts),
+            working=_working(parts, shown) + _rest(parts),
             evidence=evidence,
             source=_SOURCE,
         )
@@ -90,12 +92,12 @@ def _term(size: Size, count: int) -> str:
     return "·".join(factors) + (f"/{size.den}" if size.den > 1 else "")
 
 
-def _working(parts: Sequence[Part], numbers: Sequence[Mapping[str, int]]) -> str:
+def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:
     """The formula with numbers; each tensor is rounded up to 512 bytes."""
     terms = []
     for size, count, _, kind in parts[:_TERMS_SHOWN]:
         factors = [f"{count:,}"] if count != 1 else []
-        factors += [str(size.num), *(f"{numbers[kind][name]:,}" for name in size.dims)]
+        factors += [str(size.num), *map(shown[kind].__getitem__, size.dims)]
         terms.append(" × ".join(factors) + (f" / {size.den}" if size.den > 1 else ""))
     return " + ".join(terms)
 
@@ -105,6 +107,14 @@ def _rest(parts: Sequence[Part]) -> str:
     return f" + {sum(part[2] for part in rest):,} bytes in {len(rest)} smaller terms" if rest else ""
 
 
-def _evidence(decoder: Decoder, recipe: Recipe) -> Evidence:
+# The families whose Liger kernels dry runs have shown to agree to the byte.
+_EXACT_WITH_LIGER = frozenset({
+    "exaone4", "gemma", "gemma2", "glm4", "hunyuan_v1_dense", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3",
+})  # fmt: skip
+
+
+def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
+    """Exact where this family and this recipe's switches were held to dry runs byte for byte."""
     hqq = recipe.quantization is not None and recipe.quantization.quant_method == "hqq"
-    return "modelled" if decoder.evidence == "modelled" or hqq else "exact"
+    liger = recipe.loss == "liger" and decoder.model_type not in _EXACT_WITH_LIGER
+    return "modelled" if decoder.evidence == "modelled" or hqq or liger else "exact"
