@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -27,6 +28,8 @@ from app.security.weights import check_weights
 from app.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+# Fewer than the database's connections (app/db/database.py), so that no thread waits for one.
+_THREADS = 48
 
 
 class ProbeService:
@@ -133,6 +136,9 @@ async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> Asy
     Raises:
         StorageUnavailableError: the database cannot be opened.
     """
+    # Python's default is a handful of threads on a small machine; requests that wait for a locked database must not
+    # take the ones that the dispatcher renews its lease with.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "fitproof"))
     service = ProbeService(app.state.settings, app.state.planning, engines)
     await asyncio.to_thread(migrate, service.database)
     app.state.service = service
