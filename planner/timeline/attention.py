@@ -35,7 +35,8 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
     mask = shared.mask if project.layer.masked else None
     with tape.cause(QKV):
         q, k, v = _project(tape, part, x, project)
-        if not project.switches.liger:  # Liger turns q and k in place, forward and backward (ops/rope.py)
+        # Liger turns q and k in place, forward and backward (ops/rope.py).
+        if not (project.switches.liger and project.switches.liger_rotary):
             q, k = _turn(tape, part, q, k, shared)
         q, k = late(tape, part, (q, k), shared.tables, project.switches)
         if _summed(project.layer):

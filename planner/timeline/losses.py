@@ -38,7 +38,10 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
             logits = unary(tape, logits)
         if structure.logits_softcap:
             logits = unary(tape, unary(tape, unary(tape, logits), saves="output"))
-        loss = cross_entropy(tape, logits, switches.one_sequence)
+        if switches.liger:
+            loss = liger_cross_entropy(tape, logits)
+        else:
+            loss = cross_entropy(tape, logits, switches.one_sequence)
         del x
         leave_autocast(tape)
         kept = logits.buffer
@@ -54,6 +57,22 @@ def leave_autocast(tape: Tape) -> None:
         casts.clear()
     tape.mark("loss")
     tape.casts.clear()
+
+
+def liger_cross_entropy(tape: Tape, logits: Value) -> Value:
+    """Liger writes the gradient over the float32 logits in the forward and hands it on (ops/cross_entropy.py)."""
+    with tape.cause(FLOAT_LOGITS):
+        wide = cast(tape, logits, 4)
+        edge_in, labels, losses = wide.edge, tape.new(8, ("T+b",)), tape.new(4, ("T",))
+        kept = tape.save(wide)
+        del wide
+
+        def backward(_: Buffer) -> Outcome:
+            return ((edge_in, kept[0].buffer),)
+
+        summed = Value(tape.new(4, ()), 4, (), tape.node(backward, kept))
+        del labels, losses
+        return unary(tape, summed)
 
 
 def cross_entropy(tape: Tape, logits: Value, one_sequence: bool) -> Value:

@@ -4,7 +4,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 """
 
 from planner.families.parts import GatedMlp, PlainMlp
-from planner.timeline.ops import add, cast, mul, shift, square, unary
+from planner.timeline.ops import add, cast, clone, mul, shift, square, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
@@ -18,6 +18,8 @@ def gated(tape: Tape, part: GatedMlp, x: Value, project: Projector) -> Value:
     with tape.cause(MLP):
         if part.fused:
             gate, up = split(tape, project(part.fused, x), (("T", "I"), ("T", "I")))
+            if project.switches.liger:  # its kernel wants gate and up contiguous (ops/swiglu.py, ensure_contiguous)
+                return project(part.down, _liger(tape, clone(tape, gate), clone(tape, up)))
             return project(part.down, mul(tape, up, activation(tape, part.act, gate, project.switches.autocast)))
         if not (part.gate and part.up):
             msg = "a gated MLP needs gate and up or one fused projection"

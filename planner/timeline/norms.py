@@ -18,24 +18,26 @@ def norm(tape: Tape, part: Norm, x: Value, switches: Switches) -> Value:
             return _layer(tape, wide, part, trained, *gains)
         if part.kind == "layer_float":
             return cast(tape, _layer(tape, cast(tape, x, 4), part, trained), x.each)
-        if switches.liger:
-            return _liger(tape, x, part, trained)
+        head = part.name.startswith("self_attn.")
+        if switches.liger and (switches.liger_head_norms or not head):
+            return _liger(tape, x, part, trained, in_place=switches.liger_in_place)
         weight = parameter(held, (*part.stored_per, part.width), trained=trained)
         if part.kind == "cohere":
             return _cohere(tape, x, weight)
         return _rms(tape, part, x, weight)
 
 
-def _liger(tape: Tape, x: Value, part: Norm, trained: bool) -> Value:
-    """Saves x itself and one float32 per row; the gradient is written over the incoming one (ops/rms_norm.py)."""
+def _liger(tape: Tape, x: Value, part: Norm, trained: bool, *, in_place: bool) -> Value:
+    """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py)."""
     out, rstd = tape.new(x.each, x.dims), tape.new(4, x.dims[:-1])
     if not tape.needs(x) and not trained:
         return Value(out, x.each, x.dims)
-    edge_in, each, width = x.edge, x.each, part.width
+    edge_in, each, width, dims = x.edge, x.each, part.width, x.dims
 
     def backward(grad: Buffer) -> Outcome:
         weight = tape.new(each, (width,), GRADIENTS) if trained else None
-        return (Edge(leaf=True) if trained else None, weight), (edge_in, grad)
+        to_x = grad if in_place else tape.new(each, dims)
+        return (Edge(leaf=True) if trained else None, weight), (edge_in, to_x)
 
     return Value(out, x.each, x.dims, tape.node(backward, tape.save(x, rstd)))
 

@@ -27,21 +27,24 @@ def turn(tape: Tape, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Va
     """Positions into one of q and k. `rotated` names the dimension that is turned where only a part is."""
     if kind == "none":
         return x
-    if kind == "float":
-        return cast(tape, _whole(tape, cast(tape, x, 4), tables), x.each)
+    if kind in {"partial", "interleaved", "partial_cat"}:
+        return _in_part(tape, x, tables, kind, rotated)
     if kind == "float_halves":
         straight = mul(tape, cast(tape, x, 4), tables[0])
         crossed = mul(tape, cast(tape, rotate_half(tape, x), 4), tables[1])
         return cast(tape, add(tape, straight, crossed), x.each)
-    if kind == "float_tables":
-        return cast(tape, _whole(tape, x, tables), x.each)
-    if kind in {"partial", "interleaved"}:
-        turned = _whole(tape, piece(tape, x, (*x.dims[:-1], rotated)), tables)
-        return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], f"{x.dims[-1]} rest"))), x.dims)
+    if kind == "float":
+        return cast(tape, _whole(tape, cast(tape, x, 4), tables), x.each)
+    return cast(tape, _whole(tape, x, tables), x.each)
+
+
+def _in_part(tape: Tape, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
+    """Some columns of each head turned, the rest (which may be none) put back behind them."""
     if kind == "partial_cat":
-        turned = _whole(tape, x, tables)
-        return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], "none"))), x.dims)
-    return _whole(tape, x, tables)
+        turned, rest = _whole(tape, x, tables), "none"
+    else:
+        turned, rest = _whole(tape, piece(tape, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
+    return concatenate(tape, (turned, piece(tape, x, (*x.dims[:-1], rest))), x.dims)
 
 
 def _whole(tape: Tape, x: Value, tables: Tables) -> Value:

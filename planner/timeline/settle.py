@@ -21,6 +21,12 @@ LIGER = frozenset({
     "granite", "hunyuan_v1_dense", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "phi3", "qwen2",
     "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "smollm3",
 })  # fmt: skip
+# The same file, the defaults of each apply_liger_kernel_to_*: whose norms get in_place=False, whose q and k norms stay,
+# whose rotation stays, and who keeps all logits (cross_entropy=True, fused_linear_cross_entropy=False).
+_LIGER_NORMS_BESIDE = frozenset({"exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"})
+_LIGER_LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
+_LIGER_LEAVES_ROTARY = frozenset({"glm4"})
+_LIGER_KEEPS_LOGITS = frozenset({"granite"})
 # Their data collators return an attention mask even where every token counts.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
@@ -50,8 +56,11 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         dora=bool(recipe.lora and recipe.lora.use_dora),
         checkpointing=training.gradient_checkpointing,
         reentrant=training.use_reentrant,
-        loss=recipe.loss if recipe.loss != "liger" or decoder.model_type in LIGER else "full_logits",
+        loss=_loss(decoder, recipe),
         liger=recipe.loss == "liger" and decoder.model_type in LIGER,
+        liger_in_place=decoder.model_type not in _LIGER_NORMS_BESIDE,
+        liger_head_norms=decoder.model_type not in _LIGER_LEAVES_HEAD_NORMS,
+        liger_rotary=decoder.model_type not in _LIGER_LEAVES_ROTARY,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
         collated=recipe.stack_name in _COLLATED or training.padded,
@@ -59,6 +68,12 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         padded=training.padded,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
+
+
+def _loss(decoder: Decoder, recipe: Recipe) -> str:
+    """The loss that runs: where Liger does not replace it, the model's own."""
+    fused = decoder.model_type in LIGER - _LIGER_KEEPS_LOGITS
+    return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
 
 
 def numbers_of(decoder: Decoder, recipe: Recipe) -> tuple[dict[str, int], ...]:

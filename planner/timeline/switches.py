@@ -35,8 +35,9 @@ class Switches:
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
-    `liger`: norms, rotary embedding and gated MLPs are Liger's too. `collated`: the stack's collator adds an attention
-    mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass
+    `liger`: norms, rotary embedding and gated MLPs are Liger's too; whether its norms overwrite the incoming gradient,
+    and whether it replaces q and k norms and the rotation, differs by model.
+    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass
     (quant_state.dtype).
     """
 
@@ -58,6 +59,9 @@ class Switches:
     reentrant: bool
     loss: str
     liger: bool
+    liger_in_place: bool
+    liger_head_norms: bool
+    liger_rotary: bool
     outputs_kept: bool
     accumulates: bool
     collated: bool

@@ -12,7 +12,15 @@ MLA: dict[str, Any] = {
     "q_lora_rank": 384, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
     "n_group": 1, "topk_group": 1,
 }  # fmt: skip
-GPT: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "n_embd": 1024, "n_layer": 3, "n_head": 8, "vocab_size": 8000}
+GPT: dict[str, Any] = {
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "n_embd": 1024,
+    "n_layer": 3,
+    "n_head": 8,
+    "vocab_size": 8000,
+}
 
 MODELS: dict[str, dict[str, Any]] = {
     "mistral": {**BASE, "sliding_window": None},

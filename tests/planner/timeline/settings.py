@@ -79,7 +79,9 @@ def _rare_settings() -> list[dict[str, Any]]:
         setting("llama trainer full", LLAMA, {}, method="full"),
         setting("llama trainer full off", LLAMA, off, method="full"),
         setting("llama loop full", LLAMA, {}, method="full", stack="loop"),
-        setting("llama trainer no double quantization", LLAMA, quantization={**nf4, "bnb_4bit_compute_dtype": "bfloat16"}),
+        setting(
+            "llama trainer no double quantization", LLAMA, quantization={**nf4, "bnb_4bit_compute_dtype": "bfloat16"}
+        ),
         setting("llama trainer float32 compute", LLAMA, quantization={"load_in_4bit": True}),
         setting("llama trainer float16", LLAMA, quantization=half),
         setting("llama trainer float16 eager", LLAMA, {"attn_implementation": "eager"}, quantization=half),
@@ -87,13 +89,17 @@ def _rare_settings() -> list[dict[str, Any]]:
         setting("llama trainer int8", LLAMA, quantization={"load_in_8bit": True}),
         setting("llama trainer int8 off", LLAMA, off, quantization={"load_in_8bit": True}),
         setting("llama kbit int8", LLAMA, quantization={"load_in_8bit": True}, stack="kbit"),
-        setting("llama loop int8 q,v", LLAMA, quantization={"load_in_8bit": True}, stack="loop", lora={"target_modules": QV}),
+        setting(
+            "llama loop int8 q,v", LLAMA, quantization={"load_in_8bit": True}, stack="loop", lora={"target_modules": QV}
+        ),
         setting("llama trainer flash_attention_2", LLAMA, {"attn_implementation": "flash_attention_2"}),
     ]
     for capability in ("7.5", "8.0", "8.6", "9.0", "12.0"):
         card = {"total_memory_bytes": 25_757_220_864, "compute_capability": capability}
         for length in (64, 200, 400):
-            line = setting(f"llama trainer on {capability} length {length}", LLAMA, {"max_length": length}, quantization=half)
+            line = setting(
+                f"llama trainer on {capability} length {length}", LLAMA, {"max_length": length}, quantization=half
+            )
             line["request"]["gpu"] = card
             found.append(line)
     return found
@@ -115,9 +121,20 @@ def family_settings() -> list[dict[str, Any]]:
     return found
 
 
+LIGER = (
+    "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "olmo3", "granite", "smollm3",
+    "glm4", "exaone4", "hunyuan_v1_dense",
+)  # fmt: skip
+
+
+def liger_settings() -> list[dict[str, Any]]:
+    """Liger's kernels on the families that it patches, and on one that it leaves alone."""
+    return [setting(f"{name} liger", config(name), {"loss": "liger"}) for name in (*LIGER, "stablelm")]
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return llama_settings() + family_settings()
+    return llama_settings() + family_settings() + liger_settings()
 
 
 def main(words: list[str]) -> None:

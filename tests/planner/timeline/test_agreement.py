@@ -6,6 +6,9 @@ from statistics import median
 import pytest
 
 from planner.families import decoder_of
+from planner.recipe import Recipe
+from planner.request import Request
+from planner.timeline.lines import evidence_of
 from tests.planner.timeline.recorded import Recorded, error_fraction, recorded
 from tests.planner.timeline.settings import all_settings
 
@@ -18,7 +21,7 @@ EXACT_FRACTION = 0.0035
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_peak_of_a_step_is_the_dry_runs(row: Recorded) -> None:
-    exact = decoder_of(row.request["model"]).evidence == "exact"
+    exact = evidence_of(decoder_of(row.request["model"]), Recipe.of(Request.parse(row.request))) == "exact"
     assert abs(error_fraction(row)) <= (EXACT_FRACTION if exact else WORST_FRACTION)
 
 
