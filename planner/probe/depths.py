@@ -13,11 +13,11 @@ from planner.probe.meters.live import LiveMeter
 from planner.probe.meters.meter import LOAD, PREPARE
 from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
-from planner.probe.progress import Progress
 from planner.probe.replay import replay, smallest_capacity_bytes
 from planner.probe.replayed import device_reading, replayed_phases
 from planner.probe.report import Outcome
 from planner.probe.run import live_run
+from planner.probe.step import Progress
 from planner.recipe import Recipe
 from planner.request import Request
 

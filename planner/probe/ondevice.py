@@ -16,9 +16,9 @@ from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_m
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
 from planner.probe.meters.meter import STEP_PHASES
 from planner.probe.options import Options
-from planner.probe.progress import Progress
 from planner.probe.report import Outcome
 from planner.probe.run import Job, own_quantization_tables, story
+from planner.probe.step import Progress
 from planner.recipe import Recipe
 from planner.request import Request
 

@@ -32,7 +32,7 @@ def save_and_verify(model: Any) -> int:
         return 0
     trained = get_peft_model_state_dict(model, save_embedding_layers=False)
     with temporary_folder() as folder:
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
         saved = load_file(folder / _ADAPTER_FILE)
     if saved.keys() != trained.keys():
         msg = f"saved {len(saved)} adapter tensors, trained {len(trained)}"
