@@ -35,19 +35,27 @@ RACES = 15
 
 def predict(run: PublishedRun) -> Prediction:
     """Dry-run one published setting and replay it as it was loaded."""
+    return predict_from(run, recorded(run))
+
+
+def recorded(run: PublishedRun) -> list[Event]:
+    """The allocation stream of the run's setting, with the loss its release had."""
     recipe = Recipe.of(run.request)
     config = config_of(run.request, recipe)
     with loss_of_transformers_4() if _by_transformers_4(run) else nullcontext():
         meter, _ = live_run(run.request, recipe, config, Options(steps=STEPS), lambda *_: None)
-    replays = [replay(events, CachingAllocator()) for events in as_measured(run, meter.events)]
+    return meter.events
+
+
+def predict_from(run: PublishedRun, events: Sequence[Event]) -> Prediction:
+    """Replay a recorded stream with the loading habits of the run's releases; medians over the races."""
+    replays = [replay(each, CachingAllocator()) for each in as_measured(run, events)]
+    reserved = [each.peak_reserved_bytes for each in replays]
     return Prediction(
         id=run.id,
         peak_allocated_bytes=round(median(each.peak_allocated_bytes for each in replays)),
-        peak_reserved_bytes=round(median(each.peak_reserved_bytes for each in replays)),
-        reserved_range_bytes=(
-            min(each.peak_reserved_bytes for each in replays),
-            max(each.peak_reserved_bytes for each in replays),
-        ),
+        peak_reserved_bytes=round(median(reserved)),
+        reserved_range_bytes=(min(reserved), max(reserved)),
         races=len(replays),
     )
 

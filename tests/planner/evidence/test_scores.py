@@ -22,6 +22,12 @@ def test_allocated_bytes_are_hit_to_half_a_percent_and_in_the_median_to_a_tenth(
     assert max(errors) <= 0.005
 
 
+def test_the_trainers_of_fms_acceleration_are_hit_to_a_ten_thousandth(rows):
+    errors = [abs(row.allocated_error) for row in rows if row.run.family.startswith("fms")]
+    assert len(errors) >= 5
+    assert max(errors) <= 0.0001
+
+
 def test_reserved_bytes_are_hit_to_six_percent_and_in_the_median_to_one(rows):
     errors = [abs(row.reserved_error) for row in rows if row.reserved_error is not None]
     assert median(errors) <= 0.01
