@@ -18,28 +18,48 @@ class Choice(NamedTuple):
     expands: bool
 
 
-def attention_kernel(
-    *,
-    implementation: str,
-    pinned: str,
-    element_bytes: int,
-    head_dim: int,
-    equal_widths: bool = True,
-    grouped: bool,
-    masked: bool,
-    capability: tuple[int, int] | None,
-) -> Choice:
-    """The kernel for one kind of layer. `equal_widths`: values are as wide as keys, which flash asks for."""
-    if implementation == "flash_attention_2":
+class Asked(NamedTuple):
+    """One kind of layer's attention: what the recipe says, the dtype and shapes that reach it, and the card.
+
+    `equal_widths`: values are as wide as keys, which flash asks for. `always_masked`: its code passes a mask of its
+    own and repeats nothing.
+    """
+
+    implementation: str
+    pinned: str
+    dtype: str
+    head_dim: int
+    equal_widths: bool
+    grouped: bool
+    masked: bool
+    always_masked: bool
+    capability: tuple[int, int] | None
+
+
+def attention_kernel(asked: Asked) -> Choice:
+    """The first kernel of torch's order of preference that takes these tensors."""
+    grouped = asked.grouped and not asked.always_masked
+    if asked.implementation == "flash_attention_2":
         return Choice("flash_attention_2", False, False)
-    if implementation == "eager":
+    if asked.implementation == "eager":
         return Choice("eager", True, grouped)
-    if masked:
-        return Choice("mem_efficient" if pinned in {"auto", "mem_efficient"} else "math", True, grouped)
-    if pinned == "auto":
-        flash = element_bytes == 2 and head_dim <= 256 and (capability is None or capability >= (8, 0)) and equal_widths
-        name: Kernel = "flash" if flash else "math" if grouped else "mem_efficient"
-        return Choice(name, False, False)
-    if pinned == "mem_efficient":
-        return Choice("mem_efficient", False, grouped)
-    return Choice("math" if pinned == "math" else "flash", False, False)
+    efficient: Kernel = "mem_efficient" if _mem_efficient_takes(asked) else "math"
+    if asked.masked or asked.always_masked:
+        return Choice(efficient if asked.pinned in {"auto", "mem_efficient"} else "math", True, grouped)
+    if asked.pinned == "mem_efficient":
+        return Choice(efficient, False, grouped)
+    if asked.pinned == "auto":
+        name: Kernel = "flash" if _flash_takes(asked) else "math" if asked.grouped else efficient
+    else:
+        name = "math" if asked.pinned == "math" else "flash"
+    return Choice(name, False, False)
+
+
+def _flash_takes(asked: Asked) -> bool:
+    half = asked.dtype != "float32" and asked.equal_widths and asked.head_dim <= 256
+    return half and (asked.capability is None or asked.capability >= (8, 0))
+
+
+def _mem_efficient_takes(asked: Asked) -> bool:
+    """bfloat16 only from compute capability 8.0 (sdp_utils.cpp, check_tensor_dtype)."""
+    return asked.dtype != "bfloat16" or asked.capability is None or asked.capability >= (8, 0)

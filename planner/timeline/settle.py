@@ -11,7 +11,7 @@ from planner.memory.fused import fused_four_bit
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.request import Lora
 from planner.targets import adapted_weights
-from planner.timeline.kernels import attention_kernel
+from planner.timeline.kernels import Asked, attention_kernel
 from planner.timeline.switches import LayerSwitches, Storage, Switches
 
 # liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
@@ -38,8 +38,8 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     training = recipe.training
     return Switches(
         layers=tuple(
-            _layer(decoder, block, {**decoder.sizes, **sizes}, recipe, gpu, adapted)
-            for block, sizes in zip(decoder.structure.blocks, decoder.kind_sizes, strict=True)
+            _layer(block, sizes, _asked(decoder, block, sizes, recipe, gpu), recipe, adapted)
+            for block, sizes in zip(decoder.structure.blocks, _all_sizes(decoder), strict=True)
         ),
         storage=_storage(recipe),
         double_quant=bool(recipe.quantization and recipe.quantization.bnb_4bit_use_double_quant),
@@ -108,28 +108,38 @@ def _storage(recipe: Recipe) -> Storage | None:
     return "int8" if recipe.quantization.load_in_8bit else "4bit"
 
 
-def _layer(
-    decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu, adapted: frozenset[str]
-) -> LayerSwitches:
-    projections = tuple(linears(block))
-    implementation = recipe.training.attn_implementation or decoder.default_attention
-    windowed = block.attention is not None and block.attention.window and recipe.length >= sizes["window"]
-    always = isinstance(block.attention, Attention) and block.attention.always_masked
-    always = always or (isinstance(block.attention, Latent) and block.attention.indexer is not None)
-    kernel = attention_kernel(
-        implementation=implementation,
+def _all_sizes(decoder: Decoder) -> Iterator[dict[str, int]]:
+    """The numbers of each kind of layer, the model's own among them."""
+    return ({**decoder.sizes, **sizes} for sizes in decoder.kind_sizes)
+
+
+def _asked(decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> Asked:
+    """What decides the attention kernel of one kind of layer."""
+    attention = block.attention
+    latent = isinstance(attention, Latent)
+    windowed = attention is not None and attention.window and recipe.length >= sizes["window"]
+    return Asked(
+        implementation=recipe.training.attn_implementation or decoder.default_attention,
         pinned=recipe.training.sdpa_kernel,
-        element_bytes=DTYPE_BYTES[recipe.autocast or ("float32" if recipe.kbit_preparation else recipe.model_dtype)],
+        dtype=recipe.autocast or ("float32" if recipe.kbit_preparation else recipe.model_dtype),
         head_dim=sizes.get("d", 1),
-        equal_widths=not isinstance(block.attention, Latent) or sizes["q"] == sizes["v"],
+        equal_widths=not latent or sizes["q"] == sizes["v"],
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
-        masked=recipe.training.padded or windowed or always,
+        masked=recipe.training.padded or windowed,
+        always_masked=(isinstance(attention, Attention) and attention.always_masked)
+        or (isinstance(attention, Latent) and attention.indexer is not None),
         capability=gpu.compute_capability,
     )
+
+
+def _layer(
+    block: Block, sizes: Mapping[str, int], asked: Asked, recipe: Recipe, adapted: frozenset[str]
+) -> LayerSwitches:
+    projections, kernel = tuple(linears(block)), attention_kernel(asked)
     return LayerSwitches(
         kernel=kernel.name,
         masked=kernel.masked,
-        expands=kernel.expands and not always,
+        expands=kernel.expands,
         alibi=isinstance(block.attention, Attention) and block.attention.alibi,
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
@@ -139,7 +149,7 @@ def _layer(
             part.name
             for part in projections
             if fused_four_bit(
-                recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu.compute_capability
+                recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.capability
             )
         ),
     )

@@ -37,8 +37,8 @@ class Switches:
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
     `liger`: norms, rotary embedding and gated MLPs are Liger's too; whether its norms overwrite the incoming gradient,
     and whether it replaces q and k norms and the rotation, differs by model.
-    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass
-    (quant_state.dtype).
+    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
+    4-bit weight to in the backward pass (quant_state.dtype).
     """
 
     layers: tuple[LayerSwitches, ...]
