@@ -111,8 +111,9 @@ def _mem_efficient(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | No
 
 def _additive(tape: Tape, mask: Value, each: int) -> Buffer:
     """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
-    bias = tape.new(each, mask.dims, SCORES)
-    inverted = tape.new(1, mask.dims, SCORES)
+    dims = ("T", "s")
+    bias = tape.new(each, dims, SCORES)
+    inverted = tape.new(1, dims, SCORES)
     del inverted
     return bias
 

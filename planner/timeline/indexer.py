@@ -42,7 +42,7 @@ def _chosen(tape: Tape, part: Indexer, inputs: tuple[Value, Value], tables: Tabl
     q_rot = turn(tape, Value(q.buffer, q.each, ("T", "index rot")), tables, "full", "")
     k_rot = turn(tape, Value(k.buffer, k.each, ("T", "k rot")), tables, "full", "")
     query, key = Value(tape.new(q.each, q.dims), q.each, q.dims), Value(tape.new(k.each, k.dims), k.each, k.dims)
-    scores = _scores(tape, query, key, autocast)
+    scores = _scores(tape, query, key, autocast, one_sequence=project.switches.one_sequence)
     each = scores.each
     weights = tape.new(4, ("T", "index heads"))
     summed, shut = tape.new(each, _PAIRS), tape.new(1, _PAIRS)
@@ -55,14 +55,16 @@ def _chosen(tape: Tape, part: Indexer, inputs: tuple[Value, Value], tables: Tabl
     return Value(chosen, 4, ("T", "index top"))
 
 
-def _scores(tape: Tape, q: Value, k: Value, autocast: int) -> Value:
+def _scores(tape: Tape, q: Value, k: Value, autocast: int, *, one_sequence: bool) -> Value:
     """`relu(q.float() @ k.float() · scale)`, which autocast turns back to 16 bit."""
     q, k = cast(tape, q, 4), cast(tape, k, 4)
     each = autocast or 4
     if autocast:
         k, q = cast(tape, k, autocast), cast(tape, q, autocast)
+    # matmul spreads the keys over the tokens; of more than one sequence that is a copy (LinearAlgebra.cpp, _matmul).
+    spread = None if one_sequence else tape.new(each, ("T", "index d", "s"))
     product = tape.new(each, _SCORES)
-    del q, k
+    del q, k, spread
     scaled = tape.new(each, _SCORES)
     del product
     positive = Value(tape.new(each, _SCORES), each, _SCORES)

@@ -115,11 +115,13 @@ def _ids(shared: Shared) -> tuple[Value, ...]:
 def _masks(tape: Tape, switches: Switches) -> list[Value]:
     """One byte per pair of tokens for sdpa, the model's dtype for eager, for each reach of attention that needs one.
 
-    masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both.
+    masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both. Without a padding mask, all sequences
+    share one boolean mask, an expanded view; eager's is written out for each.
     """
     dims = ("T", "s") if switches.padded else ("s", "s")
     masks = []
     for eager in sorted({(layer.windowed, layer.kernel == "eager") for layer in switches.layers if layer.masked}):
+        dims = ("T", "s") if switches.padded or switches.collated or eager[1] else ("s", "s")
         mask = Value(tape.new(1, dims, MASK), 1, dims)
         if eager[1]:
             mask = Value(tape.new(switches.residual, dims, MASK), switches.residual, dims)
