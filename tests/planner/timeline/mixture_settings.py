@@ -18,14 +18,19 @@ HALF = {
     "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
     "bnb_4bit_compute_dtype": "float16",
 }  # fmt: skip
-# PEFT wraps Phi-MoE's router, an nn.Linear that returns a tuple, and fails in the forward pass.
-REFUSED = ("phimoe",)
+# PEFT wraps their routers, nn.Linear that return a tuple, and fails in the forward pass.
+REFUSED = ("phimoe", "llama4_text")
 # All that is special to them: softmax and sigmoid routers, biases and sinks, latent attention.
 WHOLE = ("mixtral", "qwen2_moe", "gpt_oss", "deepseek_v2", "deepseek_v3")
 
 
+INDEXED = {"model_type": "deepseek_v32", "index_n_heads": 4, "index_head_dim": 64, "index_topk": 256}
+
+
 def small(name: str) -> dict[str, Any]:
     """The model with few words."""
+    if name == "deepseek_v32":
+        return {**config("deepseek_v3"), **SMALL, **INDEXED}
     return {**config(name), **SMALL}
 
 
@@ -33,10 +38,8 @@ def family(name: str) -> list[dict[str, Any]]:
     """Every stack, checkpointed and not, adapters on attention and on all linear layers."""
     model = small(name)
     found = [
-        setting(f"{name} attention", model, **ONLY_ATTENTION),
         setting(f"{name} attention off", model, OFF, **ONLY_ATTENTION),
         setting(f"{name} attention kbit", model, stack="kbit", **ONLY_ATTENTION),
-        setting(f"{name} attention loop", model, stack="loop", **ONLY_ATTENTION),
     ]
     if name in REFUSED:
         return found
@@ -47,7 +50,7 @@ def family(name: str) -> list[dict[str, Any]]:
         setting(f"{name} all loop off", model, OFF, stack="loop"),
         setting(f"{name} all trl", model, stack="trl"),
         setting(f"{name} all kbit", model, stack="kbit"),
-        setting(f"{name} all lora off", model, OFF, method="lora"),
+        setting(f"{name} all lora", model, method="lora"),
     ]
 
 
@@ -71,7 +74,7 @@ def switches(name: str) -> list[dict[str, Any]]:
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    names = [name for name in MODELS if name in MIXTURES]
+    names = [*(name for name in MODELS if name in MIXTURES), "deepseek_v32"]
     wide = {**small("qwen3_moe"), "num_experts": 32, "num_experts_per_tok": 6, "moe_intermediate_size": 256}
     return [
         *(line for name in names for line in family(name)),
