@@ -59,7 +59,9 @@ def check_depths(config: PretrainedConfig, depths: Sequence[int]) -> None:
 
 def layer_kinds(config: PretrainedConfig) -> tuple[int, ...]:
     """One number per layer; equal numbers mean equal layers, judged by the module tree on the meta device."""
-    skeleton = build_skeleton(model_class_of(config), config)
+    plain = copy.deepcopy(config)
+    plain._attn_implementation = "eager"  # the kernels of another choice may not be installed, and change no shape
+    skeleton = build_skeleton(model_class_of(plain), plain)
     layers = decoder_layers(skeleton, depth_of(config))
     numbers: dict[Any, int] = {}
     return tuple(numbers.setdefault(_signature(layer), len(numbers)) for layer in layers)

@@ -55,6 +55,11 @@ def test_equal_layers_take_any_depths() -> None:
     assert cut(llama, 2).num_hidden_layers == 2
 
 
+def test_layers_are_known_where_the_attention_kernels_are_not_installed() -> None:
+    asked = request(training={"attn_implementation": "flash_attention_2"})
+    assert layer_kinds(config_of(asked, Recipe.of(asked))) == (0, 0)
+
+
 def test_alternating_layers_take_whole_periods_and_the_refusal_says_which() -> None:
     gemma = config("gemma2", num_hidden_layers=26)
     check_depths(gemma, (2, 4))
