@@ -33,7 +33,11 @@ bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, mat
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
-	$(BIN)/python -m planner.probe.agreement
+	$(BIN)/python -m tests.planner.timeline.settings | $(BIN)/python -m planner.probe.agreement > .recorded
+	mv .recorded tests/planner/timeline/recorded.jsonl
+	$(BIN)/python -m tests.planner.timeline.mixture_settings | $(BIN)/python -m planner.probe.agreement > .recorded
+	mv .recorded tests/planner/timeline/recorded_mixtures.jsonl
+	$(BIN)/python -m pytest tests/planner/timeline tests/planner/evidence
 
 setup: $(VENV)/.test ## everything but the run
 

@@ -38,7 +38,7 @@ def adapters_saved_bytes(rank: int, projections: int = 7) -> int:
     return projections * HALF * rank
 
 
-def llama_layer_saved_bytes(*, h: int, q: int, k: int, heads: int, inner: int, rank: int) -> int:
+def llama_layer_saved_bytes(*, h: int, q: int, k: int, heads: int, inner: int, rank: int) -> int:  # noqa: PLR0913  a model's widths
     """`12h + 8 + 4q + 4k + 4H + 8I + 14r` per token, under 16-bit autocast with a 16-bit base."""
     return (
         norms_saved_bytes(h)

@@ -88,7 +88,7 @@ def _mem_efficient(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | No
     """
     q, k, v = qkv
     each, dims = q.each, _result(q, v)
-    bias = _additive(tape, mask, each) if mask else None
+    bias = _additive(tape, each) if mask else None
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = tape.save(q, k, v, bias) if tape.needs(q, k, v) else None
     out = tape.new(each, dims)
@@ -109,7 +109,7 @@ def _mem_efficient(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | No
     return Value(out, each, dims, edge)
 
 
-def _additive(tape: Tape, mask: Value, each: int) -> Buffer:
+def _additive(tape: Tape, each: int) -> Buffer:
     """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
     dims = ("T", "s")
     bias = tape.new(each, dims, SCORES)
@@ -128,7 +128,7 @@ def _math(tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, mask:
     q, k, v = (cast(tape, value, 4) for value in qkv)
     with tape.cause(SCORES):
         scaled = unary(tape, q)
-        bias = _causal_bias(tape) if mask is None else Value(_additive(tape, mask, each), each, mask.dims)
+        bias = _causal_bias(tape) if mask is None else Value(_additive(tape, each), each, mask.dims)
         wide_k, wide_v = repeat(tape, k), repeat(tape, v)
         scores = bmm(tape, scaled, unary(tape, wide_k), _SCORES)
         scores = add(tape, scores, bias)

@@ -37,7 +37,7 @@ def run() -> None:
             report("empty FastAPI route", f"{empty:.0f} /s")
             advised = requests_per_second(port, [_plan_message(index, batch=64) for index in range(400)], 400)
             report("POST /api/v1/plans", f"{plans:.0f} /s", f"{plans / empty:.2f} of empty, at least 0.40")
-            report("the same where nothing fits, with its advice", f"{advised:.0f} /s", f"{advised / empty:.2f} of empty")
+            report("the same where nothing fits, with advice", f"{advised:.0f} /s", f"{advised / empty:.2f} of empty")
             _pages(port)
 
 
