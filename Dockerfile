@@ -44,6 +44,8 @@ ENV PATH=/opt/fitproof/bin:$PATH \
     RAY_AUTH_MODE=token \
     RAY_USAGE_STATS_ENABLED=0
 # Triton compiles its launcher with a C compiler the first time a kernel of Liger or torch runs.
+# Debian's stable release moves these two only for security, and drops old versions from its mirrors: no pins.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/* \

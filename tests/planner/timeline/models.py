@@ -38,7 +38,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "gemma": {**BASE, "head_dim": 128},
     "gemma2": {**BASE, "head_dim": 128, "num_hidden_layers": 4},
     "gemma3_text": {**BASE, "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 512},
-    "gemma3_text wide": {**BASE, "model_type": "gemma3_text", "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 4096},
+    "gemma3_text wide": {
+        **BASE, "model_type": "gemma3_text", "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 4096,
+    },
     "phi3": {**BASE},
     "phi3 window": {**BASE, "model_type": "phi3", "sliding_window": 2047},
     "glm": {**BASE, "head_dim": 128, "attention_bias": True},

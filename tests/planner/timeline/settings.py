@@ -33,6 +33,8 @@ def setting(name: str, model: dict[str, Any], training: dict[str, Any] | None = 
 def llama_settings() -> list[dict[str, Any]]:
     """Every switch on one Llama."""
     found = []
+    padded = {"per_device_train_batch_size": 2, "padded": True}
+    grouped = {**LLAMA, "num_key_value_heads": 8}
     for stack in ("trainer", "trl", "kbit", "loop"):
         full = {"loss": "full_logits"}
         off = {**full, "gradient_checkpointing": False}
@@ -49,8 +51,8 @@ def llama_settings() -> list[dict[str, Any]]:
             setting(f"llama {stack} dropout no checkpointing", LLAMA, off, stack=stack, lora={"lora_dropout": 0.05}),
             setting(f"llama {stack} eager", LLAMA, {**full, "attn_implementation": "eager"}, stack=stack),
             setting(f"llama {stack} eager off", LLAMA, {**off, "attn_implementation": "eager"}, stack=stack),
-            setting(f"llama {stack} padded", LLAMA, {**full, "per_device_train_batch_size": 2, "padded": True}, stack=stack),
-            setting(f"llama {stack} padded off", LLAMA, {**off, "per_device_train_batch_size": 2, "padded": True}, stack=stack),
+            setting(f"llama {stack} padded", LLAMA, {**full, **padded}, stack=stack),
+            setting(f"llama {stack} padded off", LLAMA, {**off, **padded}, stack=stack),
             setting(f"llama {stack} accumulation", LLAMA, {**full, "gradient_accumulation_steps": 4}, stack=stack),
             setting(f"llama {stack} reentrant", LLAMA, {**full, "use_reentrant": True}, stack=stack),
             setting(f"llama {stack} rank 128", LLAMA, full, stack=stack, lora={"r": 128}),
@@ -59,8 +61,8 @@ def llama_settings() -> list[dict[str, Any]]:
             setting(f"llama {stack} lora off", LLAMA, off, stack=stack, method="lora"),
             setting(f"llama {stack} chunked", LLAMA, {"loss": "chunked"}, stack=stack),
             setting(f"llama {stack} liger", LLAMA, {"loss": "liger"}, stack=stack),
-            setting(f"llama {stack} mha", {**LLAMA, "num_key_value_heads": 8}, full, stack=stack),
-            setting(f"llama {stack} efficient", {**LLAMA, "num_key_value_heads": 8}, {**full, "sdpa_kernel": "mem_efficient"}, stack=stack),
+            setting(f"llama {stack} mha", grouped, full, stack=stack),
+            setting(f"llama {stack} efficient", grouped, {**full, "sdpa_kernel": "mem_efficient"}, stack=stack),
             setting(f"llama {stack} math", LLAMA, {**full, "sdpa_kernel": "math"}, stack=stack),
         ]  # fmt: skip
     return found + _rare_settings()
