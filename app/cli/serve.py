@@ -28,13 +28,18 @@ def serve(
 
     import uvicorn  # after the settings were checked: a second's worth of imports
 
+    from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
     from app.main import create_app
 
     logs.configure(settings.log_format, settings.log_level)
     for name in unknown_variables():
         logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)
-    prepare_database(settings)
+    try:
+        prepare_database(settings)
+    except StorageUnavailableError as error:  # the operator's surroundings, not somebody's input: no exit status 2
+        typer.echo(f"the server cannot start: {error.title}", err=True)
+        raise typer.Exit(EXIT_BROKEN) from None
     app = create_app(settings)
     config = uvicorn.Config(
         app,

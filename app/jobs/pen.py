@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, not_, or_, select, update
+from sqlalchemy import delete, false, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.database import Database
@@ -180,7 +180,7 @@ class Pen:
         with self._database.writing() as session:
             self._fence.check(session)
             ours = [WorkerRow.id.startswith(f"{engine}:") for engine in engines]
-            session.execute(delete(WorkerRow).where(not_(or_(*ours))))
+            session.execute(delete(WorkerRow).where(not_(or_(false(), *ours))))
 
     def mark_workers(self, engine: str, problem: str) -> None:
         """Say what is wrong with `engine`; its workers stay on show."""
