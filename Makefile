@@ -49,6 +49,9 @@ $(VENV)/bin/python:
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt $(TORCH)
 	$(BIN)/pip install -q -c constraints.txt -e '.[probe]'
+	# hqq comes as source: its build imports torch and would try CUDA, and its list of needs names what the probe has.
+	$(BIN)/pip install -q -c constraints.txt setuptools einops termcolor
+	DISABLE_CUDA=1 $(BIN)/pip install -q -c constraints.txt --no-build-isolation --no-deps hqq
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve

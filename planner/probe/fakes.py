@@ -23,6 +23,8 @@ from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import get_module_from_name
 from transformers.utils import import_utils
 
+from planner.probe.groupwise import is_group_wise
+from planner.probe.groupwise_fakes import without_values
 from planner.probe.knowns import KnownValues
 from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
@@ -58,6 +60,7 @@ def _patches(recipe: Recipe) -> list[Patch]:
         # These read tensor values; the recipe knows the answers.
         Patch(masking, "fast_all", lambda _: not padded),
         Patch(masking, "find_packed_sequence_indices", lambda _: None),
+        *(without_values() if is_group_wise(recipe) else ()),
     ]
 
 
@@ -162,8 +165,12 @@ def _grouped_mm_in_any_dtype(mat_a: torch.Tensor, mat_b: torch.Tensor, **more: A
 
 def _dequantize(module: Any) -> torch.Tensor:
     """peft decides by the class name `Params4bit`, which a fake parameter cannot have."""
+    weight: torch.Tensor
+    if hasattr(module, "W_q"):  # hqq's layer has no `weight`
+        weight = module.dequantize()
+        return weight
     if hasattr(module.weight, "quant_state"):
-        weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+        weight = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
         return weight
     unquantized: torch.Tensor = module.weight
     return unquantized

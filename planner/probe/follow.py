@@ -20,6 +20,8 @@ from planner.probe import prepare
 from planner.probe.attention import scaled_dot_product_as_on
 from planner.probe.autocast import cuda_autocast_lists
 from planner.probe.flash2 import flash_attention_2_stand_in
+from planner.probe.groupwise import is_group_wise
+from planner.probe.groupwise_fakes import read_on_host
 from planner.probe.meters.live import LiveMeter
 from planner.probe.patching import Patch, patched
 from planner.probe.target import Target
@@ -72,6 +74,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
         # `_can_use_grouped_mm` would ask this machine for its card.
         Patch(moe, "_can_use_grouped_mm", lambda *_: (target.capability or (0, 0)) >= (8, 0)),
         *launches,
+        *(read_on_host(meter) if is_group_wise(recipe) else ()),
     ]
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.probe import groupwise
 from planner.probe.weights import synthetic_checkpoint
 from planner.recipe import Recipe
 from planner.request import Quantization, Request
@@ -22,10 +24,19 @@ def load_model(
 
     `weights`: `synthetic`, `hub` (the request's model id) or a folder.
     """
+    if recipe.quantization is not None and groupwise.is_group_wise(recipe):
+        read = partial(_from_pretrained, request, recipe, config, torch.device("cpu"), weights)
+        return groupwise.load(read, recipe, recipe.quantization.group_size, device)
+    return _from_pretrained(request, recipe, config, device, weights)
+
+
+def _from_pretrained(
+    request: Request, recipe: Recipe, config: PretrainedConfig, device: torch.device, weights: str
+) -> PreTrainedModel:
     model_class = model_class_of(config)
     dtype = torch_dtype(recipe.model_dtype)
     arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
-    if recipe.quantization is not None:
+    if recipe.quantization is not None and not groupwise.is_group_wise(recipe):
         arguments["quantization_config"] = quantization_config(recipe.quantization)
     if recipe.training.attn_implementation is not None:
         arguments["attn_implementation"] = recipe.training.attn_implementation

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from transformers import PretrainedConfig
 
+from planner.probe.groupwise import is_group_wise
 from planner.probe.options import Options
 from planner.recipe import Recipe
 
@@ -24,6 +25,10 @@ def _notes(recipe: Recipe, config: PretrainedConfig, options: Options) -> Iterat
         return
     if recipe.quantization is not None and recipe.quantization.load_in_8bit:
         yield "LLM.int8: no activation column was taken for an outlier"
+    if is_group_wise(recipe):
+        yield "hqq's solver played two iterations; it stops early by the weights' values"
+        if options.follow != "cpu":
+            yield "hqq's solver holds copies of one weight on the card while loading; they are not in the load peak"
     if recipe.loss != "full_logits" and options.follow != "cpu":
         yield "Triton launches of TRL and Liger were skipped; the buffers around them are real"
     if recipe.training.attn_implementation == "flash_attention_2":

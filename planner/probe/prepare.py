@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel
 
+from planner.probe import groupwise
 from planner.probe.load import torch_dtype
 from planner.recipe import Recipe
 from planner.request import Lora
@@ -25,7 +26,10 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
         )
     trainable: Any = model
     if recipe.lora is not None:
-        trainable = get_peft_model(model, lora_config(recipe.lora))
+        config = lora_config(recipe.lora)
+        if groupwise.is_group_wise(recipe) and config.target_modules == "all-linear":
+            config.target_modules = groupwise.all_linear(model)
+        trainable = get_peft_model(model, config)
         _cast_adapters(trainable, torch_dtype(recipe.adapter_dtype))
     if training.gradient_checkpointing:
         # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.

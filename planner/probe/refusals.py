@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.probe import groupwise
 from planner.probe.options import Options
 from planner.recipe import Recipe
 from planner.request import Request
@@ -21,9 +22,8 @@ def refuse_what_cannot_run(request: Request, recipe: Recipe, options: Options) -
 
 def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[FieldProblem]:
     on_cpu = options.instrument == "cpu" or (options.instrument == "dry-run" and options.follow == "cpu")
-    if recipe.quantization is not None and recipe.quantization.quant_method == "hqq":
-        fix = "the probe quantizes through bitsandbytes only; load_in_4bit or load_in_8bit, or plan hqq by formula"
-        yield FieldProblem("quantization.quant_method", fix)
+    if groupwise.is_group_wise(recipe) and not groupwise.is_installed():
+        yield FieldProblem("quantization.quant_method", f"{groupwise.INSTALL}; or plan hqq by formula")
     if on_cpu and recipe.loss == "liger":
         yield FieldProblem("training.loss", "Liger's kernels need CUDA; use --on cuda, or follow a card in a dry run")
     if on_cpu and recipe.training.attn_implementation == "flash_attention_2":

@@ -115,7 +115,6 @@ def test_no_card_is_said_plainly(capsys: pytest.CaptureFixture[str], tmp_path: P
 @pytest.mark.parametrize(
     ("parts", "options", "fields"),
     [
-        ({"quantization": {"quant_method": "hqq"}}, {}, {"quantization.quant_method"}),
         ({"training": {"loss": "liger"}}, {"instrument": "cpu"}, {"training.loss"}),
         (
             {"training": {"attn_implementation": "flash_attention_2"}},
