@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
 
@@ -31,11 +32,16 @@ def is_installed() -> bool:
 
 
 def load(read: Read, recipe: Recipe, group_size: int, device: torch.device) -> PreTrainedModel:
-    """Quantize what `read` reads into host memory. hqq's defaults otherwise: 4 bits, groups along the rows."""
+    """Quantize what `read` reads into host memory. hqq's defaults otherwise: 4 bits, groups along the rows.
+
+    Raises:
+        InvalidRequestError: a weight does not divide into whole groups.
+    """
     from hqq.core.quantize import BaseQuantizeConfig  # noqa: PLC0415  # see the module's docstring
     from hqq.models.hf.base import AutoHQQHFModel  # noqa: PLC0415  # see the module's docstring
 
     model = read()
+    _refuse_uneven_groups(model, group_size)
     silent = Patch(importlib.import_module("hqq.models.base"), "tqdm", lambda items, **_: items)
     with patched([silent]):
         AutoHQQHFModel.quantize_model(
@@ -46,6 +52,15 @@ def load(read: Read, recipe: Recipe, group_size: int, device: torch.device) -> P
             device={"": str(device)},
         )
     return model
+
+
+def _refuse_uneven_groups(model: torch.nn.Module, group_size: int) -> None:
+    """hqq asserts that a weight divides into whole groups (hqq/core/quantize.py); it leaves `lm_head` alone."""
+    for name, module in model.named_modules():
+        uneven = isinstance(module, torch.nn.Linear) and module.weight.numel() % group_size
+        if uneven and not name.endswith("lm_head"):
+            fix = f"{name}.weight does not divide into groups of {group_size}; take a smaller group"
+            raise InvalidRequestError("hqq cannot quantize this model.", [FieldProblem("quantization.group_size", fix)])
 
 
 def all_linear(model: torch.nn.Module) -> list[str]:

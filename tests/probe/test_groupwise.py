@@ -71,3 +71,10 @@ def test_a_machine_without_hqq_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
         measure(hqq(), Options(), Progress())
     assert [problem.field for problem in refusal.value.problems] == ["quantization.quant_method"]
     assert "pip install" in refusal.value.problems[0].message
+
+
+def test_a_weight_that_does_not_divide_into_groups_is_named() -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        watch(hqq(256, config={"intermediate_size": 90}), instrument="cpu")
+    assert [problem.field for problem in refusal.value.problems] == ["quantization.group_size"]
+    assert "gate_proj.weight" in refusal.value.problems[0].message
