@@ -21,6 +21,8 @@ def _notes(recipe: Recipe, config: PretrainedConfig, options: Options) -> Iterat
     text = config.get_text_config()
     if options.weights == "synthetic" and any((getattr(text, name, None) or 0) > 1 for name in _EXPERTS):
         yield "synthetic weights route tokens to experts by chance, real ones by content"
+    if is_group_wise(recipe) and recipe.lora is not None and recipe.lora.target_modules == "all-linear":
+        yield 'peft finds no hqq layer by "all-linear"; the run named them, and so must a training script'
     if options.instrument != "dry-run":
         return
     if recipe.quantization is not None and recipe.quantization.load_in_8bit:

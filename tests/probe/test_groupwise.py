@@ -63,6 +63,7 @@ def test_the_measurement_says_what_the_solver_left_out() -> None:
     recipe = Recipe.of(asked)
     notes = notes_of(recipe, config_of(asked, recipe), Options(follow="sm_89"))
     assert sum("hqq's solver" in note for note in notes) == 2
+    assert any("all-linear" in note for note in notes)
 
 
 def test_a_machine_without_hqq_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
