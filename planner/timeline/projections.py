@@ -7,6 +7,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 from planner.families.parts import Linear
 from planner.timeline.adapters import adapter_matmul, autocast_weight
 from planner.timeline.dora import dora
+from planner.timeline.groupwise import group_wise_matmul
 from planner.timeline.int8 import int8_matmul
 from planner.timeline.ops import add, cast, clone, dropout, matmul, parameter, unary
 from planner.timeline.switches import LayerSwitches, Switches
@@ -45,6 +46,8 @@ class Projector:
     def _four_bit(self, part: Linear, x: Value) -> Value:
         """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back."""
         inner = cast(self.tape, x, self.switches.compute)
+        if self.switches.storage == "hqq":
+            return cast(self.tape, group_wise_matmul(self.tape, part, inner), x.each)
         return cast(self.tape, self._matmul_four_bit(part, inner), x.each)
 
     def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
