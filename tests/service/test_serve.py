@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.cli.errors import EXIT_BROKEN
 from app.db.database import StorageUnavailableError
 from app.jobs.service import prepare_database
 from app.settings import Settings
@@ -61,7 +62,7 @@ def test_an_open_event_stream_does_not_hold_up_a_stop(tmp_path: Path) -> None:
 
 def test_a_database_that_cannot_be_used_is_one_sentence_on_the_terminal(tmp_path: Path) -> None:
     with serving(tmp_path, FITPROOF_DATABASE_URL="mysql://u:hidden@h/d") as (process, _client):
-        assert process.wait(40) == 2
+        assert process.wait(40) == EXIT_BROKEN
     said = (tmp_path / "log").read_text()
     assert "use postgresql:// or sqlite:///" in said
     assert "Traceback" not in said
