@@ -6,10 +6,10 @@ from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 
 
-def norm(tape: Tape, part: Norm, x: Value, switches: Switches) -> Value:
+def norm(tape: Tape, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
     """Walk one normalisation of `x`."""
     held, trained = switches.residual, switches.trains_base
-    with tape.cause("norms"):
+    with tape.cause(cause):
         if part.kind == "layer":
             if not switches.autocast:
                 return _layer(tape, x, part, trained)

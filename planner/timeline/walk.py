@@ -81,7 +81,8 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         if structure.positions:
             x = add(tape, x, Value(tape.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
         if structure.embedding_norm:
-            x = norm(tape, structure.embedding_norm, x, switches)
+            # Its output is what the layers hand on, and counts as that.
+            x = norm(tape, structure.embedding_norm, x, switches, RESIDUAL)
         if structure.embedding_dropout:
             x = dropout(tape, x)
     with tape.cause(INPUTS):

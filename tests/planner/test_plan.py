@@ -167,3 +167,10 @@ def test_every_card_of_the_catalogue_can_be_planned_on() -> None:
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
     verdicts = {p.verdict for p in plan_on_cards(trained(max_length=4096), gpus)}
     assert {"fits", "does_not_fit"} <= verdicts
+
+
+@pytest.mark.parametrize("model", ["bigscience/bloom", "bigscience/bloom-7b1"])
+def test_no_line_is_negative_where_embeddings_are_normalised(model: str) -> None:
+    for method in ("qlora", "full"):
+        answer = plan(Request.parse({"model": model, "gpu": "h200", "method": method, "stack": "trl"}))
+        assert all(line.bytes > 0 for line in answer.lines)
