@@ -24,6 +24,8 @@ _NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 _STEPS = 3
 # How far along the run is when a stage begins. Steps share what lies between `prepare` and `replay`.
 _BEGINS = {"import": 0.0, "load": 0.15, "prepare": 0.35, "replay": 0.95}
+# A task of this bar has a field `read`: the bytes of the phase under way, in words.
+COLUMNS = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn(), TextColumn("{task.fields[read]}"))
 
 
 def missing_packages() -> list[str]:
@@ -72,24 +74,23 @@ class ProbeRun:
 
     def _watch(self, request: Request, output: IO[str]) -> "_Said":
         terminal = Console(stderr=True)
-        columns = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn())
         with (
             subprocess.Popen(  # noqa: S603 (our own program; every word of the command is an argument, none a shell's)
                 self._command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, text=True
             ) as child,
-            Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar,
+            Progress(*COLUMNS, console=terminal, transient=True, disable=not terminal.is_terminal) as bar,
         ):
             assert child.stdin is not None  # noqa: S101 (PIPE above)
             assert child.stderr is not None  # noqa: S101 (PIPE above)
             child.stdin.write(request.model_dump_json())
             child.stdin.close()
-            task = bar.add_task("starting", total=1.0)
+            task = bar.add_task("starting", total=1.0, read="")
             words = []
             for line in _lines(child.stderr):
                 if isinstance(line, str):
                     words.append(line)
                 else:
-                    bar.update(task, description=line["stage"], completed=fraction_done(line))
+                    bar.update(task, **moved_by(line))
         return _Said(child.returncode, words[-3:])
 
 
@@ -149,14 +150,22 @@ def _lines(stream: IO[str]) -> Iterator[str | dict[str, Any]]:
             line = json.loads(text)
         except ValueError:
             line = None
-        if isinstance(line, dict) and "stage" in line:
+        if isinstance(line, dict) and ("stage" in line or "phase" in line):
             yield line
         elif text.strip():
             yield text.strip()
 
 
-def fraction_done(line: Mapping[str, Any]) -> float | None:
-    """How far along a progress line says we are; None where it does not say."""
+def moved_by(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What a progress line changes in the bar: a stage moves it, a phase shows the bytes it has read so far."""
+    if "phase" in line:
+        phase = str(line["phase"]).replace("_", " ")
+        return {"read": f"{format_gib(int(line.get('peak_allocated_bytes', 0)))} in {phase}"}
+    return {"description": str(line["stage"]), "completed": _fraction_done(line)}
+
+
+def _fraction_done(line: Mapping[str, Any]) -> float | None:
+    """How far along a stage's line says we are; None where it does not say."""
     if line["stage"] == "step":
         share = (_BEGINS["replay"] - _BEGINS["prepare"]) / _STEPS
         return _BEGINS["prepare"] + share * min(int(line.get("index", 1)) - 1, _STEPS)

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from app.cli.measuring import ProbeFailedError, fraction_done
+from app.cli.measuring import COLUMNS, ProbeFailedError, moved_by
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.request import Request
 from planner.units import parse_size_bytes
@@ -47,12 +47,11 @@ class RemoteProbe:
             ServerProblemError: the server does not answer.
         """
         probe = self._queue(document)
-        columns = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(probe["state"], total=1.0)
+        with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(probe["state"], total=1.0, read="")
             for event in self._events(probe["id"]):
-                if "stage" in event:
-                    bar.update(task, description=event["stage"], completed=fraction_done(event))
+                if "stage" in event or "phase" in event:
+                    bar.update(task, **moved_by(event))
                 elif "state" in event:
                     bar.update(task, description=event["state"])
         final = self._ask("GET", f"/api/v1/probes/{probe['id']}")

@@ -35,8 +35,9 @@ def read_progress(lines: Iterable[str]) -> Progress:
             sentence = line.strip()[:500] or sentence
         elif document.keys() >= _MEASUREMENT_KEYS and (read := _measurement(document)) is not None:
             measurement = read
-        elif "stage" in document and len(line) <= MOST_LINE_CHARACTERS:
-            # Other objects are not the probe's: Ray's log begins with the command, the request's line in it.
+        elif ("stage" in document or "phase" in document) and len(line) <= MOST_LINE_CHARACTERS:
+            # A stage that begins, or what a phase has read so far. Other objects are not the probe's: Ray's log
+            # begins with the command, the request's line in it.
             events.append(document)
     return Progress(tuple(events), measurement, sentence)
 

@@ -16,7 +16,7 @@ from planner.probe.options import Options
 from planner.probe.replay import replay, smallest_capacity_bytes
 from planner.probe.replayed import device_reading, replayed_phases
 from planner.probe.report import Outcome
-from planner.probe.run import live_run
+from planner.probe.run import Job, live_run
 from planner.probe.step import Progress
 from planner.recipe import Recipe
 from planner.request import Request
@@ -107,7 +107,7 @@ def _on_device(
     outcomes = []
     for depth in options.layers:
         progress("layers", depth)
-        outcomes.append(device_outcome(request, recipe, cut(config, depth), options, progress))
+        outcomes.append(device_outcome(Job(request, recipe, cut(config, depth), options, progress)))
         if outcomes[-1].failed_phase is not None:
             return outcomes[-1]  # not even the shallow model fits
     phases = extrapolate(options.layers, [outcome.phases for outcome in outcomes], depth_of(config))

@@ -14,7 +14,7 @@ from planner.probe.progress import Progress
 from planner.probe.refusals import refuse_what_cannot_run
 from planner.probe.replayed import card_outcome
 from planner.probe.report import Outcome, measurement_of
-from planner.probe.run import Job, live_run
+from planner.probe.run import Job, watched_run
 from planner.recipe import Recipe
 from planner.request import Request
 
@@ -29,17 +29,18 @@ def measure(request: Request, options: Options, progress: Progress) -> Measureme
     recipe = Recipe.of(request)
     refuse_what_cannot_run(request, recipe, options)
     config = config_of(request, recipe)
-    outcome = _outcome(Job(request, recipe, config, options, progress))
+    outcome = _outcome(Job(request, recipe, config, options, progress, progress.phase))
     notes = (*outcome.notes, *notes_of(recipe, config, options))
     return measurement_of(request, options, replace(outcome, notes=notes))
 
 
 def _outcome(job: Job) -> Outcome:
+    """Shallow runs (`--layers`) tell nobody: their bytes are not this model's."""
     if job.options.layers:
         return extrapolated_outcome(job.request, job.recipe, job.config, job.options, job.progress)
     if job.options.instrument == "cuda":
-        return device_outcome(job.request, job.recipe, job.config, job.options, job.progress)
-    meter, target = live_run(job.request, job.recipe, job.config, job.options, job.progress)
+        return device_outcome(job)
+    meter, target = watched_run(job)
     if target.is_cuda:
         job.progress("replay", 0)
         return card_outcome(meter, target, job.options)

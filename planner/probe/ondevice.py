@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
 
 from planner.errors import FitproofError
 from planner.overheads import context_band
@@ -16,16 +15,13 @@ from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_m
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
 from planner.probe.meters.meter import STEP_PHASES
 from planner.probe.options import Options
+from planner.probe.progress import watching
 from planner.probe.report import Outcome
 from planner.probe.run import Job, own_quantization_tables, story
-from planner.probe.step import Progress
-from planner.recipe import Recipe
 from planner.request import Request
 
 
-def device_outcome(
-    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
-) -> Outcome:
+def device_outcome(job: Job) -> Outcome:
     """Run on the first CUDA device.
 
     Raises:
@@ -34,10 +30,11 @@ def device_outcome(
     if not torch.cuda.is_available():
         msg = "No CUDA device is visible here; use --on dry-run or --on cpu, or run it where a card is."
         raise FitproofError(msg)
-    meter = open_cuda_meter(snapshot=options.snapshot)
-    outcome = run_on(torch.device("cuda", 0), Job(request, recipe, config, options, progress), meter)
-    if options.find_smallest and outcome.failed_phase is None:
-        smallest = _smallest(request, options, outcome, meter, progress)
+    meter = open_cuda_meter(snapshot=job.options.snapshot)
+    meter.tell = job.tell
+    outcome = run_on(torch.device("cuda", 0), job, meter)
+    if job.options.find_smallest and outcome.failed_phase is None:
+        smallest = _smallest(job, outcome, meter)
         outcome = replace(outcome, smallest_capacity_bytes=smallest)
     return outcome
 
@@ -50,7 +47,7 @@ def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         if options.memory_limit_bytes is not None:
             limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
             cap_cuda_allocator(limit, torch.cuda)
-        with catch_out_of_memory(torch.cuda, torch._C) as watch:
+        with catch_out_of_memory(torch.cuda, torch._C) as watch, watching(meter, meter.tell):
             trained = story(job, device, meter)
     if trained is not None:
         trained.verify()
@@ -87,13 +84,13 @@ def _context_bytes(meter: CudaMeter) -> int:
     return max(expected_bytes, process_bytes - torch.cuda.memory_reserved())
 
 
-def _smallest(request: Request, options: Options, outcome: Outcome, meter: CudaMeter, progress: Progress) -> int:
+def _smallest(job: Job, outcome: Outcome, meter: CudaMeter) -> int:
     """Bisect the card to play, each try in a process of its own: a failed run leaves fragments behind."""
     context_bytes = outcome.context_bytes or 0
 
     def survives(limit_bytes: int) -> bool:
-        progress("find-smallest", limit_bytes)
-        return bool(_run_again(request, options, limit_bytes)["outcome"] == "ok")
+        job.progress("find-smallest", limit_bytes)
+        return bool(_run_again(job.request, job.options, limit_bytes)["outcome"] == "ok")
 
     peak_bytes = max(phase.peak_allocated_bytes for phase in outcome.phases)
     reserved_bytes = max(phase.peak_reserved_bytes or 0 for phase in outcome.phases)

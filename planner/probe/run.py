@@ -17,10 +17,11 @@ from planner.probe.layers import decoder_layers, depth_of
 from planner.probe.load import load_model, model_class_of
 from planner.probe.meters.kernels import temporaries_of, workspaces_of
 from planner.probe.meters.live import LiveMeter
-from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter
+from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
 from planner.probe.options import Options
 from planner.probe.patching import Patch, patched
 from planner.probe.prepare import TrainableModel, prepare_model
+from planner.probe.progress import watching
 from planner.probe.saving import save_and_verify
 from planner.probe.stack import pinned_attention
 from planner.probe.step import Progress, Trainee, train
@@ -29,29 +30,34 @@ from planner.recipe import Recipe
 from planner.request import Request
 
 
-def live_run(
-    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
-) -> tuple[LiveMeter, Target]:
-    """Run the whole story under a live meter. Returns it, readings and events inside, and whose kernels it followed."""
-    target = CPU if options.instrument == "cpu" else target_of(request, options.follow)
-    meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target))
-    job = Job(request, recipe, config, options, progress)
-    with _world(job, target, meter):
-        with meter:
-            trained = story(job, torch.device("cpu"), meter)
-        trained.verify()
-    return meter, target
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run, and how it was asked for."""
+    """What to run, and how it was asked for. `tell` hears what each phase has read so far."""
 
     request: Request
     recipe: Recipe
     config: PretrainedConfig
     options: Options
     progress: Progress
+    tell: Tell = tell_nobody
+
+
+def live_run(
+    request: Request, recipe: Recipe, config: PretrainedConfig, options: Options, progress: Progress
+) -> tuple[LiveMeter, Target]:
+    """Run the whole story under a live meter that nobody watches; see `watched_run`."""
+    return watched_run(Job(request, recipe, config, options, progress))
+
+
+def watched_run(job: Job) -> tuple[LiveMeter, Target]:
+    """Run the whole story under a live meter. Returns it, readings and events inside, and whose kernels it followed."""
+    target = CPU if job.options.instrument == "cpu" else target_of(job.request, job.options.follow)
+    meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target), tell=job.tell)
+    with _world(job, target, meter):
+        with meter, watching(meter, job.tell):
+            trained = story(job, torch.device("cpu"), meter)
+        trained.verify()
+    return meter, target
 
 
 @dataclass(frozen=True, slots=True)

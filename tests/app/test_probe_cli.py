@@ -130,3 +130,9 @@ def test_a_light_install_says_how_to_get_the_probe(monkeypatch: pytest.MonkeyPat
         ProbeRun("cpu", {})
     (problem,) = caught.value.problems
     assert problem.message == "torch, peft not installed; pip install 'fitproof[probe]'"
+
+
+def test_the_bar_moves_by_stages_and_shows_the_bytes_of_the_phase_under_way() -> None:
+    assert measuring.moved_by({"stage": "load", "index": 0})["description"] == "load"
+    line = {"phase": "first_backward", "peak_allocated_bytes": 5 << 30, "allocated_bytes": 0, "ended": False}
+    assert measuring.moved_by(line) == {"read": "5.00 GiB in first backward"}

@@ -67,6 +67,26 @@ def test_the_device_is_waited_for_before_each_reading(cuda, library):
     assert cuda.synchronized == 2
 
 
+def test_a_look_at_the_phase_under_way_waits_for_nothing_and_changes_nothing(cuda, library):
+    with meter_over(cuda, library) as meter:
+        assert meter.now() is None
+        meter.begin("load")
+        cuda.allocator.free(cuda.allocate(30 * MIB))
+        cuda.allocate(20 * MIB)
+        seen = meter.now()
+        assert (seen.name, seen.peak_allocated_bytes, seen.resident_bytes) == ("load", 30 * MIB, 20 * MIB)
+        assert cuda.synchronized == 0
+    assert meter.readings()[0].peak_allocated_bytes == 30 * MIB
+
+
+def test_each_end_of_a_phase_is_told(cuda, library):
+    told = []
+    with meter_over(cuda, library, tell=lambda reading, ended: told.append((reading.name, ended))) as meter:
+        meter.begin("load")
+        meter.begin("forward")
+    assert told == [("load", True), ("forward", True)]
+
+
 def test_the_context_is_what_the_driver_books_beyond_the_allocator(cuda, library):
     with meter_over(cuda, library) as meter:
         meter.begin("load")

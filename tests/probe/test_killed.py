@@ -26,7 +26,7 @@ def probe(tmp_path):
     process.stdin.close()
     for line in process.stderr:
         progress = json.loads(line)
-        if progress["stage"] == "step" and progress["index"] >= 2:
+        if progress.get("stage") == "step" and progress["index"] >= 2:
             break
     process.stdin = None
     yield process

@@ -47,7 +47,10 @@ def test_a_real_4_bit_run_on_the_cpu_trains_saves_and_leaves_nothing_behind(tmp_
     names = [phase.name for phase in measurement.phases]
     assert names == ["load", "prepare", *(f"first_{name}" for name in STEP), *STEP, "save"]
     progress = [json.loads(line) for line in ran.stderr.splitlines()]
-    assert [line["stage"] for line in progress] == ["import", "load", "prepare", "step", "step", "step", "save"]
+    stages = [line["stage"] for line in progress if "stage" in line]
+    assert stages == ["import", "load", "prepare", "step", "step", "step", "save"]
+    told = {line["phase"]: line["peak_allocated_bytes"] for line in progress if "phase" in line}
+    assert told == {phase.name: phase.peak_allocated_bytes for phase in measurement.phases}
     assert list(tmp_path.iterdir()) == []
 
 

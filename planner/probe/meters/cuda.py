@@ -16,6 +16,7 @@ import pynvml
 import torch
 
 from planner.measurement import DeviceReading, PhaseReading
+from planner.probe.meters.meter import Tell, tell_nobody
 from planner.probe.meters.nvml import DriverReader
 
 # Events kept for `--snapshot`; one step of a 70B model makes fewer.
@@ -51,6 +52,7 @@ class CudaMeter:
     device_index: int = 0
     snapshot: Path | None = None
     clock: Callable[[], float] = time.monotonic
+    tell: Tell = tell_nobody
     process_bytes: int | None = None
     context_bytes: int | None = None
     cublas_workspace_bytes: int = 0
@@ -97,6 +99,18 @@ class CudaMeter:
         """One reading per phase in the order of first appearance."""
         return tuple(phase.reading() for phase in self._phases.values())
 
+    def now(self) -> PhaseReading | None:
+        """The phase under way as read so far. `memory_stats` asks the allocator alone; the device runs on."""
+        phase = self._current
+        if phase is None:
+            return None
+        stats = self.cuda.memory_stats(self.device_index)
+        return PhaseReading(
+            name=phase.name,
+            peak_allocated_bytes=max(phase.peak_allocated_bytes, stats["allocated_bytes.all.peak"]),
+            resident_bytes=stats["allocated_bytes.all.current"],
+        )
+
     def device(self) -> DeviceReading:
         """The card as it describes itself."""
         properties = self.cuda.get_device_properties(self.device_index)
@@ -118,6 +132,7 @@ class CudaMeter:
         phase.peak_reserved_bytes = max(phase.peak_reserved_bytes, stats["reserved_bytes.all.peak"])
         phase.resident_bytes = stats["allocated_bytes.all.current"]
         self._read_driver(stats["reserved_bytes.all.current"])
+        self.tell(phase.reading(), True)
 
     def _read_driver(self, reserved_bytes: int) -> None:
         """Process bytes at their largest; the context is what they exceed the allocator's segments by at that moment.

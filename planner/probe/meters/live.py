@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.measurement import PhaseReading
 from planner.probe.meters.events import Event
+from planner.probe.meters.meter import Tell, tell_nobody
 from planner.units import allocated
 
 # Bytes a kernel allocates for itself and frees before it returns: (operator's arguments) -> sizes.
@@ -30,6 +31,14 @@ class _Phase:
     resident_bytes: int = 0
     seconds: float = 0.0
 
+    def reading(self) -> PhaseReading:
+        return PhaseReading(
+            name=self.name,
+            peak_allocated_bytes=self.peak_bytes,
+            resident_bytes=self.resident_bytes,
+            seconds=round(self.seconds, 4),
+        )
+
 
 class LiveMeter(TorchDispatchMode):
     """Counts live bytes for runs on real CPU tensors and on fake ones; `events` is the stream for the replay."""
@@ -38,10 +47,12 @@ class LiveMeter(TorchDispatchMode):
         self,
         temporaries: Mapping[str, Temporary] | None = None,
         workspaces: Mapping[str, int] | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
         """`temporaries`: by operator name. `workspaces`: bytes a library takes for good when a phase first begins."""
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.live_bytes = 0
+        self.tell = tell
         self.events: list[Event] = []
         self._temporaries = dict(temporaries or {})
         self._workspaces = dict(workspaces or {})
@@ -72,20 +83,18 @@ class LiveMeter(TorchDispatchMode):
         if self._phase is not None:
             self._phase.resident_bytes = self.live_bytes
             self._phase.seconds += time.monotonic() - self._started
+            self.tell(self._phase.reading(), True)
         self._phase = None
         self._started = time.monotonic()
 
     def readings(self) -> tuple[PhaseReading, ...]:
         """One reading per phase in the order of first appearance."""
-        return tuple(
-            PhaseReading(
-                name=phase.name,
-                peak_allocated_bytes=phase.peak_bytes,
-                resident_bytes=phase.resident_bytes,
-                seconds=round(phase.seconds, 4),
-            )
-            for phase in self._phases.values()
-        )
+        return tuple(phase.reading() for phase in self._phases.values())
+
+    def now(self) -> PhaseReading | None:
+        """The phase under way as read so far."""
+        phase = self._phase
+        return None if phase is None else replace(phase, resident_bytes=self.live_bytes).reading()
 
     @contextmanager
     def on_host(self, scalars_only: bool = False) -> Iterator[None]:

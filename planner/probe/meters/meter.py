@@ -1,5 +1,6 @@
 """What every meter can do. The step does not know which one it is talking to."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -10,6 +11,13 @@ from planner.measurement import PhaseReading
 LOAD, PREPARE, SAVE = "load", "prepare", "save"
 STEP_PHASES = ("forward", "loss", "backward", "optimizer")
 FIRST = "first_"
+
+# Hears what a phase has read so far, and whether it has ended.
+Tell = Callable[[PhaseReading, bool], None]
+
+
+def tell_nobody(_reading: PhaseReading, _ended: bool) -> None:
+    """For runs that nobody watches."""
 
 
 class Meter(Protocol):
@@ -27,3 +35,6 @@ class Meter(Protocol):
 
     def readings(self) -> tuple[PhaseReading, ...]:
         """One reading per phase in the order of first appearance."""
+
+    def now(self) -> PhaseReading | None:
+        """The phase under way as read so far, for another thread: nothing is waited for, nothing is changed."""
