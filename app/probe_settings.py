@@ -13,6 +13,9 @@ class ProbeSettings(BaseSettings):
     """The part of `Settings` that the probe service reads. Each field's description is its row in the README."""
 
     queue_limit: Annotated[int, Field(ge=1)] = Field(100, description="Most probes that wait at a time.")
+    probes_kept: Annotated[int, Field(ge=0)] = Field(
+        10_000, description="Finished probes kept beside those of the last day; their measurements stay as evidence."
+    )
     probe_deadline_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         900, description="Time one attempt of a probe may take."
     )

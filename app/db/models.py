@@ -68,6 +68,7 @@ class Probe(Base):
         Index("probe_by_state", "state", "created_at"),
         Index("probe_by_fingerprint", "fingerprint"),
         Index("probe_by_creation", "created_at", "id"),
+        Index("probe_by_end", "forgotten", "finished_at", "id"),
     )
 
 

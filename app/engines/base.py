@@ -1,6 +1,7 @@
 """The one interface behind which probes run. An engine runs a placed attempt; it never queues and never retries."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -107,6 +108,10 @@ class Engine(Protocol):
 
     async def forget(self, ref: str) -> None:
         """Remove what the engine still keeps of a finished `ref`."""
+        ...
+
+    async def leftovers(self) -> Sequence[str]:
+        """Refs of which files lie on this machine, whoever asked for them and when. Never raises EngineDownError."""
         ...
 
     async def release(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import re
 import shutil
 import sys
 from asyncio.subprocess import Process
@@ -20,6 +21,8 @@ PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
 NAME = "local"
 # Shortages that pass: the attempt waits instead of failing.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+# As `app.jobs` names attempts: sixteen hexadecimal digits and a number.
+_REF = re.compile(r"[0-9a-f]{16}-[0-9]{1,2}")
 _LOG = logging.getLogger(__name__)
 
 GpuLister = Callable[[], Awaitable[Sequence[LocalGpu]]]
@@ -126,6 +129,11 @@ class LocalEngine:
     async def forget(self, ref: str) -> None:
         """Remove the attempt's folder."""
         await asyncio.to_thread(shutil.rmtree, self._folder(ref), ignore_errors=True)
+
+    async def leftovers(self) -> Sequence[str]:
+        """Every attempt's folder by its ref. What is not named like one is not ours."""
+        folders = self.folder.iterdir() if self.folder.exists() else ()
+        return [folder.name for folder in folders if _REF.fullmatch(folder.name) and folder.name not in self._running]
 
     async def release(self) -> None:
         """End every child. Their attempts count as lost, and run again."""

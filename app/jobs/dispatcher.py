@@ -14,6 +14,7 @@ from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
 from app.jobs.decision import Step, decide
+from app.jobs.housekeeping import Housekeeping
 from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
 from app.jobs.pen import Pen
 from app.jobs.placement import choose, free_slots, job_for, ref_of
@@ -22,18 +23,22 @@ from app.jobs.timeline import StaleProbeError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 10.0
-# Long enough to look at a finished attempt's files, short enough that disks and Ray's job table stay small.
-_KEPT_SECONDS = 600.0
-_SWEEP_SECONDS = 60.0
 _INSTRUMENTS = {"cpu": ("dry-run", "cpu"), "gpu": ("cuda",)}
 
 
 class Dispatcher:
     """Holds the lease where it can, and serves every engine while it does."""
 
-    def __init__(self, database: Database, engines: Sequence[Engine], lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        engines: Sequence[Engine],
+        probes_kept: int,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self._database = database
         self._engines = engines
+        self._probes_kept = probes_kept
         self._lease = DispatcherLease(database, lease_seconds)
         self._beat_seconds = lease_seconds / 3
         self._loops: list[asyncio.Task[None]] = []
@@ -75,7 +80,8 @@ class Dispatcher:
             _LOG.info("this replica dispatches", extra={"fence": fence.number})
             pen = Pen(self._database, fence)
             self._loops = [asyncio.create_task(self._serve(engine, pen)) for engine in self._engines]
-            self._loops += [asyncio.create_task(work) for work in (self._sweep(pen), self._take_back(pen))]
+            housekeeping = Housekeeping(pen, self._engines, self._probes_kept)
+            self._loops += [asyncio.create_task(work) for work in (housekeeping.run(), self._take_back(pen))]
 
     async def _stand_down(self) -> None:
         held, self._fence = self._fence, None
@@ -139,20 +145,6 @@ class Dispatcher:
                 await _guarded(pen, probe, _write_down(pen, probe, decide(probe, lost, time.time())))
         except (StorageUnavailableError, LeaseLostError) as error:
             _LOG.warning("probes of engines no longer configured were not taken back: %s", error)
-
-    async def _sweep(self, pen: Pen) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            try:
-                for probe in await asyncio.to_thread(pen.done_with, time.time() - _KEPT_SECONDS):
-                    for engine in self._engines:
-                        for attempt in range(1, probe.attempt + 1):
-                            await engine.forget(f"{probe.id}-{attempt}")
-                    await asyncio.to_thread(pen.forget, probe)
-            except (EngineDownError, StorageUnavailableError, StaleProbeError) as error:
-                _LOG.info("finished attempts could not be cleared away yet: %s", error)
-            except LeaseLostError:
-                return
 
 
 async def settle(engine: Engine, pen: Pen, probe: Probe) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy import case, func, select
@@ -142,9 +142,9 @@ def _queue_age(session: Session) -> Metric:
 
 
 def _errors(session: Session) -> Metric:
-    family = HistogramMetricFamily(
-        "fitproof_prediction_error_fraction", "Formula against measured peak, as a fraction.", labels=["instrument"]
-    )
+    # A gauge: old probes are removed, and a counter never falls.
+    name, help_text = "fitproof_prediction_error_fraction", "Formula against measured peak of the probes kept."
+    family = GaugeHistogramMetricFamily(name, help_text, labels=["instrument"])
     size = func.abs(Probe.prediction_error)
     within = [func.sum(case((size <= bound, 1), else_=0)) for bound in _ERROR_FRACTIONS]
     query = select(Probe.instrument, func.count(), func.sum(size), *within).where(Probe.prediction_error.is_not(None))

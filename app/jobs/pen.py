@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, false, not_, or_, select, update
+from sqlalchemy import delete, false, not_, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.database import Database
@@ -14,11 +14,13 @@ from app.jobs.comparison import prediction_error
 from app.jobs.evidence import keep
 from app.jobs.lease import Fence
 from app.jobs.progress import MOST_LINES_KEPT, read_progress
-from app.jobs.states import LIVE, State
+from app.jobs.states import FINAL, LIVE, State
 from app.jobs.timeline import StaleProbeError, add_event, add_events, locked, move
 from planner.measurement import Measurement
 
 MOST_FAULTS = 6
+# Well under the 32,766 variables of one SQLite statement (https://sqlite.org/limits.html).
+_IDS_AT_ONCE = 1_000
 
 
 class Pen:
@@ -69,11 +71,41 @@ class Pen:
             query = select(Probe.worker).where(Probe.state.in_(LIVE), Probe.worker.is_not(None))
             return [worker for worker in session.execute(query).scalars() if worker is not None]
 
-    def done_with(self, before: float, limit: int = 50) -> Sequence[Probe]:
-        """Snapshots of probes that ended before a time and may still lie about in an engine."""
-        query = select(Probe).where(Probe.finished_at < before, Probe.forgotten.is_(False)).limit(limit)
+    def done_with(self, before: float, after: tuple[str, float], limit: int = 50) -> Sequence[Probe]:
+        """Snapshots of probes that ended before a time and may still lie about in an engine, a page at a time.
+
+        `after` is the id and the end of the page's last one, so that one that cannot be forgotten holds up none.
+        """
+        past = tuple_(Probe.finished_at, Probe.id) > (after[1], after[0])
+        query = select(Probe).where(Probe.forgotten.is_(False), Probe.finished_at < before, past)
         with self._database.reading() as session:
-            return session.execute(query).scalars().all()
+            return session.execute(query.order_by(Probe.finished_at, Probe.id).limit(limit)).scalars().all()
+
+    def not_forgotten(self, ids: Sequence[str]) -> set[str]:
+        """Pick the probes whose files are still wanted; a probe that is not on record wants none."""
+        wanted: set[str] = set()
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            asked = ids[start : start + _IDS_AT_ONCE]
+            query = select(Probe.id).where(Probe.id.in_(asked), Probe.forgotten.is_(False))
+            with self._database.reading() as session:
+                wanted |= set(session.execute(query).scalars())
+        return wanted
+
+    def prune(self, before: float, kept: int, limit: int = 50) -> int:
+        """Remove probes that ended before a time, all but the `kept` youngest of them, with their events.
+
+        At most `limit` in one transaction, so that nobody waits long for the lock; returns how many there were.
+        """
+        ended = (Probe.forgotten.is_(True), Probe.finished_at < before, Probe.state.in_(FINAL))
+        surplus = (
+            select(Probe.id).where(*ended).order_by(Probe.finished_at.desc(), Probe.id.desc()).offset(kept).limit(limit)
+        )
+        with self._database.writing() as session:
+            self._fence.check(session)
+            ids = session.execute(surplus).scalars().all()
+            # Their events go by the foreign key's cascade.
+            session.execute(delete(Probe).where(Probe.id.in_(ids)))
+        return len(ids)
 
     def claim(self, probe: Probe, worker: Worker) -> bool:
         """Give a queued probe to a worker; False if it was cancelled or taken meanwhile."""

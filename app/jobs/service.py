@@ -43,7 +43,7 @@ class ProbeService:
         self.database = open_database(settings)
         self.engines = tuple(engines if engines is not None else standard_engines(settings))
         self.cards = LiveCards(self.database)
-        self.dispatcher = Dispatcher(self.database, self.engines)
+        self.dispatcher = Dispatcher(self.database, self.engines, settings.probes_kept)
 
     @property
     def leads(self) -> bool:

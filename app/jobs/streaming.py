@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Event
-from app.jobs.shelf import events_after
+from app.jobs.shelf import UnknownProbeError, events_after
 from app.jobs.states import is_final
 
 _LOOK_SECONDS = 0.25
@@ -27,8 +27,8 @@ async def stream_events(
     while time.monotonic() - started < LONGEST_SECONDS and not stopping():
         try:
             state, events = await asyncio.to_thread(events_after, database, probe_id, seq)
-        except StorageUnavailableError:
-            # The reader connects again and resumes where it was.
+        except (StorageUnavailableError, UnknownProbeError):
+            # The reader connects again: it resumes where it was, or is told that the probe was removed.
             return
         for event in events:
             seq, spoken = event.seq, time.monotonic()

@@ -24,11 +24,13 @@ MEASUREMENT = fake_probe.measurement({"training": {"max_length": 64}}, "dry-run"
 class Desk:
     """One replica. `run` drives its dispatcher until a condition holds."""
 
-    def __init__(self, folder: Path, engine: FakeEngine | None = None, lease_seconds: float = 0.6) -> None:
-        self.database = Database(database_url(None, folder))
+    def __init__(
+        self, folder: Path, engine: FakeEngine | None = None, lease_seconds: float = 0.6, url: str | None = None
+    ) -> None:
+        self.database = Database(database_url(url, folder))
         migrate(self.database)
         self.engine = engine or FakeEngine()
-        self.dispatcher = Dispatcher(self.database, [self.engine], lease_seconds)
+        self.dispatcher = Dispatcher(self.database, [self.engine], 100, lease_seconds)
 
     def queue(self, *, sender: Sender | None = None, limit: int = 100, **more: Any) -> str:
         instrument = more.pop("instrument", "dry-run")

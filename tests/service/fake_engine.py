@@ -33,6 +33,7 @@ class FakeEngine:
     output: dict[str, bytes] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    lying: list[str] = field(default_factory=list)
     answer: bytes | None = None
     released: int = 0
     name: str = "fake"
@@ -73,6 +74,9 @@ class FakeEngine:
     async def forget(self, ref: str) -> None:
         self._answer(ref)
         self.forgotten.append(ref)
+
+    async def leftovers(self) -> list[str]:
+        return self.lying
 
     async def release(self) -> None:
         self.released += 1

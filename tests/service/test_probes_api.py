@@ -244,7 +244,7 @@ def test_health_and_metrics_tell_what_an_operator_asks(client: httpx.Client) -> 
         'fitproof_probes{state="succeeded"} 1.0',
         'fitproof_probe_outcomes{instrument="dry-run",outcome="ok"} 1.0',
         "fitproof_queue_age_seconds 0.0",
-        'fitproof_prediction_error_fraction_count{instrument="dry-run"} 1.0',
+        'fitproof_prediction_error_fraction_gcount{instrument="dry-run"} 1.0',
         'fitproof_requests_total{method="POST",route="/api/v1/plans",status="200"} 1.0',
         'fitproof_request_seconds_count{route="/api/v1/plans"} 1.0',
         'fitproof_worker_slots{engine="fake",worker="fake:cpu"} 1.0',
