@@ -52,8 +52,11 @@ RUN apt-get update \
  && useradd --system --uid 10001 --home-dir /var/lib/fitproof --create-home --shell /bin/bash fitproof
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
+# hqq comes as source: its build imports torch and would try CUDA, and its list of needs names what the probe has.
 RUN python -m venv /opt/fitproof \
- && pip --python /opt/fitproof/bin/python install -c /tmp/constraints.txt "$(ls /wheels/*.whl)[probe]" "ray[default]==2.60.0"
+ && /opt/fitproof/bin/pip install -c /tmp/constraints.txt "$(ls /wheels/*.whl)[probe]" "ray[default]==2.60.0" \
+      setuptools einops termcolor \
+ && DISABLE_CUDA=1 /opt/fitproof/bin/pip install -c /tmp/constraints.txt --no-build-isolation --no-deps hqq
 USER 10001
 WORKDIR /var/lib/fitproof
 EXPOSE 6379 8265
