@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.models import Event, Probe
-from app.drawing.scale import percent_of
 from app.forms import query_of
-from app.jobs.comparison import phase_comparison, prediction_error
+from app.jobs.comparison import prediction_error
 from app.jobs.states import is_final
 from app.templating import gib
-from app.views.words import METHOD_NAMES, distance_in_words
+from app.views.phases import PhaseTable, phase_table
+from app.views.words import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
 from planner.measurement import Measurement
 from planner.request import Request
 
@@ -33,17 +33,6 @@ STATES = {
     "cancelled": "Cancelled",
 }
 INSTRUMENTS = {"dry-run": "Dry run", "cpu": "Run on the processor", "cuda": "Run on the GPU"}
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseBars:
-    """One phase: bytes and bar widths, None where nobody measured or predicted it."""
-
-    name: str
-    predicted_bytes: int | None
-    measured_bytes: int | None
-    predicted_width: float
-    measured_width: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,8 @@ class ProbeView:
             return f"{STATES[self.probe.state]}."
         if measurement.outcome == "out_of_memory":
             short = f", {gib(measurement.short_bytes)} short" if measurement.short_bytes else ""
-            return f"Out of memory in {measurement.failed_phase}{short}."
+            where = str(measurement.failed_phase).removeprefix("first_")
+            return f"Out of memory {MOMENTS.get(where, f'in {where}')}{short}."
         peak = gib(measurement.peak_allocated_bytes)
         if measurement.instrument == "cuda":
             total = measurement.memory_limit_bytes or measurement.device.total_memory_bytes
@@ -108,8 +98,7 @@ class ProbeView:
     @property
     def stages(self) -> list[tuple[str, str]]:
         """Each stage in words with its state: done, now or ahead."""
-        told = [event.body for event in self.events if event.kind == "progress" and event.attempt == self.probe.attempt]
-        reached = [stage for stage in (_stage(body) for body in told) if stage]
+        reached = [stage for stage in (_stage(body) for body in self._told) if stage]
         last = reached[-1] if reached else None
         names = list(STAGES)
         rows = []
@@ -141,24 +130,24 @@ class ProbeView:
         return "" if self.error_fraction is None else distance_in_words(self.error_fraction)
 
     @property
-    def phases(self) -> list[PhaseBars]:
-        """Predicted beside measured; the prediction alone until there is a measurement."""
-        prediction: Mapping[str, Any] = self.probe.prediction or {}
-        if self.measurement:
-            rows = phase_comparison(prediction, self.measurement)
-        else:
-            rows = [
-                {"name": phase["name"], "predicted_bytes": phase["allocated_bytes"], "measured_bytes": None}
-                for phase in prediction.get("phases", ())
-            ]
-        whole = max((max(row["predicted_bytes"] or 0, row["measured_bytes"] or 0) for row in rows), default=1)
-        return [_bars(row, whole) for row in rows]
+    def phases(self) -> PhaseTable:
+        """Predicted beside measured, growing while the probe runs."""
+        told = [body for body in self._told if "phase" in body]
+        failed = self.measurement.failed_phase if self.measurement else None
+        return phase_table(self.probe.prediction, self.measurement, told, failed, self.is_final)
 
+    @property
+    def out_of_memory(self) -> list[str]:
+        """What happened when memory ran out, in sentences; empty where it did not."""
+        measurement = self.measurement
+        if measurement is None or measurement.outcome != "out_of_memory":
+            return []
+        return out_of_memory_in_words(measurement, self.phases.predicted_in(measurement.failed_phase))
 
-def _bars(row: Mapping[str, Any], whole: int) -> PhaseBars:
-    predicted, measured = row["predicted_bytes"], row["measured_bytes"]
-    widths = (percent_of(predicted or 0, whole), percent_of(measured or 0, whole))
-    return PhaseBars(row["name"], predicted, measured, *widths)
+    @property
+    def _told(self) -> list[Mapping[str, Any]]:
+        """What this attempt's program said on its way, in order."""
+        return [event.body for event in self.events if event.kind == "progress" and event.attempt == self.probe.attempt]
 
 
 def _stage(body: Mapping[str, Any]) -> tuple[str, int] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.templating import gib
+from app.templating import gib, size
 from planner.measurement import Measurement
 
 CAUSE_NAMES = {
@@ -72,10 +72,30 @@ def reading_sentence(reading: Measurement, predicted_bytes: int) -> str:
     who = {"cuda": "A real run on the GPU", "cpu": "A real run on the processor", "dry-run": "A dry run"}
     name = who[reading.instrument]
     if reading.outcome == "out_of_memory":
-        return f"{name} ran out of memory in {reading.failed_phase}. Believe it, not the formulas."
+        phase = str(reading.failed_phase).removeprefix("first_")
+        return f"{name} ran out of memory {MOMENTS.get(phase, f'in {phase}')}. Believe it, not the formulas."
     peak = gib(reading.peak_allocated_bytes)
     apart = distance_in_words(predicted_bytes / reading.peak_allocated_bytes - 1)
     return f"{name} of exactly this plan peaked at {peak}; the formulas {apart}."
+
+
+def out_of_memory_in_words(measurement: Measurement, predicted_bytes: int | None) -> list[str]:
+    """What was asked, what was short, in which phase, and what the formulas had foreseen there."""
+    phase = str(measurement.failed_phase)
+    where = MOMENTS.get(phase.removeprefix("first_"), f"in {phase}")
+    step = " of the first step" if phase.startswith("first_") else ""
+    asked = f"one more block of {size(measurement.requested_bytes)}" if measurement.requested_bytes else "more"
+    words = [f"It ran out {where}{step}: torch asked for {asked}"]
+    if measurement.short_bytes and measurement.requested_bytes:
+        room = max(measurement.requested_bytes - measurement.short_bytes, 0)
+        words[0] += f" with room for {size(room)}: {size(measurement.short_bytes)} short"
+    elif measurement.short_bytes:
+        words[0] += f", {size(measurement.short_bytes)} beyond the limit"
+    words[0] += f". {gib(measurement.peak_allocated_bytes)} had been allocated at most."
+    if predicted_bytes is not None:
+        words.append(f"The formulas had foreseen {gib(predicted_bytes)} there.")
+    words.append("The answer to “does it fit” is no, and the probe did its work; what came after was not measured.")
+    return words
 
 
 def distance_in_words(error_fraction: float) -> str:

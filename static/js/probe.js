@@ -5,11 +5,26 @@ export function probe(place) {
   const said = document.getElementById("said");
   let busy = false, again = false;
 
+  // Bars go on from where they were, so that they grow; the focus stays on its button.
+  function replace(html) {
+    const bars = () => place.querySelectorAll("[data-bar]");
+    const before = new Map([...bars()].map((bar) => [bar.dataset.bar, bar.getAttribute("width")]));
+    const focused = document.activeElement.id;
+    place.innerHTML = html;
+    for (const bar of bars()) {
+      const width = bar.getAttribute("width");
+      bar.setAttribute("width", before.get(bar.dataset.bar) ?? width);
+      bar.getBoundingClientRect();
+      bar.setAttribute("width", width);
+    }
+    if (focused) document.getElementById(focused)?.focus();
+  }
+
   async function renew() {
     if (busy) { again = true; return; }
     busy = true;
     const response = await fetch(location.pathname, { headers: { "X-Fragment": "answer" } });
-    if (response.ok) place.innerHTML = await response.text();
+    if (response.ok) replace(await response.text());
     const answer = place.firstElementChild;
     if (said.textContent !== answer.dataset.said) said.textContent = answer.dataset.said;
     if (answer.dataset.final === "true") stream.close();

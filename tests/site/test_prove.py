@@ -86,15 +86,52 @@ def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, 
     expect(live.locator(".verdict")).to_contain_text("A dry run of exactly this plan peaked at 5.00")
 
 
+def phase(name: str, peak_bytes: int, *, ended: bool) -> dict[str, object]:
+    line = {"phase": name, "peak_allocated_bytes": peak_bytes, "allocated_bytes": peak_bytes, "ended": ended}
+    return line | {"seconds": 0.5}
+
+
+def test_measured_bars_grow_beside_predicted_ones_and_survive_a_reload(live: Page, bench: Bench) -> None:
+    order(live, "cuda")
+    running = live.locator('.phases [aria-current="true"]')
+    load = live.locator(".phases tbody tr", has_text="load")
+    bench.say({"stage": "load", "index": 0, "seconds": 0.1}, phase("load", 40 << 20, ended=False))
+    expect(running).to_contain_text("load")
+    expect(load).to_contain_text("40.0")
+    width = live.locator('[data-bar="load"]').get_attribute("width")
+    bench.say(phase("load", 90 << 20, ended=True), phase("prepare", 95 << 20, ended=True))
+    expect(load).to_contain_text("90.0")
+    assert live.locator('[data-bar="load"]').get_attribute("width") != width
+    bench.say({"stage": "step", "index": 1, "seconds": 0.6}, phase("first_forward", 110 << 20, ended=True))
+    expect(running).to_contain_text("loss")
+    live.reload()
+    expect(running).to_contain_text("loss")
+    expect(live.locator(".phases tbody tr")).to_have_count(6)
+    expect(live.locator(".phases tr", has_text="forward")).to_contain_text("110")
+    bench.say(phase("forward", 130 << 20, ended=True))
+    expect(live.locator(".phases tr", has_text="forward")).to_contain_text("130")
+
+
+def test_the_focus_stays_on_its_button_while_the_page_renews(live: Page, bench: Bench) -> None:
+    order(live, "dry-run")
+    live.get_by_role("button", name="Cancel").focus()
+    bench.say(phase("load", 40 << 20, ended=False))
+    expect(live.locator('.phases [aria-current="true"]')).to_contain_text("load")
+    expect(live.get_by_role("button", name="Cancel")).to_be_focused()
+
+
 def test_out_of_memory_is_an_answer_with_its_explanation(live: Page, bench: Bench) -> None:
     order(live, "cuda")
     bench.end("cuda", fake_probe.OUT_OF_MEMORY)
     expect(live.locator("#verdict")).to_have_text(
-        re.compile(r"Out of memory in backward, 512.MiB short|0.50.GiB short")
+        re.compile(r"Out of memory in the backward pass, (512.MiB|0.50.GiB) short")
     )
-    expect(live.locator("#answer")).to_contain_text("It asked for 1.00")
+    explained = re.compile(r"torch asked for one more block of 1.00.GiB with room for 512.MiB: 512.MiB short")
+    expect(live.locator("#answer")).to_contain_text(explained)
+    expect(live.locator("#answer")).to_contain_text("The formulas had foreseen")
+    expect(live.locator(".phases .failed")).to_contain_text("out of memory")
     live.get_by_role("link", name="Back to the plan").click()
-    expect(live.locator(".verdict")).to_contain_text("A real run on the GPU ran out of memory in backward")
+    expect(live.locator(".verdict")).to_contain_text("A real run on the GPU ran out of memory in the backward pass")
 
 
 def test_a_probe_can_be_cancelled_from_its_page(live: Page, bench: Bench) -> None:
@@ -112,6 +149,11 @@ def test_without_javascript_the_page_renews_itself(bench: Bench) -> None:
     assert ordered.status_code == 303
     html = bench.client.get(ordered.headers["location"]).text
     assert '<noscript><meta http-equiv="refresh"' in html
+    bench.say(phase("load", 40 << 20, ended=False))
+    deadline = time.monotonic() + 10
+    while "40.0\u202fMiB" not in html:
+        assert time.monotonic() < deadline, "the reload shows nothing new"
+        html = bench.client.get(ordered.headers["location"]).text
 
 
 def test_the_list_shows_probes_and_what_is_attached(bench: Bench) -> None:
