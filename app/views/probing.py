@@ -9,7 +9,7 @@ from app.db.models import Event, Probe
 from app.forms import query_of
 from app.jobs.comparison import prediction_error
 from app.jobs.states import is_final
-from app.templating import gib
+from app.templating import gib, size
 from app.views.phases import PhaseTable, phase_table
 from app.views.words import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
 from planner.measurement import Measurement
@@ -86,7 +86,7 @@ class ProbeView:
         if measurement is None:
             return f"{STATES[self.probe.state]}."
         if measurement.outcome == "out_of_memory":
-            short = f", {gib(measurement.short_bytes)} short" if measurement.short_bytes else ""
+            short = f", {size(measurement.short_bytes)} short" if measurement.short_bytes else ""
             where = str(measurement.failed_phase).removeprefix("first_")
             return f"Out of memory {MOMENTS.get(where, f'in {where}')}{short}."
         peak = gib(measurement.peak_allocated_bytes)
@@ -103,10 +103,13 @@ class ProbeView:
         names = list(STAGES)
         rows = []
         for name, words in STAGES.items():
-            if self.probe.state == "succeeded" or (last and names.index(name) < names.index(last[0])):
+            passed = last is not None and names.index(name) < names.index(last[0])
+            if passed or (self.probe.state == "succeeded" and not self.out_of_memory):
                 state = "done"
             elif last and name == last[0] and not self.is_final:
                 state = "now"
+            elif last and name == last[0] and self.out_of_memory:
+                state = "failed"
             else:
                 state = "ahead"
             count = f" {last[1]}" if last and last[1] and state == "now" else ""
