@@ -15,12 +15,14 @@ from app.engines.base import EngineDownError, EngineRefusedError, Job, LogPage, 
 from app.engines.devices import LocalGpu, local_gpus, missing_probe_packages
 from app.engines.environment import probe_environment
 from app.engines.logfile import read_page
-from app.engines.process import Limits, end_orphan, end_process, read_ending, run_to_end, start
+from app.engines.process import MOST_LOG_BYTES, Limits, end_orphan, end_process, read_ending, run_to_end, start
+from planner.units import MIB
 
 PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
 NAME = "local"
 # Shortages that pass: the attempt waits instead of failing.
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING = _FULL | {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 # As `app.jobs` names attempts: sixteen hexadecimal digits and a number.
 _REF = re.compile(r"[0-9a-f]{16}-[0-9]{1,2}")
 _LOG = logging.getLogger(__name__)
@@ -68,6 +70,8 @@ class LocalEngine:
         self.setup = setup or LocalSetup()
         self.changed = asyncio.Event()
         self._running: dict[str, _Child] = {}
+        # Why an attempt has no ending on disk, for as long as this process lives.
+        self._unwritten: dict[str, str] = {}
         self._workers: tuple[Worker, ...] | None = None
 
     async def capacity(self) -> tuple[Worker, ...]:
@@ -91,6 +95,8 @@ class LocalEngine:
         except OSError as error:
             await self.forget(job.ref)
             msg = f"the probe program cannot be started: {error.strerror or error}"
+            if error.errno in _FULL:
+                msg = f"the disk that holds probe files is full; probes wait until {MOST_LOG_BYTES // MIB} MiB are free"
             raise (EngineDownError if error.errno in _PASSING else EngineRefusedError)(msg) from error
         limits = Limits(job.timeout_seconds, self.setup.memory_bytes if job.kind == "cpu" else None)
         child = _Child(process, folder, limits)
@@ -107,7 +113,8 @@ class LocalEngine:
         ending = read_ending(folder)
         if ending is None:
             # Two attempts must not share a card: the next one starts when what the last server left is gone.
-            return Status("running") if end_orphan(folder) else Status("lost", "the server that ran it stopped")
+            why = self._unwritten.get(ref, "the server that ran it stopped")
+            return Status("running") if end_orphan(folder) else Status("lost", why)
         if ending.exit_code == 0:
             return Status("succeeded")
         if ending.stopped:
@@ -128,6 +135,7 @@ class LocalEngine:
 
     async def forget(self, ref: str) -> None:
         """Remove the attempt's folder."""
+        self._unwritten.pop(ref, None)
         await asyncio.to_thread(shutil.rmtree, self._folder(ref), ignore_errors=True)
 
     async def leftovers(self) -> Sequence[str]:
@@ -152,8 +160,9 @@ class LocalEngine:
     async def _watch(self, ref: str, child: "_Child") -> None:
         try:
             await run_to_end(child.process, child.folder, child.limits, child.stop)
-        except OSError:
-            _LOG.exception("the ending of probe attempt could not be written", extra={"ref": ref})
+        except OSError as error:
+            _LOG.warning("the ending of an attempt could not be written: %s", error, extra={"ref": ref})
+            self._unwritten[ref] = f"the disk that holds probe files failed it: {error.strerror}"
         finally:
             self._running.pop(ref, None)
             self.changed.set()

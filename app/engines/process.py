@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,10 @@ _PROCESS_NAME = "process"
 MOST_LOG_BYTES = 64 * MIB
 _LOOK_SECONDS = 0.5
 _POLITE_SECONDS = 3.0
+
+
+class NoRoomError(OSError):
+    """The disk is full. What a child could not write about itself says nothing about the probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,13 @@ async def start(command: Sequence[str], environment: Mapping[str, str], folder: 
 
     Must be called on the server's main loop: the kernel's parent-death signal fires when the forking thread ends
     (prctl(2), PR_SET_PDEATHSIG). The output goes to a file because a pipe would die with this process.
+
+    Raises:
+        NoRoomError: the largest log might not fit on the disk.
+        OSError: the program or its files cannot be had.
     """
+    if _lacks_room(folder):
+        raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     leash = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
     with (folder / "request.json").open("rb") as given, (folder / LOG_NAME).open("ab") as said:
         process = await asyncio.create_subprocess_exec(
@@ -62,6 +73,10 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
     """Wait for the child, end it where it breaks a limit or `stop` is set, and write down how it went.
 
     Cancelled (the server stops), it ends the child and writes nothing: the attempt counts as lost.
+
+    Raises:
+        NoRoomError: it failed while the disk was full; nothing is written, and the attempt counts as lost.
+        OSError: the ending cannot be written.
     """
     try:
         verdict = await _watch(process, folder / LOG_NAME, limits, stop)
@@ -71,6 +86,8 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
         raise
     # Grandchildren share the session's process group and must not keep a card busy.
     _signal(process, signal.SIGKILL)
+    if exit_code > 0 and verdict is None and _lacks_room(folder):
+        raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ending = Ending(exit_code, verdict or _describe(exit_code), stopped=stop.is_set())
     if verdict and exit_code == 0:
         ending = Ending(-signal.SIGTERM, verdict, stopped=stop.is_set())
@@ -139,6 +156,10 @@ async def end_process(process: Process) -> int:
     except TimeoutError:
         _signal(process, signal.SIGKILL)
         return await process.wait()
+
+
+def _lacks_room(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < MOST_LOG_BYTES
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

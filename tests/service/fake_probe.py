@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-QUICK, SLOW, HANG, CRASH, SILENT, OUT_OF_MEMORY, GREEDY, CHATTY, BABBLING, KILLED = range(64, 74)
+QUICK, SLOW, HANG, CRASH, SILENT, OUT_OF_MEMORY, GREEDY, CHATTY, BABBLING, KILLED, HELD = range(64, 75)
 
 
 def main() -> int:
@@ -19,6 +19,8 @@ def main() -> int:
     note(journal, f"secrets {mark} {sum('TOKEN' in name for name in os.environ)}")
     say({"stage": "load", "index": 0, "seconds": 0.0})
     print("a library's chatter", file=sys.stderr, flush=True)
+    while behaviour == HELD and (journal.parent / "hold").exists():
+        time.sleep(0.05)
     if (status := misbehave(behaviour)) is not None:
         return status
     say({"stage": "backward", "index": 1, "seconds": 0.1})
@@ -42,7 +44,7 @@ def misbehave(behaviour: int) -> int | None:
     elif behaviour == GREEDY:
         hoard = [bytearray(os.urandom(1 << 20)) for _ in range(256)]
         time.sleep(60 + len(hoard))
-    elif behaviour == CHATTY:
+    elif behaviour in {CHATTY, HELD}:
         for index in range(6000):
             say({"stage": "step", "index": index, "seconds": 0.0})
     elif behaviour == BABBLING:

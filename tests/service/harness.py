@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +39,7 @@ class Web:
         slots: int = 1,
         ray: dict[str, str] | None = None,
         port: int | None = None,
+        wrapped_in: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -46,8 +47,9 @@ class Web:
         self.instrument = "cuda" if ray else "dry-run"
         given = {"data_dir": str(folder), "port": self.port, "slots": slots, "settings": settings}
         given |= {"ray": ray} if ray else {}
-        self.errors = (folder / "stderr").open("ab")
-        command = [sys.executable, "-m", "tests.service.web", json.dumps(given)]
+        self.said = folder.with_name(f"{folder.name}.stderr")
+        self.errors = self.said.open("ab")
+        command = [*wrapped_in, sys.executable, "-m", "tests.service.web", json.dumps(given)]
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=self.errors, stdout=self.errors)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
@@ -113,7 +115,7 @@ class Web:
         return self.get(probe)
 
     def complain(self) -> str:
-        return (self.folder / "stderr").read_text()[-3000:]
+        return self.said.read_text()[-3000:]
 
 
 def journal(folder: Path, word: str, mark: int) -> list[int]:
