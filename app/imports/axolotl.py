@@ -1,4 +1,10 @@
-"""Axolotl YAML. Keys and defaults: docs.axolotl.ai/docs/config-reference.html and src/axolotl/loaders/model.py."""
+"""Axolotl YAML.
+
+Keys and defaults as read in https://github.com/axolotl-ai-cloud/axolotl, src/axolotl/utils/schemas: `training.py`
+(micro_batch_size 1, gradient_accumulation_steps 1, optimizer adamw_torch_fused), `config.py` (sequence_len 512,
+gradient_checkpointing false) and `peft.py` (no default rank, lora_dropout 0, what `adapter` goes with). Quantization:
+src/axolotl/loaders/model.py, which also upcasts (prepare_model_for_kbit_training) and converts back for an adapter.
+"""
 
 from typing import Any
 
@@ -26,6 +32,8 @@ def _settle(reading: Reading) -> None:
         reading.use("lora_target_linear", "lora.target_modules", "all-linear")
     elif reading.document.get("method") != "full" and not config.get("lora_target_modules"):
         reading.contradict("lora_target_modules", "missing; name the modules, or set lora_target_linear: true")
+    if config.get("adapter") and not config.get("lora_r"):
+        reading.contradict("lora_r", "missing; Axolotl has no default rank")
     _attention(reading)
     _precision(reading)
     if isinstance(config.get("gradient_checkpointing"), str):
@@ -155,6 +163,11 @@ AXOLOTL = Trainer(
         "eval_batch_size": "evaluation is not in the plan",
         "torch_compile": "compiled graphs save other activations; planned without",
         "qat": "quantization-aware training; not in the plan",
+        "peft": "its own quantization backend or LoftQ; planned as load_in_4bit and load_in_8bit say",
+        "gptq": "trains over GPTQ weights; not in the plan",
+        "peft_layers_to_transform": "adapts some layers only; planned with all of them",
+        "auto_find_batch_size": "halves the batch after running out; the batch stated is planned",
+        "unfrozen_parameters": "trains a part of the weights; planned with all of them",
         "activation_offloading": "moves checkpoints to the host; planned on the card",
         "eval_sample_packing": "evaluation is not in the plan",
     },

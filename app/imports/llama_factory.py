@@ -1,4 +1,10 @@
-"""LLaMA-Factory YAML. Keys and defaults: src/llamafactory/hparams/{model,finetuning,data,training}_args.py."""
+"""LLaMA-Factory YAML.
+
+Keys and defaults as read in https://github.com/hiyouga/LLaMA-Factory, src/llamafactory/hparams: `model_args.py`
+(quantization_type nf4, double_quantization true, use_reentrant_gc true, flash_attn auto), `finetuning_args.py`
+(lora_rank 8, lora_alpha twice the rank, lora_dropout 0, lora_target all, finetuning_type lora) and `data_args.py`
+(cutoff_len 2048). Compute dtype: src/llamafactory/model/patcher.py, patch_config.
+"""
 
 from typing import Any
 
@@ -64,9 +70,13 @@ def _quantization(reading: Reading) -> None:
     reading.use("quantization_bit", "quantization", {"load_in_4bit": True})
     reading.put("quantization.bnb_4bit_quant_type", config.get("quantization_type", "nf4"))
     reading.put("quantization.bnb_4bit_use_double_quant", config.get("double_quantization", True))
-    brain = config.get("bf16") or reading.on("pure_bf16")
-    dtype = "float16" if reading.on("fp16") else "bfloat16" if brain else "float32"
-    reading.put("quantization.bnb_4bit_compute_dtype", dtype)
+    # patch_config: without bf16 or fp16 the dtype of the checkpoint, which is bfloat16 for every recent model.
+    if reading.on("fp16"):
+        reading.put("quantization.bnb_4bit_compute_dtype", "float16")
+    elif config.get("bf16") or reading.on("pure_bf16"):
+        reading.put("quantization.bnb_4bit_compute_dtype", "bfloat16")
+    reason = "neither bf16 nor fp16: LLaMA-Factory computes in the checkpoint's dtype"
+    reading.assume("quantization.bnb_4bit_compute_dtype", "bfloat16", reason)
 
 
 LLAMA_FACTORY = Trainer(

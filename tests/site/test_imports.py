@@ -56,6 +56,23 @@ def test_llama_factory() -> None:
     assert not [item for item in imported.reading.ignored if "not known" in item.reason]
 
 
+def test_llama_factory_computes_in_the_checkpoints_dtype_unless_told() -> None:
+    text = "model_name_or_path: meta-llama/Llama-3.1-8B\nfinetuning_type: lora\nquantization_bit: 4\n"
+    imported = read(text, gpu="rtx-4090")
+    assert imported.document["quantization"]["bnb_4bit_compute_dtype"] == "bfloat16"
+    assert "quantization.bnb_4bit_compute_dtype" in {item.field for item in imported.reading.assumed}
+    half = read(text + "fp16: true\n", gpu="rtx-4090")
+    assert half.document["quantization"]["bnb_4bit_compute_dtype"] == "float16"
+
+
+def test_axolotl_has_no_default_rank() -> None:
+    text = "base_model: meta-llama/Llama-3.1-8B\nadapter: lora\nlora_target_linear: true\nmicro_batch_size: 1\n"
+    problems = read(text, gpu="rtx-4090").reading.contradictions
+    assert [(problem.field, problem.message) for problem in problems] == [
+        ("lora_r", "missing; Axolotl has no default rank")
+    ]
+
+
 def test_llama_factory_turns_switches_round() -> None:
     training = request_of(configs.LLAMA_FACTORY_ATTENTION, gpu="rtx-4090").training
     assert not training.gradient_checkpointing

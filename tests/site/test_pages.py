@@ -191,6 +191,13 @@ def test_two_plans_by_their_addresses(site: httpx.Client) -> None:
     assert 'id="b-error"' in broken.text
 
 
+def test_the_guide_quotes_quality_as_a_claim_and_names_whose(site: httpx.Client) -> None:
+    said = text_of(site.get("/guide").text).partition("And the quality?")[2]
+    assert "quoted, not checked here" in said
+    for claim in ("preserving full 16-bit finetuning task performance", "99.3% of the performance level of ChatGPT"):
+        assert claim in said
+
+
 def test_the_guide_follows_the_model_and_keeps_the_chapters_exercise(site: httpx.Client) -> None:
     said = text_of(site.get("/guide?model=Qwen/Qwen2.5-7B&gpu=rtx-4090").text)
     assert "Qwen2.5-7B" in said
