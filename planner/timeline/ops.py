@@ -4,7 +4,7 @@ Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csr
 torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
 """
 
-from planner.timeline.tape import Buffer, Dims, Edge, Outcome, Tape, Value
+from planner.timeline.tape import Alias, Buffer, Dims, Edge, Outcome, Tape, Value
 
 GRADIENTS = "gradients of trained weights"
 
@@ -123,7 +123,8 @@ def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
     def backward(_: Buffer) -> Outcome:
         tag = GRADIENTS if w_edge and w_edge.leaf else ""
         to_weight = (w_edge, tape.new(each, (out, width), tag)) if w_edge else (None, None)
-        to_input = (x_edge, tape.new(each, (*rows, width))) if x_edge else (None, None)
+        # Rows are flattened for the product, so that the gradient comes back as a view.
+        to_input = (x_edge, Alias(tape.new(each, (*rows, width)))) if x_edge else (None, None)
         return to_input, to_weight
 
     saved = (tape.save(x) if w_edge else []) + (tape.save(weight) if x_edge else [])

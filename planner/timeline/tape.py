@@ -12,6 +12,7 @@ asks for a saved tensor recomputes the frame, and the recomputation stops at the
 """
 
 from collections.abc import Callable
+from sys import getrefcount
 from typing import NamedTuple
 from weakref import ref
 
@@ -45,6 +46,18 @@ class Buffer:
 
     def __del__(self) -> None:
         self.events.append(Event(-1, self.size, self.tag))
+
+
+class Alias(Buffer):
+    """A gradient that is a view: it keeps the whole alive, and nothing is added to it in place."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Buffer) -> None:
+        self.events, self.size, self.tag, self.base = base.events, base.size, base.tag, base
+
+    def __del__(self) -> None:
+        """The memory is the base's."""
 
 
 class Edge:
@@ -86,6 +99,8 @@ class Holder:
 
 Outcome = tuple[tuple[Edge | None, Buffer | None], ...]
 Backward = Callable[[Buffer], Outcome]
+# `accumulate`'s own name for it, and getrefcount's.
+_HELD_BY_THE_ENGINE_ALONE = 2
 
 
 class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
@@ -174,16 +189,22 @@ class Tape:
         return edge
 
     def accumulate(self, edge: Edge | None, grad: Buffer | None) -> None:
-        """Deliver a gradient. A second one is added out of place, as under a dispatch mode (input_buffer.cpp)."""
+        """Deliver a gradient. A second one is added to the first, in place where nobody else holds that.
+
+        Source: torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace. A parameter's edge takes what comes
+        (functions/accumulate_grad.h), and adds to it in place.
+        """
         if edge is None or grad is None:
             return
         if edge.leaf:
             if not self.keeps_gradients:
                 self.collected.append(grad)
-        elif edge.grad is None:
-            edge.grad = grad
-        else:
-            edge.grad = Buffer(self.events, edge.grad.size, edge.grad.tag)
+            return
+        first, edge.grad = edge.grad, grad
+        if type(first) is Buffer and getrefcount(first) == _HELD_BY_THE_ENGINE_ALONE:
+            edge.grad = first
+        elif first is not None:
+            edge.grad = Buffer(self.events, first.size, first.tag)
 
     def backward(self, down_to: int = 0) -> None:
         """Run the nodes created after the first `down_to` ones, last first."""

@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.measurement import PhaseReading
+from planner.probe.meters.accumulation import InPlaceSums
 from planner.probe.meters.events import Event
 from planner.probe.meters.meter import Tell, tell_nobody
 from planner.units import allocated
@@ -64,6 +65,7 @@ class LiveMeter(TorchDispatchMode):
         self._phase: _Phase | None = None
         self._started = 0.0
         self._host: Literal["no", "scalars", "all"] = "no"
+        self._sums = InPlaceSums()
 
     def begin(self, phase: str) -> None:
         """End the current phase and begin `phase`; a name that returns is merged."""
@@ -124,7 +126,7 @@ class LiveMeter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs, func = kwargs or {}, self._sums.instead_of(func, args)
         name = self._names.get(func) or self._names.setdefault(func, str(func))
         if name.startswith("prim."):  # questions such as "which device?"; they make nothing
             return func(*args, **kwargs)

@@ -33,7 +33,7 @@ class Recorded:
 def recorded() -> list[Recorded]:
     """All of them."""
     rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
-    return [Recorded(**row) for row in rows if "name" in row]
+    return [Recorded(**row) for row in rows if "name" in row and "error" not in row]
 
 
 def card(request: Request) -> Gpu:

@@ -1,0 +1,83 @@
+"""A watched step adds gradients up as an unwatched one does: in place, but for gradients that are views."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from planner.probe.configs import config_of
+from planner.probe.options import Options
+from planner.probe.run import Job, own_quantization_tables, story
+from planner.recipe import Recipe
+from planner.request import Request
+from tests.probe.tiny import request, watch
+
+ENGINE = "autograd::engine::evaluate_function"
+# The loop adds up its losses, too.
+A_LOSS_BYTES = 4
+KEPT = {"max_length": 128, "gradient_checkpointing": False}
+SETTINGS = [
+    ("llama", {"stack": "trainer"}), ("llama", {"stack": "trl"}), ("llama", {"stack": "loop", "method": "full"}),
+    ("gemma2", {"stack": "kbit"}), ("mixtral", {"stack": "loop", "lora": {"target_modules": ["q_proj"]}}),
+]  # fmt: skip
+
+
+class Profiled:
+    """Watches the last backward pass by torch's own profiler, which is no dispatch mode; reads nothing else."""
+
+    def __init__(self) -> None:
+        self.profile: profile | None = None
+
+    def begin(self, phase: str) -> None:
+        if phase == "backward":
+            self.profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+            self.profile.start()
+        if phase == "optimizer":
+            assert self.profile is not None
+            self.profile.stop()
+
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        yield
+
+
+def allocated_by_sums_unwatched(asked: Request) -> list[int]:
+    """Bytes of every sum that the engine made out of place."""
+    recipe, meter = Recipe.of(asked), Profiled()
+    job = Job(asked, recipe, config_of(asked, recipe), Options(steps=2, instrument="cpu"), lambda *_: None)
+    with own_quantization_tables():
+        story(job, torch.device("cpu"), meter)
+    assert meter.profile is not None
+    sums = [
+        event
+        for event in meter.profile.events() or []
+        if event.name == "aten::add" and event.cpu_parent and event.cpu_parent.name.startswith(ENGINE)
+    ]
+    return sorted(event.cpu_memory_usage for event in sums)
+
+
+def allocated_by_sums_watched(asked: Request) -> list[int]:
+    """The same under the meter, whose backward pass makes no other sums when nothing is recomputed."""
+    phase, found = "", []
+    for event in watch(asked, instrument="cpu").events:
+        phase = event.label if event.action == "phase" else phase
+        summed = event.label == "aten.add.Tensor" and event.size_bytes > A_LOSS_BYTES
+        if phase == "backward" and event.action == "alloc" and summed:
+            found.append(event.size_bytes)
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("model", "parts"), SETTINGS)
+def test_the_meter_counts_the_sums_that_the_engine_makes_out_of_place_and_no_others(
+    model: str, parts: dict[str, object]
+) -> None:
+    asked = request(model, training=KEPT, **parts)
+    assert allocated_by_sums_watched(asked) == allocated_by_sums_unwatched(asked)
+
+
+def test_a_linear_layer_hands_back_a_view_which_is_never_added_to_in_place() -> None:
+    """Only where nothing casts it on the way: the bf16 adapters of TRL, not the float32 ones of the Trainer."""
+    assert allocated_by_sums_watched(request(training=KEPT, stack="trl"))
+    assert not allocated_by_sums_watched(request(training=KEPT, stack="trainer"))
