@@ -16,6 +16,11 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_database(postgres: str) -> str:
+    return new_database(postgres)
+
+
+def new_database(postgres: str) -> str:
+    """Make a fresh database and return its address."""
     name = f"t{secrets.token_hex(6)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")

@@ -25,10 +25,17 @@ class Desk:
     """One replica. `run` drives its dispatcher until a condition holds."""
 
     def __init__(
-        self, folder: Path, engine: FakeEngine | None = None, lease_seconds: float = 0.6, url: str | None = None
+        self,
+        folder: Path,
+        engine: FakeEngine | None = None,
+        lease_seconds: float = 0.6,
+        *,
+        url: str | None = None,
+        migrated: bool = True,
     ) -> None:
         self.database = Database(database_url(url, folder))
-        migrate(self.database)
+        if migrated:
+            migrate(self.database)
         self.engine = engine or FakeEngine()
         self.dispatcher = Dispatcher(self.database, [self.engine], 100, lease_seconds)
 

@@ -36,16 +36,19 @@ class Web:
     def __init__(
         self,
         folder: Path,
+        *,
         slots: int = 1,
         ray: dict[str, str] | None = None,
         port: int | None = None,
         wrapped_in: Sequence[str] = (),
+        dies_at_submit: bool = False,
         **settings: Any,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.instrument = "cuda" if ray else "dry-run"
         given = {"data_dir": str(folder), "port": self.port, "slots": slots, "settings": settings}
+        given |= {"dies_at_submit": dies_at_submit}
         given |= {"ray": ray} if ray else {}
         self.said = folder.with_name(f"{folder.name}.stderr")
         self.errors = self.said.open("ab")

@@ -7,14 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.conftest import new_database
 from tests.service.fake_probe import CRASH, HANG, KILLED, OUT_OF_MEMORY, QUICK, SILENT, SLOW
 from tests.service.harness import Web, end, is_running, journal, wait_until
 
 
-@pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The setting of each database in turn."""
+    return {} if request.param == "sqlite" else {"database_url": request.getfixturevalue("postgres_database")}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """One server for the tests that leave it alive; their marks tell their probes apart."""
-    with Web(tmp_path_factory.mktemp("web")) as server:
+    settings = {}
+    if request.param == "postgresql":
+        settings["database_url"] = new_database(request.getfixturevalue("postgres"))
+    with Web(tmp_path_factory.mktemp("web"), **settings) as server:
         yield server
 
 
@@ -42,15 +52,17 @@ def test_out_of_memory_is_an_answer_and_broken_machinery_is_a_failure(web: Web) 
     assert web.wait_for(killed)["error"] == "the probe was killed by SIGKILL"
 
 
-def test_a_killed_server_finishes_one_running_and_two_queued_probes_after_its_restart(tmp_path: Path) -> None:
-    with Web(tmp_path) as first:
+def test_a_killed_server_finishes_one_running_and_two_queued_probes_after_its_restart(
+    tmp_path: Path, database: dict[str, str]
+) -> None:
+    with Web(tmp_path, **database) as first:
         probes = [first.submit(SLOW, mark=1), first.submit(QUICK, mark=2), first.submit(QUICK, mark=3)]
         first.wait_for(probes[0], {"running"})
         wait_until(lambda: bool(journal(tmp_path, "start", 1)), 10)
         (orphan,) = journal(tmp_path, "start", 1)
         first.kill()
     wait_until(lambda: not is_running(orphan), 3)
-    with Web(tmp_path) as second:
+    with Web(tmp_path, **database) as second:
         ends = [second.wait_for(probe) for probe in probes]
         assert [end["state"] for end in ends] == ["succeeded"] * 3
         assert [end["attempt"] for end in ends] == [2, 1, 1]
@@ -61,22 +73,20 @@ def test_a_killed_server_finishes_one_running_and_two_queued_probes_after_its_re
     assert [len(journal(tmp_path, "end", mark)) for mark in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_a_probe_claimed_but_never_submitted_is_started_once_after_the_restart(tmp_path: Path) -> None:
-    with Web(tmp_path) as first:
+def test_a_probe_claimed_but_never_submitted_is_started_once_after_the_restart(
+    tmp_path: Path, database: dict[str, str]
+) -> None:
+    with Web(tmp_path, dies_at_submit=True, **database) as first:
         probe = first.submit(QUICK)
-        first.wait_for(probe)
-    with sqlite3.connect(tmp_path / "fitproof.sqlite3") as database:
-        # As a kill -9 between the claim's commit and the start of the process leaves it.
-        database.execute(
-            "UPDATE probe SET state = 'claimed', engine = 'local', worker = 'local:cpu', seen = 0, attempt = 2, "
-            "log_offset = 0, measurement = NULL, finished_at = NULL WHERE id = ?",
-            (probe,),
-        )
-    database.close()
-    with Web(tmp_path) as second:
-        assert second.wait_for(probe)["state"] == "succeeded"
-        assert second.get(probe)["attempt"] == 2
-    assert len(journal(tmp_path, "start", 1)) == 2
+        first.process.wait(15)
+        assert journal(tmp_path, "start", 1) == []
+    with Web(tmp_path, **database) as second:
+        final = second.wait_for(probe)
+        assert (final["state"], final["attempt"]) == ("succeeded", 1)
+        states = [e["data"]["state"] for e in second.events(probe) if e["event"] == "state"]
+        # A quick probe may end before anybody sees it run.
+        assert [state for state in states if state != "running"] == ["queued", "claimed", "succeeded"]
+    assert len(journal(tmp_path, "start", 1)) == 1
 
 
 def test_a_killed_probe_process_is_reported_and_the_next_one_runs(web: Web) -> None:
@@ -99,8 +109,8 @@ def test_queued_and_running_probes_are_cancelled_for_good(web: Web) -> None:
     assert journal(web.folder, "start", 22) == []
 
 
-def test_a_probe_that_hangs_past_its_deadline_is_ended(tmp_path: Path) -> None:
-    with Web(tmp_path, probe_deadline_seconds=1) as web:
+def test_a_probe_that_hangs_past_its_deadline_is_ended(tmp_path: Path, database: dict[str, str]) -> None:
+    with Web(tmp_path, probe_deadline_seconds=1, **database) as web:
         hanging = web.submit(HANG)
         failure = web.wait_for(hanging)
         assert failure["state"] == "failed"

@@ -5,12 +5,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, select, text
 
 from app.db.database import Database, StorageUnavailableError, database_url
-from app.db.migrate import migrate
+from app.db.migrate import config, migrate
 from app.db.models import Base, Lease, Probe
 from app.jobs.intake import QUEUE, Sender
 from tests.service.desk import Desk
@@ -62,6 +63,24 @@ def test_replicas_that_start_together_migrate_once(kind: str, tmp_path: Path, re
         assert session.get(Lease, QUEUE) is not None
     for database in databases:
         database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_upgrade_from_the_first_version_keeps_every_record(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_database") if kind == "postgresql" else None
+    database = Database(database_url(url, tmp_path))
+    with database.engine.begin() as connection:
+        command.upgrade(config(connection), "0001")
+    before = Desk(tmp_path, url=url, migrated=False)
+    probe = before.queue(sender=Sender("local", "key"))
+    after = Desk(tmp_path, url=url)
+    assert differences(database) == []
+    assert after.queue(sender=Sender("local", "key")) == probe
+    assert after.states(probe) == ["queued"]
+    for each in (database, before.database, after.database):
+        each.close()
 
 
 def test_sqlite_keeps_a_write_ahead_log_and_syncs_every_commit(tmp_path: Path) -> None:

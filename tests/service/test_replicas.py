@@ -63,23 +63,6 @@ def test_the_second_replica_finishes_what_a_killed_dispatcher_had(tmp_path: Path
     assert [len(journal(tmp_path, "end", mark)) for mark in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_a_claim_without_a_start_is_carried_out_once(tmp_path: Path, postgres_database: str) -> None:
-    with Web(tmp_path, database_url=postgres_database) as first:
-        probe = first.submit(QUICK)
-        first.wait_for(probe)
-        first.kill()
-    with psycopg.connect(postgres_database) as database:
-        # As a kill -9 between the claim's commit and the start of the process leaves it.
-        database.execute(
-            "UPDATE probe SET state = 'claimed', seen = false, attempt = 2, log_offset = 0, measurement = NULL, "
-            "outcome = NULL, finished_at = NULL"
-        )
-    with Web(tmp_path, database_url=postgres_database) as second:
-        final = second.wait_for(probe)
-        assert (final["state"], final["attempt"]) == ("succeeded", 2)
-    assert len(journal(tmp_path, "start", 1)) == 2
-
-
 def test_a_database_that_drops_its_connections_delays_and_loses_nothing(
     tmp_path: Path, postgres: str, postgres_database: str
 ) -> None:

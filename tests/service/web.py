@@ -1,17 +1,26 @@
 """A real server process whose local engine runs the fake probe. Arguments: a JSON object of what to set."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 import uvicorn
 
-from app.engines.base import Engine
+from app.engines.base import Engine, Job
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
 from app.main import create_app
 from app.settings import Settings
 from tests.service import fake_probe
+
+
+class DiesAtSubmit(LocalEngine):
+    """Ends the server between a probe's claim, which is on record, and its start, with no warning."""
+
+    async def submit(self, job: Job) -> None:  # noqa: ARG002 (the engine's signature)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def no_gpus() -> tuple[()]:
@@ -29,7 +38,8 @@ def main() -> None:
         gpus=no_gpus,
         cpu_slots=given.get("slots", 1),
     )
-    engine: Engine = LocalEngine(folder / "probes", setup)
+    kind = DiesAtSubmit if given.get("dies_at_submit") else LocalEngine
+    engine: Engine = kind(folder / "probes", setup)
     if "ray" in given:
         engine = RayEngine(RaySetup(**given["ray"], program=program))
     app = create_app(settings, [engine])
