@@ -16,7 +16,6 @@ import torch
 import torch._meta_registrations as meta_registrations
 import transformers.integrations.bitsandbytes as hf_bitsandbytes
 import transformers.masking_utils as masking
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -26,6 +25,7 @@ from transformers.utils import import_utils
 from planner.probe.groupwise import is_group_wise
 from planner.probe.groupwise_fakes import without_values
 from planner.probe.knowns import KnownValues
+from planner.probe.memo import RememberingFakes
 from planner.probe.patching import Patch, patched
 from planner.recipe import Recipe
 
@@ -39,7 +39,7 @@ _QUANTIZED_ATTRIBUTES = (
 @contextmanager
 def fake_tensors(recipe: Recipe) -> Iterator[None]:
     """Every tensor made inside is fake: shape, dtype and storage size, no bytes."""
-    with FakeTensorMode(allow_non_fake_inputs=True), KnownValues(recipe), patched(_patches(recipe)):
+    with RememberingFakes(), KnownValues(recipe), patched(_patches(recipe)):
         yield
 
 
