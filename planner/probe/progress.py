@@ -1,7 +1,7 @@
 """Progress as JSON lines on stderr: each stage as it begins, each phase's bytes as they grow.
 
-    {"stage": "load", "index": 0, "seconds": 1.25}
-    {"phase": "load", "peak_allocated_bytes": 512, "allocated_bytes": 512, "ended": false, "seconds": 1.75}
+{"stage": "load", "index": 0, "seconds": 1.25}
+{"phase": "load", "peak_allocated_bytes": 512, "allocated_bytes": 512, "ended": false, "seconds": 1.75}
 """
 
 import json

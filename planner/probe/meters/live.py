@@ -123,6 +123,11 @@ class LiveMeter(TorchDispatchMode):
         """Pass `torch.cuda.empty_cache()` on to the replay."""
         self.events.append(Event("empty_cache"))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing is compiled here, and the wrapper that keeps the compiler out runs at every operator."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
