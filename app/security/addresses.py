@@ -2,11 +2,13 @@
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _LOCAL_NAMES = frozenset({"localhost"})
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str | None) -> bool:
     """Whether `host`, a name or an address, can only be this machine. Unknown names are not."""
     if host is None:

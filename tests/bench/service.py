@@ -1,6 +1,7 @@
 """The service under load: plans while probes run, and a thousand dry runs each accounted for once."""
 
 import asyncio
+import json
 import statistics
 import tempfile
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.bench.server import message
 from tests.bench.timing import report
 from tests.service.fake_probe import QUICK, SLOW
 from tests.service.harness import Web, document
@@ -23,28 +25,34 @@ _LONGEST_SECONDS = 300.0
 def run() -> None:
     """Print latencies with and without probes beside, and what became of a thousand probes."""
     with tempfile.TemporaryDirectory() as folder, Web(Path(folder), slots=2, queue_limit=2 * QUEUED) as web:
-        url = str(web.client.base_url)
-        _latency("200 plans at once, idle", asyncio.run(_plans(url, 0)))
+        _latency("200 plans at once, idle", asyncio.run(_plans(web.port, 0)))
         for mark in range(40):
             web.submit(SLOW, mark=QUEUED + 1 + mark)
-        _latency("200 plans at once, probes running", asyncio.run(_plans(url, AT_ONCE)))
+        _latency("200 plans at once, probes running", asyncio.run(_plans(web.port, AT_ONCE)))
         _thousand(web)
 
 
-async def _plans(url: str, first: int) -> tuple[list[float], Counter[int]]:
-    """Latencies and statuses of `AT_ONCE` plans asked for at the same moment, each one a new question."""
-    limits = httpx.Limits(max_connections=AT_ONCE)
+async def _plans(port: int, first: int) -> tuple[list[float], Counter[int]]:
+    """Latencies and statuses of `AT_ONCE` plans asked for at the same moment, each one a new question.
+
+    Over bare connections: an HTTP library here would take several times the server's own time of this machine.
+    """
     statuses: Counter[int] = Counter()
 
-    async def ask(client: httpx.AsyncClient, index: int) -> float:
+    async def ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], index: int) -> float:
+        reader, writer = connection
         body = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090", "training": {"max_length": 512 + first + index}}
         started = time.perf_counter()
-        answer = await client.post("/api/v1/plans", json=body)
-        statuses[answer.status_code] += 1
+        writer.write(message("POST", "/api/v1/plans", json.dumps(body).encode()))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
+        writer.close()
+        statuses[int(head.split(b" ", 2)[1])] += 1
         return time.perf_counter() - started
 
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
-        seconds = await asyncio.gather(*(ask(client, index) for index in range(AT_ONCE)))
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(AT_ONCE)]
+    seconds = await asyncio.gather(*(ask(each, index) for index, each in enumerate(connections)))
     return sorted(seconds), statuses
 
 
