@@ -180,6 +180,22 @@ def test_the_guide_follows_another_model(page: Page) -> None:
     expect(page.locator("#main")).to_contain_text("Qwen2.5-7B with its 7.62")
 
 
+def test_without_javascript_every_page_and_bad_input_at_its_field_are_there(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    for path in ("/map", "/compare", "/guide", "/models", "/gpus", "/import", "/probes", "/accuracy"):
+        page.goto(path)
+        expect(page.get_by_role("heading", level=1)).to_be_attached()
+    page.goto("/")
+    page.get_by_label("Length").fill("-5")
+    page.get_by_label("LoRA rank").fill("64")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#max_length-error")).to_be_visible()
+    expect(page.get_by_label("LoRA rank")).to_have_value("64")
+    expect(page.get_by_label("Length")).to_have_value("-5")
+    context.close()
+
+
 def test_a_number_is_answered_while_it_is_typed(page: Page) -> None:
     page.goto(LLAMA)
     page.get_by_label("LoRA rank").fill("64")

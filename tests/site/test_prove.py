@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from app.engines.base import Status
@@ -110,6 +111,18 @@ def test_measured_bars_grow_beside_predicted_ones_and_survive_a_reload(live: Pag
     expect(live.locator(".phases tr", has_text="forward")).to_contain_text("110")
     bench.say(phase("forward", 130 << 20, ended=True))
     expect(live.locator(".phases tr", has_text="forward")).to_contain_text("130")
+
+
+def test_the_live_view_stands_in_nobodys_way(live: Page, bench: Bench) -> None:
+    order(live, "cuda")
+    bench.say({"stage": "load", "index": 0, "seconds": 0.1}, phase("load", 40 << 20, ended=False))
+    expect(live.locator('.phases [aria-current="true"]')).to_contain_text("load")
+    for media in ("light", "dark"):
+        live.emulate_media(color_scheme=media, reduced_motion="reduce")
+        for width in (1280, 390):
+            live.set_viewport_size({"width": width, "height": 844})
+            assert live.evaluate("document.documentElement.scrollWidth") <= width
+            assert not Axe().run(live, options={"runOnly": ["wcag2a", "wcag2aa", "wcag22aa"]}).response["violations"]
 
 
 def test_the_focus_stays_on_its_button_while_the_page_renews(live: Page, bench: Bench) -> None:
