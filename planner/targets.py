@@ -35,6 +35,10 @@ _TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") 
     "qwen2_moe",
 )  # fmt: skip
 
+# Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
+# modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
+_ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
@@ -84,6 +88,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
         InvalidRequestError: no module matches, or PEFT refuses one that does; lists the model's module names.
     """
     modules = [group for group in _with_tied_head(census) if _is_module(group)]
+    _refuse_linear_routers(model_type, modules, lora)
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
     stacked = [group for group in census if _is_stacked(group)]
     if old_names and stacked:
@@ -197,6 +202,17 @@ def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
     return Adapted(
         name=group.name, rows=rows, columns=columns, count=group.count, rank=rank * experts, stacked_experts=stacked
     )
+
+
+def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
+    """All that "all-linear" would name but the router is the way out."""
+    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() == ALL_LINEAR
+    if not whole or model_type not in _ROUTER_IS_LINEAR:
+        return
+    router = next((module_name(group) for group in modules if group.role == "router"), None)
+    if router:
+        problem = f'"all-linear" includes {router}, whose output peft cannot adapt; name the others: {_names(modules)}'
+        raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
 
 
 def _refuse_what_stacked_experts_cannot(lora: Lora) -> None:

@@ -1,5 +1,6 @@
 """The tensors a run updates: what gradients and optimizer state are made for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,6 +10,8 @@ from planner.request import Dtype, Lora
 from planner.targets import adapted_weights
 
 MAGNITUDE = "lora_magnitude_vector"
+# transformers 5.23, models/deepseek_v32: DeepseekV32Indexer.forward runs under torch.no_grad.
+_OUT_OF_REACH = ".indexer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,11 @@ class Trainable:
         for size in self.shape:
             elements *= size
         return elements
+
+
+def reached(tensors: Sequence[Trainable]) -> tuple[Trainable, ...]:
+    """Those that a backward pass gets to: the others never have a gradient, and so no optimizer state."""
+    return tuple(tensor for tensor in tensors if _OUT_OF_REACH not in tensor.name)
 
 
 @lru_cache(maxsize=512)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from planner.ledger import Line
-from planner.trainable import Trainable
+from planner.trainable import Trainable, reached
 from planner.units import allocated
 
 # How much of them is alive during the step depends on the layer the worst instant is in, and with accumulation all
@@ -13,7 +13,7 @@ ALIVE_IN = ("optimizer",)
 
 def gradients_bytes(tensors: Sequence[Trainable]) -> int:
     """All gradients together."""
-    return sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
+    return sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in reached(tensors))
 
 
 def gradient_lines(tensors: Sequence[Trainable]) -> list[Line]:
@@ -21,6 +21,7 @@ def gradient_lines(tensors: Sequence[Trainable]) -> list[Line]:
 
     Source: autograd accumulates into `.grad` of the leaf's dtype; Trainer sets them to None after each step.
     """
+    tensors = reached(tensors)
     elements = sum(tensor.elements * tensor.count for tensor in tensors)
     itemsizes = "/".join(str(size) for size in sorted({tensor.itemsize_bytes for tensor in tensors}))
     return [

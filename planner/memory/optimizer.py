@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from planner.ledger import Line
 from planner.request import Optimizer
-from planner.trainable import Trainable
+from planner.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
 # From the second step on the state is there from the beginning.
@@ -73,6 +73,7 @@ def optimizer_lines(
     tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool, embeddings_in_32bit: bool = False
 ) -> list[Line]:
     """Lines for the state, the paged part of it (alive in no phase of the card) and the worst moment of the step."""
+    tensors = reached(tensors)
     states = [(state_of(t, optimizer, embeddings_in_32bit=embeddings_in_32bit), t.count) for t in tensors]
     uses_maps = optimizer in _EIGHT_BIT and any(tensor.elements >= SMALLEST_8BIT_ELEMENTS for tensor in tensors)
     elements = sum(tensor.elements * tensor.count for tensor in tensors)

@@ -42,6 +42,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
     del embedded
+    saved = _saved_by_layers(tape, shared)
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with
         shared, positions = replace(shared, mask=None, tables=None, held=_ids(shared)), None
     loss, kept = head_and_loss(tape, structure, switches, x)
@@ -49,7 +50,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     tape.mark("backward")
     start_backward(tape, loss)
     tape.mark("backward")
-    del loss, kept, shared, positions
+    del loss, kept, shared, positions, saved
     return compiled(tape, alike=alike)
 
 
@@ -63,6 +64,16 @@ def _hold_gradients(tape: Tape, program: Program) -> None:
                 tag, size = program.keys[key]
                 if tag == GRADIENTS:
                     tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
+
+
+def _saved_by_layers(tape: Tape, shared: Shared) -> tuple[Value, ...]:
+    """Tables and mask that some layer saved: they go with the last layer, which only one stretch of the step is.
+
+    Where the first layer saves none, they would go in a stretch that stands for many layers, once for each.
+    """
+    held = {id(holder.buffer) for node in tape.nodes if not isinstance(node, str) for holder in node[2]}
+    found = (*(shared.tables or ()), *((shared.mask,) if shared.mask else ()))
+    return tuple(value for value in found if id(value.buffer) in held)
 
 
 def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value, Shared, Value | None]:

@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 
 from planner.errors import InvalidRequestError
+from planner.memory.gradients import gradients_bytes
+from planner.memory.optimizer import optimizer_lines
 from planner.request import Lora
 from planner.targets import adapted_weights, is_skipped, unmatched_targets
 from planner.trainable import adapter_tensors
@@ -115,3 +117,24 @@ def test_targets_that_match_nothing_beside_one_that_does_are_reported() -> None:
 )
 def test_skip_patterns_end_at_a_dot(name: str, pattern: str, skipped: bool) -> None:
     assert is_skipped(name, (pattern,)) is skipped
+
+
+@pytest.mark.parametrize("model_type", ["phimoe", "llama4_text"])
+def test_all_linear_is_refused_where_a_router_would_be_among_them(model_type: str) -> None:
+    """Real PEFT 0.21.2 wraps these routers and fails in the forward: 'tuple' object has no attribute 'dtype'."""
+    with pytest.raises(InvalidRequestError, match="PEFT cannot adapt") as refused:
+        names(DEEPSEEK, "all-linear", model_type)
+    assert "name the others: q_proj" in refused.value.problems[0].message
+    assert set(names(DEEPSEEK, ("q_proj", "o_proj"), model_type)) == {"q_proj", "o_proj"}
+
+
+def test_an_adapter_that_no_gradient_reaches_costs_neither_gradient_nor_state() -> None:
+    """DeepSeek V3.2's indexer runs without gradients; its adapters are there all the same."""
+    indexer = group("model.layers.*.self_attn.indexer.wk.weight", "linear", (64, 256), 2, quantizable=True)
+    lora = Lora(target_modules="all-linear")
+    with_indexer = adapter_tensors((*LLAMA, indexer), "deepseek_v3", lora, "float32")
+    without = adapter_tensors(LLAMA, "deepseek_v3", lora, "float32")
+    assert len(with_indexer) > len(without)
+    assert gradients_bytes(with_indexer) == gradients_bytes(without)
+    states = [optimizer_lines(tensors, "adamw_torch", clips=True) for tensors in (with_indexer, without)]
+    assert states[0] == states[1]

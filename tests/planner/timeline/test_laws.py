@@ -11,9 +11,10 @@ from planner.recipe import Recipe
 from planner.request import Request
 from planner.timeline import step_lines
 from planner.timeline.lines import instants_of
+from tests.planner.timeline.mixture_settings import REFUSED
 from tests.planner.timeline.models import MODELS, config
 from tests.planner.timeline.recorded import card, formula
-from tests.planner.timeline.settings import CARD, LLAMA
+from tests.planner.timeline.settings import ATTENTION, CARD, LLAMA
 
 STACKS = st.sampled_from(["trainer", "trl", "kbit", "loop"])
 LOSSES = st.sampled_from(["full_logits", "chunked", "liger"])
@@ -80,7 +81,8 @@ def test_lines_are_positive_and_add_up_to_each_instant(document: dict[str, Any])
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_family_walks_on_every_stack(name: str) -> None:
+    lora = {"lora": {"target_modules": ATTENTION}} if config(name)["model_type"] in REFUSED else {}
     for stack in ("trainer", "trl", "kbit", "loop"):
         for loss in ("full_logits", "chunked", "liger"):
-            document = {"model": config(name), "gpu": CARD, "stack": stack, "training": {"loss": loss}}
+            document = {"model": config(name), "gpu": CARD, "stack": stack, "training": {"loss": loss}, **lora}
             assert all(size > 0 for size in formula(document).values())
