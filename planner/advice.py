@@ -66,12 +66,12 @@ def advise(plan: "Plan", replan: Replan, smallest_cards: Callable[[Request], Seq
     if plan.verdict == "fits":
         return ()
     tried = [*_tried(plan, replan, _candidates(plan)), *_searched(plan, replan)]
-    helping = [item for item in tried if item.plan.required_bytes.likely < plan.required_bytes.likely]
+    helping = [item for item in tried if item.plan.smallest_bytes < plan.smallest_bytes]
     fitting = [item for item in helping if item.plan.verdict == "fits"]
     if not fitting:
         combined = _combined(plan, replan, helping)
         fitting = [combined] if combined else [item for item in helping if item.plan.verdict == "tight"]
-    fitting.sort(key=lambda item: (item.candidate.rank, item.plan.required_bytes.likely))
+    fitting.sort(key=lambda item: (item.candidate.rank, item.plan.smallest_bytes))
     shown = [_advice(plan, item) for item in fitting[:MOST_SHOWN]]
     cards = [
         Advice({"gpu": card.gpu.id}, 0, card.verdict, f"another card: {card.gpu.name}")
@@ -238,7 +238,7 @@ def _shorter(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
 
 def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried | None:
     """Add one change after another, the cheapest that save most first, until it fits; else until it is tight."""
-    ordered = sorted(helping, key=lambda item: (item.candidate.rank, item.plan.required_bytes.likely))
+    ordered = sorted(helping, key=lambda item: (item.candidate.rank, item.plan.smallest_bytes))
     chosen: list[_Candidate] = []
     best, tight = plan, None
     for item in ordered:
@@ -246,7 +246,7 @@ def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried
         if attempt is None or len(chosen) == LONGEST_COMBINATION:
             continue
         for tried in _tried(plan, replan, [attempt]):
-            if tried.plan.required_bytes.likely < best.required_bytes.likely:
+            if tried.plan.smallest_bytes < best.smallest_bytes:
                 chosen.append(item.candidate)
                 best = tried.plan
                 if best.verdict == "fits":
@@ -279,5 +279,5 @@ def _merged(candidates: Sequence[_Candidate]) -> _Candidate | None:
 
 
 def _advice(plan: "Plan", item: _Tried) -> Advice:
-    saves_bytes = plan.required_bytes.likely - item.plan.required_bytes.likely
+    saves_bytes = plan.smallest_bytes - item.plan.smallest_bytes
     return Advice(dict(item.candidate.change), saves_bytes, item.plan.verdict, item.candidate.cost)

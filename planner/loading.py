@@ -1,4 +1,6 @@
-"""Block slack: what the caching allocator counts as allocated beyond the tensors once the model is loaded.
+"""Loading, played through the allocator: the holes it leaves, and the slack of its blocks.
+
+Slack is what the caching allocator counts as allocated beyond the tensors once the model is loaded.
 
 A free block of the large pool is cut only when more than 1 MiB would be left (c10/cuda/CUDACachingAllocator.cpp,
 should_split); otherwise the tensor gets the whole block, and `torch.cuda.memory_allocated()` counts it. Quantizing
@@ -10,7 +12,8 @@ Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from planner.allocator import SMALL_SIZE_BYTES, Block, CachingAllocator
+from planner.allocator import SMALL_SIZE_BYTES
+from planner.largepool import LargePool
 from planner.memory.weights import Placed, in_load_order
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.storage import BLOCK_ELEMENTS
@@ -18,54 +21,59 @@ from planner.units import allocated, ceil_div
 
 
 @dataclass(frozen=True, slots=True)
-class Slack:
-    """Bytes beyond the tensors when the loader is done and when the model is prepared."""
+class Loaded:
+    """The large pool once the model is prepared, and the bytes its blocks had beyond the tensors, then and before."""
 
-    loaded_bytes: int
-    prepared_bytes: int
+    pool: LargePool
+    loaded_slack_bytes: int
+    prepared_slack_bytes: int
 
 
-def block_slack(placed: Sequence[Placed], recipe: Recipe) -> Slack:
+def play_load(placed: Sequence[Placed], recipe: Recipe) -> Loaded:
     """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
 
     Source: the order of operations as the dry run records it; transformers 5.23 core_model_loading.py (one parameter
-    at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py.
+    at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py, which
+    empties the cache after its upcast.
     """
-    allocator = CachingAllocator()
+    pool = LargePool(expandable=recipe.training.expandable_segments)
     if recipe.quantization is None or recipe.quantization.quant_method != "hqq":
         # One block as large as the model will be, taken and freed: everything after is carved out of it.
-        allocator.free(allocator.allocate(_warm_up_bytes(placed, recipe)))
-    plain: dict[int, list[Block]] = {}
+        pool.free(pool.allocate(_warm_up_bytes(placed, recipe)))
+    plain: dict[int, list[int]] = {}
     tensor_bytes = 0
     for item in _one_by_one(in_load_order(placed)):
-        kept = _load(allocator, item, recipe)
+        kept = _load(pool, item, recipe)
         tensor_bytes += sum(size for size, _ in kept)
         if item.upcast:
-            plain.setdefault(id(item), []).extend(block for _, block in kept)
-    loaded_bytes = allocator.allocated_bytes - tensor_bytes
-    for item in _one_by_one([item for item in placed if item.upcast]):
+            plain.setdefault(id(item), []).extend(address for _, address in kept)
+    loaded_slack_bytes = pool.allocated_bytes - tensor_bytes
+    upcast = [item for item in placed if item.upcast]
+    for item in _one_by_one(upcast):
         size = item.prepared.values_bytes
         if size > SMALL_SIZE_BYTES:
-            allocator.allocate(size)
+            pool.allocate(size)
             tensor_bytes += size
         if item.loaded.values_bytes > SMALL_SIZE_BYTES:
-            allocator.free(plain[id(item)].pop(0))
+            pool.free(plain[id(item)].pop(0))
             tensor_bytes -= item.loaded.values_bytes
-    return Slack(loaded_bytes, allocator.allocated_bytes - tensor_bytes)
+    if upcast:
+        pool.empty_cache()
+    return Loaded(pool, loaded_slack_bytes, pool.allocated_bytes - tensor_bytes)
 
 
-def _load(allocator: CachingAllocator, item: Placed, recipe: Recipe) -> list[tuple[int, Block]]:
-    """Load one tensor; returns the large blocks that stay, with the size of what is in them."""
+def _load(pool: LargePool, item: Placed, recipe: Recipe) -> list[tuple[int, int]]:
+    """Load one tensor; returns (bytes, address) of the large ones that stay."""
     kept, passing = [], []
     for size, stays in _pieces(item, recipe):
         if size > SMALL_SIZE_BYTES:
-            block = allocator.allocate(size)
+            address = pool.allocate(size)
             if stays:
-                kept.append((allocated(size), block))
+                kept.append((allocated(size), address))
             else:
-                passing.append(block)
-    for block in reversed(passing):
-        allocator.free(block)
+                passing.append(address)
+    for address in reversed(passing):
+        pool.free(address)
     return kept
 
 

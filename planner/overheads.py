@@ -12,9 +12,12 @@ from planner.gpu import Gpu
 from planner.units import GIB
 
 _KEYS = {
-    "fragmentation": {"setting", "allocator", "lengths", "load_block", "allocated_mib", "capacity_mib", "source"},
+    "fragmentation": {
+        "setting", "allocator", "lengths", "load_block", "scores_written", "allocated_mib", "capacity_mib", "source",
+    },
     "context": {"card", "compute_capability", "gib", "source"},
     "formula": {"setting", "worst_error", "source"},
+    "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
 
 
@@ -35,17 +38,22 @@ class Overheads:
     fragmentation: tuple[dict[str, Any], ...]
     context: tuple[dict[str, Any], ...]
     formula: tuple[dict[str, Any], ...]
+    reserved: tuple[dict[str, Any], ...]
 
-    def fragmentation_band(self, *, varying_lengths: bool, expandable_segments: bool = False) -> Band:
+    def fragmentation_band(
+        self, *, varying_lengths: bool, expandable_segments: bool = False, scores_written: bool = False
+    ) -> Band:
         """Fraction of the allocated peak that is lost to pieces of the wrong size.
 
         Fixed lengths: low is the best row, likely the median of those with the loader's block, high the worst row.
         Varying lengths were replayed for one model only, so the spread that fixed lengths show between models is
         added to the worst row. Expandable segments reserved the same for fixed and varying lengths
-        (memory-internals 6.1), so both use the fixed rows.
+        (memory-internals 6.1), so both use the fixed rows. Rows whose attention wrote its scores out count only for
+        runs that do.
         """
         allocator = "expandable_segments" if expandable_segments else "default"
-        rows = [row for row in self.fragmentation if row["allocator"] == allocator]
+        known = [row for row in self.fragmentation if scores_written or not row["scores_written"]]
+        rows = [row for row in known if row["allocator"] == allocator]
         fixed = [(_lost(row), row["load_block"]) for row in rows if row["lengths"] == "fixed"]
         losses = [loss for loss, _ in fixed]
         with_block = [loss for loss, block in fixed if block]
@@ -72,6 +80,12 @@ class Overheads:
         """Fraction by which the formula's allocated peak may be off."""
         worst = max(row["worst_error"] for row in self.formula)
         return Band(-worst, 0.0, worst, "; ".join(row["source"] for row in self.formula))
+
+    def reserved_band(self) -> Band:
+        """Fraction by which a run may reserve less or more than its replay."""
+        low = min(row["lowest"] for row in self.reserved)
+        high = max(row["highest"] for row in self.reserved)
+        return Band(low, 0.0, high, "; ".join(f"{row['runs']} runs, {row['source']}" for row in self.reserved))
 
 
 @cache
@@ -114,10 +128,12 @@ def context_band(compute_capability: tuple[int, int] | None) -> Band:
     return overheads().context_band(compute_capability)
 
 
-@lru_cache(maxsize=4)
-def fragmentation_band(varying_lengths: bool, expandable_segments: bool) -> Band:
+@lru_cache(maxsize=8)
+def fragmentation_band(varying_lengths: bool, expandable_segments: bool, scores_written: bool) -> Band:
     """`Overheads.fragmentation_band` of the shipped table."""
-    return overheads().fragmentation_band(varying_lengths=varying_lengths, expandable_segments=expandable_segments)
+    return overheads().fragmentation_band(
+        varying_lengths=varying_lengths, expandable_segments=expandable_segments, scores_written=scores_written
+    )
 
 
 def _lost(row: dict[str, Any]) -> float:

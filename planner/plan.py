@@ -1,8 +1,8 @@
 """The whole story on one screen: a request becomes lines of bytes, lines become phases, phases a verdict."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from planner.advice import Advice, advise
@@ -16,11 +16,12 @@ from planner.model import Model, resolve_model
 from planner.overheads import card_context_band
 from planner.recipe import Recipe
 from planner.request import Request
+from planner.reserve import reserved_bytes
 from planner.static import static_lines
 from planner.targets import adapted_weights
 from planner.textbook import Textbook, textbook
-from planner.timeline import step_lines
-from planner.verdict import Required, Verdict, required_bytes, verdict_of
+from planner.timeline import step_lines, writes_scores
+from planner.verdict import Estimate, Required, Verdict
 from planner.warnings import Notice, notices
 
 # What the formulas were held to.
@@ -29,7 +30,7 @@ VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "tor
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer to one request. Warnings and advice are worked out when they are first read."""
+    """The answer to one request. What takes longer than the ledger is worked out when it is first read."""
 
     request: Request
     model: Model
@@ -38,8 +39,7 @@ class Plan:
     ledger: Ledger
     phases: tuple[Phase, ...]
     peak: Phase
-    required_bytes: Required
-    verdict: Verdict
+    estimate: Estimate
 
     @property
     def peak_allocated_bytes(self) -> int:
@@ -55,6 +55,21 @@ class Plan:
     def lines(self) -> tuple[Line, ...]:
         """Every cause of bytes."""
         return self.ledger.lines
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Fits, tight or does_not_fit."""
+        return self.estimate.verdict()
+
+    @cached_property
+    def required_bytes(self) -> Required:
+        """What the process takes on this card."""
+        return self.estimate.required()
+
+    @property
+    def smallest_bytes(self) -> int:
+        """The smallest capacity likely to survive: what changes are compared by."""
+        return self.estimate.smallest_bytes
 
     @property
     def usable_bytes(self) -> int:
@@ -137,7 +152,7 @@ def plan(request: Request, *, model: Model | None = None, gpu: Gpu | None = None
     model = model or resolve_model(request.model)
     gpu = gpu or resolve_gpu(request.gpu)
     recipe = Recipe.of(request)
-    return _judge(request, model, gpu, recipe, ledger_of(model, recipe, gpu))
+    return _judge(request, gpu, _Walked.of(model, recipe, gpu))
 
 
 def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None = None) -> list[Plan]:
@@ -148,14 +163,13 @@ def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None 
     """
     model = model or resolve_model(request.model)
     recipe = Recipe.of(request)
-    ledgers: dict[tuple[tuple[int, int] | None, int | None], Ledger] = {}
+    walked: dict[tuple[tuple[int, int] | None, int | None], _Walked] = {}
     plans = []
     for gpu in gpus:
         kind = (gpu.compute_capability, gpu.context_bytes)
-        if kind not in ledgers:
-            ledgers[kind] = ledger_of(model, recipe, gpu)
-        asked = request.model_copy(update={"gpu": gpu.id})
-        plans.append(_judge(asked, model, gpu, recipe, ledgers[kind]))
+        if kind not in walked:
+            walked[kind] = _Walked.of(model, recipe, gpu)
+        plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind]))
     return plans
 
 
@@ -189,25 +203,42 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     return Ledger.of(lines)
 
 
-def _judge(request: Request, model: Model, gpu: Gpu, recipe: Recipe, ledger: Ledger) -> Plan:
-    phases = ledger.phases()
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """What all cards of one kind share. The replay for reserved bytes is played once, when it is first needed."""
+
+    model: Model
+    recipe: Recipe
+    ledger: Ledger
+    reserved_bytes: Callable[[], int]
+    scores_written: bool
+
+    @classmethod
+    def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "_Walked":
+        ledger = ledger_of(model, recipe, gpu)
+        written = writes_scores(model.known_decoder(), recipe, gpu)
+        return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), written)
+
+
+def _judge(request: Request, gpu: Gpu, walked: _Walked) -> Plan:
+    phases, training = walked.ledger.phases(), walked.recipe.training
     peak = max(phases, key=lambda phase: phase.allocated_bytes)
-    required = required_bytes(
-        peak.allocated_bytes,
-        gpu,
-        varying_lengths=recipe.training.padded,
-        expandable_segments=recipe.training.expandable_segments,
-    )
     return Plan(
         request=request,
-        model=model,
+        model=walked.model,
         gpu=gpu,
-        recipe=recipe,
-        ledger=ledger,
+        recipe=walked.recipe,
+        ledger=walked.ledger,
         phases=phases,
         peak=peak,
-        required_bytes=required,
-        verdict=verdict_of(required, gpu.usable_bytes),
+        estimate=Estimate(
+            peak.allocated_bytes,
+            walked.reserved_bytes,
+            gpu,
+            varying_lengths=training.padded,
+            expandable_segments=training.expandable_segments,
+            scores_written=walked.scores_written,
+        ),
     )
 
 

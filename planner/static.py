@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from planner.inventory import Census
 from planner.ledger import Line
-from planner.loading import Slack, block_slack
+from planner.loading import Loaded, play_load
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
@@ -19,6 +19,7 @@ from planner.trainable import Trainable, adapter_tensors, model_tensors
 # These stacks drive the real Trainer, whose create_optimizer speaks to bitsandbytes about embeddings.
 _WITH_TRAINER = ("trainer", "trl", "kbit")
 _NO_TRAINING = Training()
+_EXPANDABLE = Training(expandable_segments=True)
 
 
 def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
@@ -87,15 +88,21 @@ def _plain_training(optim: Optimizer, clips: bool, expandable: bool) -> Training
 
 
 def _slack_lines(census: Census, recipe: Recipe) -> list[Line]:
-    slack = _slack(census, _loading_only(recipe))
-    return slack_lines(slack.loaded_bytes, slack.prepared_bytes)
+    loaded = loaded_model(census, recipe)
+    return slack_lines(loaded.loaded_slack_bytes, loaded.prepared_slack_bytes)
+
+
+def loaded_model(census: Census, recipe: Recipe) -> Loaded:
+    """The base model in the allocator, before there are adapters."""
+    return _loaded(census, _loading_only(recipe))
 
 
 @lru_cache(maxsize=512)
-def _slack(census: Census, recipe: Recipe) -> Slack:
-    return block_slack(place(census, recipe), recipe)
+def _loaded(census: Census, recipe: Recipe) -> Loaded:
+    return play_load(place(census, recipe), recipe)
 
 
 def _loading_only(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that loading does not depend on."""
-    return replace(recipe, training=_NO_TRAINING, lora=None, adapter_dtype="float32", stack_name="")
+    training = _EXPANDABLE if recipe.training.expandable_segments else _NO_TRAINING
+    return replace(recipe, training=training, lora=None, adapter_dtype="float32", stack_name="")

@@ -1,17 +1,23 @@
-"""From allocated bytes to a verdict: fits only when even the high estimate fits, no only when even the low does not."""
+"""From allocated and reserved bytes to a verdict.
 
+With room to spare, the allocator keeps what it once took: the process grows to the reserved bytes. Short of room, it
+gives unused segments back before it fails, down to the smallest capacity that survives. So on a given card a process
+takes the reserved bytes where they fit, all there is where only the smallest capacity fits, and else it fails.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from planner.gpu import Gpu
-from planner.overheads import card_context_band, fragmentation_band, overheads
+from planner.overheads import Band, card_context_band, fragmentation_band, overheads
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """Memory the card must have, `low` to `high`, and what the range was read off."""
+    """Memory the process takes on this card, `low` to `high`, and what the range was read off."""
 
     low: int
     likely: int
@@ -19,34 +25,79 @@ class Required:
     provenance: tuple[str, ...]
 
 
-def required_bytes(
-    peak_allocated_bytes: int,
-    gpu: Gpu,
-    *,
-    varying_lengths: bool,
-    expandable_segments: bool = False,
-) -> Required:
-    """Allocated peak (± the formula's error) × (1 + fragmentation) + context, each with its own band.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Everything a verdict rests on. `reserved_bytes` plays a step, so it is asked for by `required` alone.
 
-    Nothing here depends on the card's size.
+    `scores_written`: attention writes its scores out, which leaves the largest holes.
     """
-    lost = fragmentation_band(varying_lengths, expandable_segments)
-    context = card_context_band(gpu)
-    error = overheads().formula_band()
 
-    def total_bytes(error_fraction: float, lost_fraction: float, context_bytes: float) -> int:
-        return round(peak_allocated_bytes * (1 + error_fraction) * (1 + lost_fraction) + context_bytes)
+    peak_allocated_bytes: int
+    reserved_bytes: Callable[[], int]
+    gpu: Gpu
+    varying_lengths: bool = False
+    expandable_segments: bool = False
+    scores_written: bool = False
 
-    return Required(
-        low=total_bytes(error.low, lost.low, context.low),
-        likely=total_bytes(error.likely, lost.likely, context.likely),
-        high=total_bytes(error.high, lost.high, context.high),
-        provenance=(f"formula: {error.source}", f"fragmentation: {lost.source}", f"context: {context.source}"),
-    )
+    @property
+    def lowest_bytes(self) -> int:
+        """What is alive at once, less the formula's error, and the leanest context: no card survives with less."""
+        error = overheads().formula_band()
+        return round(self.peak_allocated_bytes * (1 + error.low) + self._context.low)
 
+    @property
+    def smallest_bytes(self) -> int:
+        """The smallest capacity likely to survive."""
+        return self._smallest("likely")
 
-def verdict_of(required: Required, usable_bytes: int) -> Verdict:
-    """Compare a range with what the card has."""
-    if required.high <= usable_bytes:
-        return "fits"
-    return "does_not_fit" if required.low > usable_bytes else "tight"
+    def verdict(self) -> Verdict:
+        """Fits only when even the high estimate fits, does not only when even the low one is beyond the card."""
+        if self.lowest_bytes > self.gpu.usable_bytes:
+            return "does_not_fit"
+        return "fits" if self._smallest("high") <= self.gpu.usable_bytes else "tight"
+
+    def required(self) -> Required:
+        """The range on this card. Nothing in it depends on the card's size but where the allocator gives back."""
+        return Required(
+            low=self.lowest_bytes,
+            likely=self._likely_bytes(),
+            high=self._high_bytes(),
+            provenance=(
+                f"formula: {overheads().formula_band().source}",
+                f"reserved: {overheads().reserved_band().source}",
+                f"fragmentation: {self._lost.source}",
+                f"context: {self._context.source}",
+            ),
+        )
+
+    def _likely_bytes(self) -> int:
+        plenty_bytes, smallest_bytes = self._plenty("likely"), self.smallest_bytes
+        if plenty_bytes <= self.gpu.usable_bytes:
+            return plenty_bytes
+        fits = smallest_bytes <= self.gpu.usable_bytes
+        return self.gpu.usable_bytes if fits else min(plenty_bytes, smallest_bytes)
+
+    def _high_bytes(self) -> int:
+        """Where the worst holes seen leave room, the process is bounded by the card; else by those holes."""
+        smallest_bytes = self._smallest("high")
+        fits = smallest_bytes <= self.gpu.usable_bytes
+        return min(self._plenty("high"), self.gpu.usable_bytes) if fits else smallest_bytes
+
+    def _plenty(self, end: Literal["likely", "high"]) -> int:
+        off: float = getattr(overheads().reserved_band(), end)
+        context: float = getattr(self._context, end)
+        return round(self.reserved_bytes() * (1 + off) + context)
+
+    def _smallest(self, end: Literal["likely", "high"]) -> int:
+        error: float = getattr(overheads().formula_band(), end)
+        lost: float = getattr(self._lost, end)
+        context: float = getattr(self._context, end)
+        return round(self.peak_allocated_bytes * (1 + error) * (1 + lost) + context)
+
+    @property
+    def _lost(self) -> Band:
+        return fragmentation_band(self.varying_lengths, self.expandable_segments, self.scores_written)
+
+    @property
+    def _context(self) -> Band:
+        return card_context_band(self.gpu)

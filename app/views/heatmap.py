@@ -100,12 +100,12 @@ def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) ->
     return Cell(
         plan=plan,
         query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),
-        shade=shade(plan.required_bytes.likely, plan.usable_bytes),
+        shade=shade(plan.smallest_bytes, plan.usable_bytes),
         is_here=training == answer.request.training,
     )
 
 
 def _card_row(answer: Answer, values: Mapping[str, str], plan: Plan) -> CardRow:
-    full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
+    full = min(percent_of(plan.smallest_bytes, plan.usable_bytes), 100.0)
     query = query_of_values({**values, "gpu": plan.gpu.id, "gpu_memory": ""})
     return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))

@@ -94,20 +94,23 @@ def optimizer_lines(
     ]
 
 
+def working_copies(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[tuple[int, int]]:
+    """What the worst moment of the optimizer's own step allocates: (bytes, how many)."""
+    if optimizer == "adamw_torch":
+        return [(allocated(tensor.elements * tensor.itemsize_bytes), tensor.count) for tensor in tensors]
+    return _adafactor_copies(tensors) if optimizer == "adafactor" else []
+
+
 def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool) -> Line:
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
     Norms: one scalar per tensor and their stack (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds the square
     root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by tensor:
-    see `_adafactor_bytes`.
+    see `_adafactor_copies`.
     """
     count = sum(tensor.count for tensor in tensors)
     norms_bytes = (count * allocated(4) + allocated(4 * count)) if clips else 0
-    step_bytes = 0
-    if optimizer == "adamw_torch":
-        step_bytes = sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
-    elif optimizer == "adafactor":
-        step_bytes = _adafactor_bytes(tensors)
+    step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer))
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
@@ -120,18 +123,18 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
     )
 
 
-def _adafactor_bytes(tensors: Sequence[Trainable]) -> int:
+def _adafactor_copies(tensors: Sequence[Trainable]) -> list[tuple[int, int]]:
     """Worst moment of Adafactor's loop, in float32 copies.
 
     The squared gradient and its sum with eps are made while the update of the tensor before is still referenced;
     16-bit gradients and weights are copied to float32 first. Equal tensors follow each other layer by layer, so the
     one before the first of a layer is the last.
     """
-    worst_bytes = 0
-    for before, tensor in zip((tensors[-1], *tensors[:-1]), tensors, strict=True) if tensors else ():
-        copies = 2 if tensor.itemsize_bytes == 4 else 4
-        worst_bytes = max(worst_bytes, allocated(4 * before.elements) + copies * allocated(4 * tensor.elements))
-    return worst_bytes
+    moments = [
+        [(allocated(4 * before.elements), 1), (allocated(4 * tensor.elements), 2 if tensor.itemsize_bytes == 4 else 4)]
+        for before, tensor in zip((tensors[-1], *tensors[:-1]), tensors, strict=True)
+    ] if tensors else []  # fmt: skip
+    return max(moments, key=lambda moment: sum(size * copies for size, copies in moment), default=[])
 
 
 def _factored_bytes(shape: tuple[int, ...]) -> int:

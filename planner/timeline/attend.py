@@ -16,13 +16,21 @@ _LATENT = ("T", "v")
 
 def attend(
     tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
-) -> Value:
-    """Run this layer's kernel; the result has the dims of q's heads and v's width."""
-    q, k, v = qkv
+) -> tuple[Value, tuple[Value, ...]]:
+    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too."""
+    if layer.kernel == "eager" and not layer.alibi:
+        out, weights = _eager(tape, qkv, layer, mask, switches)
+        return out, (weights,)
     if layer.alibi:
-        return _alibi(tape, qkv, mask, switches)
-    if layer.kernel == "eager":
-        return _eager(tape, qkv, layer, mask, switches)
+        return _alibi(tape, qkv, mask, switches), ()
+    return _fused(tape, qkv, switches, layer, mask), ()
+
+
+def _fused(
+    tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+) -> Value:
+    """`scaled_dot_product_attention` with the kernel that torch picks."""
+    q, k, v = qkv
     if layer.expands:
         k, v = repeat(tape, k), repeat(tape, v)
     if switches.autocast:
@@ -185,7 +193,7 @@ def _softmax(tape: Tape, x: Value, wide: int) -> Value:
 
 def _eager(
     tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
-) -> Value:
+) -> tuple[Value, Value]:
     """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back."""
     autocast = switches.autocast
     q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
@@ -199,7 +207,7 @@ def _eager(
         if layer.dropout:
             weights = dropout(tape, weights)
         out = _matmul(tape, weights, v, _result(q, v), autocast)
-        return clone(tape, out)
+        return clone(tape, out), weights
 
 
 def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, switches: Switches) -> Value:

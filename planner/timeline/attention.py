@@ -41,14 +41,17 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         q, k = late(tape, part, (q, k), shared.tables, project.switches)
         if _summed(project.layer):
             v = relayout_gradient(tape, v)
+        if not project.layer.grouped:
+            k, v = view(k, q.dims), view(v, q.dims)
         if part.sinks:
             out = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
         else:
-            out = attend(tape, (q, k, v), project.switches, project.layer, mask)
+            out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
+            project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
-        del q, k, v
-        return project(part.o, out)
+        out = project(part.o, out)
+        return out  # noqa: RET504  # q, k and v outlive the kernel's output, as the modelling code's names do
 
 
 def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:

@@ -17,6 +17,13 @@ RESIDUAL = "residual stream"
 
 def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     """Walk one layer; `x` is its input, the residual stream."""
+    try:
+        return _block(tape, part, x, project, shared)
+    finally:
+        project.named.clear()
+
+
+def _block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     with tape.cause(RESIDUAL):
         if part.wiring == "parallel":
             return _parallel(tape, part, x, project, shared)

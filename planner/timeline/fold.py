@@ -25,13 +25,16 @@ Kept = tuple[tuple[Size, int, int, int], ...]
 class Segment:
     """One stretch of the step. `moves` index the program's keys: i allocates key i, ~i frees it.
 
-    `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key.
+    `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key. `births`
+    says for each move which event of the walk allocated its tensor, `passing` which of those come and go within.
     """
 
     phase: str
     kind: int | None
     moves: tuple[int, ...]
     net: tuple[tuple[int, int], ...]
+    births: tuple[int, ...]
+    passing: frozenset[int]
 
 
 # Compared by identity: a walk is done once and its program found again without hashing its events.
@@ -58,7 +61,7 @@ def compiled(tape: Tape, *, alike: bool) -> Program:
     """Number the (line, size) pairs of a walk and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
     moves = []
-    for sign, size, tag in tape.events:
+    for sign, size, tag, _ in tape.events:
         index = keys.setdefault((tag, size), len(keys))
         moves.append(index if sign > 0 else ~index)
     ends = [start for _, start in tape.marks[1:]] + [len(moves)]
@@ -70,7 +73,10 @@ def compiled(tape: Tape, *, alike: bool) -> Program:
             index = move if move >= 0 else ~move
             net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
         left = tuple((index, count) for index, count in net.items() if count)
-        segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left))
+        births = tuple(event.born for event in tape.events[start:end])
+        come, gone = ({event.born for event in tape.events[start:end] if event.sign == sign} for sign in (1, -1))
+        passing = frozenset(come & gone)
+        segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left, births, passing))
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), alike)
 
 
@@ -103,10 +109,10 @@ def worst_instants(
         peak = max(steps)
         highest.append((peak, steps.index(peak)))
         nets.append(steps[-1])
-    played = _played(program, tuple(order))
+    sequence = played(program, tuple(order))
     best = dict.fromkeys(PHASES, (-1, 0))
     level = 0
-    for position, index in enumerate(played):
+    for position, index in enumerate(sequence):
         phase = program.segments[index].phase
         if level + highest[index][0] > best[phase][0]:
             best[phase] = (level + highest[index][0], position)
@@ -117,7 +123,7 @@ def worst_instants(
             peak_bytes,
             {
                 tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
-                for tag, parts in _alive(program, played, position, highest[played[position]][1], name_of)
+                for tag, parts in _alive(program, sequence, position, highest[sequence[position]][1], name_of)
             },
         )
         for phase, (peak_bytes, position) in best.items()
@@ -125,7 +131,8 @@ def worst_instants(
 
 
 @lru_cache(maxsize=2048)
-def _played(program: Program, order: tuple[int, ...]) -> tuple[int, ...]:
+def played(program: Program, order: tuple[int, ...]) -> tuple[int, ...]:
+    """Indices of the program's segments in the order they happen, the layers being of the kinds in `order`."""
     return tuple(_play(program.segments, order))
 
 

@@ -63,9 +63,22 @@ def _instants(
     numbers: Sequence[Mapping[str, int]],
     name_of: Callable[[str], str] = str,
 ) -> tuple[Instant, ...]:
-    program = _program(decoder, switches_of(decoder, recipe, gpu))
-    order = decoder.order if program.alike else (len(numbers) - 1, *decoder.order[1:])
+    program, order = _ordered(decoder, recipe, gpu, len(numbers) - 1)
     return worst_instants(program, order, numbers, name_of)
+
+
+def program_and_order(
+    decoder: Decoder, recipe: Recipe, gpu: Gpu
+) -> tuple[Program, Sequence[int], Sequence[Mapping[str, int]]]:
+    """The step without numbers, the kind of each layer, and the numbers of each kind."""
+    numbers = _numbers(decoder, recipe)
+    return (*_ordered(decoder, recipe, gpu, len(numbers) - 1), numbers)
+
+
+def _ordered(decoder: Decoder, recipe: Recipe, gpu: Gpu, first: int) -> tuple[Program, Sequence[int]]:
+    """The step, and the layers' kinds; `first` is the kind of a first layer that is unlike its like."""
+    program = _program(decoder, switches_of(decoder, recipe, gpu))
+    return program, decoder.order if program.alike else (first, *decoder.order[1:])
 
 
 @lru_cache(maxsize=2048)

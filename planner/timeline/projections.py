@@ -22,15 +22,12 @@ class Projector:
 
     def __init__(self, tape: Tape, switches: Switches, layer: LayerSwitches) -> None:
         self.tape, self.switches, self.layer = tape, switches, layer
+        # What the layer's code keeps a name for until it returns, beside its residual stream.
+        self.named: list[Value] = []
 
     def __call__(self, part: Linear, x: Value) -> Value:
         """The projection of `x`, adapter included."""
-        if part.name not in self.layer.adapters:
-            return self._base(part, x)
-        result = self._base(part, x)
-        if self._quantized(part) and self.switches.storage != "int8":
-            result = clone(self.tape, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
-        return self._with_adapter(part, x, result)
+        return self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
 
     # ------------------------------------------------------------------------------------------------- base
     def _quantized(self, part: Linear) -> bool:
@@ -84,8 +81,11 @@ class Projector:
         return tape.new(x.each, (*x.dims[:-1], part.out))
 
     # ---------------------------------------------------------------------------------------------- adapter
-    def _with_adapter(self, part: Linear, x: Value, result: Value) -> Value:
+    def _with_adapter(self, part: Linear, x: Value) -> Value:
         tape, switches = self.tape, self.switches
+        result = self._base(part, x)
+        if self._quantized(part) and switches.storage != "int8":
+            result = clone(tape, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
         expected = result.each
         with tape.cause(ADAPTERS):
             if not (switches.autocast and self._quantized(part)):
@@ -96,17 +96,28 @@ class Projector:
                 result = add(tape, result, high)
                 del inner, high
                 return result if switches.autocast and self._quantized(part) else cast(tape, result, expected)
-            inner = dropout(tape, x) if switches.dropout else x
-            low = adapter_matmul(tape, switches, inner, (part.in_, "r"), part.name)
-            del inner
-            high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)
-            del low
-            high = unary(tape, high)
-            if not switches.autocast or not self._quantized(part):
-                high = cast(tape, high, expected) if self._quantized(part) else high
-            result = add(tape, result, high)
-            del high
-            return cast(tape, result, expected)
+            high = self._low_rank(part, x)
+            if self._quantized(part):  # bnb.py names the update, layer.py does not
+                high = high if switches.autocast else cast(tape, high, expected)
+                result = add(tape, result, high)
+                del high
+            else:
+                summed = add(tape, result, high)
+                del high
+                result = summed
+                del summed
+            result = cast(tape, result, expected)
+            return result  # noqa: RET504  # what was cast goes before x does
+
+    def _low_rank(self, part: Linear, x: Value) -> Value:
+        """`lora_B(lora_A(dropout(x))) * scaling`."""
+        tape, switches = self.tape, self.switches
+        inner = dropout(tape, x) if switches.dropout else x
+        low = adapter_matmul(tape, switches, inner, (part.in_, "r"), part.name)
+        del inner
+        high = adapter_matmul(tape, switches, low, ("r", part.out), part.name)
+        del low
+        return unary(tape, high)
 
 
 def plain(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:

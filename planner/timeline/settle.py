@@ -70,6 +70,11 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     )
 
 
+def writes_scores(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> bool:
+    """Whether some layer's attention writes its scores out, a number for every pair of tokens."""
+    return any(layer.kernel in {"eager", "math"} for layer in switches_of(decoder, recipe, gpu).layers)
+
+
 def _loss(decoder: Decoder, recipe: Recipe) -> str:
     """The loss that runs: where Liger does not replace it, the model's own."""
     fused = decoder.model_type in LIGER - _LIGER_KEEPS_LOGITS
@@ -139,6 +144,7 @@ def _layer(
     return LayerSwitches(
         kernel=kernel.name,
         masked=kernel.masked,
+        grouped=asked.grouped,
         expands=kernel.expands,
         alibi=isinstance(block.attention, Attention) and block.attention.alibi,
         softcap=block.attention is not None and block.attention.softcap,

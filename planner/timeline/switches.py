@@ -15,11 +15,13 @@ class LayerSwitches:
     """What varies from one kind of layer to the next.
 
     `adapters` names the projections that carry one, `fused` those whose 4-bit product needs no expanded weight.
-    `masked`: a mask tensor exists for this layer. `expands`: grouped keys and values are repeated per query head.
+    `masked`: a mask tensor exists for this layer. `grouped`: several query heads share keys and values; `expands`:
+    these are then repeated per query head.
     """
 
     kernel: Kernel
     masked: bool
+    grouped: bool
     expands: bool
     softcap: bool
     windowed: bool

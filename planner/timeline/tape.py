@@ -28,24 +28,25 @@ class Size(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One allocation (sign +1) or free (sign -1) of `size` under the line `tag`."""
+    """One allocation (sign +1) or free (sign -1) of `size` under the line `tag`; `born` is where it was allocated."""
 
     sign: int
     size: Size
     tag: str
+    born: int
 
 
 class Buffer:
     """Memory. Dropping the last reference frees it."""
 
-    __slots__ = ("events", "size", "tag")
+    __slots__ = ("born", "events", "size", "tag")
 
     def __init__(self, events: list[Event], size: Size, tag: str) -> None:
-        self.events, self.size, self.tag = events, size, tag
-        events.append(Event(1, size, tag))
+        self.events, self.size, self.tag, self.born = events, size, tag, len(events)
+        events.append(Event(1, size, tag, self.born))
 
     def __del__(self) -> None:
-        self.events.append(Event(-1, self.size, self.tag))
+        self.events.append(Event(-1, self.size, self.tag, self.born))
 
 
 class Alias(Buffer):

@@ -4,7 +4,7 @@ import pytest
 
 from planner import Request, plan
 from planner.inventory import Census
-from planner.loading import block_slack
+from planner.loading import play_load
 from planner.memory.weights import place
 from planner.model import resolve_model
 from planner.units import MIB
@@ -15,8 +15,8 @@ FP4 = {"load_in_4bit": True}
 
 def slack_of(census: Census, **fields: object) -> tuple[int, int]:
     run = recipe(**fields)
-    slack = block_slack(place(census, run), run)
-    return slack.loaded_bytes, slack.prepared_bytes
+    loaded = play_load(place(census, run), run)
+    return loaded.loaded_slack_bytes, loaded.prepared_slack_bytes
 
 
 def test_small_tensors_have_none() -> None:

@@ -1,44 +1,85 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from planner.catalog import find_gpu
 from planner.errors import CatalogError
+from planner.gpu import Gpu
 from planner.overheads import Overheads, overheads, parse_overheads
 from planner.units import GIB
-from planner.verdict import Required, required_bytes, verdict_of
+from planner.verdict import Estimate
 
 CARD = find_gpu("rtx-4090")
-NEED = Required(low=90, likely=100, high=110, provenance=())
+
+
+def never() -> int:
+    message = "the replay was not needed"
+    raise AssertionError(message)
+
+
+def estimate(
+    peak_gib: float, reserved: Callable[[], int] = never, *, card: Gpu = CARD, varying: bool = False, **allocator: bool
+) -> Estimate:
+    return Estimate(round(peak_gib * GIB), reserved, card, varying_lengths=varying, **allocator)
+
+
+def reserving(gib: float) -> Callable[[], int]:
+    return lambda: round(gib * GIB)
+
+
+def test_what_is_alive_at_once_beyond_the_card_does_not_fit_and_needs_no_replay() -> None:
+    assert estimate(24).verdict() == "does_not_fit"
+
+
+def test_what_survives_with_the_largest_holes_seen_fits_and_needs_no_replay() -> None:
+    assert estimate(15).verdict() == "fits"
+
+
+def test_in_between_it_is_tight_and_needs_no_replay() -> None:
+    assert estimate(22).verdict() == "tight"
+
+
+def test_attention_that_writes_its_scores_out_leaves_larger_holes() -> None:
+    assert estimate(20).verdict() == "fits"
+    assert estimate(20, scores_written=True).verdict() == "tight"
 
 
 @pytest.mark.parametrize(
-    ("usable_bytes", "verdict"), [(89, "does_not_fit"), (90, "tight"), (109, "tight"), (110, "fits"), (111, "fits")]
+    ("peak_gib", "reserved_gib"), [(10, 11), (15, 30), (20.5, 21.5), (20.5, 30), (23, 25), (24, 26)]
 )
-def test_only_both_ends_of_the_range_decide(usable_bytes: int, verdict: str) -> None:
-    assert verdict_of(NEED, usable_bytes) == verdict
+def test_the_verdict_is_what_the_range_says_and_the_range_is_ordered(peak_gib: float, reserved_gib: float) -> None:
+    answer = estimate(peak_gib, reserving(reserved_gib))
+    required, usable_bytes = answer.required(), CARD.usable_bytes
+    assert required.low <= required.likely <= required.high
+    assert (required.high <= usable_bytes) == (answer.verdict() == "fits")
+    assert (required.low > usable_bytes) == (answer.verdict() == "does_not_fit")
+    assert len(required.provenance) == 4
 
 
-def test_the_range_is_ordered_and_says_what_it_was_read_off() -> None:
-    required = required_bytes(10 * GIB, CARD, varying_lengths=False)
-    assert 10 * GIB < required.low < required.likely < required.high
-    assert len(required.provenance) == 3
+def test_with_room_to_spare_the_process_grows_to_what_the_allocator_reserves() -> None:
+    required = estimate(10, reserving(13)).required()
+    assert required.likely == 13 * GIB + round(overheads().context_band(CARD.compute_capability).likely)
+
+
+def test_short_of_room_the_allocator_gives_back_and_the_process_takes_the_whole_card() -> None:
+    assert estimate(15, reserving(30)).required().high == CARD.usable_bytes
 
 
 def test_lengths_that_vary_need_more() -> None:
-    fixed, varying = (required_bytes(10 * GIB, CARD, varying_lengths=flag) for flag in (False, True))
-    assert varying.likely > fixed.likely
-    assert varying.high > fixed.high
+    fixed, varying = (estimate(10, varying=flag) for flag in (False, True))
+    assert varying.smallest_bytes > fixed.smallest_bytes
 
 
 def replays(*rows: tuple[str, str, bool, int]) -> Overheads:
     """Replays of 1,000 MiB, by (allocator, lengths, load block, smallest capacity in MiB)."""
     tables = [
         f'[[fragmentation]]\nsetting = "one"\nallocator = "{allocator}"\nlengths = "{lengths}"\n'
-        f'load_block = {str(block).lower()}\nallocated_mib = 1000\ncapacity_mib = {capacity}\nsource = "a replay"\n'
+        f'load_block = {str(block).lower()}\nscores_written = false\n'
+        f'allocated_mib = 1000\ncapacity_mib = {capacity}\nsource = "a replay"\n'
         for allocator, lengths, block, capacity in rows
     ]
-    return parse_overheads("context = []\nformula = []\n" + "\n".join(tables))
+    return parse_overheads("context = []\nformula = []\nreserved = []\n" + "\n".join(tables))
 
 
 TABLE = replays(
@@ -67,10 +108,8 @@ def test_expandable_segments_have_their_own_rows_whatever_the_lengths() -> None:
 
 
 def test_the_shipped_replays_favour_expandable_segments() -> None:
-    default, expandable = (
-        required_bytes(10 * GIB, CARD, varying_lengths=False, expandable_segments=flag) for flag in (False, True)
-    )
-    assert expandable.high < default.high
+    default, expandable = (estimate(10, expandable_segments=flag) for flag in (False, True))
+    assert expandable.smallest_bytes < default.smallest_bytes
 
 
 def test_a_generation_nobody_read_gets_the_whole_range() -> None:
@@ -83,7 +122,7 @@ def test_a_generation_nobody_read_gets_the_whole_range() -> None:
 
 def test_a_live_cards_own_context_replaces_its_generations() -> None:
     bare, live = (replace(CARD, context_bytes=size) for size in (0, 1 * GIB))
-    without, with_context = (required_bytes(10 * GIB, card, varying_lengths=False) for card in (bare, live))
+    without, with_context = (estimate(10, reserving(11), card=card).required() for card in (bare, live))
     assert {getattr(with_context, end) - getattr(without, end) for end in ("low", "likely", "high")} == {1 * GIB}
 
 

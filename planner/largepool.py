@@ -1,0 +1,185 @@
+"""The caching allocator's large pool in as few Python steps as it takes: what reserved bytes depend on.
+
+The same rules as `allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB and without
+a capacity: a plan plays a whole training step through it, so every step counts. Free blocks are kept as single
+integers, size above address, so that one bisection finds the best fit and, of equals, the lowest address.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+
+from planner.allocator import (
+    HIGHEST_ADDRESS,
+    LARGE_SEGMENT_BYTES,
+    MIN_BLOCK_BYTES,
+    SMALL_SIZE_BYTES,
+    segment_bytes,
+)
+from planner.units import allocated, ceil_div
+
+_ADDRESS_BITS = HIGHEST_ADDRESS.bit_length()
+_ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
+# Segments never touch, so that free blocks of two of them never merge.
+_GAP_BYTES = MIN_BLOCK_BYTES
+
+
+class LargePool:
+    """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes."""
+
+    def __init__(self, *, expandable: bool = False) -> None:
+        self.expandable = expandable
+        self.allocated_bytes = self.reserved_bytes = self.peak_reserved_bytes = 0
+        self._smallest_rest_bytes = MIN_BLOCK_BYTES if expandable else SMALL_SIZE_BYTES + 1
+        self._free: list[int] = []
+        self._size_at: dict[int, int] = {}
+        self._start_of: dict[int, int] = {}
+        self._used: dict[int, int] = {}
+        self._segments: dict[int, int] = {}
+        self._edge = 0 if expandable else HIGHEST_ADDRESS
+
+    def copy(self) -> "LargePool":
+        """The same blocks in a pool of their own."""
+        twin = LargePool(expandable=self.expandable)
+        twin.allocated_bytes, twin.reserved_bytes = self.allocated_bytes, self.reserved_bytes
+        twin.peak_reserved_bytes, twin._edge = self.peak_reserved_bytes, self._edge
+        twin._free, twin._size_at, twin._start_of = self._free.copy(), self._size_at.copy(), self._start_of.copy()
+        twin._used, twin._segments = self._used.copy(), self._segments.copy()
+        return twin
+
+    def allocate(self, size_bytes: int) -> int:
+        """Serve one tensor; returns its address."""
+        size = allocated(size_bytes)
+        free = self._free
+        index = bisect_left(free, size << _ADDRESS_BITS)
+        if index < len(free):
+            if self.expandable and index + 1 < len(free) and self._can_grow(free[index]):
+                index += 1
+            entry = free.pop(index)
+            block, address = entry >> _ADDRESS_BITS, entry & _ADDRESS_MASK
+            del self._size_at[address], self._start_of[address + block]
+        else:
+            address, block = self._grow(size)
+        rest = block - size
+        if rest >= self._smallest_rest_bytes:
+            block = size
+            self._offer(address + size, rest)
+        self._used[address] = block
+        self.allocated_bytes += block
+        return address
+
+    def free(self, address: int) -> None:
+        """Take a block back and merge it with free neighbours."""
+        size = self._used.pop(address)
+        self.allocated_bytes -= size
+        below = self._start_of.get(address)
+        if below is not None:
+            size += self._withdraw(below)
+            address = below
+        if address + size in self._size_at:
+            size += self._withdraw(address + size)
+        self._offer(address, size)
+
+    def play(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
+        """Many moves at once: (bytes, slot) allocates, (bytes, ~slot) frees what `places[slot]` says.
+
+        Bytes are rounded and above 1 MiB. This is `allocate` and `free` written into one loop, which a plan waits for.
+        """
+        if self.expandable:
+            for size, slot in moves:
+                if slot >= 0:
+                    places[slot] = self.allocate(size)
+                else:
+                    self.free(places[~slot])
+            return
+        free, size_at, start_of, used = self._free, self._size_at, self._start_of, self._used
+        find, insert, least = bisect_left, insort, self._smallest_rest_bytes
+        for size, slot in moves:
+            if slot >= 0:
+                index = find(free, size << _ADDRESS_BITS)
+                if index < len(free):
+                    entry = free.pop(index)
+                    block, address = entry >> _ADDRESS_BITS, entry & _ADDRESS_MASK
+                    end = address + block
+                    del size_at[address], start_of[end]
+                else:
+                    address, block = self._grow(size)
+                    end = address + block
+                rest = block - size
+                if rest >= least:
+                    block, cut = size, address + size
+                    insert(free, rest << _ADDRESS_BITS | cut)
+                    size_at[cut], start_of[end] = rest, cut
+                used[address] = block
+                places[slot] = address
+            else:
+                address = places[~slot]
+                block = used.pop(address)
+                below = start_of.pop(address, None)
+                if below is not None:
+                    lower = size_at.pop(below)
+                    del free[find(free, lower << _ADDRESS_BITS | below)]
+                    address, block = below, block + lower
+                end = address + block
+                upper = size_at.pop(end, None)
+                if upper is not None:
+                    del free[find(free, upper << _ADDRESS_BITS | end)], start_of[end + upper]
+                    block += upper
+                insert(free, block << _ADDRESS_BITS | address)
+                size_at[address], start_of[address + block] = block, address
+        self.allocated_bytes = sum(used.values())
+
+    def empty_cache(self) -> None:
+        """Give back every segment that holds nothing; of an expandable one, the whole pages at its end."""
+        if self.expandable:
+            last = self._start_of.get(self._edge)
+            if last is not None:
+                size = self._withdraw(last)
+                kept = ceil_div(last, LARGE_SEGMENT_BYTES) * LARGE_SEGMENT_BYTES - last
+                self.reserved_bytes -= size - kept
+                self._edge = last + kept
+                if kept:
+                    self._offer(last, kept)
+            return
+        for address, size in list(self._segments.items()):
+            if self._size_at.get(address) == size:
+                self._withdraw(address)
+                del self._segments[address]
+                self.reserved_bytes -= size
+
+    def _can_grow(self, entry: int) -> bool:
+        """The block at the range's end counts as large as it can become, so any other that is enough fits better."""
+        return (entry & _ADDRESS_MASK) + (entry >> _ADDRESS_BITS) == self._edge
+
+    def _grow(self, size: int) -> tuple[int, int]:
+        if self.expandable:
+            return self._extend(size)
+        segment = segment_bytes(size)
+        self._edge -= segment + _GAP_BYTES
+        self._segments[self._edge] = segment
+        self._reserve(segment)
+        return self._edge, segment
+
+    def _extend(self, size: int) -> tuple[int, int]:
+        """Map pages behind the range; a free block at its end is part of the new one."""
+        address = self._start_of.get(self._edge, self._edge)
+        held = self._withdraw(address) if address != self._edge else 0
+        mapped = ceil_div(size - held, LARGE_SEGMENT_BYTES) * LARGE_SEGMENT_BYTES
+        self._edge += mapped
+        self._reserve(mapped)
+        return address, held + mapped
+
+    def _reserve(self, size: int) -> None:
+        self.reserved_bytes += size
+        self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+
+    def _offer(self, address: int, size: int) -> None:
+        insort(self._free, size << _ADDRESS_BITS | address)
+        self._size_at[address] = size
+        self._start_of[address + size] = address
+
+    def _withdraw(self, address: int) -> int:
+        """Take a free block off the list; returns its size."""
+        size = self._size_at.pop(address)
+        del self._start_of[address + size]
+        del self._free[bisect_left(self._free, size << _ADDRESS_BITS | address)]
+        return size

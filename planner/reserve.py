@@ -1,0 +1,126 @@
+"""Reserved bytes: what torch.cuda.max_memory_reserved() would read with memory in plenty.
+
+The loader, the adapters, the optimizer's state and one training step are played through the allocator's rules. States
+are there from the first step on, so one step with them reserves what all later ones do. What is 1 MiB or smaller lives
+in a pool of its own, where pieces of 512 bytes leave next to no holes: there the bytes alive count, in whole segments.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+from planner.allocator import SMALL_SEGMENT_BYTES, SMALL_SIZE_BYTES
+from planner.gpu import Gpu
+from planner.largepool import LargePool
+from planner.memory.optimizer import state_of, working_copies
+from planner.memory.runtime import WORKSPACES, workspace_bytes
+from planner.memory.weights import place
+from planner.model import Model
+from planner.recipe import Recipe
+from planner.static import loaded_model, trained_tensors
+from planner.timeline import LAYERS_PLAYED_BACKWARD, Step, step_of
+from planner.trainable import Trainable
+from planner.units import allocated, ceil_div
+
+# A run of unequal lengths, as the allocator meets them: the longest first, then five spread over 0.6 to 1.0 of it, the
+# range the replays of memory-internals 6.1 had.
+VARYING_LENGTHS = (1.0, 0.7, 0.9, 0.6, 0.8, 1.0)
+
+
+def reserved_bytes(
+    model: Model, recipe: Recipe, gpu: Gpu, *, layers_backward: int = LAYERS_PLAYED_BACKWARD
+) -> int:
+    """Segments of both pools at their largest. `layers_backward` are played move by move, see timeline/moves.py.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    loaded = loaded_model(model.census, recipe)
+    tensors = trained_tensors(model, recipe)
+    run = _Run(loaded.pool.copy(), _small_weights_bytes(model, recipe))
+    run.keep(_kept(tensors, recipe, gpu))
+    for length in _lengths(recipe):
+        at_length = _of_length(recipe, length)
+        step = step_of(model.known_decoder(), at_length, gpu, layers_backward=layers_backward)
+        run.play(step, tensors, recipe)
+    small_bytes = ceil_div(run.peak_small_bytes, SMALL_SEGMENT_BYTES) * SMALL_SEGMENT_BYTES
+    return run.pool.peak_reserved_bytes + small_bytes
+
+
+class _Run:
+    """A training run in the allocator: the large pool, and how much of the small one is taken."""
+
+    def __init__(self, pool: LargePool, small_bytes: int) -> None:
+        self.pool = pool
+        self.small_bytes = self.peak_small_bytes = small_bytes
+
+    def keep(self, sizes: Iterable[tuple[int, int]]) -> list[int]:
+        """Allocate (bytes, how many) of each; returns the large ones' addresses."""
+        addresses = []
+        for size, count in sizes:
+            if size > SMALL_SIZE_BYTES:
+                addresses += [self.pool.allocate(size) for _ in range(count)]
+            else:
+                self._take(allocated(size) * count)
+        return addresses
+
+    def play(self, step: Step, tensors: Sequence[Trainable], recipe: Recipe) -> None:
+        """One step from the first token to the end of the optimizer's."""
+        before_bytes, places = self.small_bytes, self._play_moves(step)
+        self._free(step, places, step.script.left)
+        for address in self.keep(working_copies(tensors, recipe.training.optim)):
+            self.pool.free(address)
+        self._free(step, places, step.script.gradients)
+        self.small_bytes = before_bytes
+
+    def _play_moves(self, step: Step) -> list[int]:
+        sizes, places = step.sizes, [0] * step.script.slots
+        moves = [(sizes[index], slot) for index, slot in step.script.moves]
+        self.pool.play([move for move in moves if move[0] > SMALL_SIZE_BYTES], places)
+        small = [size if slot >= 0 else -size for size, slot in moves if size <= SMALL_SIZE_BYTES]
+        self.peak_small_bytes = max(self.peak_small_bytes, *accumulate(small, initial=self.small_bytes))
+        self.small_bytes += sum(small)
+        return places
+
+    def _free(self, step: Step, places: Sequence[int], taken: Iterable[tuple[int, int]]) -> None:
+        for index, slot in taken:
+            if step.sizes[index] > SMALL_SIZE_BYTES:
+                self.pool.free(places[slot])
+            else:
+                self.small_bytes -= step.sizes[index]
+
+    def _take(self, size_bytes: int) -> None:
+        self.small_bytes += size_bytes
+        self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes)
+
+
+def _kept(tensors: Sequence[Trainable], recipe: Recipe, gpu: Gpu) -> Iterator[tuple[int, int]]:
+    """(bytes, how many) of what stays beside the base model: adapters, optimizer state, cuBLAS workspaces."""
+    for tensor in tensors if recipe.lora else ():
+        yield tensor.elements * tensor.itemsize_bytes, tensor.count
+    yield workspace_bytes(gpu.compute_capability), WORKSPACES
+    for tensor in tensors:
+        # Two moments each; the maxima of 8-bit ones are split between them.
+        yield state_of(tensor, recipe.training.optim).device_bytes // 2, 2 * tensor.count
+
+
+def _small_weights_bytes(model: Model, recipe: Recipe) -> int:
+    """The part of the prepared model that lives in the small pool."""
+    total_bytes = 0
+    for item in place(model.census, recipe):
+        stored = item.prepared
+        parts = (stored.values_bytes, stored.statistics_bytes)
+        small_bytes = stored.tables_bytes + sum(size for size in parts if size <= SMALL_SIZE_BYTES)
+        total_bytes += small_bytes * item.count
+    return total_bytes
+
+
+def _lengths(recipe: Recipe) -> list[int]:
+    shares = VARYING_LENGTHS if recipe.training.padded else (1.0,)
+    return [max(1, round(share * recipe.length)) for share in shares]
+
+
+def _of_length(recipe: Recipe, length: int) -> Recipe:
+    if length == recipe.length:
+        return recipe
+    return replace(recipe, training=recipe.training.model_copy(update={"max_length": length}))

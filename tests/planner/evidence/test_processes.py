@@ -1,0 +1,73 @@
+"""`required_bytes` against the 49 published runs that read their process and their reserved bytes."""
+
+from statistics import median
+
+import pytest
+
+from planner import Request
+from planner.evidence.accuracy import Prediction, endings, predictions
+from planner.overheads import overheads
+from planner.plan import plan
+from planner.reserve import reserved_bytes
+
+ROWS = tuple(row for row in predictions()[0] if "process" in row.run.also)
+WHOLE_MODEL = 1_000
+
+
+def test_half_of_the_processes_are_within_two_per_cent_of_likely_and_none_is_five_above_it() -> None:
+    errors = [row.process_error for row in ROWS if row.process_error is not None]
+    assert len(errors) == 49
+    assert median(map(abs, errors)) < 0.02
+    assert min(errors) > -0.05
+
+
+def test_no_process_is_outside_low_and_high() -> None:
+    for row in ROWS:
+        required = row.plan.required_bytes
+        assert required.low < row.run.also["process"] <= required.high, row.run.id
+
+
+def test_the_band_for_reserved_bytes_is_the_range_of_these_runs() -> None:
+    band = overheads().reserved_band()
+    ratios = [row.run.also["peak_reserved"] / reserved(row) - 1 for row in ROWS]
+    assert (min(ratios), max(ratios)) == pytest.approx((band.low, band.high), abs=0.0005)
+
+
+@pytest.mark.parametrize("row", ROWS[::4], ids=lambda row: row.run.id)
+def test_two_layers_backward_reserve_what_all_of_them_reserve(row: Prediction) -> None:
+    assert reserved(row) == reserved(row, WHOLE_MODEL)
+
+
+def test_a_plan_in_padded_batches_keeps_more_than_one_of_equal_lengths() -> None:
+    equal, varying = (
+        plan(Request.parse({"model": "meta-llama/Llama-3.1-8B", "gpu": "a100-sxm-80gb", "training": {"padded": flag}}))
+        for flag in (False, True)
+    )
+    gaps = [answer.required_bytes.likely / answer.peak_allocated_bytes for answer in (equal, varying)]
+    assert gaps[1] > gaps[0]
+
+
+def test_expandable_segments_keep_less_where_lengths_vary() -> None:
+    answers = [
+        plan(
+            Request.parse({
+                "model": "meta-llama/Llama-3.1-8B",
+                "gpu": "a100-sxm-80gb",
+                "training": {"padded": True, "expandable_segments": flag},
+            })
+        )
+        for flag in (False, True)
+    ]
+    default, expandable = (reserved_bytes(answer.model, answer.recipe, answer.gpu) for answer in answers)
+    assert answers[1].peak_allocated_bytes < expandable < default
+
+
+def test_no_run_known_by_its_end_is_a_false_fits_or_a_false_refusal() -> None:
+    assert not [run.id for run in endings() if run.false_fits or run.false_refusal]
+
+
+def reserved(row: Prediction, layers_backward: int | None = None) -> int:
+    answer = row.plan
+    if layers_backward is None:
+        return reserved_bytes(answer.model, answer.recipe, answer.gpu)
+    return reserved_bytes(answer.model, answer.recipe, answer.gpu, layers_backward=layers_backward)
