@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bitsandbytes as bnb
@@ -22,6 +22,7 @@ from planner.probe.options import Options
 from planner.probe.patching import Patch, patched
 from planner.probe.prepare import TrainableModel, prepare_model
 from planner.probe.progress import watching
+from planner.probe.repeat import DISTINCT_STEPS, repeated
 from planner.probe.saving import save_and_verify
 from planner.probe.stack import pinned_attention
 from planner.probe.step import Progress, Trainee, train
@@ -50,7 +51,18 @@ def live_run(
 
 
 def watched_run(job: Job) -> tuple[LiveMeter, Target]:
-    """Run the whole story under a live meter. Returns it, readings and events inside, and whose kernels it followed."""
+    """Run the whole story under a live meter. Returns it, readings and events inside, and whose kernels it followed.
+
+    A dry run records two steps; every later one is the second again.
+    """
+    again = max(0, job.options.steps - DISTINCT_STEPS) if job.options.instrument == "dry-run" else 0
+    meter, target = _recorded(replace(job, options=replace(job.options, steps=job.options.steps - again)))
+    if again:  # only now has the run let go of all it held
+        meter.events = repeated(meter.events, again)
+    return meter, target
+
+
+def _recorded(job: Job) -> tuple[LiveMeter, Target]:
     target = CPU if job.options.instrument == "cpu" else target_of(job.request, job.options.follow)
     meter = LiveMeter(temporaries_of(target), workspaces=workspaces_of(target), tell=job.tell)
     with _world(job, target, meter):
