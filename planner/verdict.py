@@ -50,11 +50,16 @@ class Estimate:
         """The smallest capacity likely to survive."""
         return self._smallest("likely")
 
+    @property
+    def enough_bytes(self) -> int:
+        """A capacity that survives with the worst error, the largest holes and the largest context seen."""
+        return self._smallest("high")
+
     def verdict(self) -> Verdict:
         """Fits only when even the high estimate fits, does not only when even the low one is beyond the card."""
         if self.lowest_bytes > self.gpu.usable_bytes:
             return "does_not_fit"
-        return "fits" if self._smallest("high") <= self.gpu.usable_bytes else "tight"
+        return "fits" if self.enough_bytes <= self.gpu.usable_bytes else "tight"
 
     def required(self) -> Required:
         """The range on this card. Nothing in it depends on the card's size but where the allocator gives back."""
@@ -79,9 +84,8 @@ class Estimate:
 
     def _high_bytes(self) -> int:
         """Where the worst holes seen leave room, the process is bounded by the card; else by those holes."""
-        smallest_bytes = self._smallest("high")
-        fits = smallest_bytes <= self.gpu.usable_bytes
-        return min(self._plenty("high"), self.gpu.usable_bytes) if fits else smallest_bytes
+        fits = self.enough_bytes <= self.gpu.usable_bytes
+        return min(self._plenty("high"), self.gpu.usable_bytes) if fits else self.enough_bytes
 
     def _plenty(self, end: Literal["likely", "high"]) -> int:
         off: float = getattr(overheads().reserved_band(), end)

@@ -15,7 +15,7 @@ class _Strict(BaseModel):
 
 
 class RequiredBytes(_Strict):
-    """What the run needs from the card, CUDA context and fragmentation included."""
+    """What the process takes on this card, context and allocator's cache included. Less than `low` never survives."""
 
     low: int
     likely: int

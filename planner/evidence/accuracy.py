@@ -1,7 +1,7 @@
 """The formulas held to what others measured: errors by source and metric, and verdicts against runs that ended.
 
 Allocated is compared with allocated and process with process, never mixed. A process holds whatever the allocator
-kept while memory was plentiful; `required_bytes` is what a card must have, so a process may lie above it.
+kept while memory was plentiful, which is what `required_bytes` says for a card with room to spare.
 """
 
 import json

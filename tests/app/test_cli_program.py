@@ -28,10 +28,10 @@ def status_for_memory(size_bytes: int) -> int:
 
 
 def test_the_exit_status_is_the_verdict() -> None:
-    required = plan(Request.parse({"model": RUN[0], "gpu": RUN[1]})).required_bytes
-    assert status_for_memory(required.high) == 0
-    assert status_for_memory(required.high - 1) == 3
-    assert status_for_memory(required.low - 1) == 1
+    estimate = plan(Request.parse({"model": RUN[0], "gpu": RUN[1]})).estimate
+    assert status_for_memory(estimate.enough_bytes) == 0
+    assert status_for_memory(estimate.enough_bytes - 1) == 3
+    assert status_for_memory(estimate.lowest_bytes - 1) == 1
 
 
 def test_bad_input_ends_the_real_program_with_two_and_no_trace() -> None:
