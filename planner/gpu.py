@@ -4,13 +4,39 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What runs of `runs` different settings showed of one figure: the lowest, the median and the highest."""
+
+    runs: int
+    low: float
+    likely: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardRecord:
+    """Runs measured on one kind of card beside what was foreseen for each. None where no run told.
+
+    `allocated` and `reserved` are measured over foreseen bytes, less one. `lost` is the allocator's smallest capacity
+    over the allocated peak, less one, by how the allocator was used: (varying lengths, expandable segments, scores
+    written). `context_bytes` is what the process took outside the allocator.
+    """
+
+    allocated: Seen | None = None
+    reserved: Seen | None = None
+    context_bytes: Seen | None = None
+    lost: tuple[tuple[tuple[bool, bool, bool], Seen], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One device. `usable_bytes` is `torch.cuda.get_device_properties(0).total_memory`, never the nominal size.
 
     `usable_evidence` is measured (a pasted torch total), modelled (derived from nvidia-smi's) or the caller's own.
     `bitsandbytes_4bit` says whether bitsandbytes lists the platform for 4-bit QLoRA. `context_bytes` is what the CUDA
-    context and libraries took on a live card; None leaves it to the readings of its generation.
+    context and libraries took on a live card; None leaves it to the readings of its generation. `record` is what runs
+    on such a card showed where this plan is made, if any were measured there.
     """
 
     id: str
@@ -23,6 +49,7 @@ class Gpu:
     vendor: str = "NVIDIA"
     bitsandbytes_4bit: bool = True
     context_bytes: int | None = None
+    record: CardRecord | None = None
     note: str = ""
 
     @property

@@ -1,10 +1,13 @@
 """What an instrument read. Dry run, CPU run and CUDA run print the same document."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Instrument = Literal["dry-run", "cpu", "cuda"]
+# A pebibyte: beyond any card, and exact in every database and browser.
+Size = Annotated[int, Field(ge=0, le=1 << 50)]
+Count = Annotated[int, Field(ge=0, le=1 << 50)]
 
 
 class _Frozen(BaseModel):
@@ -15,9 +18,9 @@ class PhaseReading(_Frozen):
     """One phase: worst allocated and reserved bytes, and what was still allocated when it ended."""
 
     name: str
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int | None = None
-    resident_bytes: int
+    peak_allocated_bytes: Size
+    peak_reserved_bytes: Size | None = None
+    resident_bytes: Size
     seconds: float | None = None
 
 
@@ -25,7 +28,7 @@ class DeviceReading(_Frozen):
     """The device as it describes itself."""
 
     name: str
-    total_memory_bytes: int | None = None
+    total_memory_bytes: Size | None = None
     compute_capability: str | None = None
     driver: str | None = None
 
@@ -37,19 +40,19 @@ class Measurement(_Frozen):
     instrument: Instrument
     outcome: Literal["ok", "out_of_memory"]
     failed_phase: str | None = None
-    requested_bytes: int | None = None
-    short_bytes: int | None = None
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int | None = None
-    process_bytes: int | None = None
-    context_bytes: int | None = None
-    smallest_capacity_bytes: int | None = None
+    requested_bytes: Size | None = None
+    short_bytes: Size | None = None
+    peak_allocated_bytes: Size
+    peak_reserved_bytes: Size | None = None
+    process_bytes: Size | None = None
+    context_bytes: Size | None = None
+    smallest_capacity_bytes: Size | None = None
     phases: tuple[PhaseReading, ...]
-    steps: int
-    tokens_per_micro_batch: int
+    steps: Count
+    tokens_per_micro_batch: Count
     tokens_per_second: float | None = None
     weights: str = "synthetic"
-    memory_limit_bytes: int | None = None
+    memory_limit_bytes: Size | None = None
     layers_measured: tuple[int, ...] | None = None
     seed: int = 0
     notes: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 from planner.errors import CatalogError
-from planner.gpu import Gpu
 from planner.units import GIB
 
 _KEYS = {
@@ -16,19 +15,20 @@ _KEYS = {
         "setting", "allocator", "lengths", "load_block", "scores_written", "allocated_mib", "capacity_mib", "source",
     },
     "context": {"card", "compute_capability", "gib", "source"},
-    "formula": {"setting", "worst_error", "source"},
+    "formula": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A range read off evidence, and where it was read."""
+    """A range read off evidence, where it was read, and how many runs or readings it spans."""
 
     low: float
     likely: float
     high: float
     source: str
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class Overheads:
         with_block = [loss for loss, block in fixed if block]
         if expandable_segments or not varying_lengths:
             source = f"{len(losses)} allocator replays, {allocator.replace('_', ' ')}, fixed lengths"
-            return Band(min(losses), median(with_block), max(losses), source)
+            return Band(min(losses), median(with_block), max(losses), source, len(losses))
         varying = [_lost(row) for row in rows if row["lengths"] == "varying"]
         spread = max(with_block) - min(with_block)
         source = f"{len(varying)} allocator replays of one model with varying lengths, widened by {spread:.1%}"
-        return Band(min(losses), median(varying), max(varying) + spread, source)
+        return Band(min(losses), median(varying), max(varying) + spread, source, len(losses) + len(varying))
 
     def context_band(self, compute_capability: tuple[int, int] | None) -> Band:
         """Bytes outside the allocator for a card generation; over all generations where none was read."""
@@ -74,18 +74,20 @@ class Overheads:
         source = f"{len(rows)} readings, compute capability {generation}: " + ", ".join(
             dict.fromkeys(row["card"] for row in rows)
         )
-        return Band(min(sizes), median(sizes), max(sizes), source)
+        return Band(min(sizes), median(sizes), max(sizes), source, len(rows))
 
     def formula_band(self) -> Band:
         """Fraction by which the formula's allocated peak may be off."""
         worst = max(row["worst_error"] for row in self.formula)
-        return Band(-worst, 0.0, worst, "; ".join(row["source"] for row in self.formula))
+        source = "; ".join(row["source"] for row in self.formula)
+        return Band(-worst, 0.0, worst, source, sum(row["runs"] for row in self.formula))
 
     def reserved_band(self) -> Band:
         """Fraction by which a run may reserve less or more than its replay."""
         low = min(row["lowest"] for row in self.reserved)
         high = max(row["highest"] for row in self.reserved)
-        return Band(low, 0.0, high, "; ".join(f"{row['runs']} runs, {row['source']}" for row in self.reserved))
+        source = "; ".join(f"{row['runs']} runs, {row['source']}" for row in self.reserved)
+        return Band(low, 0.0, high, source, sum(row["runs"] for row in self.reserved))
 
 
 @cache
@@ -113,13 +115,6 @@ def parse_overheads(text: str) -> Overheads:
                 msg = f"overheads.toml: [[{kind}]] row {number} must have exactly these keys: {wanted}"
                 raise CatalogError(msg)
     return Overheads(**{kind: tuple(tables[kind]) for kind in _KEYS})
-
-
-def card_context_band(gpu: Gpu) -> Band:
-    """Bytes outside the allocator: as read on this very card, else the band of its generation."""
-    if gpu.context_bytes is not None:
-        return Band(gpu.context_bytes, gpu.context_bytes, gpu.context_bytes, f"read on {gpu.name}")
-    return context_band(gpu.compute_capability)
 
 
 @lru_cache(maxsize=64)

@@ -6,14 +6,14 @@ from functools import cache, cached_property
 from typing import Any
 
 from planner.advice import Advice, advise
+from planner.bands import card_context_band
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.errors import UnknownArchitectureError
-from planner.gpu import Gpu
+from planner.gpu import CardRecord, Gpu
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
 from planner.model import Model, resolve_model
-from planner.overheads import card_context_band
 from planner.recipe import Recipe
 from planner.request import Request
 from planner.reserve import reserved_bytes
@@ -163,10 +163,10 @@ def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None 
     """
     model = model or resolve_model(request.model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[tuple[int, int] | None, int | None], _Walked] = {}
+    walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], _Walked] = {}
     plans = []
     for gpu in gpus:
-        kind = (gpu.compute_capability, gpu.context_bytes)
+        kind = (gpu.compute_capability, gpu.context_bytes, gpu.record)
         if kind not in walked:
             walked[kind] = _Walked.of(model, recipe, gpu)
         plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind]))

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.bands import card_context_band, formula_band, lost_band, reserved_band
 from planner.gpu import Gpu
-from planner.overheads import Band, card_context_band, fragmentation_band, overheads
+from planner.overheads import Band
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -42,7 +43,7 @@ class Estimate:
     @property
     def lowest_bytes(self) -> int:
         """What is alive at once, less the formula's error, and the leanest context: no card survives with less."""
-        error = overheads().formula_band()
+        error = formula_band(self.gpu)
         return round(self.peak_allocated_bytes * (1 + error.low) + self._context.low)
 
     @property
@@ -68,8 +69,8 @@ class Estimate:
             likely=self._likely_bytes(),
             high=self._high_bytes(),
             provenance=(
-                f"formula: {overheads().formula_band().source}",
-                f"reserved: {overheads().reserved_band().source}",
+                f"formula: {formula_band(self.gpu).source}",
+                f"reserved: {reserved_band(self.gpu).source}",
                 f"fragmentation: {self._lost.source}",
                 f"context: {self._context.source}",
             ),
@@ -88,19 +89,21 @@ class Estimate:
         return min(self._plenty("high"), self.gpu.usable_bytes) if fits else self.enough_bytes
 
     def _plenty(self, end: Literal["likely", "high"]) -> int:
-        off: float = getattr(overheads().reserved_band(), end)
+        off: float = getattr(reserved_band(self.gpu), end)
+        error: float = getattr(formula_band(self.gpu), end)
         context: float = getattr(self._context, end)
-        return round(self.reserved_bytes() * (1 + off) + context)
+        # The allocator cannot hold less than is alive, whatever runs on a card reserved beside their replays.
+        return round(max(self.reserved_bytes() * (1 + off), self.peak_allocated_bytes * (1 + error)) + context)
 
     def _smallest(self, end: Literal["likely", "high"]) -> int:
-        error: float = getattr(overheads().formula_band(), end)
+        error: float = getattr(formula_band(self.gpu), end)
         lost: float = getattr(self._lost, end)
         context: float = getattr(self._context, end)
         return round(self.peak_allocated_bytes * (1 + error) * (1 + lost) + context)
 
     @property
     def _lost(self) -> Band:
-        return fragmentation_band(self.varying_lengths, self.expandable_segments, self.scores_written)
+        return lost_band(self.gpu, self.varying_lengths, self.expandable_segments, self.scores_written)
 
     @property
     def _context(self) -> Band:

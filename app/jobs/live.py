@@ -1,17 +1,42 @@
-"""This installation's own cards: what torch read on them beats what any catalogue says."""
+"""This installation's own cards: what was measured on them beats what any catalogue says."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.db.database import Database
 from app.db.models import Evidence
 from app.jobs.placement import card_named
-from planner.gpu import Gpu
+from planner.catalog import find_gpu
+from planner.evidence.cards import CardRun, card_record, card_run
+from planner.gpu import CardRecord, Gpu
 from planner.measurement import Measurement
 
-REFRESH_SECONDS = 30.0
+# A look asks only whether there is anything new.
+REFRESH_SECONDS = 2.0
+_OWN = "probe:"
+
+
+@dataclass(slots=True)
+class _Card:
+    """What is known of one kind of card. Totals and contexts are those of this installation's own alone."""
+
+    runs: list[CardRun] = field(default_factory=list)
+    total_bytes: int | None = None
+    context_bytes: int | None = None
+    record: CardRecord | None = None
+
+    def add(self, measurement: Measurement, run: CardRun | None, *, own: bool) -> None:
+        """Take one measurement in; the newest comes last."""
+        if run is not None:
+            self.runs.append(run)
+        if own and measurement.device.total_memory_bytes:
+            self.total_bytes = measurement.device.total_memory_bytes
+            # The largest context seen: kernels load lazily, so a short run sees less of it.
+            self.context_bytes = max(self.context_bytes or 0, measurement.context_bytes or 0) or None
 
 
 class LiveCards:
@@ -19,43 +44,53 @@ class LiveCards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._readings: Mapping[str, Measurement] = {}
+        self._cards: Mapping[str, _Card] = {}
+        self._read: object = None
+        # A run is held to its plan once: the digest names it for good.
+        self._runs: dict[str, CardRun | None] = {}
+        self._refreshing = threading.Lock()
 
     def refresh(self) -> None:
-        """Read what this installation's own CUDA probes saw; records that others share do not count.
+        """Take up what CUDA runs showed since the last look; records that others share speak for no card's total.
 
         Raises:
             StorageUnavailableError: the database cannot be asked.
         """
-        query = (
-            select(Evidence.measurement)
-            .where(Evidence.instrument == "cuda", Evidence.origin.startswith("probe:"))
-            .order_by(Evidence.created_at)
-        )
-        with self._database.reading() as session:
-            measurements = [Measurement.model_validate(document) for document in session.execute(query).scalars()]
-        readings: dict[str, Measurement] = {}
-        for measurement in measurements:
-            card = card_named(measurement.device.name)
-            if card is not None and measurement.device.total_memory_bytes:
-                readings[card] = _newer(readings.get(card), measurement)
-        self._readings = readings
+        cuda = Evidence.instrument == "cuda"
+        with self._refreshing:
+            with self._database.reading() as session:
+                newest = session.execute(select(func.count(), func.max(Evidence.created_at)).where(cuda)).one()
+                if tuple(newest) == self._read:
+                    return
+                records = session.execute(select(Evidence).where(cuda).order_by(Evidence.created_at)).scalars().all()
+            self._cards = self._fold(records)
+            self._read = tuple(newest)
 
     def __call__(self, gpu: Gpu) -> Gpu:
-        """Return `gpu` with its total and context as read here, or as it is."""
-        reading = self._readings.get(gpu.id)
-        if reading is None or reading.device.total_memory_bytes is None:
+        """Return `gpu` with what was measured on its kind here, or as it is."""
+        card = self._cards.get(gpu.id)
+        if card is None:
             return gpu
+        if card.total_bytes is None:
+            return replace(gpu, record=card.record)
         return replace(
             gpu,
-            usable_bytes=reading.device.total_memory_bytes,
+            usable_bytes=card.total_bytes,
             usable_evidence="measured",
             usable_source="torch, on this installation's own card",
-            context_bytes=reading.context_bytes or gpu.context_bytes,
+            context_bytes=card.context_bytes or gpu.context_bytes,
+            record=card.record,
         )
 
-
-def _newer(known: Measurement | None, latest: Measurement) -> Measurement:
-    """The latest reading, with the largest context seen: kernels load lazily, so a short run sees less of it."""
-    sizes = [each.context_bytes for each in (known, latest) if each is not None and each.context_bytes]
-    return latest.model_copy(update={"context_bytes": max(sizes, default=None)})
+    def _fold(self, records: Sequence[Evidence]) -> dict[str, _Card]:
+        cards: dict[str, _Card] = defaultdict(_Card)
+        for record in records:
+            measurement = Measurement.model_validate(record.measurement)
+            if (name := card_named(measurement.device.name)) is None:
+                continue
+            if record.digest not in self._runs:
+                self._runs[record.digest] = card_run(measurement, find_gpu(name))
+            cards[name].add(measurement, self._runs[record.digest], own=record.origin.startswith(_OWN))
+        for card in cards.values():
+            card.record = card_record(card.runs)
+        return dict(cards)

@@ -46,7 +46,10 @@ async def import_evidence(request: Request) -> Response:
     """Add measurements that others share. All or none are added; those already here are counted."""
     caller = await admit(request)
     text = _text(request.headers.get("content-type", ""), await request.body())
-    result = await asyncio.to_thread(import_lines, request.app.state.service.database, text, f"import:{caller.owner}")
+    service = request.app.state.service
+    result = await asyncio.to_thread(import_lines, service.database, text, f"import:{caller.owner}")
+    # So that the next plan stands on them.
+    await asyncio.to_thread(service.cards.refresh)
     return json_response({"added": result.added, "known": result.known})
 
 

@@ -16,6 +16,7 @@ from app.db.database import StorageUnavailableError
 from app.drawing.scatter import Scatter, draw_scatter
 from app.forms import query_of
 from app.jobs.evidence import cuda_measurements
+from app.jobs.placement import card_named
 from app.templating import page
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError
@@ -128,9 +129,7 @@ async def _here(request: Request) -> list[Group]:
         measurements = await asyncio.to_thread(cuda_measurements, service.database)
     except StorageUnavailableError:
         return []
-    rows = [
-        _row(f"{measurement.device.name}", measurement) for measurement in measurements if measurement.outcome == "ok"
-    ]
+    rows = [_on_its_card(measurement) for measurement in measurements if measurement.outcome == "ok"]
     return [await asyncio.to_thread(_group, "Measured on this installation", rows)] if rows else []
 
 
@@ -159,6 +158,13 @@ def _dry_runs() -> list[tuple[str, PlanRequest, int]]:
             if measurement.outcome == "ok":
                 rows.append(_row(str(record["id"]), measurement))
     return rows
+
+
+def _on_its_card(measurement: Measurement) -> tuple[str, PlanRequest, int]:
+    """As `_row`, planned for the card it ran on: it may have played a smaller one."""
+    label, request, measured_bytes = _row(measurement.device.name, measurement)
+    card = card_named(measurement.device.name)
+    return label, request.model_copy(update={"gpu": card}) if card else request, measured_bytes
 
 
 def _row(label: str, measurement: Measurement) -> tuple[str, PlanRequest, int]:
