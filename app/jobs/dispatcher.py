@@ -43,6 +43,7 @@ class Dispatcher:
         self._beat_seconds = lease_seconds / 3
         self._loops: list[asyncio.Task[None]] = []
         self._fence: Fence | None = None
+        self._renewal: asyncio.Future[Fence | None] | None = None
 
     @property
     def leads(self) -> bool:
@@ -62,12 +63,16 @@ class Dispatcher:
                 await asyncio.sleep(self._beat_seconds if self.leads else min(1.0, self._beat_seconds))
         finally:
             await self._stand_down()
+            if self._renewal is not None:
+                # A thread cannot be cancelled: what it renews after the release would hold up the others.
+                await asyncio.gather(self._renewal, return_exceptions=True)
             with contextlib.suppress(StorageUnavailableError):
                 await asyncio.to_thread(self._lease.release)
 
     async def _beat(self) -> None:
         try:
-            fence = await asyncio.to_thread(self._lease.acquire)
+            self._renewal = asyncio.ensure_future(asyncio.to_thread(self._lease.acquire))
+            fence = await asyncio.shield(self._renewal)
         except StorageUnavailableError as error:
             # The loops go on: each of their writes checks the fence by itself.
             _LOG.warning("the dispatcher's lease cannot be renewed: %s", error.title)

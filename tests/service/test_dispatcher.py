@@ -1,12 +1,18 @@
 """How a probe moves, whatever its engine says."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
+from app.db.database import Database
 from app.db.models import Lease
 from app.engines.base import Status, Worker
+from app.jobs.dispatcher import Dispatcher
 from app.jobs.evidence import export_lines
 from app.jobs.lease import DISPATCHER, DispatcherLease, LeaseLostError
 from app.jobs.pen import Pen
@@ -214,3 +220,35 @@ def test_a_replica_whose_lease_is_taken_stands_down(desk: Desk) -> None:
 
 def vars_of(worker: Worker) -> dict[str, object]:
     return {name: getattr(worker, name) for name in Worker.__slots__}
+
+
+class SluggishDatabase(Database):
+    """Takes its time over one write, once it is told to."""
+
+    sluggish = False
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        if self.sluggish:
+            self.sluggish = False
+            time.sleep(0.5)
+        with super().writing() as session:
+            yield session
+
+
+def test_a_renewal_under_way_when_a_replica_stops_ends_before_the_lease_is_given_up(desk: Desk) -> None:
+    database = SluggishDatabase(desk.database.url)
+    desk.dispatcher = Dispatcher(database, [desk.engine], 100, 0.6)
+    desk.run(lambda: desk.dispatcher.leads and bool(seen_workers(database)))
+    led = False
+
+    def renewing() -> bool:
+        # All that an idle dispatcher writes is its lease.
+        nonlocal led
+        if desk.dispatcher.leads and not led:
+            led = database.sluggish = True
+        return led and not database.sluggish
+
+    desk.run(renewing)
+    with database.reading() as session:
+        assert session.get_one(Lease, DISPATCHER).expires_at == 0

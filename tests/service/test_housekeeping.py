@@ -19,7 +19,6 @@ from app.jobs.pen import Pen
 from app.jobs.shelf import UnknownProbeError, ask_to_cancel
 from tests.service.desk import Desk, printed
 from tests.service.fake_engine import FakeEngine
-from tests.service.harness import wait_until
 
 MINUTES = FILES_KEPT_SECONDS + 1
 A_DAY = PROBES_KEPT_SECONDS + 1
@@ -40,11 +39,10 @@ def tidy(desk: Desk, *, kept: int, later: float, engine: Engine | None = None) -
 
 
 def held(lease: DispatcherLease) -> Fence:
-    """The lease, once the desk's own dispatcher has surely let go of it."""
-    fences: list[Fence | None] = []
-    wait_until(lambda: fences.append(lease.acquire()) or fences[-1] is not None, 5)
-    assert fences[-1] is not None
-    return fences[-1]
+    """The lease, which the desk's own dispatcher gave up when it stopped."""
+    fence = lease.acquire()
+    assert fence is not None
+    return fence
 
 
 def housekeeping(desk: Desk, fence: Fence, kept: int, engine: Engine | None = None) -> Housekeeping:
