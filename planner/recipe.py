@@ -47,6 +47,28 @@ class Recipe:
         """Whether gradients outlive a micro-batch."""
         return self.training.gradient_accumulation_steps > 1
 
+    @property
+    def trained_dtype(self) -> Dtype:
+        """Dtype of what is trained and so of its gradients: the adapters, or the model itself."""
+        return self.model_dtype if self.lora is None else self.adapter_dtype
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether a GradScaler stands around the step, as accelerate has it for float16 autocast.
+
+        It takes float32 gradients only, so a harness of one's own that trains in 16 bit has none.
+        """
+        return self.autocast == "float16" and self.trained_dtype == "float32"
+
+    @property
+    def cannot_unscale(self) -> bool:
+        """Whether a preset's GradScaler meets 16-bit gradients, and so stops at the first optimizer step.
+
+        trl/trainer/sft_trainer.py casts the adapters of a quantized model to bfloat16, for whose gradients there is no
+        CUDA kernel (aten/src/ATen/native/cuda/AmpKernels.cu, AT_DISPATCH_FLOATING_TYPES_AND_HALF).
+        """
+        return self.autocast == "float16" and self.trained_dtype != "float32" and self.stack_name != "custom"
+
     @classmethod
     def of(cls, request: Request) -> "Recipe":
         """Settle every default of `request`."""

@@ -10,6 +10,7 @@ from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.runtime import slack_lines
+from planner.memory.scaler import scaler_lines
 from planner.memory.weights import place, weight_lines
 from planner.model import Model
 from planner.recipe import Recipe
@@ -58,6 +59,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.stack_name in _WITH_TRAINER,
         ),
+        *scaler_lines(scales_loss=recipe.scales_loss),
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)
@@ -75,7 +77,8 @@ def _without_sizes(recipe: Recipe) -> Recipe:
     training = recipe.training
     clips, expandable = training.max_grad_norm > 0, training.expandable_segments
     plain = _plain_training(training.optim, clips, expandable)
-    return replace(recipe, training=plain, loss="full_logits", autocast=None, outputs_kept=False)
+    autocast: Dtype | None = "float16" if recipe.scales_loss else None
+    return replace(recipe, training=plain, loss="full_logits", autocast=autocast, outputs_kept=False)
 
 
 @lru_cache(maxsize=64)

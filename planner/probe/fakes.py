@@ -52,6 +52,7 @@ def _patches(recipe: Recipe) -> list[Patch]:
         Patch(torch.nn.Module, "_apply", _apply_by_replacing),
         Patch(bnb.functional, "create_dynamic_map", _blank_dynamic_map),
         Patch(bnb_optimizer, "sync_gpu", lambda _: None),
+        Patch(torch.amp.GradScaler, "_maybe_opt_step", _opt_step),
         Patch(peft_dora, "dequantize_module_weight", _dequantize),
         Patch(peft_dora, "deepcopy", _copied_layer),
         Patch(meta_registrations, "_meta_grouped_mm_common", _grouped_mm_in_any_dtype),
@@ -146,6 +147,14 @@ def _apply_by_replacing(self: torch.nn.Module, fn: Any, recurse: bool = True) ->
 def _blank_dynamic_map(*_: Any, **__: Any) -> torch.Tensor:
     """The original sorts a list it reads back from a tensor; the table is 256 floats either way."""
     return torch.empty(256)
+
+
+def _opt_step(
+    _self: torch.amp.GradScaler, optimizer: torch.optim.Optimizer, _state: dict[str, Any], *args: Any, **kwargs: Any
+) -> float | None:
+    """The original reads back whether a gradient overflowed; a step that is to be measured is one that is taken."""
+    loss: float | None = optimizer.step(*args, **kwargs)
+    return loss
 
 
 _GROUPED_MM = meta_registrations._meta_grouped_mm_common

@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional
 from transformers.integrations import moe
 
-from planner.probe import prepare
+from planner.probe import prepare, scaling
 from planner.probe.attention import scaled_dot_product_as_on
 from planner.probe.autocast import cuda_autocast_lists
 from planner.probe.flash2 import flash_attention_2_stand_in
@@ -56,6 +56,7 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
             "scaled_dot_product_attention",
             scaled_dot_product_as_on(target, recipe.training.sdpa_kernel),
         ),
+        Patch(scaling, "scales_on", lambda _: True),
         *(flash_attention_2_stand_in() if recipe.training.attn_implementation == "flash_attention_2" else ()),
         Patch(functional, "dropout", _fused_dropout),
         Patch(functional, "softmax", _converting_softmax),

@@ -33,6 +33,12 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield FieldProblem("--memory-limit", "a CPU run has no card to play; drop it, or follow a card in a dry run")
     if on_cpu and options.find_smallest:
         yield FieldProblem("--find-smallest", "a CPU run has no card to play; drop it, or follow a card in a dry run")
+    if recipe.cannot_unscale and not on_cpu:
+        fix = (
+            f"GradScaler cannot unscale {recipe.trained_dtype} gradients, so this run fails at its first optimizer "
+            "step; use bfloat16, or a stack whose adapters are float32"
+        )
+        yield FieldProblem("stack", fix)
     if options.instrument != "dry-run" and options.follow is not None:
         yield FieldProblem("--as", "only a dry run can follow another device; drop it")
     if options.instrument != "cuda" and options.snapshot is not None:

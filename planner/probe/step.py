@@ -11,6 +11,7 @@ from planner.probe.batch import make_batch
 from planner.probe.extrapolate import BOTTOM
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.optimizers import build_optimizer
+from planner.probe.scaling import grad_scaler
 from planner.probe.stack import Forward, compute_loss, stack_forward
 from planner.recipe import Recipe
 
@@ -72,22 +73,27 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     model, recipe = trainee.model, trainee.recipe
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.training.optim, parameters)
+    scaler = grad_scaler(recipe, trainee.device)
     forward = stack_forward(model, recipe, trainee.device)
     loss = torch.zeros(())
     with _phases_within(model, trainee.meter, trainee.bottom) as phases:
         for step in range(steps):
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
-            loss = _micro_batches(forward, trainee, phases)
+            loss = _micro_batches(forward, trainee, phases, scaler)
             phases.begin("optimizer")
             if recipe.training.max_grad_norm > 0:
+                scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.training.max_grad_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             model.zero_grad()
     return loss
 
 
-def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases) -> torch.Tensor:
+def _micro_batches(
+    forward: Forward, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler
+) -> torch.Tensor:
     """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
     recipe, device = trainee.recipe, trainee.device
     count = recipe.training.gradient_accumulation_steps
@@ -99,7 +105,7 @@ def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases) -> torch
         phases.begin("forward")
         step_loss = compute_loss(forward, batch, recipe, items)
         phases.begin("backward")
-        step_loss.loss.backward()
+        scaler.scale(step_loss.loss).backward()
         total = total + step_loss.loss.detach()
         del step_loss
     return total

@@ -18,6 +18,7 @@ _CHECKS = (
     numerics.base_too_large,
     numerics.bitsandbytes_unsupported,
     numerics.bf16_unsupported,
+    numerics.unscalable_gradients,
     surprises.experts_in_16_bit,
     surprises.adapters_on_experts,
     surprises.float32_embeddings,

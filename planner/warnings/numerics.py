@@ -42,6 +42,18 @@ def bf16_unsupported(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("bf16_unsupported", message)
 
 
+def unscalable_gradients(plan: "Plan", _: Replan) -> Notice | None:
+    """float16 autocast over bfloat16 adapters: the stack's GradScaler refuses their gradients."""
+    if not plan.recipe.cannot_unscale:
+        return None
+    return Notice(
+        "unscalable_gradients",
+        "This run fails at its first optimizer step: TRL casts the adapters of a quantized model to bfloat16, and "
+        "torch's GradScaler, which float16 autocast brings, has no CUDA kernel for bfloat16 gradients. Train in "
+        "bfloat16, or use the trainer stack, whose adapters are float32.",
+    )
+
+
 def float32_compute(plan: "Plan", replan: Replan) -> Notice | None:
     """BitsAndBytesConfig's default compute dtype."""
     quantization = four_bit_of(plan)

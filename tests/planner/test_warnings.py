@@ -48,6 +48,12 @@ def test_bfloat16_on_a_card_without_it() -> None:
     assert "bf16_unsupported" not in warned(on=turing, quantization={**NF4, "bnb_4bit_compute_dtype": "float16"})
 
 
+def test_trl_in_float16_whose_gradients_no_scaler_takes() -> None:
+    float16 = {**NF4, "bnb_4bit_compute_dtype": "float16"}
+    assert "first optimizer step" in warned(stack="trl", quantization=float16)["unscalable_gradients"].message
+    assert "unscalable_gradients" not in warned(stack="trainer", quantization=float16)
+
+
 def test_the_default_compute_dtype_is_float32_and_costs_bytes() -> None:
     notice = warned(quantization={**NF4, "bnb_4bit_compute_dtype": "float32"}, stack="loop")["float32_compute"]
     assert notice.bytes is not None

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from planner.probe import scaling
 from planner.probe.configs import config_of
 from planner.probe.load import load_model
 from planner.probe.meters.live import LiveMeter
@@ -44,13 +45,28 @@ def arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "max_steps": STEPS,
         "optim": recipe.training.optim,
         "gradient_checkpointing": recipe.training.gradient_checkpointing,
-        "bf16": True,
+        "bf16": recipe.autocast == "bfloat16",
+        "fp16": recipe.autocast == "float16",
         "use_cpu": True,
         "report_to": [],
         "save_strategy": "no",
         "logging_strategy": "no",
         "disable_tqdm": True,
     }
+
+
+class ScalingTrainer(Trainer):
+    """The Trainer as it is on a card with fp16=True; accelerate makes no scaler for a CPU."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        self.accelerator.native_amp = True
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scaling.INITIAL_SCALE)
+
+
+def with_scaling_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, folder: Path) -> Trainer:
+    adapted = get_peft_model(model, lora_config(recipe.lora))
+    return ScalingTrainer(model=adapted, args=TrainingArguments(**arguments(recipe, folder)), train_dataset=tokens)
 
 
 def with_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, folder: Path) -> Trainer:
@@ -91,5 +107,13 @@ def peak_of(asked: Request, build: Any, folder: Path) -> int:
 def test_the_real_trainer_peaks_where_our_step_does(stack: str, build: Any, tmp_path: Path) -> None:
     asked = request(**ASKED, stack=stack)
     real_bytes = peak_of(asked, build, tmp_path)
+    our_bytes = max(peaks(watch(asked, instrument="cpu", steps=STEPS)).values())
+    assert our_bytes == pytest.approx(real_bytes, rel=CLOSE)
+
+
+def test_so_does_the_trainer_that_scales_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "scales_on", lambda _: True)
+    asked = request(**ASKED, quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"})
+    real_bytes = peak_of(asked, with_scaling_trainer, tmp_path)
     our_bytes = max(peaks(watch(asked, instrument="cpu", steps=STEPS)).values())
     assert our_bytes == pytest.approx(real_bytes, rel=CLOSE)
