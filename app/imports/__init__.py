@@ -54,7 +54,7 @@ def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
         UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
     """
     loaded = load(text)
-    config = {key: _plain(value) for key, value in loaded.config.items()}
+    config = {key: _plain(value, yaml=not loaded.is_json) for key, value in loaded.config.items()}
     trainer = _dialect(config)
     reading = trainer.read(config)
     for path, given in (("model", model), ("gpu", gpu)):
@@ -79,12 +79,18 @@ def _dialect(config: Mapping[str, Any]) -> Trainer:
     return best
 
 
-def _plain(value: Any) -> Any:
+# PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.
+_OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+
+
+def _plain(value: Any, *, yaml: bool) -> Any:
     """Values without ruamel's dress: it remembers quotes and digits, a request does not need to."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, yaml=yaml) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, yaml=yaml) for item in value]
+    if yaml and type(value) is str and value.lower() in _OLD_BOOLEANS:  # a quoted word has a type of its own
+        return _OLD_BOOLEANS[value.lower()]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

@@ -2,16 +2,21 @@
 
 Keys and defaults as read in https://github.com/axolotl-ai-cloud/axolotl, src/axolotl/utils/schemas: `training.py`
 (micro_batch_size 1, gradient_accumulation_steps 1, optimizer adamw_torch_fused), `config.py` (sequence_len 512,
-gradient_checkpointing false) and `peft.py` (no default rank, lora_dropout 0, what `adapter` goes with). Quantization:
-src/axolotl/loaders/model.py, which also upcasts (prepare_model_for_kbit_training) and converts back for an adapter.
+gradient_checkpointing false, bf16 auto, LoRA kernels on by themselves) and `peft.py` (no default rank, lora_dropout 0,
+what `adapter` goes with). What is built from them: src/axolotl/utils/config/__init__.py (torch_dtype),
+loaders/model.py (quantization; prepare_model_for_kbit_training, then norms and embeddings back to torch_dtype),
+loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 """
 
 from typing import Any
 
+from app.imports.leftout import AXOLOTL_HARMLESS, AXOLOTL_UNMODELLED
+from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, words
 
 _ATTENTION = {"flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager"}
-_OPTIMIZERS = {"adamw_torch_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
+_OPTIMIZERS = {"adamw_torch_8bit": "adamw_8bit", "ao_adamw_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
+_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
 
 def _optimizer(value: Any) -> Any:
@@ -25,37 +30,41 @@ def _checkpointing(value: Any) -> Any:
 
 def _settle(reading: Reading) -> None:
     config = reading.config
-    _method(reading)
-    if reading.on("lora_target_linear"):
-        if config.get("lora_target_modules"):
-            reading.contradict("lora_target_modules", "lora_target_linear: true targets every linear layer; keep one")
-        reading.use("lora_target_linear", "lora.target_modules", "all-linear")
-    elif reading.document.get("method") != "full" and not config.get("lora_target_modules"):
-        reading.contradict("lora_target_modules", "missing; name the modules, or set lora_target_linear: true")
-    if config.get("adapter") and not config.get("lora_r"):
-        reading.contradict("lora_r", "missing; Axolotl has no default rank")
+    dtype, autocast = _dtype(reading)
+    _method(reading, dtype)
+    _targets(reading)
     _attention(reading)
-    _precision(reading)
+    _stack(reading, dtype, autocast)
+    _batches(reading)
     if isinstance(config.get("gradient_checkpointing"), str):
         reading.ignored.append(Ignored("gradient_checkpointing", "planned as plain checkpointing, on the card", True))
-    kwargs = config.get("gradient_checkpointing_kwargs")
-    if isinstance(kwargs, dict) and isinstance(kwargs.get("use_reentrant"), bool):
-        reading.use("gradient_checkpointing_kwargs", "training.use_reentrant", kwargs["use_reentrant"])
+    reading.use_reentrant("gradient_checkpointing_kwargs")
     if reading.on("liger_fused_linear_cross_entropy"):
         reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
-    if (
-        config.get("sample_packing") is False
-        and config.get("pad_to_sequence_len")
-        and reading.document["training"].get("per_device_train_batch_size", 1) > 1
-    ):
-        reading.use("pad_to_sequence_len", "training.padded", True)
+    plugins = " ".join(map(str, listed(config.get("plugins") or [])))
+    if "cut_cross_entropy" in plugins and config.get("cut_cross_entropy") is None:
+        reading.ignored.append(Ignored("plugins", AXOLOTL.unmodelled["cut_cross_entropy"], True))
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")
     reading.assume("training.max_length", 512, "Axolotl's default sequence_len")
 
 
-def _method(reading: Reading) -> None:
+def _dtype(reading: Reading) -> tuple[str, str | None]:
+    """`torch_dtype` and what Trainer autocasts to, as normalize_config and the builder find them; bf16 wins."""
+    config = reading.config
+    bf16 = config.get("bf16", "auto")
+    if reading.on("fp16") and bf16 is True:
+        reading.contradict("fp16", "bf16: true as well, and Axolotl then ignores fp16; keep one")
+    if bf16 or reading.on("bfloat16"):
+        return "bfloat16", None if bf16 == "full" else "bfloat16"
+    if reading.on("fp16"):
+        return "float16", "float16"
+    half = reading.on("float16") or reading.on("load_in_8bit")
+    return "float16" if half else "float32", None
+
+
+def _method(reading: Reading, dtype: str) -> None:
     config = reading.config
     four, eight = reading.on("load_in_4bit"), reading.on("load_in_8bit")
     adapter = config.get("adapter")
@@ -63,40 +72,82 @@ def _method(reading: Reading) -> None:
         reading.contradict("load_in_8bit", "load_in_4bit is true as well; keep one")
     if adapter == "qlora" and not four:
         reading.contradict("adapter", "qlora needs load_in_4bit: true, and Axolotl refuses it otherwise")
+    if adapter not in (None, "", "lora", "qlora"):
+        reading.contradict("adapter", f"{adapter} is not planned; lora and qlora are")
     if not adapter and (four or eight):
         reading.contradict("adapter", "missing; quantized weights cannot be trained without one")
-    quantized = four or eight or adapter == "qlora"
-    method = "qlora" if quantized else "lora" if adapter else "full"
-    reading.use("adapter", "method", method)
+    if adapter == "lora" and four and not eight:
+        # loaders/model.py makes a quantization config for qlora with 4 bits and for lora with 8, and for nothing else.
+        reading.contradict("load_in_4bit", "has no effect with adapter: lora, nothing is quantized; say adapter: qlora")
+    quantized = adapter == "qlora" or eight or (four and adapter != "lora")
+    reading.use("adapter", "method", "qlora" if quantized else "lora" if adapter else "full")
     if not quantized:
         return
     reading.use("load_in_8bit" if eight and not four else "load_in_4bit", "quantization", {})
-    # Axolotl's own bnb_config: nf4, double quantization, compute in torch_dtype (_set_quantization_config).
-    given = config.get("bnb_config_kwargs")
-    kwargs = given if isinstance(given, dict) else {}
     if eight and not four:
         reading.put("quantization.load_in_8bit", True)
         return
+    # Axolotl's own bnb_config, and what the file changes in it.
+    given = config.get("bnb_config_kwargs")
+    kwargs = given if isinstance(given, dict) else {}
     reading.put("quantization.load_in_4bit", True)
     reading.put("quantization.bnb_4bit_quant_type", kwargs.get("bnb_4bit_quant_type", "nf4"))
     reading.put("quantization.bnb_4bit_use_double_quant", kwargs.get("bnb_4bit_use_double_quant", True))
+    key = "fp16" if reading.on("fp16") else "bf16"
+    reading.use(key, "quantization.bnb_4bit_compute_dtype", kwargs.get("bnb_4bit_compute_dtype", dtype))
+
+
+def _targets(reading: Reading) -> None:
+    config = reading.config
+    if reading.document.get("method") == "full":
+        return
+    if reading.on("lora_target_linear"):
+        # A list beside it is joined to it (loaders/adapter.py), and a linear layer is in it already.
+        reading.use("lora_target_linear", "lora.target_modules", "all-linear")
+        if config.get("lora_target_modules"):
+            named = "joined to lora_target_linear: true, which has every linear layer already"
+            reading.ignored.append(Ignored("lora_target_modules", named))
+    elif not config.get("lora_target_modules"):
+        reading.contradict("lora_target_modules", "missing; name the modules, or set lora_target_linear: true")
+    if not config.get("lora_r"):
+        reading.contradict("lora_r", "missing; Axolotl has no default rank")
+    if not config.get("lora_dropout") and all(config.get(kernel) is None for kernel in _KERNELS):
+        kernels = "Axolotl turns its fused LoRA kernels on where there is no dropout; planned without, which needs more"
+        reading.ignored.append(Ignored("lora_dropout", kernels, True))
 
 
 def _attention(reading: Reading) -> None:
     on = [key for key in _ATTENTION if reading.on(key)]
     for key in on[1:]:
         reading.contradict(key, f"{on[0]}: true as well; keep one")
-    if on:
+    if on and not reading.config.get("attn_implementation"):
         reading.use(on[0], "training.attn_implementation", _ATTENTION[on[0]])
 
 
-def _precision(reading: Reading) -> None:
-    half = reading.config.get("fp16") is True
-    if half and reading.config.get("bf16") is True:
-        reading.contradict("fp16", "bf16: true as well; keep one")
-    if reading.document["method"] == "qlora" and reading.document["quantization"].get("load_in_4bit"):
-        key = "fp16" if half else "bf16"
-        reading.use(key, "quantization.bnb_4bit_compute_dtype", "float16" if half else "bfloat16")
+def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
+    config = reading.config
+    adapters = dtype if config.get("peft_autocast_adapter_dtype") is False else "float32"
+    model = dtype
+    if config.get("adapter") == "lora" and reading.document["method"] == "lora" and reading.on("load_in_4bit"):
+        # prepare_model_for_kbit_training runs all the same, and turns every weight to float32.
+        model = "float32"
+    if reading.document["method"] == "full" and not reading.on("flash_attention"):
+        reason = "off, and norms and embeddings then stay in float32; planned in 16 bit"
+        reading.ignored.append(Ignored("flash_attention", reason, True))
+    said = next((f"{key} in the file" for key in ("bf16", "fp16", "bfloat16", "float16") if config.get(key)), "")
+    reason = said or ("Axolotl's default is bf16: auto" if autocast else "neither bf16 nor fp16: no autocast")
+    put_stack(reading, "trainer", Dtypes(model, autocast, adapters), reason)
+
+
+def _batches(reading: Reading) -> None:
+    config = reading.config
+    total, micro = config.get("batch_size"), config.get("micro_batch_size") or 1
+    if total and config.get("gradient_accumulation_steps"):
+        reading.contradict("batch_size", "gradient_accumulation_steps as well; keep one")
+    elif isinstance(total, int) and isinstance(micro, int) and micro > 0:
+        reading.use("batch_size", "training.gradient_accumulation_steps", max(1, total // micro))
+    if not config.get("sample_packing") and not config.get("batch_flattening"):
+        reading.pads("sample_packing")
 
 
 AXOLOTL = Trainer(
@@ -124,53 +175,11 @@ AXOLOTL = Trainer(
     settle=_settle,
     handled=words(
         "adapter load_in_4bit load_in_8bit bnb_config_kwargs lora_target_linear flash_attention sdp_attention "
-        "eager_attention bf16 fp16 gradient_checkpointing_kwargs liger_fused_linear_cross_entropy "
-        "sample_packing pad_to_sequence_len"
+        "eager_attention bf16 fp16 bfloat16 float16 gradient_checkpointing_kwargs liger_fused_linear_cross_entropy "
+        "sample_packing pad_to_sequence_len batch_size batch_flattening peft_autocast_adapter_dtype"
     ),
-    harmless=words(
-        "model_type tokenizer_type tokenizer_config trust_remote_code hub_model_id datasets "
-        "dataset_prepared_path val_set_size output_dir wandb_project wandb_entity wandb_watch wandb_name "
-        "wandb_log_model num_epochs max_steps lr_scheduler learning_rate train_on_inputs group_by_length tf32 "
-        "early_stopping_patience resume_from_checkpoint local_rank logging_steps warmup_steps warmup_ratio "
-        "evals_per_epoch saves_per_epoch eval_steps save_steps save_total_limit debug weight_decay "
-        "special_tokens chat_template seed strict save_first_step save_safetensors shuffle_merged_datasets "
-        "adam_beta1 adam_beta2 adam_epsilon cosine_min_lr_ratio plugins liger_rope liger_rms_norm "
-        "liger_glu_activation liger_layer_norm is_llama_derived_model tokens loss_watchdog_threshold "
-        "loss_watchdog_patience eval_table_size eval_max_new_tokens rl save_strategy eval_strategy"
-    ),
-    unmodelled={
-        "deepspeed": "moves memory between cards; one card is planned",
-        "fsdp": "shards over cards; one card is planned",
-        "fsdp_config": "shards over cards; one card is planned",
-        "fsdp_version": "shards over cards; one card is planned",
-        "tensor_parallel_size": "splits layers over cards; one card is planned",
-        "context_parallel_size": "splits sequences over cards; one card is planned",
-        "sequence_parallel_degree": "splits sequences over cards; one card is planned",
-        "cut_cross_entropy": "never builds the logits; set the loss to Liger for a close figure",
-        "xformers_attention": "no formula for xformers; planned with the model's default attention",
-        "flex_attention": "no formula for flex attention; planned with the model's default attention",
-        "unsloth_cross_entropy_loss": "no formula for Unsloth's kernels",
-        "unsloth_lora_mlp": "no formula for Unsloth's kernels",
-        "unsloth_lora_qkv": "no formula for Unsloth's kernels",
-        "unsloth_lora_o": "no formula for Unsloth's kernels",
-        "lora_mlp_kernel": "fused LoRA kernels save activations; planned without them",
-        "lora_qkv_kernel": "fused LoRA kernels save activations; planned without them",
-        "lora_o_kernel": "fused LoRA kernels save activations; planned without them",
-        "lora_modules_to_save": "trains whole modules beside the adapters; not in the plan",
-        "lora_target_parameters": "adapters on bare parameters; not in the plan",
-        "embeddings_skip_upcast": "skips a passing float32 copy of the embeddings while loading",
-        "relora_steps": "merges and restarts adapters; not in the plan",
-        "eval_batch_size": "evaluation is not in the plan",
-        "torch_compile": "compiled graphs save other activations; planned without",
-        "qat": "quantization-aware training; not in the plan",
-        "peft": "its own quantization backend or LoftQ; planned as load_in_4bit and load_in_8bit say",
-        "gptq": "trains over GPTQ weights; not in the plan",
-        "peft_layers_to_transform": "adapts some layers only; planned with all of them",
-        "auto_find_batch_size": "halves the batch after running out; the batch stated is planned",
-        "unfrozen_parameters": "trains a part of the weights; planned with all of them",
-        "activation_offloading": "moves checkpoints to the host; planned on the card",
-        "eval_sample_packing": "evaluation is not in the plan",
-    },
+    harmless=AXOLOTL_HARMLESS,
+    unmodelled=AXOLOTL_UNMODELLED,
     edits=(
         Rule("liger_fused_linear_cross_entropy", "training.loss", write=lambda loss: loss == "liger"),
         Rule("attn_implementation", "training.attn_implementation"),

@@ -3,11 +3,15 @@
 Keys and defaults as read in https://github.com/hiyouga/LLaMA-Factory, src/llamafactory/hparams: `model_args.py`
 (quantization_type nf4, double_quantization true, use_reentrant_gc true, flash_attn auto), `finetuning_args.py`
 (lora_rank 8, lora_alpha twice the rank, lora_dropout 0, lora_target all, finetuning_type lora) and `data_args.py`
-(cutoff_len 2048). Compute dtype: src/llamafactory/model/patcher.py, patch_config.
+(cutoff_len 2048). What is built from them: hparams/parser.py (compute dtype, what quantization goes with),
+model/patcher.py (patch_config: without bf16 or fp16 the checkpoint's dtype), model/adapter.py (what trains is turned to
+float32, all weights of full tuning too, unless pure_bf16).
 """
 
 from typing import Any
 
+from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
+from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, negated, words
 
 _ATTENTION = {"sdpa": "sdpa", "fa2": "flash_attention_2", "disabled": "eager"}
@@ -34,14 +38,15 @@ def _settle(reading: Reading) -> None:
     reading.use("finetuning_type", "method", "full" if kind == "full" else "qlora" if quantized else "lora")
     if quantized:
         _quantization(reading)
+    _stack(reading)
     if config.get("flash_attn") in _ATTENTION:
         reading.use("flash_attn", "training.attn_implementation", _ATTENTION[config["flash_attn"]])
     if reading.on("enable_liger_kernel"):
         reading.use("enable_liger_kernel", "training.loss", "liger")
-    if config.get("fp16") is True and config.get("bf16") is True:
-        reading.contradict("fp16", "bf16: true as well; keep one")
-    if reading.on("upcast_layernorm"):
-        reading.ignored.append(Ignored("upcast_layernorm", "float32 norms widen the residual; planned without", True))
+    if config.get("stage", "sft") not in ("sft", "pt"):
+        reading.ignored.append(Ignored("stage", LLAMA_FACTORY_UNMODELLED["pref_loss"], True))
+    if reading.on("gradient_checkpointing") and reading.on("disable_gradient_checkpointing"):
+        reading.contradict("gradient_checkpointing", "disable_gradient_checkpointing: true as well; keep one")
     if isinstance(reading.get("lora.r"), int):
         reading.assume("lora.lora_alpha", 2 * reading.get("lora.r"), "lora_alpha defaults to twice the rank")
     reading.assume("lora.r", 8, "LLaMA-Factory's default lora_rank")
@@ -51,12 +56,19 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.use_reentrant", True, "use_reentrant_gc defaults to true")
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default since transformers 4.57")
+    packs = config.get("packing", config.get("stage") == "pt") or reading.on("neat_packing")
+    if not packs:
+        reading.pads("packing")
 
 
 def _quantization(reading: Reading) -> None:
     config = reading.config
     bits = config["quantization_bit"]
+    if reading.on("resize_vocab"):
+        reading.contradict("resize_vocab", "LLaMA-Factory cannot resize the vocabulary of a quantized model; drop one")
     if config.get("quantization_method") == "hqq":
+        if bits != 4:
+            reading.contradict("quantization_bit", f"hqq is planned with 4 bits only; got {bits}")
         reading.use("quantization_method", "quantization", {"quant_method": "hqq"})
         return
     if config.get("quantization_method", "bnb") not in ("bnb", "bitsandbytes"):
@@ -70,13 +82,27 @@ def _quantization(reading: Reading) -> None:
     reading.use("quantization_bit", "quantization", {"load_in_4bit": True})
     reading.put("quantization.bnb_4bit_quant_type", config.get("quantization_type", "nf4"))
     reading.put("quantization.bnb_4bit_use_double_quant", config.get("double_quantization", True))
-    # patch_config: without bf16 or fp16 the dtype of the checkpoint, which is bfloat16 for every recent model.
-    if reading.on("fp16"):
-        reading.put("quantization.bnb_4bit_compute_dtype", "float16")
-    elif config.get("bf16") or reading.on("pure_bf16"):
-        reading.put("quantization.bnb_4bit_compute_dtype", "bfloat16")
-    reason = "neither bf16 nor fp16: LLaMA-Factory computes in the checkpoint's dtype"
-    reading.assume("quantization.bnb_4bit_compute_dtype", "bfloat16", reason)
+
+
+def _stack(reading: Reading) -> None:
+    """Compute dtype, autocast and the dtype of what trains. float32 adapters need no autocast to be trained."""
+    autocast = half_precision(reading, bf16=reading.on("bf16"), fp16=reading.on("fp16"))
+    pure = reading.on("pure_bf16")
+    compute = "bfloat16" if pure or autocast is None else autocast
+    if reading.get("quantization.load_in_4bit"):
+        key = "fp16" if autocast == "float16" and not pure else "pure_bf16" if pure else "bf16"
+        if autocast or pure:
+            reading.use(key, "quantization.bnb_4bit_compute_dtype", compute)
+        reason = "neither bf16 nor fp16: LLaMA-Factory computes in the checkpoint's dtype"
+        reading.assume("quantization.bnb_4bit_compute_dtype", compute, reason)
+    trained = compute if pure else "float32"
+    model = trained if reading.document["method"] == "full" else compute
+    if pure:
+        reason = "pure_bf16 trains in bfloat16"
+    else:
+        reason = f"{autocast} autocast" if autocast else "neither bf16 nor fp16: no autocast"
+        reason += ", and what trains is kept in float32"
+    put_stack(reading, "trainer", Dtypes(model, autocast, trained), reason)
 
 
 LLAMA_FACTORY = Trainer(
@@ -104,38 +130,10 @@ LLAMA_FACTORY = Trainer(
     settle=_settle,
     handled=words(
         "finetuning_type quantization_bit quantization_method quantization_type double_quantization "
-        "flash_attn enable_liger_kernel bf16 fp16 pure_bf16 upcast_layernorm"
+        "flash_attn enable_liger_kernel bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing"
     ),
-    harmless=words(
-        "stage do_train do_eval template dataset dataset_dir max_samples overwrite_cache "
-        "preprocessing_num_workers dataloader_num_workers output_dir logging_steps save_steps plot_loss "
-        "overwrite_output_dir save_only_model report_to learning_rate num_train_epochs max_steps "
-        "lr_scheduler_type warmup_ratio warmup_steps ddp_timeout resume_from_checkpoint eval_dataset val_size "
-        "eval_strategy eval_steps trust_remote_code run_name seed weight_decay include_num_input_tokens_seen "
-        "hub_model_id push_to_hub cache_dir use_fast_tokenizer tokenized_path adam_beta1 adam_beta2 "
-        "adam_epsilon loraplus_lr_ratio mask_history train_on_prompt packing neat_packing save_total_limit "
-        "save_strategy load_best_model_at_end metric_for_best_model low_cpu_mem_usage enable_thinking"
-    ),
-    unmodelled={
-        "deepspeed": "moves memory between cards; one card is planned",
-        "fsdp": "shards over cards; one card is planned",
-        "fsdp_config": "shards over cards; one card is planned",
-        "use_unsloth": "no formula for Unsloth's kernels",
-        "use_unsloth_gc": "moves checkpoints to the host; planned on the card",
-        "use_galore": "low-rank gradients; not in the plan",
-        "use_apollo": "low-rank gradients; not in the plan",
-        "use_badam": "blockwise optimizer; not in the plan",
-        "shift_attn": "S²-attention; planned with plain attention",
-        "mixture_of_depths": "skips layers; not in the plan",
-        "additional_target": "trains whole modules beside the adapters; not in the plan",
-        "per_device_eval_batch_size": "evaluation is not in the plan",
-        "upcast_lmhead_output": "float32 logits twice; planned without",
-        "freeze_trainable_layers": "freeze tuning is not in the plan",
-        "resize_vocab": "a larger vocabulary weighs more; not in the plan",
-        "fp8": "8-bit floats; not in the plan",
-        "pissa_init": "decomposes the weights while loading; not in the plan",
-        "rope_scaling": "does not change what is allocated at this length",
-    },
+    harmless=LLAMA_FACTORY_HARMLESS,
+    unmodelled=LLAMA_FACTORY_UNMODELLED,
     edits=(
         Rule("enable_liger_kernel", "training.loss", write=lambda loss: loss == "liger"),
         Rule("flash_attn", "training.attn_implementation", write=lambda kind: _ATTENTION_BACK.get(kind, "auto")),

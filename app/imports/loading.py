@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from app import strictjson
+from app.imports.editing import spliced
 from planner.errors import FieldProblem, InvalidRequestError
 
 # The longest example config of Axolotl and LLaMA-Factory is under 8 KiB; a config.json of a large MoE under 30 KiB.
@@ -55,7 +56,7 @@ def load(text: str) -> Loaded:
             pass  # not JSON: a Python dictionary, or YAML in braces, both read below
         else:
             return Loaded(_mapping(strictjson.loads(text.encode())), text, is_json=True)
-    text = _ASSIGNMENT.sub("", text)
+    text = _ASSIGNMENT.sub("", text.removeprefix("\ufeff"))
     try:
         _inspect(text)
         return Loaded(_mapping(_yaml(text).load(text)), text, is_json=False)
@@ -68,12 +69,23 @@ def load(text: str) -> Loaded:
 
 
 def dump(loaded: Loaded, config: Mapping[str, Any]) -> str:
-    """Write `config` back as `loaded` was written; YAML keeps its comments, its order, its quotes and its indent."""
+    """Write `config` back as `loaded` was written: only the places that changed, wherever YAML lets them be told."""
     if loaded.is_json:
         return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    text = spliced(loaded.text, loaded.config, config)
+    if text is not None and _says(text, config):
+        return text
     out = StringIO()
     _yaml(loaded.text).dump(config, out)
     return out.getvalue()
+
+
+def _says(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether `text` still means `config`: an anchor may have carried a change elsewhere."""
+    try:
+        return bool(_yaml(text).load(text) == config)
+    except YAMLError:
+        return False
 
 
 def _yaml(text: str) -> YAML:

@@ -98,6 +98,23 @@ class Reading:
         """Report two keys that cannot both be meant."""
         self.contradictions.append(FieldProblem(key, message))
 
+    def use_reentrant(self, key: str) -> None:
+        """Read `use_reentrant` out of the checkpointing keywords under `key`; name what else in them moves memory."""
+        kwargs = self.config.get(key)
+        if not isinstance(kwargs, Mapping):
+            return
+        if isinstance(kwargs.get("use_reentrant"), bool):
+            self.use(key, "training.use_reentrant", kwargs["use_reentrant"])
+        if kwargs.get("every_n_layers", 1) != 1 or kwargs.get("offload"):
+            self.ignored.append(Ignored(key, "planned as plain checkpointing of every layer, on the card", True))
+
+    def pads(self, key: str) -> None:
+        """Say that nothing packs the sequences (`key` would), so that a batch of several is padded and masked."""
+        batch = self.get("training.per_device_train_batch_size")
+        if isinstance(batch, int) and batch > 1:
+            reason = f"without {key}, sequences of a batch differ in length and are padded"
+            self.assume("training.padded", True, reason)
+
     def on(self, key: str) -> bool:
         """Whether a switch of the file is on."""
         return self.config.get(key) is True
@@ -132,7 +149,7 @@ class Trainer:
             if key in rules:
                 reading.use(key, rules[key].path, rules[key].read(value))
             elif key in self.unmodelled:
-                if value not in (False, 0, 1):
+                if value is True or value not in (False, 0, 1):  # True is 1, but says something else
                     reading.ignored.append(Ignored(key, self.unmodelled[key], matters=True))
             elif key not in self.handled:
                 known = key in self.harmless

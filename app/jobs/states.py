@@ -1,9 +1,9 @@
 """The states of a probe and every step between them.
 
-    queued ──▶ claimed ──▶ running ──▶ succeeded    an answer; out of memory is one
-      ▲           │           │   ├──▶ failed       the machinery broke, with a sentence
-      └───────────┴───────────┘   └──▶ cancelled    somebody asked for it
-        the engine lost it: next attempt
+queued ──▶ claimed ──▶ running ──▶ succeeded    an answer; out of memory is one
+  ▲           │           │   ├──▶ failed       the machinery broke, with a sentence
+  └───────────┴───────────┘   └──▶ cancelled    somebody asked for it
+    the engine lost it: next attempt
 """
 
 from collections.abc import Mapping

@@ -103,9 +103,7 @@ async def probe_events(
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-@router.delete(
-    "/{probe_id}", status_code=202, response_model=None, responses={202: {"model": ProbeResource}, **_ONE}
-)
+@router.delete("/{probe_id}", status_code=202, response_model=None, responses={202: {"model": ProbeResource}, **_ONE})
 async def cancel_probe(request: Request, probe_id: ProbeId) -> Response:
     """Ask for a probe's end: a queued one ends at once, a running one soon. A finished one stays as it is."""
     await admit(request)

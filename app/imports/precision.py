@@ -1,0 +1,55 @@
+"""Which of the request's stacks a trainer's dtypes amount to: a preset where one says the same, otherwise the switches.
+
+A preset keeps its name where it can, because the planner knows more about it than four dtypes: what Trainer tells
+bitsandbytes about embeddings, and that its collator returns a mask.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.imports.rules import Reading
+from planner.errors import InvalidRequestError
+from planner.recipe import stack_switches
+from planner.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Dtypes:
+    """What the model is loaded in, what Trainer autocasts to (None: it does not), what adapters are kept in."""
+
+    model: str
+    autocast: str | None
+    adapters: str
+
+
+def put_stack(reading: Reading, preset: str, dtypes: Dtypes, reason: str) -> None:
+    """Set `stack` to `preset` or `loop` where they mean these dtypes, otherwise to the switches, and say why."""
+    adapters = "float32" if reading.document.get("method") == "full" else dtypes.adapters  # there are none
+    wanted = {"model_dtype": dtypes.model, "autocast": dtypes.autocast, "adapter_dtype": adapters}
+    for name in (preset, "loop"):
+        if _meaning(reading, name) == wanted:
+            reading.assume("stack", name, reason)
+            return
+    reading.assume("stack", wanted, reason)
+
+
+def half_precision(reading: Reading, *, bf16: bool, fp16: bool) -> str | None:
+    """The 16-bit dtype that a trainer autocasts to; None for neither. Both at once is a contradiction."""
+    if bf16 and fp16:
+        reading.contradict("fp16", "bf16 is on as well; keep one")
+    return "bfloat16" if bf16 else "float16" if fp16 else None
+
+
+def _meaning(reading: Reading, preset: str) -> dict[str, Any]:
+    """What the preset would stand for in this document; the model and the card make no difference."""
+    document: dict[str, Any] = {"model": "any", "gpu": "any", "stack": preset}
+    document |= {name: reading.document[name] for name in ("method", "quantization") if name in reading.document}
+    try:
+        switches = stack_switches(Request.parse(document))
+    except InvalidRequestError:
+        return {}  # the whole request will be refused for the same reason, in the file's own words
+    return {
+        "model_dtype": switches.model_dtype,
+        "autocast": switches.autocast,
+        "adapter_dtype": switches.adapter_dtype,
+    }
