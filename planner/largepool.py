@@ -85,48 +85,60 @@ class LargePool:
         Bytes are rounded and above 1 MiB. This is `allocate` and `free` written into one loop, which a plan waits for.
         """
         if self.expandable:
-            for size, slot in moves:
-                if slot >= 0:
-                    places[slot] = self.allocate(size)
-                else:
-                    self.free(places[~slot])
+            self._play_one_by_one(moves, places)
             return
         free, size_at, start_of, used = self._free, self._size_at, self._start_of, self._used
         find, insert, least = bisect_left, insort, self._smallest_rest_bytes
+        bits, mask = _ADDRESS_BITS, _ADDRESS_MASK
         for size, slot in moves:
             if slot >= 0:
-                index = find(free, size << _ADDRESS_BITS)
+                index = find(free, size << bits)
                 if index < len(free):
                     entry = free.pop(index)
-                    block, address = entry >> _ADDRESS_BITS, entry & _ADDRESS_MASK
+                    address = entry & mask
+                    block = entry >> bits
                     end = address + block
-                    del size_at[address], start_of[end]
+                    del size_at[address]
                 else:
                     address, block = self._grow(size)
                     end = address + block
                 rest = block - size
                 if rest >= least:
-                    block, cut = size, address + size
-                    insert(free, rest << _ADDRESS_BITS | cut)
-                    size_at[cut], start_of[end] = rest, cut
-                used[address] = block
+                    cut = address + size
+                    insert(free, rest << bits | cut)
+                    size_at[cut] = rest
+                    start_of[end] = cut
+                    used[address] = size
+                else:
+                    start_of.pop(end, None)
+                    used[address] = block
                 places[slot] = address
             else:
                 address = places[~slot]
                 block = used.pop(address)
-                below = start_of.pop(address, None)
-                if below is not None:
-                    lower = size_at.pop(below)
-                    del free[find(free, lower << _ADDRESS_BITS | below)]
-                    address, block = below, block + lower
                 end = address + block
-                upper = size_at.pop(end, None)
-                if upper is not None:
-                    del free[find(free, upper << _ADDRESS_BITS | end)], start_of[end + upper]
+                if address in start_of:
+                    below = start_of.pop(address)
+                    lower = size_at[below]
+                    del free[find(free, lower << bits | below)]
+                    address = below
+                    block += lower
+                if end in size_at:
+                    upper = size_at.pop(end)
+                    del free[find(free, upper << bits | end)]
                     block += upper
-                insert(free, block << _ADDRESS_BITS | address)
-                size_at[address], start_of[address + block] = block, address
+                    end += upper
+                insert(free, block << bits | address)
+                size_at[address] = block
+                start_of[end] = address
         self.allocated_bytes = sum(used.values())
+
+    def _play_one_by_one(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
+        for size, slot in moves:
+            if slot >= 0:
+                places[slot] = self.allocate(size)
+            else:
+                self.free(places[~slot])
 
     def empty_cache(self) -> None:
         """Give back every segment that holds nothing; of an expandable one, the whole pages at its end."""

@@ -6,7 +6,7 @@ in a pool of its own, where pieces of 512 bytes leave next to no holes: there th
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from planner.allocator import SMALL_SEGMENT_BYTES, SMALL_SIZE_BYTES
@@ -18,7 +18,7 @@ from planner.memory.weights import place
 from planner.model import Model
 from planner.recipe import Recipe
 from planner.static import loaded_model, trained_tensors
-from planner.timeline import LAYERS_PLAYED_BACKWARD, Step, step_of
+from planner.timeline import LAYERS_PLAYED_BACKWARD, Pattern, Step, step_of
 from planner.trainable import Trainable
 from planner.units import allocated, ceil_div
 
@@ -66,20 +66,26 @@ class _Run:
 
     def play(self, step: Step, tensors: Sequence[Trainable], recipe: Recipe) -> None:
         """One step from the first token to the end of the optimizer's."""
-        before_bytes, places = self.small_bytes, self._play_moves(step)
+        before_bytes, places = self.small_bytes, self._play_scenes(step)
         self._free(step, places, step.script.left)
         for address in self.keep(working_copies(tensors, recipe.training.optim)):
             self.pool.free(address)
         self._free(step, places, step.script.gradients)
         self.small_bytes = before_bytes
 
-    def _play_moves(self, step: Step) -> list[int]:
-        sizes, places = step.sizes, [0] * step.script.slots
-        moves = [(sizes[index], slot) for index, slot in step.script.moves]
-        self.pool.play([move for move in moves if move[0] > SMALL_SIZE_BYTES], places)
-        small = [size if slot >= 0 else -size for size, slot in moves if size <= SMALL_SIZE_BYTES]
-        self.peak_small_bytes = max(self.peak_small_bytes, *accumulate(small, initial=self.small_bytes))
-        self.small_bytes += sum(small)
+    def _play_scenes(self, step: Step) -> list[int]:
+        """Returns where the tensors are that outlived their scene."""
+        places = [0] * step.script.slots
+        parts = {id(pattern): _Sized.of(pattern, step.sizes) for pattern in step.script.patterns}
+        for scene in step.script.scenes:
+            part, highest_bytes = parts[id(scene.pattern)], parts[id(scene.whole)].highest_small_bytes
+            self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes + highest_bytes)
+            self.small_bytes += part.net_small_bytes
+            if part.large:
+                numbered = [places[slot] for slot in scene.freed] + [0] * scene.pattern.made
+                self.pool.play(part.large, numbered)
+                for slot, number in zip(scene.left, scene.pattern.left, strict=True):
+                    places[slot] = numbered[number]
         return places
 
     def _free(self, step: Step, places: Sequence[int], taken: Iterable[tuple[int, int]]) -> None:
@@ -92,6 +98,23 @@ class _Run:
     def _take(self, size_bytes: int) -> None:
         self.small_bytes += size_bytes
         self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """A pattern with its bytes: its moves in the large pool, and what it adds to the small one, at most and at last."""
+
+    large: Sequence[tuple[int, int]]
+    highest_small_bytes: int
+    net_small_bytes: int
+
+    @classmethod
+    def of(cls, pattern: Pattern, sizes: Sequence[int]) -> "_Sized":
+        moves = [(sizes[index], number) for index, number in pattern.moves]
+        small = [size if number >= 0 else -size for size, number in moves if size <= SMALL_SIZE_BYTES]
+        return cls(
+            [move for move in moves if move[0] > SMALL_SIZE_BYTES], max(accumulate(small, initial=0)), sum(small)
+        )
 
 
 def _kept(tensors: Sequence[Trainable], recipe: Recipe, gpu: Gpu) -> Iterator[tuple[int, int]]:

@@ -136,7 +136,7 @@ def _on_translated_model(
         problem = f"name {missing} too, or leave {', '.join(present)} out: transformers 5 stacks them in one tensor"
         raise InvalidRequestError("PEFT cannot adapt half of a stacked expert.", [FieldProblem(FIELD, problem)])
     found = [_adapted(group, census, lora.r, count) for group, count in _matches(modules, kept)]
-    for new in {old_names[old] for old in translated}:
+    for new in dict.fromkeys(new for old, new in old_names.items() if old in translated):
         rank = lora.r * (len(fused) if new == "gate_up_proj" else 1)
         found += [_adapted_parameter(group, rank) for group in census if group.name.endswith(f".{new}")]
     return found

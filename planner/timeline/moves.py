@@ -1,15 +1,17 @@
 """One training step as a script for an allocator: which tensor comes, which goes, in the order they do.
 
-All layers run forward. Backward, the first two layers that run are played move by move; of every later one only what
-outlives it: by then each saved tensor that goes leaves more room than the next layer asks for. Played so, all 49
-published runs that read their reserved bytes come out as the whole step does, to the byte; of 112 further settings (7
-models, 4 stacks, with and without checkpointing) the worst reserved 1.8 % less than the whole step.
+All layers run forward. Backward, the first two layers of each kind are played move by move; of every later one only
+what outlives it, because by then each saved tensor that goes leaves more room than the next layer asks for. Where a
+layer leaves more than it gives back (gradients of large adapters, or of the weights themselves), all are played.
+Played so, the 49 published runs that read their reserved bytes and 210 further settings (10 models, 4 stacks, batches,
+ranks, methods) reserve what the whole step does, to the byte.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from planner.allocator import SMALL_SIZE_BYTES
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.recipe import Recipe
@@ -20,18 +22,47 @@ from planner.timeline.ops import GRADIENTS
 LAYERS_PLAYED_BACKWARD = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Script:
-    """Moves without numbers: (index of the size, slot); the tensor in `slot` comes, or goes where it is `~slot`.
+Moves = tuple[tuple[int, int], ...]
 
-    `left` are the slots still taken when the backward pass is over, `gradients` those among them that the optimizer
-    reads.
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Moves without bytes, as many layers share them: (index of the size, number), `~number` where the tensor goes.
+
+    Tensors that were there before come first, then the `made` ones, of which `left` stay.
     """
 
-    moves: tuple[tuple[int, int], ...]
+    moves: Moves
+    made: int
+    left: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A pattern as it is played: the slots of the tensors that go, and of those that stay.
+
+    `whole` is the pattern that its like followed before it, where only what outlives the layer is played.
+    """
+
+    pattern: Pattern
+    freed: tuple[int, ...]
+    left: tuple[int, ...]
+    whole: Pattern
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Script:
+    """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
+
+    `left`: (index of the size, slot) of those still there when the backward pass is over; `gradients`: of those among
+    them that the optimizer reads.
+    """
+
+    patterns: tuple[Pattern, ...]
+    scenes: tuple[Scene, ...]
     slots: int
-    left: tuple[tuple[int, int], ...]
-    gradients: tuple[tuple[int, int], ...]
+    left: Moves
+    gradients: Moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +78,19 @@ def step_of(
 ) -> Step:
     """The step of this recipe on this card; `layers_backward` are played move by move."""
     program, order, numbers = program_and_order(decoder, recipe, gpu)
-    return Step(_script(program, tuple(order), layers_backward), _sizes(program, numbers))
+    sizes = _sizes(program, numbers)
+    if any(_leaves_more(program, segment, sizes) for segment in program.segments):
+        layers_backward = len(order)
+    return Step(_script(program, tuple(order), layers_backward), sizes)
+
+
+def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bool:
+    """Whether the gradients of one layer's weights take more of the large pool than the layer gives back."""
+    if segment.kind is None or segment.phase != "backward":
+        return False
+    offset = segment.kind * len(program.keys)
+    found = ((sizes[offset + key], count) for key, count in segment.net)
+    return sum(size * count for size, count in found if size > SMALL_SIZE_BYTES) > 0
 
 
 def _sizes(program: Program, numbers: Sequence[Mapping[str, int]]) -> list[int]:
@@ -61,11 +104,15 @@ def _sizes(program: Program, numbers: Sequence[Mapping[str, int]]) -> list[int]:
 
 @lru_cache(maxsize=512)
 def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> Script:
-    moves: list[tuple[int, int]] = []
+    patterns: dict[Pattern, Pattern] = {}
+    played_whole: dict[int, Pattern] = {}
+    scenes: list[Scene] = []
     alive: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
     slots = 0
     for segment, layer, whole in _scenes(program, order, layers_backward):
         offset = (segment.kind or 0) * len(program.keys)
+        moves: list[tuple[int, int]] = []
+        first = slots
         for move, born in zip(segment.moves, segment.births, strict=True):
             if not whole and born in segment.passing:
                 continue
@@ -76,13 +123,33 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
             else:
                 size, slot = _taken(alive[~move], layer, born)
                 moves.append((size, ~slot))
+        scenes.append(_scene(moves, first, patterns, None if whole else played_whole[id(segment)]))
+        if whole:
+            played_whole[id(segment)] = scenes[-1].pattern
     left = [(key, place) for key, places in alive.items() for place in places.values()]
     return Script(
-        tuple(moves),
+        tuple(patterns),
+        tuple(scenes),
         slots,
         tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
         tuple(place for key, place in left if program.keys[key][0] == GRADIENTS),
     )
+
+
+def _scene(
+    moves: Sequence[tuple[int, int]], first: int, patterns: dict[Pattern, Pattern], whole: Pattern | None
+) -> Scene:
+    """The pattern that `moves` follow, one object for all its like; slots from `first` on are theirs."""
+    gone = [~slot for _, slot in moves if slot < 0]
+    made = [slot for _, slot in moves if slot >= 0]
+    freed = tuple(slot for slot in gone if slot < first)
+    number = {slot: index for index, slot in enumerate((*freed, *made))}
+    staying = set(made).difference(gone)
+    left = tuple(slot for slot in made if slot in staying)
+    numbered = tuple((size, number[slot] if slot >= 0 else ~number[~slot]) for size, slot in moves)
+    pattern = Pattern(numbered, len(made), tuple(number[slot] for slot in left))
+    pattern = patterns.setdefault(pattern, pattern)
+    return Scene(pattern, freed, left, whole or pattern)
 
 
 def _taken(places: dict[tuple[int | None, int], tuple[int, int]], layer: int | None, born: int) -> tuple[int, int]:
@@ -97,7 +164,7 @@ def _scenes(
     program: Program, order: tuple[int, ...], layers_backward: int
 ) -> Iterator[tuple[Segment, int | None, bool]]:
     """Each segment as it is played: the layer it is of, and whether move by move."""
-    layers, counts = len(order), dict[str, int]()
+    layers, counts, alike = len(order), dict[str, int](), dict[int, int]()
     for index in played(program, order):
         segment = program.segments[index]
         if segment.kind is None:
@@ -106,4 +173,5 @@ def _scenes(
         number = counts.get(segment.phase, 0)
         counts[segment.phase] = number + 1
         backward = segment.phase == "backward"
-        yield segment, layers - 1 - number if backward else number, not backward or number < layers_backward
+        alike[index] = alike.get(index, 0) + 1
+        yield segment, layers - 1 - number if backward else number, not backward or alike[index] <= layers_backward

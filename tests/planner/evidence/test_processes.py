@@ -1,6 +1,7 @@
 """`required_bytes` against the 49 published runs that read their process and their reserved bytes."""
 
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,25 @@ def test_the_band_for_reserved_bytes_is_the_range_of_these_runs() -> None:
 @pytest.mark.parametrize("row", ROWS[::4], ids=lambda row: row.run.id)
 def test_two_layers_backward_reserve_what_all_of_them_reserve(row: Prediction) -> None:
     assert reserved(row) == reserved(row, WHOLE_MODEL)
+
+
+@pytest.mark.parametrize("model", ["openai-community/gpt2", "Qwen/Qwen2.5-0.5B", "deepseek-ai/DeepSeek-V2-Lite"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stack": "trl", "training": {"max_length": 1024}},
+        {"stack": "kbit", "training": {"max_length": 512, "per_device_train_batch_size": 4}},
+        {"training": {"max_length": 1024, "gradient_checkpointing": False}},
+        {"training": {"max_length": 512}, "lora": {"r": 256}},
+        {"training": {"max_length": 1024, "optim": "adamw_torch"}, "method": "full"},
+        {"training": {"max_length": 4096, "expandable_segments": True}},
+    ],
+    ids=str,
+)
+def test_a_shortened_step_reserves_what_the_whole_one_does(model: str, changes: dict[str, Any]) -> None:
+    answer = plan(Request.parse({"model": model, "gpu": "a100-sxm-80gb", **changes}))
+    run = answer.model, answer.recipe, answer.gpu
+    assert reserved_bytes(*run) == reserved_bytes(*run, layers_backward=WHOLE_MODEL)
 
 
 def test_a_plan_in_padded_batches_keeps_more_than_one_of_equal_lengths() -> None:
