@@ -31,6 +31,7 @@ _LIGER_KEEPS_LOGITS = frozenset({"granite"})
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
 
+@lru_cache(maxsize=256)
 def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     """Everything about the run that is not a number."""
     adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
