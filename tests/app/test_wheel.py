@@ -1,6 +1,7 @@
 """What `pip install .` brings: everything that planning and serving need, from any folder, without torch."""
 
 import ast
+import html
 import importlib.metadata
 import os
 import re
@@ -85,10 +86,25 @@ def test_serving_works_from_any_folder_without_torch(installed: Path, tmp_path: 
                 assert httpx.get(address + asset).status_code == 200, asset
             asked = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-4090"}
             assert httpx.post(f"{address}/api/v1/plans", json=asked).json()["verdict"] == "fits"
+            says_how_to_attach_a_worker(address, asked)
         finally:
             server.terminate()
         server.communicate(timeout=20)
     assert server.returncode in {0, -15}
+
+
+def says_how_to_attach_a_worker(address: str, asked: dict[str, str]) -> None:
+    ways = ("pip install 'fitproof[probe]'", "FITPROOF_RAY_URL")
+    listed = httpx.get(f"{address}/api/v1/workers").json()
+    assert listed["items"] == []
+    refused = httpx.post(f"{address}/api/v1/probes", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_worker")
+    form = {"plan": "model=meta-llama/Llama-2-7b-hf&gpu=rtx-4090"}
+    pressed = httpx.post(f"{address}/prove", data=form, headers={"accept": "text/html", "origin": address})
+    assert pressed.status_code == 409
+    pages = [html.unescape(page.text) for page in (pressed, httpx.get(f"{address}/probes"))]
+    for said in (listed["hint"], refused.json()["errors"][0]["message"], *pages):
+        assert all(way in said for way in ways), said
 
 
 def test_every_import_is_declared() -> None:
