@@ -78,6 +78,16 @@ class Fields:
             return None
         return tuple(value)
 
+    def places(self, name: str) -> frozenset[int] | None:
+        """A list of layers by their index, or None where the config has none."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple) or any(type(index) is not int for index in value):
+            self.problem(name, f"must be a list of layers by index, such as [0, 1], not {repr(value)[:60]}")
+            return None
+        return frozenset(value)
+
     def number(self, name: str) -> float | None:
         """A number that may be absent."""
         value = self.values.get(name)

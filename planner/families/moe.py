@@ -116,7 +116,7 @@ def qwen_moe(fields: Fields) -> Decoder:
         mlp=routed,
     )
     dense = replace(sparse, mlp=gated_mlp())
-    only = fields.values.get("mlp_only_layers") or []
+    only = fields.places("mlp_only_layers") or ()
     step, layers = fields.count("decoder_sparse_step", default=1), fields.count("num_hidden_layers")
     sizes = sizes_of(fields) | expert_sizes(
         fields, ("num_experts",), ("num_experts_per_tok",), ("moe_intermediate_size",)
@@ -213,8 +213,8 @@ def llama4(fields: Fields) -> Decoder:
     beside = gated_mlp("feed_forward.shared_expert.", "J")
     routed = experts("feed_forward.", "router", transposed=True, shared=beside, routing="dense")
     step, layers = fields.count("interleave_moe_layer_step", default=1), fields.count("num_hidden_layers")
-    listed_moe = fields.values.get("moe_layers")
-    moe = set(listed_moe) if isinstance(listed_moe, list) else set(range(step - 1, layers, step))
+    listed_moe = fields.places("moe_layers")
+    moe = range(step - 1, layers, step) if listed_moe is None else listed_moe
     sizes = sizes_of(fields) | expert_sizes(
         fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",)
     )

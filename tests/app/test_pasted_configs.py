@@ -3,29 +3,39 @@
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.hub.names import RepoName
 from app.planning import Planning
+from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError, InvalidRequestError
+from planner.families.config import class_defaults
 from tests.app.hub_server import CONFIG
 
-OTHER_KEYS = (
-    "head_dim", "rope_scaling", "sliding_window", "layer_types", "num_local_experts", "num_experts_per_tok",
-    "moe_intermediate_size", "text_config", "attention_bias", "mlp_bias", "hidden_act", "quantization_config",
-    "n_layer", "n_embd", "partial_rotary_factor", "first_k_dense_replace", "kv_lora_rank", "_name_or_path",
-)  # fmt: skip
-KINDS = (
-    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "granite", "mixtral", "gpt2",
-    "deepseek_v3", "gpt_neox", "qwen3_moe", "jamba",
-)  # fmt: skip
 NUMBERS = st.sampled_from([0, -1, 1, 3, 7, 64, 512, 1025, 10**9, 10**400, 0.5, -0.0, 1e300, True, None])
 WORDS = st.text(max_size=5)
-VALUES = st.one_of(NUMBERS, WORDS, st.lists(NUMBERS, max_size=3), st.dictionaries(WORDS, NUMBERS, max_size=2))
+VALUES = st.one_of(
+    NUMBERS,
+    WORDS,
+    st.lists(NUMBERS, max_size=3),
+    st.lists(st.lists(NUMBERS, max_size=1), min_size=1, max_size=2),
+    st.dictionaries(WORDS, NUMBERS, max_size=2),
+)
+CONFIGS = {row.model_type: dict(row.config) for row in model_catalog().rows.values()}
+DEFAULTS = class_defaults()
 
 
-SPOILED = [key for key in CONFIG if key != "model_type"]
+@st.composite
+def spoiled_configs(draw: st.DrawFn) -> dict[str, Any]:
+    """A config of the catalogue, every architecture among them, with keys missing and others gone wrong."""
+    kind = draw(st.sampled_from(sorted(CONFIGS)))
+    config = CONFIGS[kind]
+    own = DEFAULTS.get(kind, DEFAULTS["llama"])
+    keys = sorted({*config, *own["defaults"], *own["attribute_map"], "text_config", "_name_or_path"} - {"model_type"})
+    spoiled = draw(st.dictionaries(st.sampled_from(keys), VALUES, max_size=3))
+    missing = draw(st.sets(st.sampled_from(keys), max_size=1))
+    return {key: value for key, value in (config | spoiled).items() if key not in missing}
 
 
 class NoHub:
@@ -33,14 +43,11 @@ class NoHub:
         raise AssertionError(repo)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
-@given(
-    kind=st.sampled_from(KINDS),
-    spoiled=st.dictionaries(st.sampled_from([*SPOILED, *OTHER_KEYS]), VALUES, max_size=3),
-    missing=st.sets(st.sampled_from(SPOILED), max_size=1),
-)
-def test_no_config_breaks_the_planner(kind: str, spoiled: dict[str, Any], missing: set[str]) -> None:
-    config = {key: value for key, value in (CONFIG | {"model_type": kind} | spoiled).items() if key not in missing}
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@given(config=spoiled_configs())
+@example(config=CONFIGS["qwen3_moe"] | {"mlp_only_layers": 1.5})
+@example(config=CONFIGS["llama4_text"] | {"moe_layers": [[0]]})
+def test_no_config_breaks_the_planner(config: dict[str, Any]) -> None:
     error = refusal_of(config)
     if error:
         assert 400 <= error.status < 500, error
@@ -62,3 +69,10 @@ def test_a_million_layers_are_a_typing_mistake() -> None:
     (problem,) = error.problems
     assert problem.field == "model.num_hidden_layers"
     assert "1024" in problem.message
+
+
+def test_layers_named_by_index_must_be_a_list_of_indices() -> None:
+    error = refusal_of(CONFIGS["qwen3_moe"] | {"mlp_only_layers": "all"})
+    assert isinstance(error, InvalidRequestError)
+    assert [problem.field for problem in error.problems] == ["model.mlp_only_layers"]
+    assert "[0, 1]" in error.problems[0].message
