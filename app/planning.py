@@ -1,5 +1,6 @@
 """From what a caller wrote to a plan: the one way in, whichever door was used."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -57,7 +58,7 @@ class Planning:
             UnknownArchitectureError: the formulas do not know this kind of model.
         """
         model, gpu = await self.subjects(request)
-        return _explained(lambda: plan(request, model=model, gpu=gpu))
+        return await _aside(model, lambda: plan(request, model=model, gpu=gpu))
 
     async def document(self, request: Request) -> bytes:
         """Answer `request` as JSON. The same question about a catalogue model is worked out once.
@@ -68,7 +69,7 @@ class Planning:
         model, gpu = await self.subjects(request)
         if row := model.row:
             return _explained(lambda: _catalogue_document(request, row.id, gpu))
-        return _explained(lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))
+        return await _aside(model, lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))
 
     async def limits(self, request: Request) -> Limits:
         """Say how far `request` can be stretched.
@@ -77,7 +78,7 @@ class Planning:
             FitproofError: as `plan` does.
         """
         model, gpu = await self.subjects(request)
-        return _explained(lambda: limits(request, model=model, gpu=gpu))
+        return await asyncio.to_thread(_explained, lambda: limits(request, model=model, gpu=gpu))
 
     async def subjects(self, request: Request) -> tuple[Model, Gpu]:
         """Return the model and the card that `request` is about.
@@ -161,6 +162,11 @@ def _explained(answer: Callable[[], _Found]) -> _Found:
     except UnknownArchitectureError as error:
         error.problems = error.problems or (FieldProblem("model", "ask for a dry run, or choose another model"),)
         raise
+
+
+async def _aside(model: Model, answer: Callable[[], _Found]) -> _Found:
+    """Answer in a thread where the model is the caller's own: a thousand layers take seconds, and others ask, too."""
+    return _explained(answer) if model.row else await asyncio.to_thread(_explained, answer)
 
 
 def _attempt(find: Callable[[_Given], _Found], given: _Given) -> tuple[_Found | None, FitproofError | None]:

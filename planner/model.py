@@ -15,6 +15,8 @@ from planner.inventory import Census, total_params
 
 # NAME_MAX of the common file systems; asking them about more is an error.
 _LONGEST_FILE_NAME = 255
+# Five times the largest published so far, of two trillion: what is above is a typing mistake, and slow to walk.
+_MOST_PARAMS = 10**13
 
 # The same dimension goes by several names in transformers' configs.
 _SPELLINGS = {
@@ -127,11 +129,15 @@ def _from_config(config: Mapping[str, Any]) -> Model:
             [FieldProblem("model.model_type", 'missing; paste the whole config.json, it holds "model_type"')],
         )
     decoder, name = decoder_of(config), config.get("_name_or_path")
+    census = census_of(decoder)
+    if (params := total_params(census)) > _MOST_PARAMS:
+        fix = f"would have {params:.1e} parameters, more than any model; check its sizes and its number of layers"
+        raise InvalidRequestError("The model's config cannot be used.", [FieldProblem("model", fix)])
     return Model(
         id=name if isinstance(name, str) and name else f"a {model_type} config",
         model_type=model_type,
         config=config,
-        census=census_of(decoder),
+        census=census,
         census_source="closed form",
         decoder=decoder,
     )

@@ -92,6 +92,6 @@ def _unknown(model_type: str, wraps_text: bool) -> str:
     why = f" ({NOT_KNOWN[model_type]})" if model_type in NOT_KNOWN else ""
     towers = "; to plan its language model alone, paste its text_config" if wraps_text else ""
     return (
-        f"Model type {model_type} is not known to the formulas{why}{towers}; "
+        f"Model type {model_type[:60]} is not known to the formulas{why}{towers}; "
         "the dry run may know it: fitproof probe --on dry-run"
     )

@@ -71,6 +71,19 @@ def test_a_million_layers_are_a_typing_mistake() -> None:
     assert "1024" in problem.message
 
 
+def test_a_model_beyond_all_models_is_a_typing_mistake_that_costs_no_time() -> None:
+    error = refusal_of(CONFIG | {"hidden_size": 2**24, "num_hidden_layers": 1024})
+    assert isinstance(error, InvalidRequestError)
+    assert [problem.field for problem in error.problems] == ["model"]
+    assert "more than any model" in error.problems[0].message
+
+
+def test_a_long_name_is_not_told_back_at_length() -> None:
+    error = refusal_of({"model_type": "x" * 100_000})
+    assert error is not None
+    assert len(error.title) < 300
+
+
 def test_layers_named_by_index_must_be_a_list_of_indices() -> None:
     error = refusal_of(CONFIGS["qwen3_moe"] | {"mlp_only_layers": "all"})
     assert isinstance(error, InvalidRequestError)
