@@ -22,7 +22,7 @@ def _integer(text: str) -> int:
     try:
         return int(text.replace(",", "").replace(" ", ""))
     except ValueError:
-        msg = "write a whole number, such as 2048"
+        msg = "write a whole number"
         raise ValueError(msg) from None
 
 

@@ -1,7 +1,7 @@
 """Jinja, and the only place where bytes become GiB."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def percent(fraction: float) -> str:
     return f"{fraction * 100:.0f}{NARROW_SPACE}%".replace("-", MINUS)
 
 
+def said(value: Any) -> str:
+    """A setting as its file would write it: `true`, `all-linear`, `q_proj, v_proj`, `model_dtype float32`."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(item)}" for key, item in value.items())
+    return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
+
+
 @lru_cache
 def static_url(path: str) -> str:
     """The address of a static file, with a digest of its content so that it can be cached for ever."""
@@ -82,6 +91,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "gib": gib, "size": size, "gb": gb, "count": count, "thousands": thousands, "percent": percent,
+        "said": said,
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
     environment.globals |= {"static_url": static_url}
@@ -105,6 +115,11 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     """A page of the site. `path` and `query` let the navigation keep the plan at hand."""
     body = render(template, path=request.url.path, **({"query": ""} | context))
     return HTMLResponse(body, status_code=status, headers={"Vary": "X-Fragment"})
+
+
+def fragment(template: str, status: int, **context: Any) -> HTMLResponse:
+    """The answer alone, for our own script; the page includes the same partial."""
+    return HTMLResponse(render(template, **context), status, {"X-Fragment": "answer", "Vary": "X-Fragment"})
 
 
 def wants_fragment(request: Request) -> bool:

@@ -55,6 +55,7 @@ class WarningItem(_Strict):
 
     code: str
     message: str
+    bytes: int | None = Field(None, description="What it costs in this plan, where it costs bytes.")
 
 
 class AdviceItem(_Strict):

@@ -6,7 +6,7 @@ from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan,
 from app.views.errors import error_page
 
 router = APIRouter(include_in_schema=False)
-for part in (plan, heatmap, compare, guide, catalog, imports, prove, accuracy):
+for part in (plan, heatmap, compare, guide, catalog, imports, prove, accuracy, suggestions):
     router.include_router(part.router)
 
-__all__ = ["error_page", "router", "suggestions"]
+__all__ = ["error_page", "router"]

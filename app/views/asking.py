@@ -9,10 +9,11 @@ from fastapi import Request as HttpRequest
 
 from app.db.database import StorageUnavailableError
 from app.fields import DEFAULTS
-from app.forms import PlanForm, query_of, read_form
+from app.forms import PlanForm, query_of, query_of_values, read_form
 from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer
+from app.views.suggestions import matches
 from app.views.words import CAUSE_NAMES, LABELS, for_the_form
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
@@ -20,6 +21,8 @@ from planner.measurement import Measurement
 from planner.plan import plan as plan_for
 from planner.request import Request
 
+_CATALOGUES = (("model", "models"), ("gpu", "gpus"))
+_MEANT = 5
 EXAMPLE = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
 
 
@@ -99,4 +102,17 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "labels": LABELS,
         "cause_names": CAUSE_NAMES,
         "phases": PHASES,
+        "meant": {} if answer else _meant(form),
+    }
+
+
+def _meant(form: PlanForm) -> dict[str, list[tuple[str, str]]]:
+    """For a name nobody knows: what it may have meant, each with the address of the plan that it would be."""
+    unknown = [(name, kind) for name, kind in _CATALOGUES if name in form.errors and form.values[name]]
+    return {
+        name: [
+            (found, query_of_values(form.values | {name: found}))
+            for found, _ in matches(kind, form.values[name], _MEANT)
+        ]
+        for name, kind in unknown
     }

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
 from app.forms import PlanForm, query_of, values_of
-from app.templating import page, render, wants_fragment
+from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.words import CAUSE_NAMES, LABELS, METHOD_NAMES
@@ -48,8 +48,7 @@ async def compare(request: Request) -> HTMLResponse:
         context |= {"sides": _methods(answer), "a": f"/plan?{answer.query}", "b": "", "errors": {}, "differences": []}
     status = 200 if answer else 422
     if wants_fragment(request):
-        headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
-        return HTMLResponse(render("partials/compare.html", **context), status, headers)
+        return fragment("partials/compare.html", status, **context)
     return page(request, "pages/compare.html", status, **context)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app.drawing.nf4 import draw_nf4
 from app.forms import changed, query_of
-from app.templating import page
+from app.templating import fragment, page, size, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.sides import CONSTANTS
@@ -25,6 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 # bitsandbytes optim/optimizer.py, get_state_buffer: smaller tensors stay in device memory.
 PAGED_FROM_ELEMENTS = 100_000
+_NF4 = draw_nf4()
 # One card for each of the chapter's tiers.
 TIERS = {"12 GB": "rtx-3060-12gb", "24 GB": "rtx-4090", "48 GB": "rtx-6000-ada"}
 
@@ -54,11 +56,15 @@ class TierCell:
 async def guide(request: Request) -> HTMLResponse:
     """The chapter, with the numbers of the plan in the address."""
     form, answer = await ask(request, pairs_of(request))
-    context = question_context(form, answer) | {"exercise": exercise(), "explanation": EXPLANATION}
-    context |= {"examples": examples(), "tiers": tiers(), "tier_names": tier_names(), "length": EXAMPLE_LENGTH}
+    context = question_context(form, answer) | {"action": "/guide", "said": "Not answered.", "nf4": _NF4}
     if answer:
         context |= _arithmetic(answer)
-    return page(request, "pages/guide.html", 200 if answer else 422, **context)
+    status = 200 if answer else 422
+    if wants_fragment(request):
+        return fragment("partials/guide_numbers.html", status, **context)
+    context |= {"exercise": exercise(), "explanation": EXPLANATION, "length": EXAMPLE_LENGTH}
+    context |= {"examples": examples(), "tiers": tiers(), "tier_names": tier_names()}
+    return page(request, "pages/guide.html", status, **context)
 
 
 def _arithmetic(answer: Answer) -> dict[str, Any]:
@@ -68,7 +74,9 @@ def _arithmetic(answer: Answer) -> dict[str, Any]:
     single = _plan(answer, changed(doubled.request.model_dump(mode="json"), _SINGLE))
     rank = answer.request.lora.r
     weights = adapted_weights(answer.model.census, answer.model.model_type, answer.request.lora)
+    paged = size(doubled.paged_bytes) if doubled.paged_bytes else "nothing"
     return {
+        "said": f"{answer.model_name} at rank {rank}: {paged} of the optimizer’s state can leave the card.",
         "doubled": doubled,
         "constants": {"double": _constants(doubled.lines), "single": _constants(single.lines)},
         "weights": [line for line in doubled.lines if line.cause == "weights" and "backward" in line.alive_in],

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.scale import percent_of
 from app.forms import query_of_values, values_of
-from app.templating import page, render, wants_fragment
+from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.words import short_gpu_name
@@ -58,8 +58,7 @@ async def map_page(request: Request) -> HTMLResponse:
         context["limits"] = limits(answer.request, model=answer.model, gpu=answer.gpu, cards=0)
     status = 200 if answer else 422
     if wants_fragment(request):
-        headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
-        return HTMLResponse(render("partials/map.html", **context), status, headers)
+        return fragment("partials/map.html", status, **context)
     return page(request, "pages/map.html", status, **context)
 
 

@@ -1,11 +1,14 @@
 """Paste a trainer's configuration, get its plan, and the same file back with the advice written in."""
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.datastructures import UploadFile
 
+from app.imports.examples import EXAMPLES
 from app.imports.loading import MOST_CHARACTERS
 from app.imports.planned import PlannedImport, plan_import
 from app.templating import page
@@ -27,21 +30,25 @@ class Pasted:
 
 
 @router.get("/import")
-def empty(request: Request) -> HTMLResponse:
-    """The place to paste."""
-    return _show(request, Pasted())
+async def empty(request: Request, example: str = "") -> HTMLResponse:
+    """The place to paste, or one of the examples as if it had been pasted."""
+    chosen = EXAMPLES.get(example)
+    return await _answered(request, Pasted(chosen.text), example) if chosen else _show(request, Pasted())
 
 
 @router.post("/import")
 async def pasted(request: Request) -> HTMLResponse:
     """What the pasted or uploaded text became."""
-    sent = await _read(request)
+    return await _answered(request, await _read(request))
+
+
+async def _answered(request: Request, sent: Pasted, example: str = "") -> HTMLResponse:
     try:
         planning = request.app.state.planning
         result = await plan_import(planning, sent.config, model=sent.model, gpu=sent.gpu)
     except FitproofError as error:
         return _show(request, sent, error=error.problems[0].message if error.problems else error.title)
-    return _show(request, sent, result)
+    return _show(request, sent, result, example=example)
 
 
 async def _read(request: Request) -> Pasted:
@@ -54,12 +61,27 @@ async def _read(request: Request) -> Pasted:
     return Pasted(config, texts.get("model", "").strip(), texts.get("gpu", "").strip())
 
 
-def _show(request: Request, sent: Pasted, result: PlannedImport | None = None, error: str = "") -> HTMLResponse:
+def _show(
+    request: Request, sent: Pasted, result: PlannedImport | None = None, error: str = "", example: str = ""
+) -> HTMLResponse:
     answer = _answer(request, result.plan) if result and result.plan else None
     bad = bool(error) or (result is not None and answer is None)
-    context = {"sent": sent, "result": result, "error": error, "answer": answer}
+    context: dict[str, Any] = {"sent": sent, "result": result, "error": error, "answer": answer}
+    context |= {"examples": EXAMPLES, "example": example, "edited": _marked(sent, result)}
     return page(request, "pages/import.html", 422 if bad else 200, query=answer.query if answer else "", **context)
 
 
 def _answer(request: Request, plan: Plan) -> Answer:
     return Answer(plan=plan, request=plan.request, model=plan.model, gpu=plan.gpu, origin=origin(request))
+
+
+def _marked(sent: Pasted, result: PlannedImport | None) -> list[tuple[str, bool]]:
+    """The lines of the edited file, and whether each differs from what was sent."""
+    if result is None or result.edited is None:
+        return []
+    before = Counter(sent.config.splitlines())
+    lines = []
+    for line in result.edited.text.splitlines():
+        lines.append((line, before[line] == 0))
+        before[line] -= 1
+    return lines

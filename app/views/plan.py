@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic_core import to_json
 
-from app.templating import page, render, wants_fragment
+from app.templating import fragment, page, render, wants_fragment
 from app.views.asking import ask, ask_or_raise, pairs_of, question_context
 
 router = APIRouter(include_in_schema=False)
@@ -24,8 +24,7 @@ async def plan(request: Request) -> HTMLResponse:
     status = 200 if answer else 422
     context = question_context(form, answer)
     if wants_fragment(request):
-        headers = {"X-Fragment": "answer", "Vary": "X-Fragment"}
-        return HTMLResponse(render("partials/answer.html", **context), status, headers)
+        return fragment("partials/answer.html", status, **context)
     return page(request, "pages/plan.html", status, example=False, **context)
 
 

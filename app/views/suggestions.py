@@ -1,21 +1,60 @@
-"""The catalogues as suggestions for the form's two names. Rendered once: they do not change while the server runs."""
+"""What a half-typed name may mean: lists for browsers without our script, best matches for the type-ahead."""
 
 from functools import lru_cache
 
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from app.templating import count, offer, render
+from planner.catalog import Card, ModelRow
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog
+
+router = APIRouter(include_in_schema=False)
+
+SHOWN = 12
+_LONGEST_QUERY = 200
+
+
+@router.get("/suggest/{kind}")
+def suggest(kind: str, q: str = "") -> HTMLResponse:
+    """The best matches as the options of a listbox; none for a kind that has no catalogue."""
+    html = render("partials/options.html", kind=kind, options=matches(kind, q, SHOWN))
+    return HTMLResponse(html, headers={"Cache-Control": "public, max-age=3600"})
+
+
+def matches(kind: str, query: str, limit: int) -> list[tuple[str, str]]:
+    """Id and description of what `query` means, best first; where no row has all its words, what is spelt alike.
+
+    A hub id is meant as it is written, so nothing is guessed for one that the catalogue lacks.
+    """
+    query = query[:_LONGEST_QUERY]
+    guess = "/" not in query
+    if kind == "models":
+        rows = model_catalog().search(query) or (model_catalog().alike(query) if guess else [])
+        return [_model(row) for row in rows[:limit]]
+    if kind == "gpus":
+        cards = gpu_catalog().search(query) or (gpu_catalog().alike(query) if guess else [])
+        return [_card(card) for card in cards if card.gpu][:limit]
+    return []
 
 
 @lru_cache(maxsize=1)
 def suggestions() -> Markup:
-    """Two datalists: the browser's own type-ahead, and the source of ours."""
-    models = [(row.id, f"{count(row.params)} · {row.model_type}") for row in model_catalog().search("")]
-    cards = [card.row for card in gpu_catalog().cards.values() if card.gpu]
-    gpus = [(row.id, f"{row.name} · {row.nominal_gb} GB" if row.nominal_gb else row.name) for row in cards]
+    """Two datalists: the browser's own type-ahead. Rendered once: they do not change while the server runs."""
+    models = [_model(row) for row in model_catalog().search("")]
+    gpus = [_card(card) for card in gpu_catalog().cards.values() if card.gpu]
     return render("partials/suggestions.html", models=models, gpus=gpus)
+
+
+def _model(row: ModelRow) -> tuple[str, str]:
+    return row.id, f"{count(row.params)} · {row.model_type}"
+
+
+def _card(card: Card) -> tuple[str, str]:
+    row = card.row
+    return row.id, f"{row.name} · {row.nominal_gb} GB" if row.nominal_gb else row.name
 
 
 offer("suggestions", suggestions)

@@ -120,12 +120,17 @@ def _shown(text: str) -> str:
     return text or "default"
 
 
+# The core's advice on a name is written for JSON and the terminal; the page has links and controls for the same.
+_ON_THE_PAGE = {
+    "model": ("name its folder", "Not in the catalogue. Give a hub id, or paste its config.json."),
+    "gpu": ("total_memory_bytes", "Not in the catalogue. Or describe it by its memory, under all settings."),
+}
+
+
 def for_the_form(name: str, message: str) -> str:
-    """The core's advice on a card is written for JSON; the form has controls for the same."""
-    if name != "gpu" or "{" not in message:
-        return message
-    told = message.partition("{")[0].removesuffix("give ").removesuffix("Or ").rstrip(" ;")
-    return f"{told} Or describe it by its memory, under all settings."
+    """A message of the core in the form's own words."""
+    mark, words = _ON_THE_PAGE.get(name, (None, ""))
+    return words if mark and mark in message else message
 
 
 def short_gpu_name(name: str) -> str:

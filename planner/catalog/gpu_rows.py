@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planner.catalog.names import Entry, entry, nearest, normal_form, search
+from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.catalog.usable import Sample, Usable, usable_memory
 from planner.errors import FieldProblem, UnknownGpuError
@@ -124,6 +124,10 @@ class GpuCatalog:
     def search(self, query: str) -> list[Card]:
         """Cards that hold every word of `query` ("24gb" is such a word), best first; all for an empty query."""
         return [self.cards[card_id] for card_id in search(query, self._entries)]
+
+    def alike(self, query: str) -> list[Card]:
+        """Cards that a mistyped query may have meant, the likeliest first."""
+        return [self.cards[found] for found in alike(query, self._entries)]
 
 
 @lru_cache(maxsize=1)

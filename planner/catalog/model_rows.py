@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Json, field_validator
 
-from planner.catalog.names import Entry, entry, nearest, normal_form, search
+from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.errors import FieldProblem, UnknownModelError
 
@@ -123,6 +123,10 @@ class ModelCatalog:
     def search(self, query: str) -> list[ModelRow]:
         """Rows that hold every word of `query`, best first; all of them for an empty query."""
         return [self.rows[row_id] for row_id in search(query, self._entries)]
+
+    def alike(self, query: str) -> list[ModelRow]:
+        """Rows that a mistyped query may have meant, the likeliest first."""
+        return [self.rows[found] for found in alike(query, self._entries)]
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,8 @@ _MEMORY = re.compile(r"\b(\d+) (gi?b)\b")
 
 # Below this a suggestion is noise: a third of the words, or two thirds of the letters.
 _LEAST_LIKENESS = 0.66
+# One letter wrong in four, and no more: "quen" is qwen, "nothing" is nothing.
+_LEAST_LIKENESS_OF_WORDS = 0.7
 # No name in the catalogues is longer; comparing more would only cost time.
 _LONGEST_PHRASE = 80
 
@@ -85,6 +87,20 @@ def nearest(query: str, entries: Iterable[Entry], limit: int = 5) -> list[str]:
         if sum(likeness) >= _LEAST_LIKENESS:
             scored.append((likeness, candidate.weight, candidate.id))
     return [row_id for *_, row_id in sorted(scored, reverse=True)[:limit]]
+
+
+def alike(query: str, entries: Collection[Entry]) -> list[str]:
+    """Ids a mistyped `query` may have meant: what it finds once each strange word is mended, otherwise the nearest."""
+    known = frozenset(word for candidate in entries for word in candidate.words)
+    mended = " ".join(_mended(word, known) for word in words(query[:_LONGEST_PHRASE]))
+    return search(mended, entries) or nearest(query, entries)
+
+
+def _mended(word: str, known: Collection[str]) -> str:
+    """The word itself where some known word begins with it, otherwise the known word that is spelt most like it."""
+    if any(other.startswith(word) for other in known):
+        return word
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=_LEAST_LIKENESS_OF_WORDS)), word)
 
 
 def _common_share(wanted: frozenset[str], name: str) -> float:

@@ -1,96 +1,69 @@
-// Type-ahead over a <datalist>, by the ARIA combobox pattern (APG, "editable with list autocomplete").
-const SHOWN = 12;
-
-const plain = (text) => text.toLowerCase().replace(/[^a-z0-9.]+/g, " ");
-
-// Every word typed must occur; a match at the start of a word counts more, and of equals the shorter wins.
-function score(option, words) {
-  let total = 0;
-  for (const word of words) {
-    const at = option.text.indexOf(word);
-    if (at < 0) return -1;
-    total += at === 0 || option.text[at - 1] === " " ? 2 : 1;
-  }
-  return total * 1000 - option.text.length;
-}
-
+// Type-ahead by the ARIA combobox pattern (APG, "editable with list autocomplete"). The server ranks, as the API does.
 export function combobox(input) {
-  const source = document.getElementById(input.getAttribute("list"));
-  if (!source) return;
-  const all = [...source.options].map((option) => ({ value: option.value, words: option.text, text: plain(`${option.value} ${option.text}`) }));
+  const kind = input.getAttribute("list");
   const list = document.createElement("ul");
-  let active = -1;
-  list.className = "options";
-  list.id = `${input.id}-options`;
-  list.hidden = true;
-  list.setAttribute("role", "listbox");
-  list.setAttribute("aria-label", "Suggestions");
+  const said = document.getElementById("said");
+  let active = -1, asked = null, arriving = null;
+  Object.assign(list, { className: "options", id: `${input.id}-options`, hidden: true, role: "listbox", ariaLabel: "Suggestions" });
   input.removeAttribute("list");
-  for (const [name, value] of Object.entries({ role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id, "aria-expanded": "false" })) input.setAttribute(name, value);
+  Object.assign(input, { role: "combobox", ariaAutoComplete: "list", ariaExpanded: "false" });
+  input.setAttribute("aria-controls", list.id);
   input.after(list);
 
   function close() {
+    asked?.abort();
     list.hidden = true;
     active = -1;
-    input.setAttribute("aria-expanded", "false");
+    input.ariaExpanded = "false";
     input.removeAttribute("aria-activedescendant");
   }
 
   function point(index) {
     const items = [...list.children];
     active = (index + items.length) % items.length;
-    items.forEach((item, place) => item.setAttribute("aria-selected", String(place === active)));
+    items.forEach((item, place) => { item.ariaSelected = String(place === active); });
     input.setAttribute("aria-activedescendant", items[active].id);
     items[active].scrollIntoView({ block: "nearest" });
   }
 
-  function open(typed) {
-    const words = plain(typed).split(" ").filter(Boolean);
-    const found = all.map((option) => [score(option, words), option]).filter(([points]) => points >= 0 || !words.length);
-    if (words.length) found.sort((a, b) => b[0] - a[0]);
-    list.replaceChildren(...found.slice(0, SHOWN).map(([, option], place) => {
-      const item = document.createElement("li");
-      const small = document.createElement("small");
-      item.id = `${list.id}-${place}`;
-      item.dataset.value = option.value;
-      item.setAttribute("role", "option");
-      item.setAttribute("aria-selected", "false");
-      small.textContent = option.words;
-      item.append(option.value, small);
-      return item;
-    }));
+  async function open(typed) {
+    close();
+    asked = new AbortController();
+    try {
+      const response = await fetch(`/suggest/${kind}?q=${encodeURIComponent(typed)}`, { signal: asked.signal });
+      list.innerHTML = response.ok ? await response.text() : "";
+    } catch {
+      return; // something newer was typed, or the server is away: the field works without
+    }
     list.hidden = !list.children.length;
-    input.setAttribute("aria-expanded", String(!list.hidden));
-    active = -1;
-    input.removeAttribute("aria-activedescendant");
+    input.ariaExpanded = String(!list.hidden);
+    if (said) said.textContent = list.hidden ? "No suggestions" : `${list.children.length} suggestions`;
   }
 
   function choose(item) {
-    input.value = item.dataset.value;
+    if (item) input.value = item.dataset.value;
     close();
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  input.addEventListener("input", () => open(input.value));
-  input.addEventListener("blur", close);
+  input.addEventListener("input", () => { arriving = open(input.value); });
+  input.addEventListener("blur", () => { arriving = null; close(); });
   input.addEventListener("focus", () => input.select());
-  input.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      if (list.hidden) open("");
-      if (list.children.length) point(active + (event.key === "ArrowDown" ? 1 : active < 0 ? 0 : -1));
-    } else if (event.key === "Escape" && !list.hidden) {
-      event.preventDefault();
-      close();
-    } else if (event.key === "Enter" && !list.hidden && list.children.length) {
-      event.preventDefault();
-      choose(list.children[Math.max(active, 0)]);
-    }
+  input.addEventListener("keydown", async (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const typing = arriving !== null;
+    if (!step && !(typing && ["Enter", "Escape"].includes(event.key))) return;
+    event.preventDefault();
+    if (event.key === "Escape") { arriving = null; return close(); }
+    await (arriving ??= open(""));
+    if (step) return list.hidden || point(active < 0 && step < 0 ? -1 : active + step);
+    arriving = null;
+    choose(list.children[Math.max(active, 0)]);
   });
   // mousedown, because blur would close the list before a click arrives.
   list.addEventListener("mousedown", (event) => {
     event.preventDefault();
     const item = event.target.closest("li");
-    if (item) choose(item);
+    if (item) { arriving = null; choose(item); }
   });
 }

@@ -15,32 +15,28 @@ export function live(form, renewed) {
       const control = form.elements[name];
       slot.hidden = !wrong.has(name);
       slot.textContent = wrong.get(name) ?? "";
-      if (!control) continue;
-      control.toggleAttribute("aria-invalid", false);
-      if (wrong.has(name)) {
-        control.setAttribute("aria-invalid", "true");
-        control.setAttribute("aria-describedby", slot.id);
-        control.closest("details")?.setAttribute("open", "");
-      }
+      if (!wrong.has(name)) { control?.removeAttribute("aria-invalid"); continue; }
+      control?.setAttribute("aria-invalid", "true");
+      control?.setAttribute("aria-describedby", slot.id);
+      control?.closest("details")?.setAttribute("open", "");
     }
   }
 
   async function ask() {
     asked?.abort();
     asked = new AbortController();
-    const query = new URLSearchParams(new FormData(form));
     try {
+      const query = new URLSearchParams(new FormData(form));
       const response = await fetch(`${form.action}?${query}`, { headers: { "X-Fragment": "answer" }, signal: asked.signal });
       if (!response.headers.get("X-Fragment")) return form.submit();
       place.innerHTML = await response.text();
     } catch (error) {
-      if (error.name !== "AbortError") form.submit();
-      return;
+      return error.name === "AbortError" || form.submit();
     }
     const answer = place.firstElementChild;
     showErrors(answer);
     said.textContent = answer.dataset.said;
-    document.title = `${answer.dataset.said} Fitproof`;
+    document.title = answer.dataset.title ?? `${answer.dataset.said} Fitproof`;
     history.replaceState(null, "", `${new URL(form.action).pathname}?${answer.dataset.query}`);
     for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = answer.dataset.query;
     renewed(place);
@@ -55,7 +51,6 @@ export function live(form, renewed) {
   form.addEventListener("input", (event) => { if (event.target.inputMode === "numeric") soon(TYPING_MS); });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    clearTimeout(timer);
-    ask();
+    soon(0);
   });
 }

@@ -35,7 +35,7 @@ def test_every_bad_parameter_is_named_as_it_was_written(client: httpx.Client) ->
     said = {error["field"]: error["message"] for error in answer.json()["errors"]}
     assert said.keys() == {"lora_r", "max_length", "colour", "gpu"}
     assert said["lora_r"] == "must be at least 1; got -1"
-    assert said["max_length"] == "write a whole number, such as 2048"
+    assert said["max_length"] == "write a whole number"
 
 
 def test_nothing_asked_names_what_is_missing(client: httpx.Client) -> None:

@@ -9,7 +9,7 @@ LLAMA = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
 PAGES = (
     "/", LLAMA, LLAMA.replace("4090", "3060-12gb") + "&max_length=8192", "/plan?model=nobody&gpu=nothing&lora_r=x",
     "/map", "/compare", "/compare?a=gpu=t4%26model=gpt2&b=gpu=t4%26model=gpt2%26lora_r=8", "/guide", "/models?q=llama",
-    "/gpus?q=rtx+40", "/import", "/probes", "/accuracy", "/nowhere",
+    "/gpus?q=rtx+40", "/import", "/import?example=axolotl", "/probes", "/accuracy", "/nowhere",
 )  # fmt: skip
 # WCAG 2.2 AA and what axe knows of good practice.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -64,7 +64,7 @@ def test_the_keyboard_alone_reaches_a_plan_and_every_line_of_it(page: Page) -> N
     expect(page.get_by_label("Model")).to_be_focused()
     page.keyboard.type("qwen2.5 7b")
     page.keyboard.press("ArrowDown")
-    expect(page.get_by_label("Model")).to_have_attribute("aria-activedescendant", re.compile("model-options"))
+    expect(page.get_by_label("Model")).to_have_attribute("aria-activedescendant", re.compile("models-1"))
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_contain_text("Qwen2.5-7B")
     summary = page.locator(".ledger summary").first
@@ -178,6 +178,48 @@ def test_the_guide_follows_another_model(page: Page) -> None:
     page.get_by_role("combobox", name="Model").fill("Qwen/Qwen2.5-7B")
     page.get_by_role("button", name="Show").click()
     expect(page.locator("#main")).to_contain_text("Qwen2.5-7B with its 7.62")
+
+
+def test_the_guide_follows_a_changed_rank_without_a_reload(page: Page) -> None:
+    page.goto("/guide")
+    page.evaluate("window.stayed = true")
+    page.get_by_label("LoRA rank").fill("64")
+    expect(page.locator(".paged")).to_contain_text("262,144")
+    expect(page).to_have_url(re.compile(r"/guide\?.*lora_r=64"))
+    expect(page.get_by_role("status")).to_contain_text("at rank 64")
+    assert page.evaluate("window.stayed")
+
+
+def test_a_newcomer_never_leaves_the_keyboard(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Model").focus()
+    page.keyboard.type("mistral 7b")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("model=mistralai/Mistral-7B"))
+    page.get_by_role("combobox", name="Card").focus()
+    page.keyboard.type("3090")
+    expect(page.get_by_role("status")).to_have_text("2 suggestions")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("gpu=rtx-3090$"))
+    expect(page.get_by_role("status")).to_have_text(page.locator("#verdict").inner_text())
+
+
+def test_a_hub_id_stays_what_was_typed(page: Page) -> None:
+    page.goto("/")
+    model = page.get_by_label("Model")
+    model.fill("nobody/Mistral-9B-v7")
+    model.press("Enter")
+    expect(page.locator("#model-error")).to_be_visible()
+    expect(model).to_have_value("nobody/Mistral-9B-v7")
+
+
+def test_an_example_of_each_trainer_is_one_press_away(page: Page) -> None:
+    for name in ("Axolotl", "LLaMA-Factory", "TRL", "TrainingArguments", "the chapter’s dictionary"):
+        page.goto("/import")
+        page.get_by_role("navigation", name="Examples").get_by_role("link", name=name).click()
+        expect(page.locator("#verdict")).to_contain_text(re.compile("Fits|Tight|Does not fit"))
+        expect(page.get_by_label("Configuration")).not_to_be_empty()
 
 
 def test_without_javascript_every_page_and_bad_input_at_its_field_are_there(browser: Browser, address: str) -> None:

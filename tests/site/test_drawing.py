@@ -1,7 +1,13 @@
 """The pictures' geometry."""
 
+import ast
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
 from app.drawing.card import by_cause, draw_card, in_order
 from app.drawing.heatmap import powers_of_two, shade, with_own
+from app.drawing.nf4 import draw_nf4, nf4_levels
 from app.drawing.scale import percent_of, ticks
 from app.drawing.scatter import draw_scatter
 from app.drawing.timeline import draw_timeline
@@ -90,3 +96,23 @@ def test_what_is_predicted_right_lies_on_the_diagonal() -> None:
     assert [round(point.x + point.y) for point in scatter.points] == [100, 100]
     assert "2" in [tick.label for tick in scatter.ticks]
     assert draw_scatter([]).points == ()
+
+
+def test_nf4s_levels_are_bitsandbytes_table() -> None:
+    spec = find_spec("bitsandbytes")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "functional.py").read_text(encoding="utf-8")
+    table = source.partition('if typename == "nf4":')[2].partition("data = ")[2].partition("]")[0] + "]"
+    for ours, theirs in zip(nf4_levels(), ast.literal_eval(table), strict=True):
+        assert abs(ours - theirs) < 2e-7  # their offset has seven digits
+
+
+def test_nf4s_levels_stand_on_the_curve_and_closer_where_weights_are_many() -> None:
+    picture = draw_nf4()
+    places = [level.x for level in picture.levels]
+    gaps = [after - before for before, after in pairwise(places)]
+    assert (places[0], places[7], places[-1]) == (0, 50, 100)
+    assert max(level.height for level in picture.levels) == 100
+    assert min(gaps) == min(gaps[6:9])
+    assert max(gaps) in (gaps[0], gaps[-1])

@@ -95,6 +95,14 @@ def test_a_model_nobody_knows_is_an_error_at_the_model(site: httpx.Client) -> No
     assert re.search(r'id="model-error">[^<]', answer.text)
 
 
+def test_a_name_that_nobody_knows_is_answered_with_links_that_keep_the_rest(site: httpx.Client) -> None:
+    html = site.get("/map?model=lama+8b&gpu=4o90&max_length=4096").text
+    meant = [unescape(link) for link in re.findall(r'<a href="(/map\?model=[^"]+)">', html)]
+    assert any("model=meta-llama/Llama-3.1-8B&gpu=4o90&max_length=4096" in link for link in meant)
+    assert any("gpu=rtx-4090" in link for link in meant)
+    assert "total_memory_bytes" not in html
+
+
 def test_unknown_keys_in_the_address_are_named(site: httpx.Client) -> None:
     assert "<code>max_lenght</code>" in site.get(f"/plan?{LLAMA}&max_lenght=4096").text
 
