@@ -17,6 +17,7 @@ from planner.units import parse_size_bytes
 
 # A server that restarts is back within this time; its probes go on.
 _PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 _FINAL = {"succeeded", "failed", "cancelled"}
 
 
@@ -24,6 +25,10 @@ class ServerProblemError(FitproofError):
     """The server cannot be reached, or answered with something that is no answer."""
 
     code = "server"
+
+
+class _BusyError(Exception):
+    """Too many follow probes there."""
 
 
 class RemoteProbe:
@@ -74,16 +79,21 @@ class RemoteProbe:
                     yield event
                     if event.get("state") in _FINAL:
                         return
-            except httpx.TransportError as error:
+            except _BusyError:
+                # As many others watch as the server lets: look now and then instead.
+                if self._ask("GET", f"/api/v1/probes/{probe_id}")["state"] in _FINAL:
+                    return
+                time.sleep(_LOOK_SECONDS)
+            except (httpx.TransportError, ServerProblemError) as error:
                 if time.monotonic() - silent_since > _PATIENCE_SECONDS:
-                    raise _unreachable(error) from error
+                    raise error if isinstance(error, ServerProblemError) else _unreachable(error) from error
             time.sleep(0.5)
 
     def _stream(self, probe_id: str, last: int) -> Iterator[tuple[int, dict[str, Any]]]:
         url, headers = f"/api/v1/probes/{probe_id}/events", {"Last-Event-ID": str(last)}
         with self._client.stream("GET", url, headers=headers, timeout=30.0) as stream:
-            if stream.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-                return
+            if stream.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                raise _BusyError
             if stream.status_code != httpx.codes.OK:
                 stream.read()
                 raise _refusal(stream)

@@ -55,7 +55,7 @@ def serve(
         """Ends event streams first: uvicorn waits for open answers, and these would go on for minutes."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            app.state.service.stopping = True
+            app.state.service.streams.stopping = True
             super().handle_exit(sig, frame)
 
     server = Server(config)

@@ -89,8 +89,11 @@ def database_url(setting: str | None, data_dir: Path) -> URL:
     raise StorageUnavailableError(title)
 
 
+# `hide_parameters`: what a failed statement was given, tokens' hashes among it, stays out of the logs.
 def _sqlite_engine(url: URL, patience_seconds: float) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": patience_seconds}, pool_size=16, max_overflow=64)
+    engine = create_engine(
+        url, connect_args={"timeout": patience_seconds}, pool_size=16, max_overflow=64, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -111,7 +114,9 @@ def _sqlite_engine(url: URL, patience_seconds: float) -> Engine:
 def _postgresql_engine(url: URL) -> Engine:
     try:
         patience = {"connect_timeout": 5}
-        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=64, connect_args=patience)
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=16, max_overflow=64, connect_args=patience, hide_parameters=True
+        )
     except ModuleNotFoundError as error:
         title = "PostgreSQL needs the psycopg driver; install fitproof[postgres]"
         raise StorageUnavailableError(title) from error

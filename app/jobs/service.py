@@ -23,6 +23,7 @@ from app.jobs.placement import card_named
 from app.jobs.roster import seen_workers
 from app.jobs.settling import Limits, settle_order
 from app.jobs.shelf import ask_to_cancel
+from app.jobs.streaming import Streams
 from app.planning import Planning
 from app.security.weights import check_weights
 from app.settings import Settings
@@ -37,10 +38,9 @@ class ProbeService:
 
     def __init__(self, settings: Settings, planner: Planning, engines: Sequence[Engine] | None = None) -> None:
         self.settings = settings
-        # Set when the server was asked to stop, so that event streams end.
-        self.stopping = False
         self.planner = planner
         self.database = open_database(settings)
+        self.streams = Streams(self.database)
         self.engines = tuple(engines if engines is not None else standard_engines(settings))
         self.cards = LiveCards(self.database)
         self.dispatcher = Dispatcher(self.database, self.engines, settings.probes_kept)

@@ -9,6 +9,7 @@ from app.db.database import Database, StorageUnavailableError
 from app.db.models import Event
 from app.jobs.shelf import UnknownProbeError, events_after
 from app.jobs.states import is_final
+from planner.errors import FieldProblem, FitproofError
 
 _LOOK_SECONDS = 0.25
 # Proxies close a silent connection after a minute or less.
@@ -16,6 +17,46 @@ _SILENCE_SECONDS = 15.0
 # A stream ends now and then so that none outlives a rolling restart; the reader resumes by itself.
 LONGEST_SECONDS = 600.0
 _RETRY_MILLISECONDS = 1000
+# Each open stream asks the database a few times a second, beside the dispatcher.
+MOST_STREAMS = 100
+
+
+class TooManyStreamsError(FitproofError):
+    """As many readers follow probes as this process can serve."""
+
+    status = 429
+    code = "too_many_streams"
+    headers = {"Retry-After": "10"}  # noqa: RUF012 (read only, in the shape problems.py takes)
+
+
+class Streams:
+    """The event streams of one server process: a bounded number, ended when the server is asked to stop."""
+
+    def __init__(self, database: Database, most: int = MOST_STREAMS) -> None:
+        self._database = database
+        self._most = most
+        self._open = 0
+        # Set when the server was asked to stop.
+        self.stopping = False
+
+    def follow(self, probe_id: str, seq: int) -> AsyncIterator[str]:
+        """Every event of a probe above `seq`, then new ones as they come.
+
+        Raises:
+            TooManyStreamsError: at once, before the first event.
+        """
+        if self._open >= self._most:
+            fix = f"at most {self._most} at a time; close some, or ask GET /api/v1/probes/{probe_id} now and then"
+            raise TooManyStreamsError("Too many event streams are open.", [FieldProblem("request", fix)])
+        return self._follow(probe_id, seq)
+
+    async def _follow(self, probe_id: str, seq: int) -> AsyncIterator[str]:
+        self._open += 1
+        try:
+            async for frame in stream_events(self._database, probe_id, seq, lambda: self.stopping):
+                yield frame
+        finally:
+            self._open -= 1
 
 
 async def stream_events(

@@ -13,7 +13,6 @@ from app.jobs.intake import Sender
 from app.jobs.order import ProbeDocument
 from app.jobs.service import ProbeService
 from app.jobs.shelf import get_probe, list_probes
-from app.jobs.streaming import stream_events
 from app.jobs.views import probe_resource
 from app.schemas.probe import ProbeList, ProbeResource
 from app.security.access import admit
@@ -84,7 +83,7 @@ async def probe(request: Request, probe_id: ProbeId) -> Response:
     response_model=None,
     responses={
         200: {"description": "Server-sent events until the probe has ended", "content": {"text/event-stream": {}}},
-        **_ONE,
+        **answers(404, 422, 429, *_LOCKED),
     },
 )
 async def probe_events(
@@ -99,7 +98,7 @@ async def probe_events(
     service = _service(request)
     await asyncio.to_thread(get_probe, service.database, probe_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    events = stream_events(service.database, probe_id, last_event_id or 0, lambda: service.stopping)
+    events = service.streams.follow(probe_id, last_event_id or 0)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 

@@ -62,7 +62,7 @@ def presented_token(request: Request) -> tuple[str | None, bool]:
 def may_go_without(request: Request) -> bool:
     """Whether this request needs no token: the server listens on this machine alone, and it came from here."""
     bound_to = request.app.state.settings.host
-    return is_loopback(bound_to) and arrived_locally(request.scope, request.headers.get("host"))
+    return is_loopback(bound_to) and arrived_locally(request.scope, request.headers)
 
 
 def _needed(title: str, fix: str) -> TokenNeededError:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 _LOCAL_NAMES = frozenset({"localhost"})
+# What a proxy adds (RFC 7239, RFC 9110 7.6.3, and the names in use before them).
+_RELAYED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
 @lru_cache(maxsize=1024)
@@ -33,11 +35,14 @@ def host_name(header: str | None) -> str | None:
     return header.rpartition(":")[0] if header.count(":") == 1 else header
 
 
-def arrived_locally(scope: Mapping[str, Any], host_header: str | None) -> bool:
-    """Whether a request came in on a loopback address and under a loopback name.
+def arrived_locally(scope: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Whether a request was made on this machine: from and to a loopback address, under a loopback name, not relayed.
 
-    The name matters too: a hostile page can point its own name at 127.0.0.1 (DNS rebinding) and would then be
-    same-origin to us, but it cannot make the browser send `Host: localhost`.
+    The name matters: a hostile page can point its own name at 127.0.0.1 (DNS rebinding) and would then be same-origin
+    to us, but it cannot make the browser send `Host: localhost`. A proxy on this machine is no reason to trust those
+    beyond it: it connects from loopback, and some send the address they connect to as the name.
     """
-    server = scope.get("server")
-    return server is not None and is_loopback(server[0]) and is_loopback(host_name(host_header))
+    server, client = scope.get("server"), scope.get("client")
+    if server is None or client is None or any(name in headers for name in _RELAYED):
+        return False
+    return is_loopback(server[0]) and is_loopback(client[0]) and is_loopback(host_name(headers.get("host")))

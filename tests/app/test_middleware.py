@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import socket
@@ -19,6 +20,7 @@ from app.middleware.requests import RequestLog
 from tests.app.serving import served
 
 LIMIT_BYTES = 4096
+BODY_SECONDS = 0.5
 
 
 async def echo(request: Request) -> Response:
@@ -42,6 +44,15 @@ async def breaks(_: Request) -> Response:
     raise RuntimeError(secret)
 
 
+async def takes_its_time(_: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(BODY_SECONDS / 2)
+            yield b"done"
+
+    return StreamingResponse(pieces())
+
+
 async def breaks_half_way(_: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"first"
@@ -57,12 +68,17 @@ def client() -> Iterator[httpx.Client]:
         Route("/left", echo, methods=["POST"]),
         Route("/ignores", ignores_its_body, methods=["POST"]),
         Route("/swallows", swallows_errors, methods=["POST"]),
+        Route("/slow", takes_its_time),
         Route("/breaks", breaks),
         Route("/breaks-half-way", breaks_half_way),
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(SecurityHeaders), Middleware(RequestLog), Middleware(BodyLimit, max_bytes=LIMIT_BYTES)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(RequestLog),
+            Middleware(BodyLimit, max_bytes=LIMIT_BYTES, body_seconds=BODY_SECONDS),
+        ],
     )
     with served(app) as client:
         yield client
@@ -107,6 +123,22 @@ def test_a_client_that_waits_for_permission_is_refused_at_once(client: httpx.Cli
             b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\nexpect: 100-continue\r\n\r\n"
         )
         assert b" 413 " in connection.recv(4096).splitlines()[0]
+
+
+@pytest.mark.parametrize("path", ["/echo", "/swallows"])
+def test_a_client_that_sends_its_body_drop_by_drop_is_sent_away(client: httpx.Client, path: str) -> None:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=5) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n".encode())
+        for _ in range(4):
+            connection.sendall(b"x")
+            time.sleep(BODY_SECONDS / 8)
+        answer = connection.recv(4096)
+    assert b" 408 " in answer.splitlines()[0]
+    assert b"body_too_slow" in answer
+
+
+def test_an_answer_may_take_longer_than_a_body(client: httpx.Client) -> None:
+    assert client.get("/slow").text == "done" * 3
 
 
 def test_an_unforeseen_error_is_a_problem_without_a_trace(client: httpx.Client) -> None:

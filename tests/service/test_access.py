@@ -124,6 +124,21 @@ def test_a_name_that_was_rebound_to_this_machine_gets_nothing(local: Door) -> No
 
 @pytest.mark.parametrize(
     "headers",
+    [{"x-forwarded-for": "203.0.113.7"}, {"forwarded": "for=127.0.0.1"}, {"via": "1.1 a"}, {"x-real-ip": "127.0.0.1"}],
+)
+def test_what_a_proxy_on_this_machine_passes_on_is_not_from_this_machine(local: Door, headers: dict[str, str]) -> None:
+    refused = local.client().post(PROBES, json=document(), headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_needed")
+    bearer = {"Authorization": f"Bearer {create_token(local.database, 'proxied').secret}"}
+    assert local.client().post(PROBES, json=document(), headers=headers | bearer).status_code == 202
+
+
+def test_a_stranger_who_reaches_a_loopback_address_needs_a_token(local: Door) -> None:
+    assert local.client(peer="192.168.1.9").get(PROBES).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},

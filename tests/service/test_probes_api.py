@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.jobs.streaming import Streams
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
@@ -210,6 +211,28 @@ def test_events_resume_after_the_last_one_seen(client: httpx.Client) -> None:
     rest = client.get(f"{PROBES}/{probe}/events", headers={"Last-Event-ID": "4"}).text
     assert [int(line[4:]) for line in rest.splitlines() if line.startswith("id: ")] == ids[4:]
     assert client.get(f"{PROBES}/{probe}/events", headers={"Last-Event-ID": "-1"}).status_code == 422
+
+
+def test_as_many_streams_are_open_as_the_server_can_feed_and_each_that_closes_makes_room(tmp_path: Path) -> None:
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine()])
+    with served(app) as client:
+        wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
+        app.state.service.streams = Streams(app.state.service.database, most=1)
+        path = f"{PROBES}/{client.post(PROBES, json=document()).json()['id']}/events"
+        for _ in range(2):
+            wait_until(lambda: opens(client, path), 10)
+        with client.stream("GET", path) as first:
+            lines = first.iter_lines()
+            next(lines)
+            refused = client.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+            assert int(refused.headers["retry-after"]) > 0
+        wait_until(lambda: opens(client, path), 10)
+
+
+def opens(client: httpx.Client, path: str) -> bool:
+    with client.stream("GET", path) as stream:
+        return stream.status_code == 200 and bool(next(stream.iter_lines()))
 
 
 def test_evidence_leaves_as_json_lines_and_comes_back_once(client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import app
+from app.jobs.streaming import Streams
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
@@ -53,6 +54,16 @@ def test_a_measured_fit_exits_0_with_the_measurement_beside_the_prediction(serve
     assert run.exit_code == 0, run.stderr
     assert "Measured on dry-run: 5.00 GiB" in run.stdout
     assert re.search(r"backward +[\d,]+ +5,368,709,120", run.stdout)
+
+
+def test_where_too_many_watch_already_the_answer_is_waited_for_all_the_same(tmp_path: Path) -> None:
+    server = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine(answer=printed(1))])
+    with served(server) as client:
+        server.state.service.streams = Streams(server.state.service.database, most=0)
+        wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
+        run = fitproof(*RUN, "--server", str(client.base_url), "--on", "dry-run")
+        assert run.exit_code == 0, run.stderr
+        assert "5.00 GiB" in run.stdout
 
 
 def test_out_of_memory_exits_1(server: str, token: str, engine: FakeEngine) -> None:
