@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.fake_probe import HELD, QUICK, SLOW
+from tests.service.fake_probe import HELD, QUICK
 from tests.service.harness import Web, document, journal, wait_until
 
 PROBES = "/api/v1/probes"
@@ -57,8 +57,9 @@ def problem_of_the_worker(web: Web) -> str:
 
 def test_a_full_disk_under_the_database_refuses_clearly_and_loses_nothing(tmp_path: Path) -> None:
     with on_a_small_disk(tmp_path) as disk:
-        web = disk.web
-        running, queued = web.submit(SLOW, mark=1), web.submit(QUICK, mark=2)
+        web, hold = disk.web, disk.folder / "hold"
+        hold.touch()
+        running, queued = web.submit(HELD, mark=1), web.submit(QUICK, mark=2)
         web.wait_for(running, {"running"})
         wait_until(lambda: bool(journal(disk.folder, "start", 1)), 10)
         disk.fill()
@@ -69,6 +70,7 @@ def test_a_full_disk_under_the_database_refuses_clearly_and_loses_nothing(tmp_pa
         assert web.get(queued)["state"] == "queued"
         assert web.client.post("/api/v1/plans", json={"model": "Qwen/Qwen2.5-0.5B", "gpu": "4090"}).status_code == 200
         disk.make_room()
+        hold.unlink()
         assert [web.wait_for(probe)["state"] for probe in (running, queued)] == ["succeeded"] * 2
         assert web.wait_for(web.submit(QUICK, mark=4))["state"] == "succeeded"
         assert journal(disk.folder, "start", 3) == []
