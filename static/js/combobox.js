@@ -36,6 +36,8 @@ export function combobox(input) {
       return; // something newer was typed, or the server is away: the field works without
     }
     list.hidden = !list.children.length;
+    list.style.left = "0px"; // measured where it hangs, then moved to where the window ends
+    list.style.left = `${Math.min(0, document.documentElement.clientWidth - 8 - list.getBoundingClientRect().right)}px`;
     input.ariaExpanded = String(!list.hidden);
     if (said) said.textContent = list.hidden ? "No suggestions" : `${list.children.length} suggestions`;
   }

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
@@ -125,12 +126,28 @@ def test_a_pasted_axolotl_file_comes_back_with_its_comments(page: Page) -> None:
     expect(page.locator("#answer")).to_contain_text("frobnicate")
 
 
-def test_no_page_is_wider_than_a_phone(browser: Browser, address: str) -> None:
-    context = browser.new_context(base_url=address, viewport={"width": 390, "height": 844})
+@pytest.mark.parametrize("width", [320, 390, 700])
+def test_no_page_is_wider_than_its_window(browser: Browser, address: str, width: int) -> None:
+    context = browser.new_context(base_url=address, viewport={"width": width, "height": 844})
     page = context.new_page()
     for path in PAGES:
         page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        page.evaluate("document.querySelectorAll('details').forEach((hidden) => { hidden.open = true })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    context.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 600, 1280])
+def test_suggestions_stay_inside_the_window(browser: Browser, address: str, width: int) -> None:
+    context = browser.new_context(base_url=address, viewport={"width": width, "height": 844})
+    page = context.new_page()
+    for path in ("/", "/guide", "/import"):
+        page.goto(path)
+        for name, typed in (("model", "llama"), ("gpu", "rtx")):
+            page.locator(f"#{name}").fill(typed)
+            expect(page.locator(f"#{name}-options")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, name)
+            page.keyboard.press("Escape")
     context.close()
 
 
