@@ -38,6 +38,8 @@ accuracy: $(VENV)/.test ## recompute formula against dry run and against the pub
 	mv .recorded tests/planner/timeline/recorded.jsonl
 	$(BIN)/python -m tests.planner.timeline.mixture_settings | $(BIN)/python -m planner.probe.agreement > .recorded
 	mv .recorded tests/planner/timeline/recorded_mixtures.jsonl
+	$(BIN)/python -m tests.planner.timeline.latest_settings | $(BIN)/python -m planner.probe.agreement > .recorded
+	mv .recorded tests/planner/timeline/recorded_latest.jsonl
 	$(BIN)/python -m pytest tests/planner/timeline tests/planner/evidence
 
 setup: $(VENV)/.test ## everything but the run

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from planner.families.parts import (
     Attention,
+    Beside,
     Block,
     Decoder,
     Experts,
@@ -68,6 +69,10 @@ def _outside(structure: Structure) -> Iterator[_Row]:
         yield f"{structure.positions}.weight", "embedding", ("positions", "h"), False, False
     if structure.embedding_norm:
         yield from _norm(structure.embedding_norm)
+    if structure.layer_inputs:
+        yield f"{structure.layer_inputs.embedding}.weight", "embedding", ("V of inputs", "L·P"), False, False
+        yield from _linear(structure.layer_inputs.projection)
+        yield from _norm(structure.layer_inputs.norm)
     yield from (_extra(extra) for extra in structure.extras)
     if structure.final_norm:
         yield from _norm(structure.final_norm)
@@ -95,7 +100,21 @@ def _block(block: Block) -> Iterator[_Row]:
         for norm in filter(None, (latent.q_norm, latent.kv_norm)):
             yield from _norm(norm)
     yield from _mlp(block.mlp)
+    if block.beside:
+        yield from _beside(block.beside)
+    if block.layer_input:
+        yield from _linear(block.layer_input.gate)
+        yield from _linear(block.layer_input.projection)
+        yield from _norm(block.layer_input.norm)
     yield from (_extra(extra) for extra in block.extras)
+
+
+def _beside(beside: Beside) -> Iterator[_Row]:
+    for norm in beside.norms:
+        yield from _norm(norm)
+    yield from (_extra(scale) for scale in beside.scales)
+    yield from _linear(beside.experts.router)
+    yield from _stacks(beside.experts)
 
 
 def _mlp(mlp: GatedMlp | PlainMlp | Experts | None) -> Iterator[_Row]:
@@ -107,14 +126,18 @@ def _mlp(mlp: GatedMlp | PlainMlp | Experts | None) -> Iterator[_Row]:
         yield from _linear(mlp.down)
     elif isinstance(mlp, Experts):
         yield from _router(mlp.router)
-        for stack in (mlp.up, mlp.down):
-            shape = ("E", stack.in_, stack.out) if stack.transposed else ("E", stack.out, stack.in_)
-            yield stack.name, "expert", shape, False, False
-            if stack.bias:
-                yield f"{stack.name}_bias", "expert", ("E", stack.out), False, False
+        yield from _stacks(mlp)
         yield from _mlp(mlp.shared)
         if mlp.shared_gate:
             yield from _linear(mlp.shared_gate)
+
+
+def _stacks(experts: Experts) -> Iterator[_Row]:
+    for stack in (experts.up, experts.down):
+        shape = ("E", stack.in_, stack.out) if stack.transposed else ("E", stack.out, stack.in_)
+        yield stack.name, "expert", shape, False, False
+        if stack.bias:
+            yield f"{stack.name}_bias", "expert", ("E", stack.out), False, False
 
 
 def _linear(linear: Linear) -> Iterator[_Row]:

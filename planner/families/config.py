@@ -42,7 +42,8 @@ class Fields:
             value = self.values.get(name)
             if value is None:
                 continue
-            most = _MOST_LAYERS if "layer" in name else _LARGEST_DIMENSION
+            counts_layers = "layer" in name and "per_layer" not in name
+            most = _MOST_LAYERS if counts_layers else _LARGEST_DIMENSION
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 self.problem(name, f"must be a whole number from {least} to {most}, not {repr(value)[:60]}")
                 return max(1, least)

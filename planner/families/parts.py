@@ -34,6 +34,7 @@ class Norm:
     rms:        weight * hidden.float()...to(dtype)          (Llama: modeling_llama.py LlamaRMSNorm)
     rms_cast:   (weight * hidden.float()...).to(dtype)       (OLMo 2, GPT-OSS)
     rms_gemma:  (hidden.float()... * (1 + weight)).to(dtype) (Gemma)
+    rms_float:  (hidden.float()... * weight.float()).to(dtype), by pow(-0.5) (Gemma 4)
     layer:      nn.LayerNorm
     layer_float: F.layer_norm of a float32 copy, cast back   (OLMo 1)
     cohere:     mean and variance written out in float32     (CohereLayerNorm)
@@ -43,7 +44,7 @@ class Norm:
 
     name: str
     width: str
-    kind: Literal["rms", "rms_cast", "rms_gemma", "layer", "layer_float", "cohere"] = "rms"
+    kind: Literal["rms", "rms_cast", "rms_gemma", "rms_float", "layer", "layer_float", "cohere"] = "rms"
     weight: bool = True
     bias: bool = False
     per: tuple[str, ...] = ()
@@ -64,6 +65,9 @@ class Attention:
 
     `rotary` names how positions enter: full, a part of each head (written with slices), a part of it concatenated in
     one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
+
+    `keys`: this layer makes its own, stores them for later layers, or reuses those stored (Gemma 4). With `v_norm` and
+    without `v`, values are made of the keys' projection.
     """
 
     q: Linear | None
@@ -83,6 +87,8 @@ class Attention:
     alibi: bool = False
     late_norm: bool = False
     tempered: bool = False
+    v_norm: Norm | None = None
+    keys: Literal["own", "stored", "reused"] = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,42 @@ class Extra:
     keeps_float32: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Gemma 4's experts beside a dense MLP: they read the residual stream, the router through a norm and two scales.
+
+    `norms`: of the MLP's output, of the experts' output, of the experts' input.
+    """
+
+    experts: Experts
+    router_norm: Norm
+    scales: tuple[Extra, Extra]
+    norms: tuple[Norm, Norm, Norm]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInput:
+    """`x + norm(projection(act(gate(x)) * input))`, the input being this layer's share of `LayerInputs`."""
+
+    gate: Linear
+    projection: Linear
+    norm: Norm
+    act: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """A second embedding, and a projection of the first, `P` columns for each of `L` layers (Gemma 4 E2B, E4B)."""
+
+    embedding: str
+    projection: Linear
+    norm: Norm
+
+
 Mlp = GatedMlp | PlainMlp | Experts
+
+
+Once = Literal["", "first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +221,9 @@ class Block:
             parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
 
     `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
-    layer is done. `norms_first`: both norms of a parallel layer are computed before either half.
+    layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
+    result is multiplied in place. `once`: the first or last of its like, one layer only: the step makes or frees in it
+    what its like share.
     """
 
     prefix: str
@@ -192,6 +235,10 @@ class Block:
     dropout: bool = False
     lingers: Literal["", "output", "both"] = ""
     norms_first: bool = False
+    beside: Beside | None = None
+    layer_input: LayerInput | None = None
+    scaled_output: bool = False
+    once: Once = ""
     extras: tuple[Extra, ...] = ()
 
 
@@ -200,6 +247,7 @@ class Structure:
     """Everything about a decoder but its numbers; equal for all sizes of one model.
 
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
+    `rotary_wide`: the last set of rotary tables is for heads of another width.
     """
 
     embedding: str
@@ -215,6 +263,8 @@ class Structure:
     logits_softcap: bool = False
     rotary_sets: int = 1
     rotary_float: bool = False
+    rotary_wide: bool = False
+    layer_inputs: LayerInputs | None = None
     embedding_dropout: bool = False
     extras: tuple[Extra, ...] = ()
 

@@ -8,6 +8,7 @@ from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectur
 from planner.families.config import Fields
 from planner.families.deepseek import deepseek
 from planner.families.gemma import gemma, gemma2
+from planner.families.gemma4 import gemma4
 from planner.families.llama import llama
 from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
 from planner.families.parts import Decoder
@@ -20,7 +21,7 @@ _LLAMA = (
 )  # fmt: skip
 _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     **dict.fromkeys(_LLAMA, llama),
-    "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2,
+    "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2, "gemma4_text": gemma4,
     "phi3": phi3, "glm": glm, "glm4": glm, "granite": granite, "olmo": olmo, "olmo2": olmo2, "olmo3": olmo2,
     "exaone4": exaone4, "cohere": cohere, "cohere2": cohere, "stablelm": stablelm,
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
@@ -38,7 +39,6 @@ _TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe
 # In the catalogue, and not described here: state-space and linear-attention layers, per-layer embeddings.
 NOT_KNOWN = {
     "gemma4": "per-layer embeddings and shared keys and values",
-    "gemma4_text": "per-layer embeddings and shared keys and values",
     "granitemoehybrid": "Mamba layers",
     "jamba": "Mamba layers",
     "nemotron_h": "Mamba layers",

@@ -28,7 +28,6 @@ class KnownValues(TorchDispatchMode):
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
         self._liger = recipe.loss == "liger"
-        self._flash2 = recipe.training.attn_implementation == "flash_attention_2"
         self._padded = recipe.training.padded
         self._known: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
             _aten.index.Tensor: self._index,
@@ -63,7 +62,7 @@ class KnownValues(TorchDispatchMode):
 
     def _item(self, args: tuple[Any, ...]) -> Any:
         """ "Is all of the mask true?" (transformers/masking_utils.py), "how many labels?" (Liger's loss)."""
-        if self._flash2 and args[0].dtype is torch.bool:
+        if args[0].dtype is torch.bool:
             return not self._padded
         return self._labels if self._liger else NotImplemented
 

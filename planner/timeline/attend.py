@@ -32,7 +32,7 @@ def _fused(
     """`scaled_dot_product_attention` with the kernel that torch picks."""
     q, k, v = qkv
     if layer.expands:
-        k, v = repeat(tape, k), repeat(tape, v)
+        k, v = (spread(tape, value) if layer.one_group else repeat(tape, value) for value in (k, v))
     if switches.autocast:
         # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h).
         q, k, v = (cast(tape, value, switches.autocast) for value in (q, k, v))
@@ -54,6 +54,18 @@ def repeat(tape: Tape, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
 
     edge = tape.node(backward) if tape.needs(x) else None
     return Value(tape.new(each, dims), each, dims, edge)
+
+
+def spread(tape: Tape, x: Value) -> Value:
+    """`repeat_kv` of a single key head: a view, its stride zero; the gradient is summed over all heads."""
+    if not tape.needs(x):
+        return Value(x.buffer, x.each, ("T", "q"))
+    edge_in, each, own = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, own)),)
+
+    return Value(x.buffer, each, ("T", "q"), tape.node(backward))
 
 
 def _result(q: Value, v: Value) -> Dims:
@@ -196,7 +208,9 @@ def _eager(
 ) -> tuple[Value, Value]:
     """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back."""
     autocast = switches.autocast
-    q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
+    # matmul flattens sequences and heads, which a stride of zero allows for one sequence only.
+    apart = spread if layer.one_group and switches.one_sequence else repeat
+    q, k, v = qkv[0], apart(tape, qkv[1]), apart(tape, qkv[2])
     with tape.cause(SCORES):
         weights = unary(tape, _matmul(tape, q, k, _SCORES, autocast))
         if layer.softcap:

@@ -3,7 +3,8 @@
 Sources: transformers 5.23 models/*/modeling_*.py, the Attention class of each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from planner.families.parts import Attention
 from planner.timeline.attend import attend, repeat
@@ -16,18 +17,34 @@ from planner.timeline.projections import Projector
 from planner.timeline.rotary import CONCATENATED, layer_tables, turn
 from planner.timeline.sinks import attend_with_sinks
 from planner.timeline.switches import LayerSwitches
-from planner.timeline.tape import Tape, Value
+from planner.timeline.tape import Buffer, Tape, Value
 
 QKV = "attention: q, k, v and output"
 
 
+class Stored(NamedTuple):
+    """Keys and values that later layers read, and what else lives as long as they do."""
+
+    keys: Value
+    values: Value
+    needed: tuple[Buffer, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them."""
+    """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them.
+
+    `wide_tables`: those of heads of another width. `layer_input`: this layer's share of them all.
+    `stored`: keys and values by whether their layer slides.
+    """
 
     tables: tuple[Value, Value] | None
     mask: Value | None
     held: tuple[Value, ...]
+    wide_tables: tuple[Value, Value] | None = None
+    layer_inputs: Value | None = None
+    layer_input: Value | None = None
+    stored: dict[bool, Stored] = field(default_factory=dict)
 
 
 def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
@@ -39,7 +56,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         if not (project.switches.liger and project.switches.liger_rotary):
             q, k = _turn(tape, part, q, k, shared)
         q, k = late(tape, part, (q, k), shared.tables, project.switches)
-        if _summed(project.layer):
+        if summed(project.layer):
             v = relayout_gradient(tape, v)
         if not project.layer.grouped:
             k, v = view(k, q.dims), view(v, q.dims)
@@ -65,7 +82,7 @@ def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tu
     return turn(tape, q, tables, part.rotary, "q rot"), turn(tape, k, tables, part.rotary, "k rot")
 
 
-def _summed(layer: LayerSwitches) -> bool:
+def summed(layer: LayerSwitches) -> bool:
     """Whether the values' gradient arrives head by head and has to be copied back to token order."""
     return layer.kernel in {"eager", "math"} or layer.expands
 

@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
+from planner.timeline.beside import with_experts
 from planner.timeline.experts import experts
 from planner.timeline.latent import latent_attention
+from planner.timeline.layer_inputs import with_layer_input
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
-from planner.timeline.ops import add, dropout, unary
+from planner.timeline.ops import add, dropout, scale_in_place, unary
 from planner.timeline.projections import Projector
+from planner.timeline.shared_keys import attention_sharing_keys, shares_keys
 from planner.timeline.tape import Tape, Value
 
 RESIDUAL = "residual stream"
@@ -18,7 +21,11 @@ RESIDUAL = "residual stream"
 def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     """Walk one layer; `x` is its input, the residual stream."""
     try:
-        return _block(tape, part, x, project, shared)
+        out = _block(tape, part, x, project, shared)
+        with tape.cause(RESIDUAL):
+            if part.layer_input and shared.layer_input:
+                out = with_layer_input(tape, part.layer_input, out, project, shared.layer_input)
+            return scale_in_place(tape, out) if part.scaled_output else out
     finally:
         project.named.clear()
 
@@ -54,6 +61,8 @@ class _Half(NamedTuple):
         if part.lingers == "both":
             self.held.append(out)
         out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)
+        if part.beside and shared is None:
+            out = with_experts(tape, part.beside, out, x, project)
         if after:
             out = norm(tape, after, out, project.switches)
         if part.scaled_residual:
@@ -81,6 +90,8 @@ def _parallel(tape: Tape, part: Block, x: Value, project: Projector, shared: Sha
 
 def _attend(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     if isinstance(part.attention, Attention):
+        if shares_keys(part.attention):
+            return attention_sharing_keys(tape, part.attention, x, project, shared)
         return attention(tape, part.attention, x, project, shared)
     if part.attention is not None:
         return latent_attention(tape, part.attention, x, project, shared)

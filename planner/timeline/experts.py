@@ -26,27 +26,27 @@ def experts(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
     with tape.cause(EXPERTS):
         if part.shared is None:
             routing = route(tape, part, x, project)
-            return _routed(tape, part, x, routing, project)
+            return routed(tape, part, x, routing, project)
         if part.routing == "dense":
             return dense_experts(tape, part, part.shared, x, project)
         if part.shared_gate is not None:
             return _weighed(tape, part, (part.shared, part.shared_gate), x, project)
         routing = route(tape, part, x, project)
-        routed = _routed(tape, part, x, routing, project)
-        return add(tape, routed, gated(tape, part.shared, x, project))
+        chosen = routed(tape, part, x, routing, project)
+        return add(tape, chosen, gated(tape, part.shared, x, project))
 
 
 def _weighed(tape: Tape, part: Experts, beside: tuple[GatedMlp, Linear], x: Value, project: Projector) -> Value:
     """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
     shared = gated(tape, beside[0], x, project)
     routing = route(tape, part, x, project)
-    routed = _routed(tape, part, x, routing, project)
+    chosen = routed(tape, part, x, routing, project)
     weight = unary(tape, project(beside[1], x), saves="output")
     shared = scale_rows(tape, shared, Value(weight.buffer, weight.each, weight.dims[:-1], weight.edge))
-    return add(tape, routed, shared)
+    return add(tape, chosen, shared)
 
 
-def _routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
+def routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
     if project.switches.liger and not part.bias:
         return liger_experts(tape, part, x, routing, project)

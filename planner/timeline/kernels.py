@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from planner.timeline.switches import Kernel
 
+# Columns of a head that flash takes (sdp_utils.cpp, check_head_dim_size_flash).
+_WIDEST = 256
+
 
 class Choice(NamedTuple):
     """The kernel; whether a mask tensor reaches it; whether grouped keys and values are repeated first."""
@@ -39,6 +42,8 @@ class Asked(NamedTuple):
 def attention_kernel(asked: Asked) -> Choice:
     """The first kernel of torch's order of preference that takes these tensors."""
     grouped = asked.grouped and not asked.always_masked
+    # use_gqa_in_sdpa: the kernel is left to spread the heads only where it may be flash.
+    too_wide = grouped and (asked.head_dim > _WIDEST or not asked.equal_widths)
     if asked.implementation == "flash_attention_2":
         return Choice("flash_attention_2", False, False)
     if asked.implementation == "eager":
@@ -49,14 +54,15 @@ def attention_kernel(asked: Asked) -> Choice:
     if asked.pinned == "mem_efficient":
         return Choice(efficient, False, grouped)
     if asked.pinned == "auto":
-        name: Kernel = "flash" if _flash_takes(asked) else "math" if asked.grouped else efficient
+        left = "math" if asked.grouped and not too_wide else efficient
+        name: Kernel = "flash" if _flash_takes(asked) else left
     else:
         name = "math" if asked.pinned == "math" else "flash"
-    return Choice(name, False, False)
+    return Choice(name, False, too_wide)
 
 
 def _flash_takes(asked: Asked) -> bool:
-    half = asked.dtype != "float32" and asked.equal_widths and asked.head_dim <= 256
+    half = asked.dtype != "float32" and asked.equal_widths and asked.head_dim <= _WIDEST
     return half and (asked.capability is None or asked.capability >= (8, 0))
 
 

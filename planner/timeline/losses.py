@@ -37,7 +37,9 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
         if structure.logits_scaled:
             logits = unary(tape, logits)
         if structure.logits_softcap:
-            logits = unary(tape, unary(tape, unary(tape, logits), saves="output"))
+            logits = unary(tape, logits)
+            logits = unary(tape, logits, saves="output")
+            logits = unary(tape, logits)
         if switches.liger:
             loss = liger_cross_entropy(tape, logits)
         else:

@@ -1,7 +1,7 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
 from planner.families.parts import Norm
-from planner.timeline.ops import GRADIENTS, cast, mul, parameter, square
+from planner.timeline.ops import GRADIENTS, cast, mul, parameter, shift, square
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 
@@ -19,12 +19,13 @@ def norm(tape: Tape, part: Norm, x: Value, switches: Switches, cause: str = "nor
         if part.kind == "layer_float":
             return cast(tape, _layer(tape, cast(tape, x, 4), part, trained), x.each)
         head = part.name.startswith("self_attn.")
-        if switches.liger and (switches.liger_head_norms or not head):
+        patched = part.weight or part.kind != "rms_float"
+        if switches.liger and patched and (switches.liger_head_norms or not head):
             return _liger(tape, x, part, trained, in_place=switches.liger_in_place)
         weight = parameter(held, (*part.stored_per, part.width), trained=trained)
         if part.kind == "cohere":
             return _cohere(tape, x, weight)
-        return _rms(tape, part, x, weight)
+        return _rms_float(tape, part, x, weight) if part.kind == "rms_float" else _rms(tape, part, x, weight)
 
 
 def _liger(tape: Tape, x: Value, part: Norm, trained: bool, *, in_place: bool) -> Value:
@@ -82,6 +83,27 @@ def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     if part.kind == "rms_gemma":
         weight = _one_plus(tape, weight)
     return cast(tape, scale_by_weight(tape, scaled, weight), x.each)
+
+
+def _rms_float(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
+    """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`."""
+    wide = cast(tape, x, 4)
+    scaled = mul_rows(tape, wide, _inverse_root(tape, _mean(tape, square(tape, wide))))
+    del wide
+    if part.weight:
+        scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
+    return cast(tape, scaled, x.each)
+
+
+def _inverse_root(tape: Tape, x: Value) -> Value:
+    """`pow(x + eps, -0.5)` saves what it was given, not what it made; backward as `square`'s."""
+    each, dims = x.each, x.dims
+    if not tape.needs(x):
+        shifted = tape.new(each, dims)
+        out = Value(tape.new(each, dims), each, dims)
+        del shifted
+        return out
+    return square(tape, shift(tape, x))
 
 
 def _one_plus(tape: Tape, weight: Value) -> Value:

@@ -50,6 +50,18 @@ def unary(tape: Tape, x: Value, *, saves: str = "", backward_copies: int = 1) ->
     return Value(tape.new(each, dims), each, dims, edge)
 
 
+def scale_in_place(tape: Tape, x: Value) -> Value:
+    """`x *= buffer`: saves the buffer alone, so that a checkpoint is made again up to here; the gradient is new."""
+    if not tape.needs(x):
+        return x
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, dims)),)
+
+    return Value(x.buffer, each, dims, tape.node(backward, tape.save(None)))
+
+
 def shift(tape: Tape, x: Value) -> Value:
     """`x + constant`: a new tensor whose gradient passes through."""
     return clone(tape, x)

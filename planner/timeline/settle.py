@@ -12,7 +12,7 @@ from planner.recipe import DTYPE_BYTES, Recipe
 from planner.request import Lora
 from planner.targets import adapted_weights
 from planner.timeline.kernels import Asked, attention_kernel
-from planner.timeline.switches import LayerSwitches, Storage, Switches
+from planner.timeline.switches import LayerSwitches, Outside, Storage, Switches
 
 # liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
 # transformers leaves any other model as it is (integrations/liger.py).
@@ -23,9 +23,11 @@ LIGER = frozenset({
 })  # fmt: skip
 # The same file, the defaults of each apply_liger_kernel_to_*: whose norms get in_place=False, whose q and k norms stay,
 # whose rotation stays, and who keeps all logits (cross_entropy=True, fused_linear_cross_entropy=False).
-_LIGER_NORMS_BESIDE = frozenset({"exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"})
+_LIGER_NORMS_BESIDE = frozenset(
+    {"exaone4", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm4", "olmo2", "olmo3"}
+)
 _LIGER_LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
-_LIGER_LEAVES_ROTARY = frozenset({"glm4"})
+_LIGER_LEAVES_ROTARY = frozenset({"gemma4_text", "glm4"})
 _LIGER_KEEPS_LOGITS = frozenset({"granite"})
 # Their data collators return an attention mask even where every token counts.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
@@ -67,8 +69,22 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         collated=recipe.stack_name in _COLLATED or training.padded,
         one_sequence=recipe.batch == 1,
         padded=training.padded,
+        outside=_outside(decoder, recipe, gpu, adapted),
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
+
+
+def _outside(decoder: Decoder, recipe: Recipe, gpu: Gpu, adapted: frozenset[str]) -> Outside:
+    """Projections that belong to no layer."""
+    inputs = decoder.structure.layer_inputs
+    if inputs is None:
+        return Outside()
+    part, sizes = inputs.projection, decoder.sizes
+    fused = fused_four_bit(
+        recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu.compute_capability
+    )
+    names = frozenset({part.name})
+    return Outside(names & adapted, names if fused else frozenset())
 
 
 def writes_scores(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> bool:
@@ -146,6 +162,7 @@ def _layer(
         kernel=kernel.name,
         masked=kernel.masked,
         grouped=asked.grouped,
+        one_group=sizes.get("K") == 1,
         expands=kernel.expands,
         alibi=isinstance(block.attention, Attention) and block.attention.alibi,
         softcap=block.attention is not None and block.attention.softcap,
@@ -172,6 +189,11 @@ def _adapted(decoder: Decoder, lora: Lora) -> frozenset[str]:
 def linears(block: Block) -> Iterator[Linear]:
     """Every `nn.Linear` of a block, in the order of its modules."""
     attention, mlp = block.attention, block.mlp
+    if block.layer_input:
+        yield from (block.layer_input.gate, block.layer_input.projection)
+    if block.beside:
+        experts = block.beside.experts
+        yield from (experts.router, experts.up, experts.down)
     if isinstance(attention, Attention):
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
     elif isinstance(attention, Latent):

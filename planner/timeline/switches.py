@@ -15,13 +15,14 @@ class LayerSwitches:
     """What varies from one kind of layer to the next.
 
     `adapters` names the projections that carry one, `fused` those whose 4-bit product needs no expanded weight.
-    `masked`: a mask tensor exists for this layer. `grouped`: several query heads share keys and values; `expands`:
-    these are then repeated per query head.
+    `masked`: a mask tensor exists for this layer. `grouped`: several query heads share keys and values,
+    `one_group`: all of them; `expands`: these are then repeated per query head.
     """
 
     kernel: Kernel
     masked: bool
     grouped: bool
+    one_group: bool
     expands: bool
     softcap: bool
     windowed: bool
@@ -29,6 +30,14 @@ class LayerSwitches:
     dropout: bool
     adapters: frozenset[str]
     fused: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The same two sets for projections that belong to no layer."""
+
+    adapters: frozenset[str] = frozenset()
+    fused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +78,5 @@ class Switches:
     collated: bool
     one_sequence: bool
     padded: bool
+    outside: Outside = Outside()
     loops_experts: bool = False

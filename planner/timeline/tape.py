@@ -135,6 +135,8 @@ class Tape:
         self.collected: list[Buffer] = []
         self.keeps_gradients = keeps_gradients
         self.recording = True
+        # Where the nodes of the checkpoint being made again begin.
+        self.replay_from: int | None = None
         self.tag = "other"
         self._frame: Frame | None = None
         self._replaying: list[ref[Holder]] | None = None
@@ -249,6 +251,7 @@ class Tape:
         self._replaying = frame.holders[::-1]
         frame.holders = []
         nodes, tag, casts = len(self.nodes), self.tag, self.casts
+        self.replay_from = nodes
         self.tag = "other"
         self.casts = {}
         try:
@@ -257,4 +260,4 @@ class Tape:
             pass
         finally:
             del self.nodes[nodes:]
-            self._replaying, self.tag, self.casts = None, tag, casts
+            self._replaying, self.tag, self.casts, self.replay_from = None, tag, casts, None

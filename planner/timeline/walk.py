@@ -11,6 +11,7 @@ from planner.families.parts import Block, Structure
 from planner.timeline.attention import Shared
 from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
+from planner.timeline.layer_inputs import layer_inputs, share
 from planner.timeline.losses import head_and_loss, start_backward
 from planner.timeline.norms import norm
 from planner.timeline.ops import GRADIENTS, add, dropout, unary
@@ -37,14 +38,17 @@ def walk(structure: Structure, switches: Switches) -> Program:
     tape.mark_backward("backward")
     x = embedded
     held = (*shared.held, positions) if positions else shared.held
+    outside, tape.casts = tape.casts, {}
     x, alike = _layers(tape, structure, switches, x, replace(shared, held=held))
-    del held
+    tape.casts.update(outside)
+    del held, outside
     tape.mark("forward")
     x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
     del embedded
     saved = _saved_by_layers(tape, shared)
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with
-        shared, positions = replace(shared, mask=None, tables=None, held=_ids(shared)), None
+        shared, positions = Shared(None, None, _ids(shared)), None
+    shared = replace(shared, wide_tables=None)  # each layer is called with the tables of its own heads
     loss, kept = head_and_loss(tape, structure, switches, x)
     del x
     tape.mark("backward")
@@ -96,20 +100,44 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
             x = norm(tape, structure.embedding_norm, x, switches, RESIDUAL)
         if structure.embedding_dropout:
             x = dropout(tape, x)
+    inputs = _inputs_of_layers(tape, structure, switches, x)
     with tape.cause(INPUTS):
         positions: Value | None = Value(tape.new(8, ("s",)), 8, ("s",))
         masks = _masks(tape, switches)
         angles = [tape.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
-        wide = _table_width(structure, switches)
-        tables = [
-            Value(tape.new(wide, ("s", "rotated")), wide, ("s", "rotated")) for _ in range(2 * structure.rotary_sets)
-        ]
+        tables = _tables(tape, structure, switches)
         del angles
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_base else ()
     pair = (tables[0], tables[1]) if tables else None
-    held = (*leaves, *tables[2:], *(Value(buffer, 8, ("batch",)) for buffer in ids))
-    return x, Shared(pair, masks[0] if masks else None, (*held, *masks[1:])), positions
+    wide = tuple(tables[-2:]) if structure.rotary_wide else ()
+    others = [table for table in tables[2:] if table not in wide]
+    held = (*leaves, *others, *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    return x, Shared(
+        pair,
+        masks[0] if masks else None,
+        (*held, *masks[1:]),
+        wide_tables=(wide[0], wide[1]) if wide else None,
+        layer_inputs=inputs,
+    ), positions
+
+
+def _tables(tape: Tape, structure: Structure, switches: Switches) -> list[Value]:
+    """cos and sin of each set; the last set may be for heads of another width."""
+    each = _table_width(structure, switches)
+    widths = ["rotated"] * structure.rotary_sets
+    if structure.rotary_wide:
+        widths[-1] = "rotated wide"
+    return [Value(tape.new(each, ("s", width)), each, ("s", width)) for width in widths for _ in ("cos", "sin")]
+
+
+def _inputs_of_layers(tape: Tape, structure: Structure, switches: Switches, x: Value) -> Value | None:
+    if structure.layer_inputs is None:
+        return None
+    outside = replace(
+        switches.layers[0], adapters=switches.outside.adapters, fused=switches.outside.fused
+    )
+    return layer_inputs(tape, structure.layer_inputs, x, Projector(tape, switches, outside))
 
 
 def _table_width(structure: Structure, switches: Switches) -> int:
@@ -159,7 +187,9 @@ def _layers(
     kinds, before = len(structure.blocks), x.each
     tape.mark("forward")
     x = _layer(tape, structure.blocks[0], x, Projector(tape, switches, switches.layers[0]), shared)
-    alike = switches.checkpointing and x.each == before
+    # The projection for layer inputs saves the embedded tokens, so that they do not go with the first layer.
+    goes = structure.layer_inputs is None
+    alike = (switches.checkpointing and x.each == before and goes) or bool(structure.blocks[0].once)
     first = 0 if alike else kinds
     tape.marks[-1] = (f"forward {first}", tape.marks[-1][1])
     _leave_layer(tape, first)
@@ -177,7 +207,18 @@ def _leave_layer(tape: Tape, kind: int) -> None:
 
 
 def _layer(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
+    own = _own(tape, part, shared)
+
     def run() -> Value:
-        return block(tape, part, x, project, shared)
+        return block(tape, part, x, project, own)
 
     return tape.checkpoint(run) if project.switches.checkpointing else run()
+
+
+def _own(tape: Tape, part: Block, shared: Shared) -> Shared:
+    """What this layer is called with: tables for its heads, its share of the layer inputs."""
+    if shared.wide_tables and not (part.attention and part.attention.window):
+        shared = replace(shared, tables=shared.wide_tables)
+    if shared.layer_inputs:
+        shared = replace(shared, layer_input=share(tape, shared.layer_inputs))
+    return replace(shared, wide_tables=None) if shared.wide_tables else shared

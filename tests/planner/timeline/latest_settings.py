@@ -1,0 +1,86 @@
+"""The settings that hold the families of 2026 to dry runs: shared keys and layer inputs.
+
+    python -m tests.planner.timeline.latest_settings [WORD ...] | python -m planner.probe.agreement
+"""
+
+import json
+import sys
+from typing import Any
+
+from tests.planner.timeline.settings import ATTENTION, setting
+
+OFF = {"gradient_checkpointing": False}
+STACKS = ("trainer", "trl", "kbit", "loop")
+_SLIDING, _FULL = "sliding_attention", "full_attention"
+_GEMMA4: dict[str, Any] = {
+    "model_type": "gemma4_text", "hidden_size": 1024, "intermediate_size": 2816, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "head_dim": 128, "global_head_dim": 512, "vocab_size": 8000, "sliding_window": 512,
+    "vocab_size_per_layer_input": 8000, "final_logit_softcapping": 30.0, "pad_token_id": 0,
+}  # fmt: skip
+_PLAIN = {
+    **_GEMMA4, "layer_types": [_SLIDING, _SLIDING, _FULL], "num_hidden_layers": 3, "hidden_size_per_layer_input": 0,
+    "attention_k_eq_v": True,
+}  # fmt: skip
+
+LATEST: dict[str, dict[str, Any]] = {
+    "gemma4 E4B": {
+        **_GEMMA4, "num_hidden_layers": 7, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 128,
+        "layer_types": [_SLIDING, _FULL, _SLIDING, _FULL, _SLIDING, _SLIDING, _FULL], "use_double_wide_mlp": True,
+    },
+    "gemma4 31B": {**_PLAIN, "num_global_key_value_heads": 1},
+    "gemma4 26B-A4B": {
+        **_PLAIN, "num_global_key_value_heads": 2, "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+        "moe_intermediate_size": 512,
+    },
+}  # fmt: skip
+# One key head for all queries, no layer shares keys, the first layer a full one.
+_ODD = {
+    "gemma4 E2B": {**LATEST["gemma4 E4B"], "num_key_value_heads": 1},
+    "gemma4 layer inputs": {**LATEST["gemma4 E4B"], "num_kv_shared_layers": 0, "use_double_wide_mlp": False},
+    "gemma4 full first": {**_PLAIN, "layer_types": [_FULL, _SLIDING, _FULL], "attention_k_eq_v": False},
+}  # fmt: skip
+
+
+def family(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every stack, checkpointed and not; adapters on all linear layers and on attention; the other methods."""
+    attention = {"lora": {"target_modules": ATTENTION}}
+    found = []
+    for stack in STACKS:
+        found += [
+            setting(f"{name} {stack}", model, stack=stack),
+            setting(f"{name} {stack} off", model, OFF, stack=stack),
+            setting(f"{name} {stack} attention", model, stack=stack, **attention),
+            setting(f"{name} {stack} attention off", model, OFF, stack=stack, **attention),
+        ]
+    return [
+        *found,
+        setting(f"{name} lora", model, method="lora"),
+        setting(f"{name} full", model, method="full"),
+        setting(f"{name} full off", model, OFF, method="full"),
+        setting(f"{name} padded", model, {"padded": True, "per_device_train_batch_size": 2}),
+        setting(f"{name} batch 3", model, {"per_device_train_batch_size": 3, "max_length": 600}),
+        setting(f"{name} accumulation", model, {"gradient_accumulation_steps": 4}),
+        setting(f"{name} eager", model, {"attn_implementation": "eager"}),
+        setting(f"{name} eager off", model, {**OFF, "attn_implementation": "eager"}),
+    ]
+
+
+def all_settings() -> list[dict[str, Any]]:
+    """The whole table."""
+    odd = [
+        line
+        for name, model in _ODD.items()
+        for line in (setting(f"{name} trainer", model), setting(f"{name} trainer off", model, OFF))
+    ]
+    return [*(line for name, model in LATEST.items() for line in family(name, model)), *odd]
+
+
+def main(words: list[str]) -> None:
+    """Print the table, or the part whose names hold every word."""
+    for line in all_settings():
+        if all(word in line["name"] for word in words):
+            sys.stdout.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,69 @@
+"""The families of 2026 against recorded dry runs: shared keys and layer inputs."""
+
+import json
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from planner.families import decoder_of
+from planner.recipe import Recipe
+from planner.request import Request
+from planner.timeline.lines import evidence_of
+from tests.planner.timeline.latest_settings import LATEST, OFF, all_settings
+from tests.planner.timeline.recorded import Recorded, error_fraction, formula
+from tests.planner.timeline.settings import CARD
+
+FILE = Path(__file__).with_name("recorded_latest.jsonl")
+ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
+EXACT_FRACTION = 0.0035
+WORST_FRACTION = 0.02
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_every_recorded_step_of_a_family_is_the_dry_runs(name: str) -> None:
+    rows = [row for row in ROWS if row.name.startswith(f"{name} ")]
+    assert len(rows) >= 16
+    assert {row.name: error_fraction(row) for row in rows if abs(error_fraction(row)) > _allowed(row)} == {}
+
+
+def _allowed(row: Recorded) -> float:
+    exact = evidence_of(decoder_of(row.request["model"]), Recipe.of(Request.parse(row.request))) == "exact"
+    return EXACT_FRACTION if exact else WORST_FRACTION
+
+
+def test_every_other_recorded_step_is_the_dry_runs() -> None:
+    assert {row.name: error_fraction(row) for row in ROWS if abs(error_fraction(row)) > _allowed(row)} == {}
+
+
+def test_half_of_the_steps_agree_to_the_byte() -> None:
+    assert median(abs(error_fraction(row)) for row in ROWS) < 1e-4
+
+
+def test_recorded_requests_are_those_of_the_settings() -> None:
+    wanted = {line["name"]: line["request"] for line in all_settings()}
+    assert {row.name: row.request for row in ROWS} == wanted
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_every_family_walks_on_every_stack_and_loss(name: str) -> None:
+    for stack in ("trainer", "trl", "kbit", "loop"):
+        for loss in ("full_logits", "chunked", "liger"):
+            document = {"model": LATEST[name], "gpu": CARD, "stack": stack, "training": {"loss": loss}}
+            assert all(size > 0 for size in formula(document).values())
+
+
+def test_layers_that_reuse_keys_cost_less_than_layers_that_make_them() -> None:
+    reusing = {**LATEST["gemma4 E4B"], "use_double_wide_mlp": False}
+    making = {**reusing, "num_kv_shared_layers": 0}
+    few, many = (formula({"model": model, "gpu": CARD, "training": OFF}) for model in (reusing, making))
+    assert few["backward"] < many["backward"]
+
+
+def test_the_inputs_of_all_layers_are_one_tensor_and_so_is_their_gradient() -> None:
+    """Twice the columns of each layer's input cost at least both once more."""
+    narrow = LATEST["gemma4 E4B"]
+    wide = {**narrow, "hidden_size_per_layer_input": 256}
+    one, two = (formula({"model": model, "gpu": CARD}) for model in (narrow, wide))
+    tokens, layers, more = 2048, 7, 128
+    assert two["backward"] - one["backward"] >= 2 * 2 * tokens * layers * more
