@@ -1,5 +1,6 @@
 """Sessions on SQLite or PostgreSQL: one kind that reads, one that writes, and errors a caller can act on."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InvalidReq
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from app.db.turn import Turn
 from planner.errors import FitproofError
 
 _WRITES = "fitproof_writes"
+_PATIENCE = "fitproof_patience_seconds"
+_LOCKED = "The database is locked by another program; nothing was recorded. Try again."
 _FILE_NAME = "fitproof.sqlite3"
 # 2440587.5 is the Julian day of the epoch, 1970-01-01 (https://sqlite.org/lang_datefunc.html).
 _SQLITE_CLOCK = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
@@ -33,19 +37,21 @@ class Database:
     def __init__(self, url: URL, patience_seconds: float = 5.0) -> None:
         """Open `url`; a locked SQLite file is waited for `patience_seconds`."""
         self.url = url
+        self.patience_seconds = patience_seconds
+        self._turn = Turn()
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url, patience_seconds) if self.is_sqlite else _postgresql_engine(url)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session on one consistent snapshot; nothing is written."""
-        with self._session(writes=False) as session:
+        with self._session(self.patience_seconds, writes=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that holds SQLite's write lock from its first statement, so that it never fails half way for it."""
-        with self._session(writes=True) as session:
+        with self._in_line() as patience_seconds, self._session(patience_seconds, writes=True) as session:
             yield session
             session.commit()
 
@@ -58,9 +64,22 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _session(self, *, writes: bool) -> Iterator[Session]:
+    def _in_line(self) -> Iterator[float]:
+        """Wait for this process's other writers; what is left of the patience is for other programs."""
+        ends_at = time.monotonic() + self.patience_seconds
+        if self.is_sqlite and not self._turn.take(self.patience_seconds):
+            raise StorageUnavailableError(_LOCKED)
         try:
-            with Session(self.engine.execution_options(**{_WRITES: writes}), expire_on_commit=False) as session:
+            yield max(0.0, ends_at - time.monotonic())
+        finally:
+            if self.is_sqlite:
+                self._turn.give()
+
+    @contextmanager
+    def _session(self, patience_seconds: float, *, writes: bool) -> Iterator[Session]:
+        try:
+            options = {_WRITES: writes, _PATIENCE: patience_seconds}
+            with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
         except IntegrityError:
             raise
@@ -105,7 +124,10 @@ def _sqlite_engine(url: URL, patience_seconds: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, True)
+        options = connection.get_execution_options()
+        writes = options.get(_WRITES, True)
+        patience = round(1000 * options.get(_PATIENCE, patience_seconds))
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
@@ -126,7 +148,7 @@ def _sentence(error: SQLAlchemyError) -> str:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()[:1]
     said = cause[0] if cause else type(error).__name__
     if "locked" in said or "busy" in said:
-        return "The database is locked by another program; nothing was recorded. Try again."
+        return _LOCKED
     if "full" in said or "No space left" in said:
         return "The disk that holds the database is full; nothing was recorded. Make room and try again."
     return "The database cannot be used just now; nothing was recorded. The server's log has the reason."

@@ -1,7 +1,10 @@
 """The record of truth: migrated once, refused clearly, never half written."""
 
 import os
+import secrets
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from sqlalchemy import event, select, text
 
 from app.db.database import Database, StorageUnavailableError, database_url
 from app.db.migrate import config, migrate
-from app.db.models import Base, Lease, Probe
+from app.db.models import Base, Lease, Probe, Token
 from app.jobs.intake import QUEUE, Sender
 from tests.service.desk import Desk
 
@@ -176,3 +179,42 @@ def change_and_break(database: Database, probe: str) -> None:
         session.get_one(Probe, probe).state = "failed"
         session.flush()
         1 / 0  # noqa: B018 (any bug between two statements)
+
+
+def test_many_writers_of_one_process_wait_in_line_and_none_in_vain(tmp_path: Path) -> None:
+    database = Database(database_url(None, tmp_path), patience_seconds=10)
+    migrate(database)
+    order: list[int] = []
+
+    def write(number: int) -> None:
+        with database.writing() as session:
+            session.add(Token(id=f"{number}", name="x", sha256="x", created_at=0.0))
+            time.sleep(0.02)
+        order.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(60)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.002)
+    for thread in threads:
+        thread.join()
+    assert order == sorted(order) == list(range(60))
+
+
+def test_a_writer_that_waited_in_vain_says_so_and_holds_up_none(tmp_path: Path) -> None:
+    patient, brief = (Database(database_url(None, tmp_path), patience_seconds=seconds) for seconds in (5, 0.2))
+    migrate(patient)
+    for held, waiting in ((patient, brief), (brief, brief)):
+        with held.writing() as session:
+            session.add(Token(id=secrets.token_hex(4), name="x", sha256="x", created_at=0.0))
+            session.flush()
+            started = time.monotonic()
+            with pytest.raises(StorageUnavailableError, match="locked"), ThreadPoolExecutor(1) as aside:
+                aside.submit(write_once, waiting).result()
+            assert time.monotonic() - started < 2
+    write_once(brief)
+
+
+def write_once(database: Database) -> None:
+    with database.writing() as session:
+        session.add(Token(id=secrets.token_hex(4), name="x", sha256="x", created_at=0.0))
