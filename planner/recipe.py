@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from planner.request import CHAPTER_QUANTIZATION, Dtype, HalfDtype, Lora, Loss, Quantization, Request, Stack, Training
 
+# A padded batch: every second sequence ends this share of its length early. How large it is moves bytes only where
+# attention leaves the padding out (flash_attention_2).
+PADDED_SHARE = 4
+
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -41,6 +45,12 @@ class Recipe:
     def tokens(self) -> int:
         """T, tokens in the micro-batch."""
         return self.batch * self.length
+
+    @property
+    def kept_tokens(self) -> tuple[int, ...]:
+        """Of each sequence of the micro-batch, the tokens that are not padding: every second one ends early."""
+        short = self.length - max(1, self.length // PADDED_SHARE) if self.training.padded else self.length
+        return tuple(self.length if index % 2 else short for index in range(self.batch))
 
     @property
     def accumulates(self) -> bool:

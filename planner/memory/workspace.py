@@ -14,13 +14,30 @@ def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
 
     Source: torch 2.13 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd, dq_accum.
     """
-    step = 32 if head_dim <= 128 else 64
-    return b * ceil_div(s, 128) * 128 * heads * ceil_div(head_dim, step) * step
+    return b * ceil_div(s, 128) * 128 * heads * _flash_columns(head_dim)
 
 
 def flash_lse_elements(b: int, s: int, heads: int) -> int:
     """float32 softmax_d of the same kernel: one number per head and padded row."""
     return b * heads * ceil_div(s, 128) * 128
+
+
+def flash_row_dq_elements(b: int, kept: int, heads: int, head_dim: int) -> int:
+    """The same where b sequences of `kept` tokens in all lie in one row: 128 rows more for each sequence.
+
+    Source: the same file, mha_varlen_bwd, dq_accum.
+    """
+    return (kept + 128 * b) * heads * _flash_columns(head_dim)
+
+
+def flash_row_lse_elements(b: int, kept: int, heads: int) -> int:
+    """softmax_d of mha_varlen_bwd."""
+    return heads * (kept + 128 * b)
+
+
+def _flash_columns(head_dim: int) -> int:
+    step = 32 if head_dim <= 128 else 64
+    return ceil_div(head_dim, step) * step
 
 
 def efficient_lse_elements(b: int, s: int, heads: int) -> int:

@@ -106,17 +106,20 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return additive.masked_fill_(mask.logical_not(), float("-inf"))
 
 
-def _flash(call: Call) -> torch.Tensor:
+def flash(call: Call) -> torch.Tensor:
     """attention.cpp pads the head width to a multiple of 8 and slices the result."""
-    tensors: tuple[torch.Tensor, ...] = call[:3]
     width = call.query.shape[-1]
     scale = width**-0.5 if call.scale is None else call.scale
-    if width % _FLASH_ALIGNMENT:
-        tensors = tuple(functional.pad(tensor, (0, -width % _FLASH_ALIGNMENT)) for tensor in tensors)
     attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
-        *tensors, call.dropout, call.causal, False, scale=scale
+        *map(padded_width, call[:3]), call.dropout, call.causal, False, scale=scale
     )[0]
     return attended[..., :width] if width % _FLASH_ALIGNMENT else attended
+
+
+def padded_width(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` with its head width padded to a multiple of 8; itself where nothing is to be done."""
+    missing = -tensor.shape[-1] % _FLASH_ALIGNMENT
+    return functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _mem_efficient(call: Call) -> torch.Tensor:
@@ -146,8 +149,8 @@ def _math(call: Call) -> torch.Tensor:
 
 
 _RUN: dict[Kernel, Callable[[Call], torch.Tensor]] = {
-    "flash": _flash,
-    "cudnn": _flash,
+    "flash": flash,
+    "cudnn": flash,
     "mem_efficient": _mem_efficient,
     "math": _math,
 }

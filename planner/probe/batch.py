@@ -6,17 +6,9 @@ from planner.recipe import Recipe
 
 # transformers' cross entropy leaves these labels out.
 IGNORED_LABEL = -100
-# A padded batch: every second sequence ends this share of its length early. How large it is moves no bytes.
-PADDED_SHARE = 4
 
 # Stacks whose collator adds an attention mask; a hand-written loop of exact-length tokens passes none.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
-
-
-def kept_tokens(recipe: Recipe) -> list[int]:
-    """How many tokens of each sequence of the micro-batch are not padding."""
-    kept = recipe.length - max(1, recipe.length // PADDED_SHARE) if recipe.training.padded else recipe.length
-    return [recipe.length if index % 2 else kept for index in range(recipe.batch)]
 
 
 def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -28,7 +20,7 @@ def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[st
     if padded or recipe.stack_name in _COLLATED:
         batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
     if padded:
-        for index, kept in enumerate(kept_tokens(recipe)):
+        for index, kept in enumerate(recipe.kept_tokens):
             batch["attention_mask"][index, kept:] = 0
             batch["labels"][index, kept:] = IGNORED_LABEL
     return batch

@@ -1,7 +1,8 @@
-"""`flash_attention_2` without the `flash_attn` package: torch's own flash operator in its place on fake tensors.
+"""`flash_attention_2` without the `flash_attn` package: torch's own flash operators in its place on fake tensors.
 
 Both are the same kernels from the same source: q, k, v, the output and a float32 log-sum-exp are saved, grouped K/V are
-taken as they are, and backward takes the same temporaries. Everything around the kernel is transformers' own code.
+taken as they are, and backward takes the same temporaries. Everything around the kernel is transformers' own code, the
+gathering of a padded batch's tokens included; the package scatters the result (flash_attn/bert_padding.py).
 """
 
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import torch
 import transformers.integrations.flash_attention as hf_flash
 from transformers import PreTrainedModel
+from transformers.modeling_flash_attention_utils import _upad_input
 
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.probe.attention import Call, flash, padded_width
 from planner.probe.patching import Patch
 
 
 def flash_attention_2_stand_in() -> list[Patch]:
-    """Patches that let a model load with `flash_attention_2` and run torch's operator."""
+    """Patches that let a model load with `flash_attention_2` and run torch's operators."""
     return [
         Patch(PreTrainedModel, "_check_and_adjust_attn_implementation", _accept),
         Patch(hf_flash, "_flash_attention_forward", _attend),
@@ -28,26 +30,46 @@ def _accept(_model: Any, attn_implementation: str | None, *_: Any, **__: Any) ->
 
 
 def _attend(  # noqa: PLR0913  # transformers' own signature
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, query_length: int,
     *_: Any, dropout: float = 0.0, softmax_scale: float | None = None, is_causal: bool = True,
     target_dtype: torch.dtype | None = None, **__: Any,
 ) -> torch.Tensor:  # fmt: skip
-    """transformers/modeling_flash_attention_utils.py, `_flash_attention_forward`, for a batch without padding.
-
-    Tensors are [batch, length, heads, width].
-
-    Raises:
-        InvalidRequestError: a padded batch, which is packed by kernels of the package.
-    """
-    if attention_mask is not None:
-        fix = "flash_attention_2 unpads with the flash_attn package; use --on cuda, or padded: false"
-        problem = FieldProblem("training.padded", fix)
-        raise InvalidRequestError("This attention cannot be dry-run on a padded batch.", [problem])
+    """transformers/modeling_flash_attention_utils.py, `_flash_attention_forward`. [batch, length, heads, width]."""
     if target_dtype is not None:
         query, key, value = (tensor.to(target_dtype) for tensor in (query, key, value))
-    scale = query.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
-    heads_first = [tensor.transpose(1, 2) for tensor in (query, key, value)]
-    attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
-        *heads_first, dropout, is_causal, False, scale=scale
-    )[0]
-    return attended.transpose(1, 2)
+    call = Call(query, key, value, attention_mask, dropout, is_causal, softmax_scale)
+    if attention_mask is not None:
+        return _attend_without_padding(call, query_length)
+    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return flash(Call(*heads_first, None, dropout, is_causal, softmax_scale)).transpose(1, 2)
+
+
+def _attend_without_padding(call: Call, query_length: int) -> torch.Tensor:
+    """The same function, "Contains at least one padding token": gather, attend over one row of tokens, scatter."""
+    batch, length, _, width = call.query.shape
+    query, key, value, indices, (starts, key_starts), (longest, longest_key) = _upad_input(
+        *call[:3], call.mask, query_length, None
+    )
+    scale = width**-0.5 if call.scale is None else call.scale
+    attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        *map(padded_width, (query, key, value)), starts, key_starts, longest, longest_key, call.dropout, call.causal,
+        False, scale=scale,
+    )[0][..., :width]  # fmt: skip
+    scattered: torch.Tensor = _Scattered.apply(attended, indices, batch * length)
+    return scattered.view(batch, length, *scattered.shape[1:])
+
+
+class _Scattered(torch.autograd.Function):
+    """flash_attn/bert_padding.py, `IndexPutFirstAxis`: rows put where `indices` say, zeros elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, indices: torch.Tensor, rows: int) -> torch.Tensor:
+        ctx.save_for_backward(indices)
+        output = values.new_zeros((rows, *values.shape[1:]))
+        output[indices] = values
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (indices,) = ctx.saved_tensors
+        return grads[0][indices], None, None

@@ -11,7 +11,6 @@ import bitsandbytes  # noqa: F401  # registers its operators
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from planner.probe.batch import kept_tokens
 from planner.recipe import Recipe
 
 _aten = torch.ops.aten
@@ -23,8 +22,9 @@ class KnownValues(TorchDispatchMode):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        kept = kept_tokens(recipe)
+        kept = recipe.kept_tokens
         self._labels = sum(kept)
+        self._longest = max(kept)
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
         self._liger = recipe.loss == "liger"
@@ -32,6 +32,7 @@ class KnownValues(TorchDispatchMode):
         self._known: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
             _aten.index.Tensor: self._index,
             _aten.masked_select.default: self._masked_select,
+            _aten.nonzero.default: self._nonzero,
             _aten._local_scalar_dense.default: self._item,
             _aten.equal.default: self._equal,
             _bnb.int8_vectorwise_quant.default: self._quantize,
@@ -56,14 +57,23 @@ class KnownValues(TorchDispatchMode):
             return NotImplemented
         return args[0].new_empty((self._shifted, *args[0].shape[2:]))
 
+    def _nonzero(self, args: tuple[Any, ...]) -> Any:
+        """Where the mask of a padded batch keeps a token, `_get_unpad_data` as well."""
+        return args[0].new_empty((self._labels, 1), dtype=torch.int64) if self._flash2 else NotImplemented
+
     def _masked_select(self, args: tuple[Any, ...]) -> Any:
         """The backward of TRL's `masked_scatter`."""
         return args[0].new_empty((self._shifted,)) if self._is_label_mask(args[1]) else NotImplemented
 
     def _item(self, args: tuple[Any, ...]) -> Any:
-        """ "Is all of the mask true?" (transformers/masking_utils.py), "how many labels?" (Liger's loss)."""
+        """ "Is all of the mask true?" (transformers/masking_utils.py), "how many labels?" (Liger's loss).
+
+        "How long is the longest sequence?" (transformers/modeling_flash_attention_utils.py, `_get_unpad_data`).
+        """
         if args[0].dtype is torch.bool:
             return not self._padded
+        if self._flash2 and args[0].dtype is torch.int32:
+            return self._longest
         return self._labels if self._liger else NotImplemented
 
     def _equal(self, _: tuple[Any, ...]) -> Any:

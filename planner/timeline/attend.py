@@ -6,12 +6,15 @@
 from planner.timeline.ops import add, bmm, cast, clone, dropout, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+from planner.timeline.unpadded import without_padding
 
 WORKSPACE = "attention backward workspace"
 SCORES = "attention scores"
 _SCORES = ("T", "H", "s")
 # Values of latent attention, narrower than its keys and never grouped.
 _LATENT = ("T", "v")
+# The flash backward's padded rows: sequence by sequence, or all of a row of tokens.
+_ROWS_OF = {"T": "flash", "P": "flash row"}
 
 
 def attend(
@@ -40,6 +43,8 @@ def _fused(
         return _math(tape, (q, k, v), switches, mask)
     if layer.kernel == "mem_efficient":
         return _mem_efficient(tape, (q, k, v), mask)
+    if layer.kernel == "flash_attention_2" and switches.padded:
+        return without_padding(tape, (q, k, v), _flash)
     return _flash(tape, (q, k, v))
 
 
@@ -80,16 +85,16 @@ def _flash(tape: Tape, qkv: tuple[Value, Value, Value]) -> Value:
     64 columns, softmax_d, and dk, dv for every query head where keys are grouped.
     """
     q, k, v = qkv
-    each, dims, grouped = q.each, q.dims, k.dims != q.dims
+    each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, _ROWS_OF[q.dims[0]]
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = tape.save(q, k, v) if tape.needs(q, k, v) else None
-    out, lse = tape.new(each, dims), tape.new(4, ("T", "H"))
+    out, lse = tape.new(each, dims), tape.new(4, (dims[0], "H"))
     states = tape.new(16, ()), tape.new(8, ())
     if saved is None:
         return Value(out, each, dims)
 
     def backward(_: Buffer) -> Outcome:
-        work = [tape.new(4, ("flash dq",), WORKSPACE), tape.new(4, ("flash lse",), WORKSPACE)]
+        work = [tape.new(4, (f"{rows} dq",), WORKSPACE), tape.new(4, (f"{rows} lse",), WORKSPACE)]
         if grouped:
             work += [tape.new(each, dims, WORKSPACE) for _ in "kv"]
         grads = tuple((edge, tape.new(each, own)) for edge, own in inputs)

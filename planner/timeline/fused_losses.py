@@ -54,10 +54,7 @@ def _select(tape: Tape, x: Value, valid: Buffer) -> Value:
     sliced = tape.node(unslice)
 
     def unselect(_: Buffer) -> Outcome:
-        blank = tape.new(each, ("N", "h"))
-        filled = tape.new(each, ("N", "h"))
-        del blank
-        return ((sliced, filled),)
+        return ((sliced, tape.new(each, ("N", "h"))),)
 
     edge = tape.node(unselect, tape.save(valid))
     return Value(tape.new(each, ("N", "h")), each, ("N", "h"), edge)

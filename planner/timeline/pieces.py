@@ -18,16 +18,13 @@ def piece(tape: Tape, x: Value, dims: Dims) -> Value:
 
 
 def pick(tape: Tape, x: Value, dims: Dims) -> Value:
-    """`x[..., [i]]`, a copy; its backward fills a blank of x's size and writes a second one over it (index_put)."""
+    """`x[..., [i]]`, a copy; its backward puts it into a blank of x's size (index_put)."""
     if not tape.needs(x):
         return Value(tape.new(x.each, dims), x.each, dims)
     edge_in, each, whole = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
-        blank = tape.new(each, whole)
-        filled = tape.new(each, whole)
-        del blank
-        return ((edge_in, filled),)
+        return ((edge_in, tape.new(each, whole)),)
 
     edge = tape.node(backward)
     return Value(tape.new(each, dims), each, dims, edge)

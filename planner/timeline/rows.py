@@ -4,16 +4,13 @@ from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
 
 
 def gather(tape: Tape, x: Value, index: Value, dims: Dims) -> Value:
-    """`x[index]` or `x.gather(index)`: saves the index; backward puts the rows into zeros, out of place."""
+    """`x[index]` or `x.gather(index)`: saves the index; backward puts the rows into zeros."""
     if not tape.needs(x):
         return Value(tape.new(x.each, dims), x.each, dims)
     edge_in, each, whole = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
-        zeros = tape.new(each, whole)
-        filled = tape.new(each, whole)
-        del zeros
-        return ((edge_in, filled),)
+        return ((edge_in, tape.new(each, whole)),)
 
     edge = tape.node(backward, tape.save(index))
     return Value(tape.new(each, dims), each, dims, edge)
@@ -27,10 +24,7 @@ def top_k(tape: Tape, x: Value) -> tuple[Value, Value]:
     edge_in, each, whole = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
-        zeros = tape.new(each, whole)
-        filled = tape.new(each, whole)
-        del zeros
-        return ((edge_in, filled),)
+        return ((edge_in, tape.new(each, whole)),)
 
     values, index = tape.new(each, dims), tape.new(8, dims)
     edge = tape.node(backward, tape.save(index))

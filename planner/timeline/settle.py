@@ -104,7 +104,7 @@ def numbers_of(decoder: Decoder, recipe: Recipe) -> tuple[dict[str, int], ...]:
 
 
 def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
-    batch, length = recipe.batch, recipe.length
+    batch, length, kept = recipe.batch, recipe.length, sum(recipe.kept_tokens)
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
         **sizes,
@@ -119,6 +119,9 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
+        "P": kept,
+        "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
+        "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
     }  # fmt: skip
 
 

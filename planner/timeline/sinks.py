@@ -56,10 +56,7 @@ def _less_maximum(tape: Tape, x: Value) -> Value:
         return Value(tape.new(each, _WIDE), each, _WIDE)
 
     def from_maximum(_: Buffer) -> Outcome:
-        zeros = tape.new(each, _WIDE)
-        filled = tape.new(each, _WIDE)
-        del zeros
-        return ((edge_in, filled),)
+        return ((edge_in, tape.new(each, _WIDE)),)
 
     inner = tape.node(from_maximum, tape.save(index))
 

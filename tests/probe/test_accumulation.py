@@ -1,6 +1,6 @@
-"""A watched step adds gradients up as an unwatched one does: in place, but for gradients that are views."""
+"""A watched step writes gradients as an unwatched one does: sums in place, but for views, and rows into zeros."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -8,6 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from planner.probe.configs import config_of
+from planner.probe.meters.live import LiveMeter
 from planner.probe.options import Options
 from planner.probe.run import Job, own_quantization_tables, story
 from planner.recipe import Recipe
@@ -81,3 +82,29 @@ def test_a_linear_layer_hands_back_a_view_which_is_never_added_to_in_place() -> 
     """Only where nothing casts it on the way: the bf16 adapters of TRL, not the float32 ones of the Trainer."""
     assert allocated_by_sums_watched(request(training=KEPT, stack="trl"))
     assert not allocated_by_sums_watched(request(training=KEPT, stack="trainer"))
+
+
+ROWS = torch.tensor([3, 1])
+PICKS = {
+    "rows": lambda x: x[ROWS],
+    "gather": lambda x: x.gather(0, ROWS.expand(64, 2).T),
+    "top-k": lambda x: x.topk(2).values,
+    "maximum": lambda x: x.max(-1).values,
+    "index select": lambda x: x.index_select(0, ROWS),
+    "mask": lambda x: x.masked_select(x > 0),
+}
+
+
+@pytest.mark.parametrize("pick", PICKS.values(), ids=PICKS.keys())
+def test_what_was_picked_is_put_back_into_zeros_in_place(pick: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """torch's derivatives do it out of place under any dispatch mode, a meter's among them."""
+    values = torch.randn(32, 64, requires_grad=True)
+    with LiveMeter() as meter:
+        picked = pick(values * 1.0)
+        meter.begin("backward")
+        picked.sum().backward()
+    whole = [event.label for event in meter.events if event.action == "alloc" and event.size_bytes == 32 * 64 * 4]
+    made = [label for label in whole if label not in {"aten.mul.Tensor", "aten.gt.Scalar"}]
+    assert made in (["aten.new_zeros.default"], ["aten.zeros.default"], ["aten.zeros_like.default"])
+    assert values.grad is not None
+    assert values.grad.count_nonzero() == picked.numel()

@@ -31,6 +31,7 @@ def temporaries_of(target: Target) -> Mapping[str, Temporary]:
         "bitsandbytes.int8_mixed_scaled_mm.default": _int8_product,
         "aten._softmax_backward_data.default": _softmax_backward,
         "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
+        "aten._flash_attention_backward.default": _flash_rows_backward,
         "aten._scaled_dot_product_efficient_attention_backward.default": _efficient_backward,
     }
 
@@ -100,13 +101,28 @@ def _flash_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
     """
     _grad, query, key = args[0], args[1], args[2]
     batch, heads, length, width = query.shape
-    head_step = 32 if width <= 128 else 64
-    rows = ceil_div(length, 128) * 128
-    columns = ceil_div(width, head_step) * head_step
+    rows, columns = ceil_div(length, 128) * 128, _padded_columns(width)
     sizes = [batch * rows * heads * columns * _FLOAT_BYTES, batch * heads * rows * _FLOAT_BYTES]
     if key.shape[1] != heads:
         sizes += [batch * key.shape[2] * heads * width * query.element_size()] * 2
     return sizes
+
+
+def _flash_rows_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """The same file, mha_varlen_bwd: all sequences in one row of tokens, with 128 rows more for each of them."""
+    query, key, starts = args[1], args[2], args[6]
+    tokens, heads, width = query.shape
+    rows = tokens + 128 * (starts.numel() - 1)
+    sizes = [rows * heads * _padded_columns(width) * _FLOAT_BYTES, heads * rows * _FLOAT_BYTES]
+    if key.shape[1] != heads:
+        sizes += [key.shape[0] * heads * width * query.element_size()] * 2
+    return sizes
+
+
+def _padded_columns(width: int) -> int:
+    """flash_api.cpp, head_size_rounded: to 32 columns, to 64 above 128."""
+    step = 32 if width <= 128 else 64
+    return ceil_div(width, step) * step
 
 
 def _efficient_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from planner.measurement import PhaseReading
 from planner.probe.meters.accumulation import InPlaceSums
 from planner.probe.meters.events import Event
+from planner.probe.meters.inplace import in_place_where_torch_is
 from planner.probe.meters.meter import Tell, tell_nobody
 from planner.units import allocated
 
@@ -136,7 +137,7 @@ class LiveMeter(TorchDispatchMode):
     ) -> Any:
         if func is _DEVICE and isinstance(args[0], FakeTensor):  # two of three calls ask this
             return args[0].fake_device
-        kwargs, func = kwargs or {}, self._sums.instead_of(func, args)
+        kwargs, func = kwargs or {}, in_place_where_torch_is(self._sums.instead_of(func, args))
         name = self._names.get(func) or self._names.setdefault(func, str(func))
         if name.startswith("prim."):  # questions such as "which device?"; they make nothing
             return func(*args, **kwargs)

@@ -95,6 +95,7 @@ def _rare_settings() -> list[dict[str, Any]]:
             "llama loop int8 q,v", LLAMA, quantization={"load_in_8bit": True}, stack="loop", lora={"target_modules": QV}
         ),
         setting("llama trainer flash_attention_2", LLAMA, {"attn_implementation": "flash_attention_2"}),
+        *unpadded_settings(),
     ]
     for capability in ("7.5", "8.0", "8.6", "9.0", "12.0"):
         card = {"total_memory_bytes": 25_757_220_864, "compute_capability": capability}
@@ -105,6 +106,19 @@ def _rare_settings() -> list[dict[str, Any]]:
             line["request"]["gpu"] = card
             found.append(line)
     return found
+
+
+def unpadded_settings() -> list[dict[str, Any]]:
+    """FlashAttention 2 on padded batches, which it packs."""
+    packed = {"attn_implementation": "flash_attention_2", "padded": True, "per_device_train_batch_size": 3}
+    off, every = {**packed, "gradient_checkpointing": False}, {**LLAMA, "num_key_value_heads": 8}
+    return [
+        setting("llama trainer flash_attention_2 padded", LLAMA, packed),
+        setting("llama trainer flash_attention_2 padded off", LLAMA, off),
+        setting("llama kbit flash_attention_2 padded", LLAMA, packed, stack="kbit"),
+        setting("llama loop flash_attention_2 padded off", LLAMA, off, stack="loop"),
+        setting("llama trainer flash_attention_2 padded mha off", every, off),
+    ]
 
 
 def family_settings() -> list[dict[str, Any]]:

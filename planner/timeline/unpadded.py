@@ -1,0 +1,49 @@
+"""FlashAttention 2 on a padded batch: the tokens that count are gathered, attended to in one row, and put back.
+
+Source: transformers 5.23 modeling_flash_attention_utils.py, `_upad_input`; flash_attn/bert_padding.py, pad_input;
+torch 2.13 flash_attn/flash_api.cpp, mha_varlen_fwd and mha_varlen_bwd. `P` counts the tokens that are not padding.
+"""
+
+from collections.abc import Callable
+
+from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+
+_INDEX_BYTES = 8
+Kernel = Callable[[Tape, tuple[Value, Value, Value]], Value]
+
+
+def without_padding(tape: Tape, qkv: tuple[Value, Value, Value], kernel: Kernel) -> Value:
+    """Run `kernel` on the gathered tokens. The caller's names hold q, k and v until it is done."""
+    q, k, v = qkv
+    lengths, indices = tape.new(4, ("b",)), Value(tape.new(_INDEX_BYTES, ("P",)), _INDEX_BYTES, ("P",))
+    starts = tape.new(4, ("b",))
+    del lengths
+    k = _gathered(tape, k, indices)
+    v = _gathered(tape, v, indices)
+    q = _gathered(tape, q, indices)
+    attended = kernel(tape, (q, k, v))
+    out = _put_back(tape, attended, indices, qkv[0].dims)
+    del starts
+    return out
+
+
+def _gathered(tape: Tape, x: Value, indices: Value) -> Value:
+    """`x[indices]`: saves the indices; its backward puts the rows back into zeros, in place."""
+    return _rows(tape, x, indices, ("P", *x.dims[1:]))
+
+
+def _put_back(tape: Tape, x: Value, indices: Value, dims: Dims) -> Value:
+    """Zeros with `x` at `indices`, saved; its backward gathers."""
+    return _rows(tape, x, indices, dims)
+
+
+def _rows(tape: Tape, x: Value, indices: Value, dims: Dims) -> Value:
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    edge_in, each, before = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, tape.new(each, before)),)
+
+    out = tape.new(each, dims)
+    return Value(out, each, dims, tape.node(backward, tape.save(indices)))
