@@ -30,32 +30,30 @@ def _accept(_model: Any, attn_implementation: str | None, *_: Any, **__: Any) ->
 
 
 def _attend(  # noqa: PLR0913  # transformers' own signature
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, query_length: int,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     *_: Any, dropout: float = 0.0, softmax_scale: float | None = None, is_causal: bool = True,
     target_dtype: torch.dtype | None = None, **__: Any,
 ) -> torch.Tensor:  # fmt: skip
     """transformers/modeling_flash_attention_utils.py, `_flash_attention_forward`. [batch, length, heads, width]."""
     if target_dtype is not None:
         query, key, value = (tensor.to(target_dtype) for tensor in (query, key, value))
-    call = Call(query, key, value, attention_mask, dropout, is_causal, softmax_scale)
     if attention_mask is not None:
-        return _attend_without_padding(call, query_length)
-    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    return flash(Call(*heads_first, None, dropout, is_causal, softmax_scale)).transpose(1, 2)
+        return _attend_without_padding(Call(query, key, value, attention_mask, dropout, is_causal, softmax_scale))
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return flash(Call(query, key, value, None, dropout, is_causal, softmax_scale)).transpose(1, 2)
 
 
-def _attend_without_padding(call: Call, query_length: int) -> torch.Tensor:
+def _attend_without_padding(call: Call) -> torch.Tensor:
     """The same function, "Contains at least one padding token": gather, attend over one row of tokens, scatter."""
     batch, length, _, width = call.query.shape
-    query, key, value, indices, (starts, key_starts), (longest, longest_key) = _upad_input(
-        *call[:3], call.mask, query_length, None
-    )
+    unpad: Any = _upad_input
+    query, key, value, indices, starts, longest = unpad(*call[:4], length, None)
     scale = width**-0.5 if call.scale is None else call.scale
     attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
-        *map(padded_width, (query, key, value)), starts, key_starts, longest, longest_key, call.dropout, call.causal,
-        False, scale=scale,
-    )[0][..., :width]  # fmt: skip
-    scattered: torch.Tensor = _Scattered.apply(attended, indices, batch * length)
+        *map(padded_width, (query, key, value)), *starts, *longest, call.dropout, call.causal, False, scale=scale
+    )[0][..., :width]
+    put_back: Any = _Scattered.apply
+    scattered: torch.Tensor = put_back(attended, indices, batch * length)
     return scattered.view(batch, length, *scattered.shape[1:])
 
 

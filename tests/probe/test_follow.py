@@ -6,7 +6,6 @@ import torch
 import transformers.modeling_utils as modeling
 from torch.nn import functional
 
-from planner.errors import InvalidRequestError
 from planner.probe.attention import Call, choose_kernel
 from planner.probe.autocast import cuda_autocast_lists
 from planner.probe.fused4bit import uses_fused_kernel
