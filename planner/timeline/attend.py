@@ -14,7 +14,7 @@ _SCORES = ("T", "H", "s")
 # Values of latent attention, narrower than its keys and never grouped.
 _LATENT = ("T", "v")
 # The flash backward's padded rows: sequence by sequence, or all of a row of tokens.
-_ROWS_OF = {"T": "flash", "P": "flash row"}
+_ROWS_OF = {"T": "flash", "kept": "flash row"}
 
 
 def attend(

@@ -5,7 +5,7 @@ from planner.ledger import Cause
 LEGEND: dict[str, str] = {
     "T": "tokens in the micro-batch, b·s",
     "b": "sequences in the micro-batch",
-    "P": "tokens in the micro-batch that are not padding",
+    "kept": "tokens in the micro-batch that are not padding",
     "s": "tokens in a sequence",
     "h": "hidden size",
     "I": "MLP inner width",

@@ -119,7 +119,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
-        "P": kept,
+        "kept": kept,
         "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
     }  # fmt: skip

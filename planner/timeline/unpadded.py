@@ -1,7 +1,7 @@
 """FlashAttention 2 on a padded batch: the tokens that count are gathered, attended to in one row, and put back.
 
 Source: transformers 5.23 modeling_flash_attention_utils.py, `_upad_input`; flash_attn/bert_padding.py, pad_input;
-torch 2.13 flash_attn/flash_api.cpp, mha_varlen_fwd and mha_varlen_bwd. `P` counts the tokens that are not padding.
+torch 2.13 flash_attn/flash_api.cpp, mha_varlen_fwd and mha_varlen_bwd. `kept` counts the tokens that are not padding.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Kernel = Callable[[Tape, tuple[Value, Value, Value]], Value]
 def without_padding(tape: Tape, qkv: tuple[Value, Value, Value], kernel: Kernel) -> Value:
     """Run `kernel` on the gathered tokens. The caller's names hold q, k and v until it is done."""
     q, k, v = qkv
-    lengths, indices = tape.new(4, ("b",)), Value(tape.new(_INDEX_BYTES, ("P",)), _INDEX_BYTES, ("P",))
+    lengths, indices = tape.new(4, ("b",)), Value(tape.new(_INDEX_BYTES, ("kept",)), _INDEX_BYTES, ("kept",))
     starts = tape.new(4, ("b",))
     del lengths
     k = _gathered(tape, k, indices)
@@ -29,7 +29,7 @@ def without_padding(tape: Tape, qkv: tuple[Value, Value, Value], kernel: Kernel)
 
 def _gathered(tape: Tape, x: Value, indices: Value) -> Value:
     """`x[indices]`: saves the indices; its backward puts the rows back into zeros, in place."""
-    return _rows(tape, x, indices, ("P", *x.dims[1:]))
+    return _rows(tape, x, indices, ("kept", *x.dims[1:]))
 
 
 def _put_back(tape: Tape, x: Value, indices: Value, dims: Dims) -> Value:
