@@ -12,7 +12,7 @@ from typing import Any
 
 from app.imports.leftout import AXOLOTL_HARMLESS, AXOLOTL_UNMODELLED
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, words
+from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, words
 
 _ATTENTION = {"flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager"}
 _OPTIMIZERS = {"adamw_torch_8bit": "adamw_8bit", "ao_adamw_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
@@ -20,7 +20,7 @@ _KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
 
 def _optimizer(value: Any) -> Any:
-    return _OPTIMIZERS.get(value, value)
+    return looked_up(_OPTIMIZERS, value) or value
 
 
 def _checkpointing(value: Any) -> Any:
@@ -41,8 +41,7 @@ def _settle(reading: Reading) -> None:
     reading.use_reentrant("gradient_checkpointing_kwargs")
     if reading.on("liger_fused_linear_cross_entropy"):
         reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
-    plugins = " ".join(map(str, listed(config.get("plugins") or [])))
-    if "cut_cross_entropy" in plugins and config.get("cut_cross_entropy") is None:
+    if "cut_cross_entropy" in str(config.get("plugins")) and config.get("cut_cross_entropy") is None:
         reading.ignored.append(Ignored("plugins", AXOLOTL.unmodelled["cut_cross_entropy"], True))
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")

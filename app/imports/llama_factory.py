@@ -12,7 +12,7 @@ from typing import Any
 
 from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, negated, words
+from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, negated, words
 
 _ATTENTION = {"sdpa": "sdpa", "fa2": "flash_attention_2", "disabled": "eager"}
 _ATTENTION_BACK = {value: key for key, value in _ATTENTION.items()}
@@ -39,8 +39,8 @@ def _settle(reading: Reading) -> None:
     if quantized:
         _quantization(reading)
     _stack(reading)
-    if config.get("flash_attn") in _ATTENTION:
-        reading.use("flash_attn", "training.attn_implementation", _ATTENTION[config["flash_attn"]])
+    if attention := looked_up(_ATTENTION, config.get("flash_attn")):
+        reading.use("flash_attn", "training.attn_implementation", attention)
     if reading.on("enable_liger_kernel"):
         reading.use("enable_liger_kernel", "training.loss", "liger")
     if config.get("stage", "sft") not in ("sft", "pt"):

@@ -170,6 +170,11 @@ class Trainer:
         return left
 
 
+def looked_up(table: Mapping[str, Any], value: Any) -> Any:
+    """What `table` has for a word of the file; None for anything else, a list or a mapping among them."""
+    return table.get(value) if isinstance(value, str) else None
+
+
 def words(text: str) -> frozenset[str]:
     """A set of keys written with spaces."""
     return frozenset(text.split())

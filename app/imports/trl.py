@@ -11,7 +11,7 @@ from typing import Any
 from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, words
+from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, words
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -114,8 +114,8 @@ def _step(reading: Reading, is_trl: bool) -> None:
         reading.contradict("max_seq_length", "the old name of max_length, with another value; keep max_length")
     if reading.on("use_liger_kernel"):
         reading.use("use_liger_kernel", "training.loss", "liger")
-    elif config.get("loss_type") in _LOSSES:
-        reading.use("loss_type", "training.loss", _LOSSES[config["loss_type"]])
+    elif loss := looked_up(_LOSSES, config.get("loss_type")):
+        reading.use("loss_type", "training.loss", loss)
     elif config.get("loss_type"):
         reading.ignored.append(Ignored("loss_type", TRL_UNMODELLED["beta"], True))
     elif is_trl:

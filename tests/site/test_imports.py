@@ -1,13 +1,24 @@
 """Trainers' files as plans, and the plans' advice in the same files."""
 
+import json
+from contextlib import suppress
+from itertools import product
+
 import httpx
 import pytest
 
-from app.imports import read
+from app.imports import TRAINERS, read
+from app.imports.loading import load
+from app.imports.rules import Trainer
 from planner.errors import FitproofError
 from planner.request import Request
 from tests.site import configs
 
+BASES = {
+    "axolotl": configs.AXOLOTL, "llama-factory": configs.LLAMA_FACTORY, "trl": configs.TRL_YAML,
+    "chapter": configs.CHAPTER, "model-config": configs.MODEL_CONFIG,
+    "fitproof": '{"model": "gpt2", "gpu": "t4"}',
+}  # fmt: skip
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -231,3 +242,19 @@ def test_the_page_shows_what_is_wrong_and_keeps_the_text(site: httpx.Client) -> 
     assert answer.status_code == 422
     assert 'id="config-error"' in answer.text
     assert "just words</textarea>" in answer.text
+
+
+# What no trainer means by any of its keys.
+STRANGE = (
+    -1, 10**30, 1.5, "", "x", [], [1], ["a", ["b"]], {}, {"a": 1}, [None], True, "q_proj,v_proj",
+    {"use_reentrant": "x"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: trainer.id)
+def test_a_strange_value_of_any_key_is_a_sentence_and_never_a_crash(trainer: Trainer) -> None:
+    base = json.loads(json.dumps(load(BASES[trainer.id]).config, default=str))
+    keys = {rule.key for rule in trainer.rules} | trainer.handled | set(trainer.unmodelled) | trainer.signature
+    for key, value in product(sorted(keys), STRANGE):
+        with suppress(FitproofError):
+            Request.parse(read(json.dumps(base | {key: value}), gpu="t4").document)
