@@ -8,14 +8,16 @@ loaders/model.py (quantization; prepare_model_for_kbit_training, then norms and 
 loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from app.imports.leftout import AXOLOTL_HARMLESS, AXOLOTL_UNMODELLED
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, words
 
 _ATTENTION = {"flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager"}
 _OPTIMIZERS = {"adamw_torch_8bit": "adamw_8bit", "ao_adamw_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
+_HALVES = ("bf16", "fp16", "bfloat16", "float16")
 _KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
 
@@ -26,6 +28,42 @@ def _optimizer(value: Any) -> Any:
 def _checkpointing(value: Any) -> Any:
     # "unsloth", "offload" and "offload_disk" checkpoint too, and move the checkpoints elsewhere; settle() says so.
     return True if isinstance(value, str) else value
+
+
+def _write_method(config: dict[str, Any], method: Any) -> None:
+    """`adapter` and what it takes; a file that had none gets the plan's own rank and targets."""
+    config["adapter"] = None if method == "full" else method
+    if method == "qlora" or config.get("load_in_4bit"):
+        config["load_in_4bit"] = method == "qlora"
+    if method != "full":
+        config["lora_r"] = config.get("lora_r") or DEFAULT_LORA.r
+        if not config.get("lora_target_modules"):
+            config["lora_target_linear"] = True
+
+
+def _write_four_bits(config: dict[str, Any], four: Any) -> None:
+    config["load_in_4bit"] = four
+    if four:
+        config["adapter"] = "qlora"
+
+
+def _write_bnb(name: str, default: Any) -> Callable[[dict[str, Any], Any], None]:
+    """What Axolotl's own bnb_config has already is not written."""
+
+    def write(config: dict[str, Any], value: Any) -> None:
+        given = config.get("bnb_config_kwargs")
+        kwargs = dict(given) if isinstance(given, dict) else {}
+        if kwargs.get(name, default) != value:
+            config["bnb_config_kwargs"] = kwargs | {name: value}
+
+    return write
+
+
+def _write_accumulation(config: dict[str, Any], steps: Any) -> None:
+    """Axolotl takes either this or the whole batch_size."""
+    config["gradient_accumulation_steps"] = steps
+    if config.get("batch_size"):
+        config["batch_size"] = None
 
 
 def _settle(reading: Reading) -> None:
@@ -92,8 +130,11 @@ def _method(reading: Reading, dtype: str) -> None:
     reading.put("quantization.load_in_4bit", True)
     reading.put("quantization.bnb_4bit_quant_type", kwargs.get("bnb_4bit_quant_type", "nf4"))
     reading.put("quantization.bnb_4bit_use_double_quant", kwargs.get("bnb_4bit_use_double_quant", True))
-    key = "fp16" if reading.on("fp16") else "bf16"
-    reading.use(key, "quantization.bnb_4bit_compute_dtype", kwargs.get("bnb_4bit_compute_dtype", dtype))
+    said = kwargs.get("bnb_4bit_compute_dtype", dtype)
+    key = next((name for name in ("bnb_config_kwargs", *_HALVES) if config.get(name)), None)
+    if key:
+        reading.use(key, "quantization.bnb_4bit_compute_dtype", said)
+    reading.assume("quantization.bnb_4bit_compute_dtype", said, "Axolotl's default is bf16: auto")
 
 
 def _targets(reading: Reading) -> None:
@@ -133,7 +174,7 @@ def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
     if reading.document["method"] == "full" and not reading.on("flash_attention"):
         reason = "off, and norms and embeddings then stay in float32; planned in 16 bit"
         reading.ignored.append(Ignored("flash_attention", reason, True))
-    said = next((f"{key} in the file" for key in ("bf16", "fp16", "bfloat16", "float16") if config.get(key)), "")
+    said = next((f"{key} in the file" for key in _HALVES if config.get(key)), "")
     reason = said or ("Axolotl's default is bf16: auto" if autocast else "neither bf16 nor fp16: no autocast")
     put_stack(reading, "trainer", Dtypes(model, autocast, adapters), reason)
 
@@ -179,7 +220,16 @@ AXOLOTL = Trainer(
     ),
     harmless=AXOLOTL_HARMLESS,
     unmodelled=AXOLOTL_UNMODELLED,
+    rewrites={
+        "method": _write_method,
+        "training.gradient_accumulation_steps": _write_accumulation,
+        "quantization.load_in_4bit": _write_four_bits,
+        "quantization.bnb_4bit_quant_type": _write_bnb("bnb_4bit_quant_type", "nf4"),
+        "quantization.bnb_4bit_use_double_quant": _write_bnb("bnb_4bit_use_double_quant", True),
+        "quantization.bnb_4bit_compute_dtype": _write_bnb("bnb_4bit_compute_dtype", "bfloat16"),
+    },
     edits=(
+        Rule("load_in_8bit", "quantization.load_in_8bit"),
         Rule("liger_fused_linear_cross_entropy", "training.loss", write=lambda loss: loss == "liger"),
         Rule("attn_implementation", "training.attn_implementation"),
     ),

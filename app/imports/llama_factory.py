@@ -12,7 +12,7 @@ from typing import Any
 
 from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, negated, words
+from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, negated, words
 
 _ATTENTION = {"sdpa": "sdpa", "fa2": "flash_attention_2", "disabled": "eager"}
 _ATTENTION_BACK = {value: key for key, value in _ATTENTION.items()}
@@ -24,6 +24,16 @@ def _targets(value: Any) -> Any:
 
 def _targets_back(value: Any) -> Any:
     return "all" if value == "all-linear" else ",".join(listed(value))
+
+
+def _write_method(config: dict[str, Any], method: Any) -> None:
+    """A file that trained every weight gets the plan's own rank."""
+    if config.get("finetuning_type") == "full" and method != "full":
+        config["lora_rank"] = config.get("lora_rank") or DEFAULT_LORA.r
+        config["lora_alpha"] = config.get("lora_alpha") or int(DEFAULT_LORA.lora_alpha)
+    config["finetuning_type"] = "full" if method == "full" else "lora"
+    if method == "qlora" or config.get("quantization_bit"):
+        config["quantization_bit"] = 4 if method == "qlora" else None
 
 
 def _settle(reading: Reading) -> None:
@@ -134,11 +144,18 @@ LLAMA_FACTORY = Trainer(
     ),
     harmless=LLAMA_FACTORY_HARMLESS,
     unmodelled=LLAMA_FACTORY_UNMODELLED,
+    rewrites={
+        "method": _write_method,
+        "quantization.load_in_4bit": lambda config, four: config.update(quantization_bit=4 if four else None),
+        "quantization.load_in_8bit": lambda config, eight: config.update({"quantization_bit": 8} if eight else {}),
+        "quantization.bnb_4bit_compute_dtype": lambda config, dtype: config.update(
+            {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"} if dtype != "float32" else {}
+        ),
+    },
     edits=(
         Rule("enable_liger_kernel", "training.loss", write=lambda loss: loss == "liger"),
         Rule("flash_attn", "training.attn_implementation", write=lambda kind: _ATTENTION_BACK.get(kind, "auto")),
         Rule("double_quantization", "quantization.bnb_4bit_use_double_quant"),
         Rule("quantization_type", "quantization.bnb_4bit_quant_type"),
-        Rule("quantization_bit", "method", write=lambda method: 4 if method == "qlora" else None),
     ),
 )

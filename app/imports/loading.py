@@ -139,7 +139,7 @@ def _refuse_tag(event: NodeEvent) -> None:
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise refusal("is not a list of settings; paste the whole file, `key: value` on each line")
+        raise refusal("is not a list of settings; paste the whole file, a key and its value on each line")
     if any(not isinstance(key, str) for key in value):
         raise refusal("has a key that is not a word; quote it")
     return value

@@ -74,11 +74,16 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
 
 
 def _advised(imported: Imported, plan: Plan) -> Edited | None:
-    """The first advised change that the file can hold entirely, or the first at all; another card is no edit."""
+    """The first advised change that the file can hold entirely, or the first it can hold a part of.
+
+    Another card is no edit.
+    """
     changes = [(item.to_dict()["change"], item.verdict) for item in plan.advice if "gpu" not in item.change]
-    if not changes:
+    held = [(len(imported.trainer.edit({}, change)), change, verdict) for change, verdict in changes]
+    possible = [(left > 0, change, verdict) for left, change, verdict in held if left < len(change)]
+    if not possible:
         return None
-    change, verdict = next((pair for pair in changes if not imported.trainer.edit({}, pair[0])), changes[0])
+    _, change, verdict = min(possible, key=lambda item: item[0])
     text, left = imported.edited(change)
     return Edited(change, text, tuple(left), verdict)
 

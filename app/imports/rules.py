@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planner.errors import FieldProblem
+from planner.request import Lora
+
+# What a plan without words on LoRA assumes, for files that are to get some.
+DEFAULT_LORA = Lora()
 
 Document = dict[str, Any]
 Convert = Callable[[Any], Any]
@@ -126,7 +130,7 @@ class Trainer:
 
     `signature`: keys that give the dialect away. `harmless`: keys known not to move memory. `unmodelled`: keys that do
     move memory but that no formula of ours reads. `handled`: keys that `settle` reads by itself. `edits`: rules that
-    only write, for settings that `settle` reads.
+    only write, for settings that `settle` reads; `rewrites`: settings that take more than one key.
     """
 
     id: str
@@ -138,6 +142,7 @@ class Trainer:
     harmless: frozenset[str] = frozenset()
     unmodelled: Mapping[str, str] = field(default_factory=dict)
     edits: tuple[Rule, ...] = ()
+    rewrites: Mapping[str, Callable[[dict[str, Any], Any], None]] = field(default_factory=dict)
 
     def read(self, config: Mapping[str, Any]) -> Reading:
         """Understand `config`: every key ends up recognised, ignored with a reason, or contradicted."""
@@ -161,6 +166,9 @@ class Trainer:
         """Write `change` (dotted request paths) into `config`; return the paths that the file has no key for."""
         left = []
         for path, value in change.items():
+            if path in self.rewrites:
+                self.rewrites[path](config, value)
+                continue
             fitting = [rule for rule in (*self.rules, *self.edits) if rule.path == path]
             rule = next((rule for rule in fitting if rule.key in config), fitting[0] if fitting else None)
             if rule is None:

@@ -11,7 +11,7 @@ from typing import Any
 from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, words
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -26,6 +26,18 @@ def _named_targets(value: Any) -> Any:
     """A list of one is that one (ModelConfig.__post_init__), so that "all-linear" may stand in a list."""
     names = listed(value)
     return "all-linear" if names == ["all-linear"] else names
+
+
+def _write_method(config: dict[str, Any], method: Any) -> None:
+    """A plan's QLoRA has double quantization, so the file gets it, too."""
+    config["use_peft"] = method != "full"
+    if method == "qlora" or config.get("load_in_4bit"):
+        config["load_in_4bit"] = method == "qlora"
+    if method == "qlora":
+        config["use_bnb_nested_quant"] = True
+        config[next((name for name in _DTYPES if config.get(name)), "dtype")] = "bfloat16"
+    if method != "full" and not config.get("lora_target_modules"):
+        config["lora_target_modules"] = DEFAULT_LORA.target_modules
 
 
 def _settle(reading: Reading) -> None:
@@ -163,8 +175,13 @@ TRL = Trainer(
     ),
     harmless=TRL_HARMLESS,
     unmodelled=TRL_UNMODELLED,
+    rewrites={"method": _write_method},
     edits=(
         Rule("use_liger_kernel", "training.loss", write=lambda loss: loss == "liger"),
+        Rule("load_in_4bit", "quantization.load_in_4bit"),
+        Rule("load_in_8bit", "quantization.load_in_8bit"),
+        Rule("dtype", "quantization.bnb_4bit_compute_dtype"),
+        Rule("torch_dtype", "quantization.bnb_4bit_compute_dtype"),
         Rule("use_bnb_nested_quant", "quantization.bnb_4bit_use_double_quant"),
         Rule("bnb_4bit_quant_type", "quantization.bnb_4bit_quant_type"),
     ),

@@ -1,11 +1,15 @@
 """A file with its advice written in: nothing else in it may move."""
 
 import json
+from pathlib import Path
 
+import httpx
 import pytest
 
 from app.imports import read
 from tests.site import configs
+
+FOLDER = Path(__file__).parent / "examples"
 
 
 @pytest.mark.parametrize("text", [configs.AXOLOTL, configs.LLAMA_FACTORY, configs.TRL_YAML, configs.AXOLOTL_FULL])
@@ -77,3 +81,45 @@ def test_json_comes_back_as_json() -> None:
 
 def test_a_change_that_the_file_cannot_hold_is_named() -> None:
     assert read(configs.AXOLOTL).edited({"stack": "loop"})[1] == ["stack"]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        (
+            "base_model: gpt2\nadapter: lora  # so far\nlora_r: 8\nlora_target_linear: true\n",
+            ("adapter", "load_in_4bit"),
+        ),
+        ("model_name_or_path: gpt2\nfinetuning_type: lora\n", ("quantization_bit",)),
+        ("model_name_or_path: gpt2\nuse_peft: true\nlora_r: 8\n", ("load_in_4bit", "use_bnb_nested_quant", "dtype")),
+    ],
+)
+def test_another_method_is_written_with_every_key_it_takes(text: str, keys: tuple[str, ...]) -> None:
+    edited, left = read(text).edited({"method": "qlora"})
+    again = read(edited)
+    assert not left
+    assert not again.reading.contradictions
+    assert again.document["method"] == "qlora"
+    assert again.document["quantization"]["bnb_4bit_use_double_quant"]
+    assert set(keys) <= set(again.reading.config)
+
+
+PROMISING = [
+    (name, card)
+    for name in ("axolotl/llama2_full_flash", "axolotl/lora_that_says_4bit", "axolotl/total_batch_size",
+                 "llama_factory/full_in_float32", "llama_factory/padded_batches", "trl/smollm3_full", "trl/padded")
+    for card in ("t4", "rtx-3060-12gb", "rtx-4090")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "card"), PROMISING)
+def test_a_file_with_all_of_the_advice_gets_the_verdict_it_was_promised(
+    site: httpx.Client, name: str, card: str
+) -> None:
+    [file] = FOLDER.glob(f"{name}.y*ml")
+    edited = site.post("/api/v1/imports", json={"config": file.read_text(), "gpu": card}).json()["edited"]
+    if edited is None or edited["left"]:
+        return  # it fits as it stands, or a part of the advice is no key of a file
+    again = site.post("/api/v1/imports", json={"config": edited["text"], "gpu": card}).json()
+    assert again["contradictions"] == []
+    assert again["plan"]["verdict"] == edited["verdict"]
