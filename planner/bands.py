@@ -24,9 +24,9 @@ def reserved_band(gpu: Gpu) -> Band:
     return narrowed(overheads().reserved_band(), gpu.record.reserved if gpu.record else None, gpu)
 
 
-def lost_band(gpu: Gpu, varying_lengths: bool, expandable_segments: bool, scores_written: bool) -> Band:
+def lost_band(gpu: Gpu, varying_lengths: bool, expandable_segments: bool, large_pieces: bool) -> Band:
     """Fraction of the allocated peak that is lost to pieces of the wrong size."""
-    use = (varying_lengths, expandable_segments, scores_written)
+    use = (varying_lengths, expandable_segments, large_pieces)
     return narrowed(fragmentation_band(*use), dict(gpu.record.lost).get(use) if gpu.record else None, gpu)
 
 

@@ -19,8 +19,8 @@ class CardRecord:
     """Runs measured on one kind of card beside what was foreseen for each. None where no run told.
 
     `allocated` and `reserved` are measured over foreseen bytes, less one. `lost` is the allocator's smallest capacity
-    over the allocated peak, less one, by how the allocator was used: (varying lengths, expandable segments, scores
-    written). `context_bytes` is what the process took outside the allocator.
+    over the allocated peak, less one, by how the allocator was used: (varying lengths, expandable segments, large
+    pieces). `context_bytes` is what the process took outside the allocator.
     """
 
     allocated: Seen | None = None

@@ -1,7 +1,7 @@
 """The caching allocator's large pool in as few Python steps as it takes: what reserved bytes depend on.
 
-The same rules as `allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB and without
-a capacity: a plan plays a whole training step through it, so every step counts. Free blocks are kept as single
+The same rules as `allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB: a plan
+plays a whole training step through it, so every step counts. Free blocks are kept as single
 integers, size above address, so that one bisection finds the best fit and, of equals, the lowest address.
 """
 
@@ -13,6 +13,7 @@ from planner.allocator import (
     LARGE_SEGMENT_BYTES,
     MIN_BLOCK_BYTES,
     SMALL_SIZE_BYTES,
+    OutOfDeviceMemoryError,
     segment_bytes,
 )
 from planner.units import allocated, ceil_div
@@ -24,10 +25,13 @@ _GAP_BYTES = MIN_BLOCK_BYTES
 
 
 class LargePool:
-    """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes."""
+    """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes.
 
-    def __init__(self, *, expandable: bool = False) -> None:
-        self.expandable = expandable
+    With a capacity, requests raise OutOfDeviceMemoryError where it forbids a segment even with the cache emptied.
+    """
+
+    def __init__(self, *, expandable: bool = False, capacity_bytes: int | None = None) -> None:
+        self.expandable, self.capacity_bytes = expandable, capacity_bytes
         self.allocated_bytes = self.reserved_bytes = self.peak_reserved_bytes = 0
         self._smallest_rest_bytes = MIN_BLOCK_BYTES if expandable else SMALL_SIZE_BYTES + 1
         self._free: list[int] = []
@@ -39,7 +43,7 @@ class LargePool:
 
     def copy(self) -> "LargePool":
         """The same blocks in a pool of their own."""
-        twin = LargePool(expandable=self.expandable)
+        twin = LargePool(expandable=self.expandable, capacity_bytes=self.capacity_bytes)
         twin.allocated_bytes, twin.reserved_bytes = self.allocated_bytes, self.reserved_bytes
         twin.peak_reserved_bytes, twin._edge = self.peak_reserved_bytes, self._edge
         twin._free, twin._size_at, twin._start_of = self._free.copy(), self._size_at.copy(), self._start_of.copy()
@@ -163,6 +167,10 @@ class LargePool:
         return (entry & _ADDRESS_MASK) + (entry >> _ADDRESS_BITS) == self._edge
 
     def _grow(self, size: int) -> tuple[int, int]:
+        if self._lacking_bytes(size) > 0:
+            self.empty_cache()
+            if (short_bytes := self._lacking_bytes(size)) > 0:
+                raise OutOfDeviceMemoryError(size, short_bytes)
         if self.expandable:
             return self._extend(size)
         segment = segment_bytes(size)
@@ -173,12 +181,24 @@ class LargePool:
 
     def _extend(self, size: int) -> tuple[int, int]:
         """Map pages behind the range; a free block at its end is part of the new one."""
+        mapped = self._needed_bytes(size)
         address = self._start_of.get(self._edge, self._edge)
         held = self._withdraw(address) if address != self._edge else 0
-        mapped = ceil_div(size - held, LARGE_SEGMENT_BYTES) * LARGE_SEGMENT_BYTES
         self._edge += mapped
         self._reserve(mapped)
         return address, held + mapped
+
+    def _needed_bytes(self, size: int) -> int:
+        """What the driver must give for it."""
+        if not self.expandable:
+            return segment_bytes(size)
+        held = self._edge - self._start_of.get(self._edge, self._edge)
+        return ceil_div(size - held, LARGE_SEGMENT_BYTES) * LARGE_SEGMENT_BYTES
+
+    def _lacking_bytes(self, size: int) -> int:
+        if self.capacity_bytes is None:
+            return 0
+        return self.reserved_bytes + self._needed_bytes(size) - self.capacity_bytes
 
     def _reserve(self, size: int) -> None:
         self.reserved_bytes += size

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.advice import largest
+from planner.catalog import resolve_gpu
 from planner.gpu import Gpu
 from planner.model import Model, resolve_model
 from planner.plan import Plan, plan, smallest_cards
@@ -51,15 +52,15 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
     Raises:
         FitproofError: as `plan` does.
     """
-    model = model or resolve_model(request.model)
+    model, gpu = model or resolve_model(request.model), gpu or resolve_gpu(request.gpu)
     return Limits(
         per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
         max_length=_stretch(request, model, gpu, "max_length"),
-        smallest_cards=smallest_cards(request, model=model, count=cards),
+        smallest_cards=smallest_cards(request, model=model, vendor=gpu.vendor, count=cards),
     )
 
 
-def _stretch(request: Request, model: Model, gpu: Gpu | None, field: str) -> Limit:
+def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
     seen: dict[int, str] = {}
 
     def verdict(value: int) -> str:

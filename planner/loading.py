@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.allocator import SMALL_SIZE_BYTES
+from planner.expandable import ExpandablePool
 from planner.largepool import LargePool
 from planner.memory.weights import Placed, in_load_order
 from planner.recipe import DTYPE_BYTES, Recipe
@@ -29,14 +30,28 @@ class Loaded:
     prepared_slack_bytes: int
 
 
+Pool = LargePool | ExpandablePool
+
+
 def play_load(placed: Sequence[Placed], recipe: Recipe) -> Loaded:
+    """Load and prepare a model with memory in plenty."""
+    pool = LargePool(expandable=recipe.training.expandable_segments)
+    loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe)
+    return Loaded(pool, loaded_slack_bytes, prepared_slack_bytes)
+
+
+def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe) -> tuple[int, int]:
     """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
+
+    Returns the slack once loaded and once prepared.
 
     Source: the order of operations as the dry run records it; transformers 5.23 core_model_loading.py (one parameter
     at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py, which
     empties the cache after its upcast.
+
+    Raises:
+        OutOfDeviceMemoryError: the pool's capacity does not allow it.
     """
-    pool = LargePool(expandable=recipe.training.expandable_segments)
     if recipe.quantization is None or recipe.quantization.quant_method != "hqq":
         # One block as large as the model will be, taken and freed: everything after is carved out of it.
         pool.free(pool.allocate(_warm_up_bytes(placed, recipe)))
@@ -59,10 +74,10 @@ def play_load(placed: Sequence[Placed], recipe: Recipe) -> Loaded:
             tensor_bytes -= item.loaded.values_bytes
     if upcast:
         pool.empty_cache()
-    return Loaded(pool, loaded_slack_bytes, pool.allocated_bytes - tensor_bytes)
+    return loaded_slack_bytes, pool.allocated_bytes - tensor_bytes
 
 
-def _load(pool: LargePool, item: Placed, recipe: Recipe) -> list[tuple[int, int]]:
+def _load(pool: Pool, item: Placed, recipe: Recipe) -> list[tuple[int, int]]:
     """Load one tensor; returns (bytes, address) of the large ones that stay."""
     kept, passing = [], []
     for size, stays in _pieces(item, recipe):

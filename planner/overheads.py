@@ -1,7 +1,8 @@
 """Loads the evidence on what lies between allocated bytes and the memory a card must have."""
 
+import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
 from statistics import median
@@ -11,13 +12,39 @@ from planner.errors import CatalogError
 from planner.units import GIB
 
 _KEYS = {
-    "fragmentation": {
-        "setting", "allocator", "lengths", "load_block", "scores_written", "allocated_mib", "capacity_mib", "source",
-    },
     "context": {"card", "compute_capability", "gib", "source"},
     "formula": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
+# From this share of the peak on, a tensor counts as large. Of the replays that made none, none lost more than 13 %;
+# of the others, up to 23 % (planner/evidence/fragmentation.jsonl).
+LARGE_SHARE = 0.08
+
+
+def are_large(largest_bytes: int, peak_bytes: int) -> bool:
+    """Whether the largest tensor of a run is large beside its peak."""
+    return largest_bytes >= LARGE_SHARE * peak_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One run played with less and less memory: what was lost, as a fraction of the allocated peak."""
+
+    lost: float
+    expandable_segments: bool
+    varying_lengths: bool
+    large_pieces: bool
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Replay":
+        """Read one line of fragmentation.jsonl."""
+        training, peak_bytes = row["request"]["training"], row["allocated_bytes"]
+        return cls(
+            row["capacity_bytes"] / peak_bytes - 1,
+            training["expandable_segments"],
+            training["padded"],
+            are_large(row["largest_bytes"], peak_bytes),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +62,30 @@ class Band:
 class Overheads:
     """The evidence table, folded on demand into bands."""
 
-    fragmentation: tuple[dict[str, Any], ...]
     context: tuple[dict[str, Any], ...]
     formula: tuple[dict[str, Any], ...]
     reserved: tuple[dict[str, Any], ...]
+    replays: tuple[Replay, ...] = ()
 
     def fragmentation_band(
-        self, *, varying_lengths: bool, expandable_segments: bool = False, scores_written: bool = False
+        self, *, varying_lengths: bool, expandable_segments: bool = False, large_pieces: bool = False
     ) -> Band:
-        """Fraction of the allocated peak that is lost to pieces of the wrong size.
+        """Fraction of the allocated peak that is lost to pieces of the wrong size: the replays of this kind of run.
 
-        Fixed lengths: low is the best row, likely the median of those with the loader's block, high the worst row.
-        Varying lengths were replayed for one model only, so the spread that fixed lengths show between models is
-        added to the worst row. Expandable segments reserved the same for fixed and varying lengths
-        (memory-internals 6.1), so both use the fixed rows. Rows whose attention wrote its scores out count only for
-        runs that do.
+        The ends are those of the replays that had it no worse, too: large pieces and varying lengths never help.
         """
-        allocator = "expandable_segments" if expandable_segments else "default"
-        known = [row for row in self.fragmentation if scores_written or not row["scores_written"]]
-        rows = [row for row in known if row["allocator"] == allocator]
-        fixed = [(_lost(row), row["load_block"]) for row in rows if row["lengths"] == "fixed"]
-        losses = [loss for loss, _ in fixed]
-        with_block = [loss for loss, block in fixed if block]
-        if expandable_segments or not varying_lengths:
-            source = f"{len(losses)} allocator replays, {allocator.replace('_', ' ')}, fixed lengths"
-            return Band(min(losses), median(with_block), max(losses), source, len(losses))
-        varying = [_lost(row) for row in rows if row["lengths"] == "varying"]
-        spread = max(with_block) - min(with_block)
-        source = f"{len(varying)} allocator replays of one model with varying lengths, widened by {spread:.1%}"
-        return Band(min(losses), median(varying), max(varying) + spread, source, len(losses) + len(varying))
+        same = [row for row in self.replays if row.expandable_segments == expandable_segments]
+        kind = [row for row in same if (row.varying_lengths, row.large_pieces) == (varying_lengths, large_pieces)]
+        no_worse = [
+            row for row in same if row.varying_lengths <= varying_lengths and row.large_pieces <= large_pieces
+        ]
+        losses = [row.lost for row in no_worse]
+        source = (
+            f"{len(losses)} runs played with less and less memory, "
+            f"{'expandable segments' if expandable_segments else 'default allocator'}, "
+            f"{'varying' if varying_lengths else 'fixed'} lengths, {'large' if large_pieces else 'small'} pieces"
+        )
+        return Band(min(losses), median(row.lost for row in kind), max(losses), source, len(losses))
 
     def context_band(self, compute_capability: tuple[int, int] | None) -> Band:
         """Bytes outside the allocator for a card generation; over all generations where none was read."""
@@ -97,12 +119,14 @@ def overheads() -> Overheads:
     Raises:
         CatalogError: a row has a missing or unknown key; names the row.
     """
-    text = resources.files("planner.evidence").joinpath("overheads.toml").read_text(encoding="utf-8")
-    return parse_overheads(text)
+    folder = resources.files("planner.evidence")
+    replays = folder.joinpath("fragmentation.jsonl").read_text(encoding="utf-8").splitlines()
+    table = parse_overheads(folder.joinpath("overheads.toml").read_text(encoding="utf-8"))
+    return replace(table, replays=tuple(Replay.of(json.loads(line)) for line in replays))
 
 
 def parse_overheads(text: str) -> Overheads:
-    """Read an evidence table from TOML.
+    """Read an evidence table from TOML; it has no replays.
 
     Raises:
         CatalogError: a row has a missing or unknown key; names the row.
@@ -124,15 +148,11 @@ def context_band(compute_capability: tuple[int, int] | None) -> Band:
 
 
 @lru_cache(maxsize=8)
-def fragmentation_band(varying_lengths: bool, expandable_segments: bool, scores_written: bool) -> Band:
+def fragmentation_band(varying_lengths: bool, expandable_segments: bool, large_pieces: bool) -> Band:
     """`Overheads.fragmentation_band` of the shipped table."""
     return overheads().fragmentation_band(
-        varying_lengths=varying_lengths, expandable_segments=expandable_segments, scores_written=scores_written
+        varying_lengths=varying_lengths, expandable_segments=expandable_segments, large_pieces=large_pieces
     )
-
-
-def _lost(row: dict[str, Any]) -> float:
-    return float(row["capacity_mib"] / row["allocated_mib"] - 1)
 
 
 def _capability(row: dict[str, Any]) -> tuple[int, int]:

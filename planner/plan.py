@@ -14,13 +14,15 @@ from planner.gpu import CardRecord, Gpu
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
 from planner.model import Model, resolve_model
+from planner.overheads import are_large
 from planner.recipe import Recipe
 from planner.request import Request
 from planner.reserve import reserved_bytes
 from planner.static import static_lines
 from planner.targets import adapted_weights
 from planner.textbook import Textbook, textbook
-from planner.timeline import step_lines, writes_scores
+from planner.timeline import largest_bytes, step_lines
+from planner.units import format_gib
 from planner.verdict import Estimate, Required, Verdict
 from planner.warnings import Notice, notices
 
@@ -103,7 +105,10 @@ class Plan:
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
         """Changes that would make it fit, each planned before it is named."""
-        return advise(self, self._replan, lambda request: smallest_cards(request, model=self.model))
+        return advise(self, self._replan, self._smallest_cards)
+
+    def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
+        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor)
 
     def _replan(self, request: Request) -> "Plan":
         return plan(request, model=self.model, gpu=self.gpu)
@@ -173,34 +178,49 @@ def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None 
     return plans
 
 
-def smallest_cards(request: Request, *, model: Model | None = None, count: int = 3) -> tuple[Plan, ...]:
-    """The catalogue's smallest cards on which the request fits, smallest first.
+def smallest_cards(
+    request: Request, *, model: Model | None = None, vendor: str = "NVIDIA", count: int = 3
+) -> tuple[Plan, ...]:
+    """The catalogue's smallest cards of one vendor on which the request fits, smallest first.
 
     Raises:
         FitproofError: as `plan` does.
     """
     quantized = request.method == "qlora"
     cards = (card.gpu for card in gpu_catalog().cards.values())
-    gpus = [gpu for gpu in cards if gpu is not None and (gpu.bitsandbytes_4bit or not quantized)]
+    same = (gpu for gpu in cards if gpu is not None and gpu.vendor == vendor)
+    gpus = [gpu for gpu in same if gpu.bitsandbytes_4bit or not quantized]
     fitting = [p for p in plan_on_cards(request, gpus, model=model) if p.verdict == "fits"]
     return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
 
 
 def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     """Every line of a run: what is there throughout, what a step makes, what CUDA takes."""
-    decoder = model.known_decoder()
     context = card_context_band(gpu)
     try:
-        step = step_lines(decoder, recipe, gpu)
+        step = step_lines(model.known_decoder(), recipe, gpu)
+    except UnknownArchitectureError as error:
+        raise UnknownArchitectureError(f"{error.title}. {_certain(model, recipe, gpu)}", error.problems) from None
     except NotImplementedError as error:  # the family is known, this way of running it is not
         title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
-        raise UnknownArchitectureError(title) from None
+        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}") from None
     lines: Sequence[Line] = (
         *static_lines(model, recipe),
         *step,
         *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
     )
     return Ledger.of(lines)
+
+
+def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
+    """What is known of a run whose step is not: the tensors that are there throughout."""
+    ledger = Ledger.of(static_lines(model, recipe))
+    least_bytes = next(phase.allocated_bytes for phase in ledger.phases() if phase.name == "forward")
+    end = "it does not fit" if least_bytes > gpu.usable_bytes else "a step comes on top"
+    return (
+        f"For certain: weights, adapters and optimizer state take {format_gib(least_bytes)} of the "
+        f"{format_gib(gpu.usable_bytes)} that {gpu.name} gives torch; {end}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +231,13 @@ class _Walked:
     recipe: Recipe
     ledger: Ledger
     reserved_bytes: Callable[[], int]
-    scores_written: bool
+    largest_bytes: int
 
     @classmethod
     def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "_Walked":
         ledger = ledger_of(model, recipe, gpu)
-        written = writes_scores(model.known_decoder(), recipe, gpu)
-        return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), written)
+        largest = largest_bytes(model.known_decoder(), recipe, gpu)
+        return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), largest)
 
 
 def _judge(request: Request, gpu: Gpu, walked: _Walked) -> Plan:
@@ -237,7 +257,7 @@ def _judge(request: Request, gpu: Gpu, walked: _Walked) -> Plan:
             gpu,
             varying_lengths=training.padded,
             expandable_segments=training.expandable_segments,
-            scores_written=walked.scores_written,
+            large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
         ),
     )
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from planner.allocator import SMALL_SEGMENT_BYTES, SMALL_SIZE_BYTES
+from planner.allocator import ROUND_LARGE_BYTES, SMALL_SEGMENT_BYTES, SMALL_SIZE_BYTES, OutOfDeviceMemoryError
+from planner.expandable import ExpandablePool
 from planner.gpu import Gpu
 from planner.largepool import LargePool
+from planner.loading import Pool, load_into
 from planner.memory.optimizer import state_of, working_copies
 from planner.memory.runtime import WORKSPACES, workspace_bytes
 from planner.memory.weights import place
@@ -35,24 +37,67 @@ def reserved_bytes(
     Raises:
         FitproofError: as `plan` does.
     """
-    loaded = loaded_model(model.census, recipe)
-    tensors = trained_tensors(model, recipe)
-    run = _Run(loaded.pool.copy(), _small_weights_bytes(model, recipe))
-    run.keep(_kept(tensors, recipe, gpu))
+    run = _Run(loaded_model(model.census, recipe).pool.copy(), model, recipe, gpu)
     for length in _lengths(recipe):
         at_length = _of_length(recipe, length)
-        step = step_of(model.known_decoder(), at_length, gpu, layers_backward=layers_backward)
-        run.play(step, tensors, recipe)
-    small_bytes = ceil_div(run.peak_small_bytes, SMALL_SEGMENT_BYTES) * SMALL_SEGMENT_BYTES
-    return run.pool.peak_reserved_bytes + small_bytes
+        run.play(step_of(model.known_decoder(), at_length, gpu, layers_backward=layers_backward))
+    return run.pool.peak_reserved_bytes + run.small_segments_bytes
+
+
+def smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu) -> int:
+    """The least memory in which the whole run survives, to 2 MiB: found by playing it with less and less.
+
+    The small pool gets what it needs; where the large one is short, the allocator gives unused segments back first.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    decoder, placed = model.known_decoder(), place(model.census, recipe)
+    # Three steps of one length: what one gave back, the next may miss.
+    lengths = _lengths(recipe) if recipe.training.padded else [recipe.length] * 3
+    step_at = {
+        length: step_of(decoder, _of_length(recipe, length), gpu, layers_backward=len(decoder.order))
+        for length in lengths
+    }
+
+    def played(capacity_bytes: int | None) -> _Run:
+        expandable = recipe.training.expandable_segments
+        pool = ExpandablePool(capacity_bytes) if expandable else LargePool(capacity_bytes=capacity_bytes)
+        load_into(pool, placed, recipe)
+        run = _Run(pool, model, recipe, gpu)
+        for length in lengths:
+            run.play(step_at[length])
+        return run
+
+    def survives(capacity_bytes: int) -> bool:
+        try:
+            played(capacity_bytes)
+        except OutOfDeviceMemoryError:
+            return False
+        return True
+
+    plenty = played(None)
+    enough, too_little = plenty.pool.peak_reserved_bytes // ROUND_LARGE_BYTES, 0
+    while enough - too_little > 1:
+        middle = (enough + too_little) // 2
+        enough, too_little = (middle, too_little) if survives(middle * ROUND_LARGE_BYTES) else (enough, middle)
+    return enough * ROUND_LARGE_BYTES + plenty.small_segments_bytes
 
 
 class _Run:
     """A training run in the allocator: the large pool, and how much of the small one is taken."""
 
-    def __init__(self, pool: LargePool, small_bytes: int) -> None:
-        self.pool = pool
-        self.small_bytes = self.peak_small_bytes = small_bytes
+    def __init__(self, pool: Pool, model: Model, recipe: Recipe, gpu: Gpu) -> None:
+        """In a pool that holds the prepared model, allocate what stays beside it."""
+        self.pool, self.recipe = pool, recipe
+        self.small_bytes = self.peak_small_bytes = _small_weights_bytes(model, recipe)
+        self.tensors = trained_tensors(model, recipe)
+        self.keep(_kept(self.tensors, recipe, gpu))
+
+    @property
+    def small_segments_bytes(self) -> int:
+        """What the small pool reserved at most."""
+        return ceil_div(self.peak_small_bytes, SMALL_SEGMENT_BYTES) * SMALL_SEGMENT_BYTES
 
     def keep(self, sizes: Iterable[tuple[int, int]]) -> list[int]:
         """Allocate (bytes, how many) of each; returns the large ones' addresses."""
@@ -64,11 +109,11 @@ class _Run:
                 self._take(allocated(size) * count)
         return addresses
 
-    def play(self, step: Step, tensors: Sequence[Trainable], recipe: Recipe) -> None:
+    def play(self, step: Step) -> None:
         """One step from the first token to the end of the optimizer's."""
         before_bytes, places = self.small_bytes, self._play_scenes(step)
         self._free(step, places, step.script.left)
-        for address in self.keep(working_copies(tensors, recipe.training.optim)):
+        for address in self.keep(working_copies(self.tensors, self.recipe.training.optim)):
             self.pool.free(address)
         self._free(step, places, step.script.gradients)
         self.small_bytes = before_bytes

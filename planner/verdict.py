@@ -30,7 +30,7 @@ class Required:
 class Estimate:
     """Everything a verdict rests on. `reserved_bytes` plays a step, so it is asked for by `required` alone.
 
-    `scores_written`: attention writes its scores out, which leaves the largest holes.
+    `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves.
     """
 
     peak_allocated_bytes: int
@@ -38,7 +38,7 @@ class Estimate:
     gpu: Gpu
     varying_lengths: bool = False
     expandable_segments: bool = False
-    scores_written: bool = False
+    large_pieces: bool = False
 
     @property
     def lowest_bytes(self) -> int:
@@ -103,7 +103,7 @@ class Estimate:
 
     @property
     def _lost(self) -> Band:
-        return lost_band(self.gpu, self.varying_lengths, self.expandable_segments, self.scores_written)
+        return lost_band(self.gpu, self.varying_lengths, self.expandable_segments, self.large_pieces)
 
     @property
     def _context(self) -> Band:

@@ -123,7 +123,7 @@ def _lost_at_death(measurement: Measurement, foreseen: Plan) -> tuple[_Use, floa
 
 def _use(foreseen: Plan) -> _Use:
     estimate = foreseen.estimate
-    return estimate.varying_lengths, estimate.expandable_segments, estimate.scores_written
+    return estimate.varying_lengths, estimate.expandable_segments, estimate.large_pieces
 
 
 def _room_bytes(measurement: Measurement, gpu: Gpu) -> float:

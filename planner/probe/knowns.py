@@ -28,7 +28,6 @@ class KnownValues(TorchDispatchMode):
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
         self._liger = recipe.loss == "liger"
-        self._flash2 = recipe.training.attn_implementation == "flash_attention_2"
         self._padded = recipe.training.padded
         self._known: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
             _aten.index.Tensor: self._index,
@@ -67,9 +66,11 @@ class KnownValues(TorchDispatchMode):
         return args[0].new_empty((self._shifted,)) if self._is_label_mask(args[1]) else NotImplemented
 
     def _item(self, args: tuple[Any, ...]) -> Any:
-        """ "Is all of the mask true?" (transformers/masking_utils.py), "how many labels?" (Liger's loss).
+        """A yes or no: "is all of the mask true?", asked for flash_attention_2 and by linear-attention layers.
 
-        "How long is the longest sequence?" (transformers/modeling_flash_attention_utils.py, `_get_unpad_data`).
+        Source: transformers/masking_utils.py, flash_attention_mask and create_recurrent_attention_mask. A number: "how
+        many labels?" (Liger's loss), "how long is the longest sequence?" (modeling_flash_attention_utils.py,
+        `_get_unpad_data`).
         """
         if args[0].dtype is torch.bool:
             return not self._padded

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from planner.expandable import ExpandableAllocator
 from planner.probe.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
-from planner.probe.expandable import ExpandableAllocator
 from planner.probe.meters.events import Event
 from planner.units import MIB, ceil_div
 

@@ -84,6 +84,12 @@ def step_of(
     return Step(_script(program, tuple(order), layers_backward), sizes)
 
 
+def largest_bytes(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> int:
+    """The largest tensor that a step makes."""
+    program, _, numbers = program_and_order(decoder, recipe, gpu)
+    return max(max(bytes_of(program.sizes, table).values()) for table in numbers[:-1])
+
+
 def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bool:
     """Whether the gradients of one layer's weights take more of the large pool than the layer gives back."""
     if segment.kind is None or segment.phase != "backward":

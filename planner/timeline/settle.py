@@ -87,11 +87,6 @@ def _outside(decoder: Decoder, recipe: Recipe, gpu: Gpu, adapted: frozenset[str]
     return Outside(names & adapted, names if fused else frozenset())
 
 
-def writes_scores(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> bool:
-    """Whether some layer's attention writes its scores out, a number for every pair of tokens."""
-    return any(layer.kernel in {"eager", "math"} for layer in switches_of(decoder, recipe, gpu).layers)
-
-
 def _loss(decoder: Decoder, recipe: Recipe) -> str:
     """The loss that runs: where Liger does not replace it, the model's own."""
     fused = decoder.model_type in LIGER - _LIGER_KEEPS_LOGITS

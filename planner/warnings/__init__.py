@@ -16,6 +16,7 @@ __all__ = ["Notice", "notices"]
 # The gravest first.
 _CHECKS = (
     numerics.base_too_large,
+    numerics.not_cuda,
     numerics.bitsandbytes_unsupported,
     numerics.bf16_unsupported,
     numerics.unscalable_gradients,

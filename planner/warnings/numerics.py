@@ -21,6 +21,17 @@ def base_too_large(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("base_too_large", message, base_bytes)
 
 
+def not_cuda(plan: "Plan", _: Replan) -> Notice | None:
+    """A card whose kernels and allocator the formulas do not follow."""
+    if plan.gpu.vendor == "NVIDIA":
+        return None
+    message = (
+        f"The formulas follow CUDA: its kernels, its allocator, its context. None of it was held to {plan.gpu.vendor} "
+        "cards, where kernels keep other tensors: take the answer as a guide, and probe."
+    )
+    return Notice("not_cuda", message)
+
+
 def bitsandbytes_unsupported(plan: "Plan", _: Replan) -> Notice | None:
     """bitsandbytes does not list the platform."""
     quantization = plan.recipe.quantization

@@ -1,11 +1,12 @@
 """The large pool reserves what the full model of the allocator reserves, whatever happens in whatever order."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.allocator import Block, CachingAllocator
+from planner.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
+from planner.expandable import ExpandableAllocator
 from planner.largepool import LargePool
-from planner.probe.expandable import ExpandableAllocator
 from planner.units import MIB, allocated
 
 # Sizes on both sides of every boundary of the large pool: 1, 10 and 20 MiB.
@@ -34,6 +35,20 @@ def play(moves: list[int | None], full: CachingAllocator, pool: LargePool) -> No
 @settings(max_examples=300, deadline=None)
 def test_any_order_of_large_tensors_reserves_what_the_full_allocator_reserves(moves: list[int | None]) -> None:
     play(moves, CachingAllocator(), LargePool())
+
+
+@given(MOVES, st.integers(20 * MIB, 400 * MIB))
+@settings(max_examples=300, deadline=None)
+def test_short_of_room_it_gives_back_and_fails_where_the_full_allocator_does(
+    moves: list[int | None], capacity_bytes: int
+) -> None:
+    full, pool = CachingAllocator(capacity_bytes), LargePool(capacity_bytes=capacity_bytes)
+    try:
+        play(moves, full, pool)
+    except OutOfDeviceMemoryError as error:
+        failed = error.requested_bytes
+        with pytest.raises(OutOfDeviceMemoryError):
+            pool.allocate(failed)
 
 
 @given(MOVES.map(lambda moves: [move for move in moves if move is not None]))

@@ -105,6 +105,11 @@ def test_padded_batches() -> None:
     assert "mask" in warned(training={"padded": True, "per_device_train_batch_size": 2})["padded_batch"].message
 
 
+def test_a_card_that_is_not_cudas_is_a_guess_and_so_says_the_answer() -> None:
+    assert "AMD" in warned(gpu="mi300x")["not_cuda"].message
+    assert "not_cuda" not in warned()
+
+
 def test_a_model_that_defaults_to_eager_attention() -> None:
     notice = warned(model="google/gemma-2-2b", training={"max_length": 4096})["eager_attention"]
     assert notice.bytes is not None

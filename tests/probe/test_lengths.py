@@ -2,8 +2,8 @@
 
 import pytest
 
+from planner.expandable import ExpandableAllocator
 from planner.probe.allocator import CachingAllocator
-from planner.probe.expandable import ExpandableAllocator
 from planner.probe.lengths import played_in_turn
 from planner.probe.meters.events import Event
 from planner.probe.replay import replay, smallest_capacity_bytes

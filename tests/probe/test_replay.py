@@ -1,5 +1,5 @@
+from planner.expandable import ExpandableAllocator
 from planner.probe.allocator import CachingAllocator
-from planner.probe.expandable import ExpandableAllocator
 from planner.probe.meters.events import Event
 from planner.probe.replay import replay, smallest_capacity_bytes
 from planner.units import MIB

@@ -7,9 +7,10 @@ block is always split.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from operator import attrgetter
 
-from planner.probe.allocator import (
+from planner.allocator import (
     LARGE_SEGMENT_BYTES,
     MIN_BLOCK_BYTES,
     SMALL_SEGMENT_BYTES,
@@ -151,3 +152,47 @@ def _run_bytes(block: Block | None, enough_bytes: int) -> int:
         total_bytes += block.size_bytes
         block = block.after
     return total_bytes
+
+
+class ExpandablePool:
+    """`LargePool`'s manners over the whole model: for playing with a capacity, where pages are unmapped anywhere."""
+
+    def __init__(self, capacity_bytes: int | None = None) -> None:
+        self._allocator = ExpandableAllocator(capacity_bytes)
+        self._blocks: dict[int, Block] = {}
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the blocks taken."""
+        return self._allocator.allocated_bytes
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        """Pages mapped at most."""
+        return self._allocator.peak_reserved_bytes
+
+    def allocate(self, size_bytes: int) -> int:
+        """Serve one tensor; returns its address.
+
+        Raises:
+            OutOfDeviceMemoryError: the capacity does not allow it, even with the cache emptied.
+        """
+        block = self._allocator.allocate(size_bytes)
+        self._blocks[block.address] = block
+        return block.address
+
+    def free(self, address: int) -> None:
+        """Take a block back."""
+        self._allocator.free(self._blocks.pop(address))
+
+    def play(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
+        """Many moves at once, as `LargePool.play`."""
+        for size, slot in moves:
+            if slot >= 0:
+                places[slot] = self.allocate(size)
+            else:
+                self.free(places[~slot])
+
+    def empty_cache(self) -> None:
+        """Unmap every whole page that lies inside a free block."""
+        self._allocator.empty_cache()
