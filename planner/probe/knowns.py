@@ -28,6 +28,7 @@ class KnownValues(TorchDispatchMode):
         self._shifted = sum(tokens - 1 for tokens in kept)
         self._mask_shape = (recipe.batch, recipe.length - 1)
         self._liger = recipe.loss == "liger"
+        self._flash2 = recipe.training.attn_implementation == "flash_attention_2"
         self._padded = recipe.training.padded
         self._known: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
             _aten.index.Tensor: self._index,

@@ -15,7 +15,8 @@ from planner.units import MIB
 
 CARD = find_gpu("h100-sxm-80gb")
 CONTEXT_BYTES = 600 * MIB
-PLAIN = (False, False, False)
+# Of a small model, the logits are large beside the peak.
+PLAIN = (False, False, True)
 
 
 def asked(length: int = 512, **training: Any) -> dict[str, Any]:
@@ -114,4 +115,4 @@ def test_other_stacks_instruments_and_unknown_models_say_nothing() -> None:
 def test_another_use_of_the_allocator_has_a_range_of_its_own() -> None:
     record = record_of(measured(asked(expandable_segments=True)), measured(asked()))
     assert record is not None
-    assert {use for use, _ in record.lost} == {PLAIN, (False, True, False)}
+    assert {use for use, _ in record.lost} == {PLAIN, (False, True, True)}
