@@ -42,7 +42,10 @@ def show(request: Request, answer: dict[str, Any], *, every_line: bool = False) 
 def _verdict(out: Console, request: Request, answer: dict[str, Any]) -> None:
     word, style = _VERDICTS[answer["verdict"]]
     required, spare = answer["required_bytes"], answer["headroom_bytes"]
+    # Torch keeps what it frees up to all that the card has, so a run that fits may leave nothing.
+    filled = 0 <= spare < MIB and answer["verdict"] != "does_not_fit"
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
+    rest = "torch fills the card" if filled else rest
     out.print(Text.assemble((word, style), f": {answer['model']['id']} on {answer['gpu']['name']}"))
     out.print(
         f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "

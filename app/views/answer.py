@@ -9,7 +9,15 @@ from app.forms import changed, query_of, values_of
 from app.templating import gib, size
 from app.views.copies import copies
 from app.views.sides import SideRow, newest_of_each, side_rows
-from app.views.words import CAUSE_NAMES, MOMENTS, change_in_words, reading_sentence, short_gpu_name, verdict_sentence
+from app.views.words import (
+    CAUSE_NAMES,
+    MOMENTS,
+    change_in_words,
+    fills_the_card,
+    reading_sentence,
+    short_gpu_name,
+    verdict_sentence,
+)
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.measurement import Measurement
@@ -84,6 +92,9 @@ class Answer:
         notes = [
             reading_sentence(reading, self.plan.peak_allocated_bytes) for reading in newest_of_each(self.measurements)
         ]
+        if self.plan.verdict != "does_not_fit" and fills_the_card(self.plan.headroom_bytes):
+            least = gib(self.plan.smallest_bytes)
+            notes.append(f"Torch keeps the blocks it frees as long as there is room. It likely survives with {least}.")
         if self.gpu.usable_evidence == "modelled":
             notes.append(f"Nobody has published what torch sees on this card; derived: {self.gpu.usable_source}.")
         return notes

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.templating import gib, size
 from planner.measurement import Measurement
+from planner.units import GIB
 
 CAUSE_NAMES = {
     "weights": "Weights",
@@ -51,11 +52,14 @@ LABELS = {
     "stack": "Training stack",
 }
 _SAME_FRACTION = 0.0001
+_TOO_LITTLE_TO_SHOW_BYTES = GIB // 20  # "0.0 GiB"
 METHOD_NAMES = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full fine-tuning"}
 
 
 def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: int) -> str:
     """The answer in one sentence. `worst_headroom_bytes` is what is left if the high estimate is true."""
+    if verdict != "does_not_fit" and fills_the_card(headroom_bytes):
+        return "Fits, by filling the card." if verdict == "fits" else "Tight: it fills the card."
     if verdict == "fits":
         return f"Fits, with {gib(headroom_bytes, 1)} to spare."
     if verdict == "does_not_fit":
@@ -65,6 +69,11 @@ def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: in
     if worst_headroom_bytes < 0:
         return f"Tight: {gib(headroom_bytes)} to spare, or {gib(-worst_headroom_bytes)} short at worst."
     return f"Tight: {gib(headroom_bytes)} to spare."
+
+
+def fills_the_card(headroom_bytes: int) -> bool:
+    """Whether nothing that would show is left: torch keeps what it frees, up to all that the card has."""
+    return 0 <= headroom_bytes < _TOO_LITTLE_TO_SHOW_BYTES
 
 
 def reading_sentence(reading: Measurement, predicted_bytes: int) -> str:

@@ -28,6 +28,8 @@ def test_each_verdict_has_its_sentence() -> None:
         verdict_sentence("tight", -GIB, -2 * GIB),
         verdict_sentence("tight", GIB, GIB),
         verdict_sentence("does_not_fit", -3 * GIB, -4 * GIB),
+        verdict_sentence("fits", 0, 0),
+        verdict_sentence("tight", MIB, -GIB),
     ]
     assert [sentence.replace("\u202f", " ") for sentence in sentences] == [
         "Fits, with 6.0 GiB to spare.",
@@ -35,6 +37,8 @@ def test_each_verdict_has_its_sentence() -> None:
         "Tight: most likely 1.00 GiB short.",
         "Tight: 1.00 GiB to spare.",
         "Does not fit: 3.0 GiB too much.",
+        "Fits, by filling the card.",
+        "Tight: it fills the card.",
     ]
 
 
