@@ -89,20 +89,24 @@ def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, in
     }
 
 
-def worst_instants(
-    program: Program, order: Sequence[int], numbers: Sequence[Mapping[str, int]], name_of: Callable[[str], str] = str
-) -> tuple[Instant, ...]:
-    """The worst instant of forward, loss and backward. `numbers[kind]` evaluates that kind's sizes.
-
-    `name_of` says which line a walk's cause belongs to.
-    """
+def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[Sequence[int], ...]:
+    """Bytes of each key, for each kind of layer; equal for kinds that share their numbers."""
     known: dict[int, list[int]] = {}
     for table in numbers:
         if id(table) not in known:
             sizes = bytes_of(program.sizes, table)
             known[id(table)] = [sizes[size] for _, size in program.keys]
-    tables = [known[id(table)] for table in numbers]
-    signed = [table + [-value for value in reversed(table)] for table in tables]
+    return tuple(known[id(table)] for table in numbers)
+
+
+def worst_instants(
+    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], name_of: Callable[[str], str] = str
+) -> tuple[Instant, ...]:
+    """The worst instant of forward, loss and backward. `tables[kind]` has the bytes of each key.
+
+    `name_of` says which line a walk's cause belongs to.
+    """
+    signed = [[*table, *(-value for value in reversed(table))] for table in tables]
     highest, nets = [], []
     for segment in program.segments:
         steps = list(accumulate(map(signed[segment.kind or 0].__getitem__, segment.moves), initial=0))

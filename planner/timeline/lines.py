@@ -8,7 +8,7 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Evidence, Line
 from planner.recipe import Recipe
-from planner.timeline.fold import Instant, Part, Program, worst_instants
+from planner.timeline.fold import Instant, Part, Program, tables_of, worst_instants
 from planner.timeline.legend import cause_of, shown_name
 from planner.timeline.settle import numbers_of, switches_of
 from planner.timeline.switches import Switches
@@ -27,7 +27,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
     numbers, evidence = _numbers(decoder, recipe), evidence_of(decoder, recipe)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
-    for instant in _instants(decoder, recipe, gpu, numbers, shown_name):
+    for instant in _instants(decoder, recipe, gpu, shown_name):
         for name, unsorted in instant.lines.items():
             parts = sorted(unsorted, key=_bytes_of_part, reverse=True)
             total = sum(part[2] for part in parts)
@@ -53,26 +53,27 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
 
 def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
     """The worst instant of each phase, for people and tests that look for a tensor."""
-    return _instants(decoder, recipe, gpu, _numbers(decoder, recipe))
+    return _instants(decoder, recipe, gpu)
 
 
 def _instants(
-    decoder: Decoder,
-    recipe: Recipe,
-    gpu: Gpu,
-    numbers: Sequence[Mapping[str, int]],
-    name_of: Callable[[str], str] = str,
+    decoder: Decoder, recipe: Recipe, gpu: Gpu, name_of: Callable[[str], str] = str
 ) -> tuple[Instant, ...]:
-    program, order = _ordered(decoder, recipe, gpu, len(numbers) - 1)
-    return worst_instants(program, order, numbers, name_of)
+    return worst_instants(*program_order_and_tables(decoder, recipe, gpu), name_of)
 
 
-def program_and_order(
+def program_order_and_tables(
     decoder: Decoder, recipe: Recipe, gpu: Gpu
-) -> tuple[Program, Sequence[int], Sequence[Mapping[str, int]]]:
-    """The step without numbers, the kind of each layer, and the numbers of each kind."""
-    numbers = _numbers(decoder, recipe)
-    return (*_ordered(decoder, recipe, gpu, len(numbers) - 1), numbers)
+) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
+    """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
+    program, order = _ordered(decoder, recipe, gpu, len(decoder.kind_sizes))
+    return program, order, _tables(program, decoder, recipe)
+
+
+@lru_cache(maxsize=64)
+def _tables(program: Program, decoder: Decoder, recipe: Recipe) -> tuple[Sequence[int], ...]:
+    """Kept for a moment: several questions about one run follow each other."""
+    return tables_of(program, _numbers(decoder, recipe))
 
 
 def _ordered(decoder: Decoder, recipe: Recipe, gpu: Gpu, first: int) -> tuple[Program, Sequence[int]]:
@@ -87,6 +88,7 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
     return walk(decoder.structure, switches)
 
 
+@lru_cache(maxsize=64)
 def _numbers(decoder: Decoder, recipe: Recipe) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, and the first kind's once more for a first layer that is unlike its kind."""
     tables = numbers_of(decoder, recipe)

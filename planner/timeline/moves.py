@@ -7,16 +7,17 @@ Played so, the 49 published runs that read their reserved bytes and 210 further 
 ranks, methods) reserve what the whole step does, to the byte.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from planner.allocator import SMALL_SIZE_BYTES
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.recipe import Recipe
-from planner.timeline.fold import Program, Segment, bytes_of, played
-from planner.timeline.lines import program_and_order
+from planner.timeline.fold import Program, Segment, played
+from planner.timeline.lines import program_order_and_tables
 from planner.timeline.ops import GRADIENTS
 
 LAYERS_PLAYED_BACKWARD = 2
@@ -77,8 +78,8 @@ def step_of(
     decoder: Decoder, recipe: Recipe, gpu: Gpu, *, layers_backward: int = LAYERS_PLAYED_BACKWARD
 ) -> Step:
     """The step of this recipe on this card; `layers_backward` are played move by move."""
-    program, order, numbers = program_and_order(decoder, recipe, gpu)
-    sizes = _sizes(program, numbers)
+    program, order, tables = program_order_and_tables(decoder, recipe, gpu)
+    sizes = list(chain.from_iterable(tables))
     if any(_leaves_more(program, segment, sizes) for segment in program.segments):
         layers_backward = len(order)
     return Step(_script(program, tuple(order), layers_backward), sizes)
@@ -86,8 +87,8 @@ def step_of(
 
 def largest_bytes(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> int:
     """The largest tensor that a step makes."""
-    program, _, numbers = program_and_order(decoder, recipe, gpu)
-    return max(max(bytes_of(program.sizes, table).values()) for table in numbers[:-1])
+    _, _, tables = program_order_and_tables(decoder, recipe, gpu)
+    return max(map(max, tables[:-1]))
 
 
 def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bool:
@@ -97,15 +98,6 @@ def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bo
     offset = segment.kind * len(program.keys)
     found = ((sizes[offset + key], count) for key, count in segment.net)
     return sum(size * count for size, count in found if size > SMALL_SIZE_BYTES) > 0
-
-
-def _sizes(program: Program, numbers: Sequence[Mapping[str, int]]) -> list[int]:
-    """Bytes of each key for each kind of layer, kinds one after another."""
-    found: list[int] = []
-    for table in numbers:
-        sizes = bytes_of(program.sizes, table)
-        found += [sizes[size] for _, size in program.keys]
-    return found
 
 
 @lru_cache(maxsize=512)
