@@ -11,7 +11,8 @@ from planner.targets import adapted_weights
 
 MAGNITUDE = "lora_magnitude_vector"
 # transformers 5.23, models/deepseek_v32: DeepseekV32Indexer.forward runs under torch.no_grad.
-_OUT_OF_REACH = ".indexer."
+# Text alone never enters a vision tower (models/gemma4: Gemma4Model.forward without pixels).
+_OUT_OF_REACH = (".indexer.", ".vision_tower.", ".embed_vision.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Trainable:
 
 def reached(tensors: Sequence[Trainable]) -> tuple[Trainable, ...]:
     """Those that a backward pass gets to: the others never have a gradient, and so no optimizer state."""
-    return tuple(tensor for tensor in tensors if _OUT_OF_REACH not in tensor.name)
+    return tuple(tensor for tensor in tensors if not any(part in tensor.name for part in _OUT_OF_REACH))
 
 
 @lru_cache(maxsize=512)

@@ -8,6 +8,7 @@ from planner.families.parts import (
     Beside,
     Block,
     Decoder,
+    DeltaNet,
     Experts,
     Extra,
     GatedMlp,
@@ -39,7 +40,7 @@ def census_of(decoder: Decoder) -> Census:
             quantizable=group.quantizable, keeps_float32=group.keeps_float32,
         )
         for group, count in groups.items()
-    )  # fmt: skip
+    ) + decoder.towers  # fmt: skip
 
 
 def _count(groups: dict[TensorGroup, int], row: _Row, sizes: Mapping[str, int], times: int) -> None:
@@ -99,6 +100,8 @@ def _block(block: Block) -> Iterator[_Row]:
             yield from _linear(linear)
         for norm in filter(None, (latent.q_norm, latent.kv_norm)):
             yield from _norm(norm)
+    elif isinstance(block.attention, DeltaNet):
+        yield from _delta_net(block.attention)
     yield from _mlp(block.mlp)
     if block.beside:
         yield from _beside(block.beside)
@@ -107,6 +110,15 @@ def _block(block: Block) -> Iterator[_Row]:
         yield from _linear(block.layer_input.projection)
         yield from _norm(block.layer_input.norm)
     yield from (_extra(extra) for extra in block.extras)
+
+
+def _delta_net(part: DeltaNet) -> Iterator[_Row]:
+    yield "linear_attn.conv1d.weight", "other", ("conv", "one", "conv kernel"), False, False
+    yield "linear_attn.dt_bias", "other", ("Hv",), False, False
+    yield "linear_attn.A_log", "other", ("Hv",), False, False
+    for linear in filter(None, (part.qkv, part.z, part.b, part.a, part.out)):
+        yield from _linear(linear)
+    yield from _norm(part.norm)
 
 
 def _beside(beside: Beside) -> Iterator[_Row]:

@@ -11,45 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["linear", "embedding", "head", "norm", "bias", "router", "expert", "other"]
+from planner.families.basics import Extra, Linear, Norm, Role
+from planner.inventory import Census
 
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """`nn.Linear(in, out)`, or GPT-2's `Conv1D`, which stores its weight transposed."""
-
-    name: str
-    out: str
-    in_: str
-    bias: bool = False
-    role: Role = "linear"
-    transposed: bool = False
-    quantizable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """A normalisation. `kind` names the exact order of casts, because that decides what is saved.
-
-    rms:        weight * hidden.float()...to(dtype)          (Llama: modeling_llama.py LlamaRMSNorm)
-    rms_cast:   (weight * hidden.float()...).to(dtype)       (OLMo 2, GPT-OSS)
-    rms_gemma:  (hidden.float()... * (1 + weight)).to(dtype) (Gemma)
-    rms_float:  (hidden.float()... * weight.float()).to(dtype), by pow(-0.5) (Gemma 4)
-    layer:      nn.LayerNorm
-    layer_float: F.layer_norm of a float32 copy, cast back   (OLMo 1)
-    cohere:     mean and variance written out in float32     (CohereLayerNorm)
-
-    `per` names the heads a norm is repeated over, `stored_per` those it has a weight of its own for.
-    """
-
-    name: str
-    width: str
-    kind: Literal["rms", "rms_cast", "rms_gemma", "rms_float", "layer", "layer_float", "cohere"] = "rms"
-    weight: bool = True
-    bias: bool = False
-    per: tuple[str, ...] = ()
-    stored_per: tuple[str, ...] = ()
-
+__all__ = [
+    "Attention", "Beside", "Block", "Decoder", "DeltaNet", "Experts", "Extra", "GatedMlp", "Indexer", "Latent",
+    "LayerInput", "LayerInputs", "Linear", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
+]  # fmt: skip
 
 Rotary = Literal[
     "full", "float_halves", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex",
@@ -66,6 +34,7 @@ class Attention:
     `rotary` names how positions enter: full, a part of each head (written with slices), a part of it concatenated in
     one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
 
+    `gated`: the query projection gives a gate for the output, too (Qwen3-Next).
     `keys`: this layer makes its own, stores them for later layers, or reuses those stored (Gemma 4). With `v_norm` and
     without `v`, values are made of the keys' projection.
     """
@@ -88,6 +57,7 @@ class Attention:
     late_norm: bool = False
     tempered: bool = False
     v_norm: Norm | None = None
+    gated: bool = False
     keys: Literal["own", "stored", "reused"] = "own"
 
 
@@ -112,6 +82,24 @@ class Latent:
     o: Linear
     rotary: Literal["interleaved", "full", "complex"] = "interleaved"
     indexer: Indexer | None = None
+    window: bool = False
+    softcap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """Linear attention by the gated delta rule. `qkv` gives queries, keys and values, in Qwen3-Next the gate too.
+
+    `repeats`: key heads serve several value heads each.
+    """
+
+    qkv: Linear
+    z: Linear | None
+    b: Linear
+    a: Linear | None
+    out: Linear
+    norm: Norm
+    repeats: bool
     window: bool = False
     softcap: bool = False
 
@@ -160,17 +148,6 @@ class Experts:
     normed: bool = False
     scaled: bool = False
     narrow: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """A tensor of a block that no other part describes: convolution, state matrix, correction bias."""
-
-    name: str
-    shape: tuple[str, ...]
-    role: Role = "other"
-    linear: bool = False
-    keeps_float32: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +206,7 @@ class Block:
     prefix: str
     wiring: Literal["pre", "sandwich", "post", "parallel"]
     norms: tuple[Norm, ...]
-    attention: Attention | Latent | None
+    attention: Attention | Latent | DeltaNet | None
     mlp: Mlp | None
     scaled_residual: bool = False
     dropout: bool = False
@@ -247,7 +224,8 @@ class Structure:
     """Everything about a decoder but its numbers; equal for all sizes of one model.
 
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
-    `rotary_wide`: the last set of rotary tables is for heads of another width.
+    `rotary_wide`: the last set of rotary tables is for heads of another width. `rotary_each`: every sequence has tables
+    of its own.
     """
 
     embedding: str
@@ -264,6 +242,7 @@ class Structure:
     rotary_sets: int = 1
     rotary_float: bool = False
     rotary_wide: bool = False
+    rotary_each: bool = False
     layer_inputs: LayerInputs | None = None
     embedding_dropout: bool = False
     extras: tuple[Extra, ...] = ()
@@ -272,7 +251,10 @@ class Structure:
 # Compared by identity: what is worked out for a decoder is kept for that decoder, and found without hashing its parts.
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
-    """A model as the formulas see it. `order` gives the block kind of each layer, `kind_sizes` each kind's numbers."""
+    """A model as the formulas see it; `towers` are weights that text never meets.
+
+    `order` gives the block kind of each layer, `kind_sizes` each kind's numbers.
+    """
 
     model_type: str
     structure: Structure
@@ -282,6 +264,7 @@ class Decoder:
     default_attention: Literal["sdpa", "eager"] = "sdpa"
     evidence: Literal["exact", "modelled"] = "exact"
     notes: tuple[str, ...] = field(default=())
+    towers: Census = ()
 
     @property
     def layers(self) -> int:

@@ -9,10 +9,13 @@ from planner.families.config import Fields
 from planner.families.deepseek import deepseek
 from planner.families.gemma import gemma, gemma2
 from planner.families.gemma4 import gemma4
+from planner.families.gemma4_whole import gemma4_whole
+from planner.families.granite_hybrid import granite_hybrid
 from planner.families.llama import llama
 from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
+from planner.families.qwen3_next import qwen3_next
 from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
 _LLAMA = (
@@ -21,12 +24,14 @@ _LLAMA = (
 )  # fmt: skip
 _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     **dict.fromkeys(_LLAMA, llama),
-    "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2, "gemma4_text": gemma4,
+    "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2, "gemma4_text": gemma4, "gemma4": gemma4_whole,
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), qwen3_next),
     "phi3": phi3, "glm": glm, "glm4": glm, "granite": granite, "olmo": olmo, "olmo2": olmo2, "olmo3": olmo2,
     "exaone4": exaone4, "cohere": cohere, "cohere2": cohere, "stablelm": stablelm,
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
+    "granitemoehybrid": granite_hybrid,
     "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
 }  # fmt: skip
@@ -38,14 +43,20 @@ _TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe
 
 # In the catalogue, and not described here: state-space and linear-attention layers, per-layer embeddings.
 NOT_KNOWN = {
-    "gemma4": "per-layer embeddings and shared keys and values",
-    "granitemoehybrid": "Mamba layers",
     "jamba": "Mamba layers",
     "nemotron_h": "Mamba layers",
-    "qwen3_5_moe_text": "gated delta-rule layers",
-    "qwen3_5_text": "gated delta-rule layers",
-    "qwen3_next": "gated delta-rule layers",
 }
+
+
+# Described but for some of their layers.
+_WITHOUT = {"granitemoehybrid": "without Mamba layers"}
+
+
+def _example(model_type: str) -> dict[str, Any]:
+    """Keys that describe some model of a type whose class has no default for them, or one that is not described."""
+    if model_type == "granitemoehybrid":
+        return {"num_hidden_layers": 1, "layer_types": ["attention"]}
+    return {"num_experts_per_tok": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,8 @@ class Known:
 
 def known_models() -> tuple[Known, ...]:
     """Every model type of the catalogue in alphabetical order."""
-    # DeepSeek V2's class has no default for the experts of a token; any number describes the same structure.
-    known = [Known(name, decoder_of({"model_type": name, "num_experts_per_tok": 2}).evidence) for name in _FAMILIES]
+    known = [Known(name, decoder_of({"model_type": name, **_example(name)}).evidence, _WITHOUT.get(name, ""))
+             for name in _FAMILIES]  # fmt: skip
     known += [Known(name, "not known", why) for name, why in NOT_KNOWN.items() if name not in _FAMILIES]
     return tuple(sorted(known, key=lambda row: row.model_type))
 

@@ -217,7 +217,7 @@ def _eager(
     apart = spread if layer.one_group and switches.one_sequence else repeat
     q, k, v = qkv[0], apart(tape, qkv[1]), apart(tape, qkv[2])
     with tape.cause(SCORES):
-        weights = unary(tape, _matmul(tape, q, k, _SCORES, autocast))
+        weights = unary(tape, product(tape, q, k, _SCORES, autocast))
         if layer.softcap:
             weights = unary(tape, unary(tape, unary(tape, weights), saves="output"))
         if mask is not None:
@@ -225,7 +225,7 @@ def _eager(
         weights = cast(tape, softmax_in_float32(tape, weights, switches.float16), q.each)
         if layer.dropout:
             weights = dropout(tape, weights)
-        out = _matmul(tape, weights, v, _result(q, v), autocast)
+        out = product(tape, weights, v, _result(q, v), autocast)
         return clone(tape, out), weights
 
 
@@ -243,12 +243,12 @@ def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, swit
         del slopes, q, k
         masked = add(tape, scores, mask) if mask else scores
         weights = cast(tape, softmax_in_float32(tape, masked, switches.float16), wide)
-        out = clone(tape, _matmul(tape, weights, v, ("T", "q"), autocast))
+        out = clone(tape, product(tape, weights, v, ("T", "q"), autocast))
         del scores, masked
         return out
 
 
-def _matmul(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:
+def product(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:
     """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a."""
     if autocast:
         b = cast(tape, b, autocast)

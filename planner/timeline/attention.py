@@ -54,7 +54,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         q, k, v = _project(tape, part, x, project)
         # Liger turns q and k in place, forward and backward (ops/rope.py).
         if not (project.switches.liger and project.switches.liger_rotary):
-            q, k = _turn(tape, part, q, k, shared)
+            q, k = turned(tape, part, q, k, shared)
         q, k = late(tape, part, (q, k), shared.tables, project.switches)
         if summed(project.layer):
             v = relayout_gradient(tape, v)
@@ -71,7 +71,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         return out  # noqa: RET504  # q, k and v outlive the kernel's output, as the modelling code's names do
 
 
-def _turn(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
+def turned(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
     """Positions into q and k."""
     if part.rotary in {"none", "complex"} or shared.tables is None:
         return q, k
@@ -93,12 +93,12 @@ def _project(tape: Tape, part: Attention, x: Value, project: Projector) -> tuple
     if not (part.q and part.k and part.v):
         msg = "attention needs q, k and v or one fused projection"
         raise ValueError(msg)
-    q = _normed(tape, part, project(part.q, x), project, query=True)
-    k = _normed(tape, part, project(part.k, x), project, query=False)
+    q = normed(tape, part, project(part.q, x), project, query=True)
+    k = normed(tape, part, project(part.k, x), project, query=False)
     return q, k, project(part.v, x)
 
 
-def _normed(tape: Tape, part: Attention, x: Value, project: Projector, *, query: bool) -> Value:
+def normed(tape: Tape, part: Attention, x: Value, project: Projector, *, query: bool) -> Value:
     """A projection's head norm; without one, the gradient of the transposed view is copied back."""
     head_norm = part.q_norm if query else part.k_norm
     if head_norm is None:

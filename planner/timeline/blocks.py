@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
-from planner.families.parts import Attention, Block, Experts, GatedMlp, Norm, PlainMlp
+from planner.families.parts import Attention, Block, DeltaNet, Experts, GatedMlp, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
 from planner.timeline.beside import with_experts
+from planner.timeline.deltanet import delta_net
 from planner.timeline.experts import experts
+from planner.timeline.gated_attention import gated_attention
 from planner.timeline.latent import latent_attention
 from planner.timeline.layer_inputs import with_layer_input
 from planner.timeline.mlps import gated, plain_mlp
@@ -92,7 +94,11 @@ def _attend(tape: Tape, part: Block, x: Value, project: Projector, shared: Share
     if isinstance(part.attention, Attention):
         if shares_keys(part.attention):
             return attention_sharing_keys(tape, part.attention, x, project, shared)
+        if part.attention.gated:
+            return gated_attention(tape, part.attention, x, project, shared)
         return attention(tape, part.attention, x, project, shared)
+    if isinstance(part.attention, DeltaNet):
+        return delta_net(tape, part.attention, x, project)
     if part.attention is not None:
         return latent_attention(tape, part.attention, x, project, shared)
     msg = "a block without attention has no walk"

@@ -19,6 +19,13 @@ LEGEND: dict[str, str] = {
     "N": "scored tokens, b·(s-1)",
     "E": "experts",
     "J": "inner width of an expert",
+    "L": "layers",
+    "P": "columns of a layer's input (per-layer embeddings)",
+    "Hv": "value heads of linear attention",
+    "dk": "key columns of such a head",
+    "dv": "value columns of such a head",
+    "TC": "tokens in the micro-batch, each sequence filled up to whole chunks of 64",
+    "C": "tokens of one chunk of every sequence, 64·b",
     "rotated": "columns of a head that the rotary embedding turns",
     "batch": "tokens of all micro-batches of an optimizer step",
 }

@@ -74,7 +74,7 @@ def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
     wide = cast(tape, x, 4)
     variance = _mean(tape, square(tape, wide))
-    scaled = mul_rows(tape, wide, _rsqrt(tape, variance))
+    scaled = mul_rows(tape, wide, inverse_root_of(tape, variance))
     del wide
     if not part.weight:
         return cast(tape, scaled, x.each)
@@ -123,7 +123,7 @@ def _cohere(tape: Tape, x: Value, weight: Value) -> Value:
     wide = cast(tape, x, 4)
     mean = _mean(tape, wide)
     variance = _mean(tape, square(tape, _minus_rows(tape, wide, mean)))
-    scaled = mul_rows(tape, _minus_rows(tape, wide, mean), _rsqrt(tape, variance))
+    scaled = mul_rows(tape, _minus_rows(tape, wide, mean), inverse_root_of(tape, variance))
     del wide
     scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
     return cast(tape, scaled, x.each)
@@ -176,7 +176,7 @@ def _mean(tape: Tape, x: Value) -> Value:
     return Value(tape.new(each, dims[:-1]), each, dims[:-1], edge)
 
 
-def _rsqrt(tape: Tape, x: Value) -> Value:
+def inverse_root_of(tape: Tape, x: Value) -> Value:
     """`torch.rsqrt(x + eps)`, saves its output; one number per row."""
     edge_in, each, dims = x.edge, x.each, x.dims
     shifted = tape.new(each, dims)

@@ -59,3 +59,12 @@ def split(tape: Tape, x: Value, parts: Sequence[Dims]) -> tuple[Value, ...]:
 
     edges = (tape.node(backward), *others)
     return tuple(Value(x.buffer, each, dims, edge) for dims, edge in zip(parts, edges, strict=True))
+
+
+def pad(tape: Tape, x: Value, dims: Dims) -> Value:
+    """`F.pad`, a copy even where nothing is added (constant_pad_nd); so is its gradient."""
+    if not tape.needs(x):
+        return Value(tape.new(x.each, dims), x.each, dims)
+    edge_in, each, own = x.edge, x.each, x.dims
+    edge = tape.node(lambda _: ((edge_in, tape.new(each, own)),))
+    return Value(tape.new(each, dims), each, dims, edge)

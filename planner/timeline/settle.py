@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from planner.families.census import census_of
-from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, Latent, Linear, PlainMlp
+from planner.families.parts import Attention, Block, Decoder, DeltaNet, Experts, GatedMlp, Latent, Linear, PlainMlp
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
 from planner.memory.fused import fused_four_bit
@@ -13,22 +13,25 @@ from planner.request import Lora
 from planner.targets import adapted_weights
 from planner.timeline.kernels import Asked, attention_kernel
 from planner.timeline.switches import LayerSwitches, Outside, Storage, Switches
+from planner.units import ceil_div
 
 # liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
 # transformers leaves any other model as it is (integrations/liger.py).
 LIGER = frozenset({
-    "deepseek_v2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm4", "gpt_oss",
-    "granite", "hunyuan_v1_dense", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "phi3", "qwen2",
-    "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "smollm3",
+    "deepseek_v2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "gemma4", "gemma4_text", "glm4",
+    "gpt_oss", "granite", "hunyuan_v1_dense", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "phi3",
+    "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "smollm3",
 })  # fmt: skip
 # The same file, the defaults of each apply_liger_kernel_to_*: whose norms get in_place=False, whose q and k norms stay,
 # whose rotation stays, and who keeps all logits (cross_entropy=True, fused_linear_cross_entropy=False).
 _LIGER_NORMS_BESIDE = frozenset(
-    {"exaone4", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm4", "olmo2", "olmo3"}
+    {"exaone4", "gemma", "gemma2", "gemma3_text", "gemma4", "gemma4_text", "glm4", "olmo2", "olmo3"}
 )
 _LIGER_LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
-_LIGER_LEAVES_ROTARY = frozenset({"gemma4_text", "glm4"})
+_LIGER_LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
 _LIGER_KEEPS_LOGITS = frozenset({"granite"})
+# Tokens in a chunk of linear attention.
+CHUNK = 64
 # Their data collators return an attention mask even where every token counts.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
 
@@ -107,6 +110,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "batch": recipe.tokens * recipe.training.gradient_accumulation_steps,
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
+        **_chunked(sizes, batch, length),
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
@@ -117,6 +121,18 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "kept": kept,
         "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
+    }  # fmt: skip
+
+
+def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int]:
+    """Linear attention's chunks of 64 tokens (modeling_qwen3_5.py, torch_chunk_gated_delta_rule)."""
+    count = ceil_div(length, CHUNK)
+    padded = batch * count * CHUNK
+    return {
+        "chunk": CHUNK, "chunks": count, "earlier chunks": max(0, count - 2),
+        "earlier chunks but one": max(0, count - 3), "second chunk": min(1, count - 1),
+        "C": batch * CHUNK, "TC": padded, "TC where padded": padded if length % CHUNK else 0,
+        "T conv": batch * (length + sizes.get("conv kernel", 1) - 1),
     }  # fmt: skip
 
 
@@ -194,6 +210,8 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from (experts.router, experts.up, experts.down)
     if isinstance(attention, Attention):
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
+    elif isinstance(attention, DeltaNet):
+        yield from filter(None, (attention.qkv, attention.z, attention.b, attention.a, attention.out))
     elif isinstance(attention, Latent):
         yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
         if attention.indexer:
@@ -205,4 +223,5 @@ def linears(block: Block) -> Iterator[Linear]:
     elif isinstance(mlp, Experts):
         yield from (mlp.router, mlp.up, mlp.down)
         if mlp.shared:
-            yield from filter(None, (mlp.shared.gate, mlp.shared.up, mlp.shared.down, mlp.shared_gate))
+            shared = mlp.shared
+            yield from filter(None, (shared.gate, shared.up, shared.fused, shared.down, mlp.shared_gate))

@@ -160,6 +160,11 @@ class Tape:
         self.nodes.append(name)
 
     # ------------------------------------------------------------------------------------------------ graph
+    @property
+    def defers(self) -> bool:
+        """Whether saved tensors are promised, as in a checkpoint's first pass, and not kept."""
+        return self._frame is not None and self._replaying is None
+
     def needs(self, *values: Value | None) -> bool:
         """Whether an operation on `values` becomes a node of the graph."""
         return self.recording and any(value is not None and value.edge is not None for value in values)

@@ -7,7 +7,7 @@ Equal layers make equal events, so that a model of any depth is put together fro
 from dataclasses import replace
 from functools import lru_cache
 
-from planner.families.parts import Block, Structure
+from planner.families.parts import Attention, Block, DeltaNet, Latent, Structure
 from planner.timeline.attention import Shared
 from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
@@ -48,7 +48,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
     saved = _saved_by_layers(tape, shared)
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with
         shared, positions = Shared(None, None, _ids(shared)), None
-    shared = replace(shared, wide_tables=None)  # each layer is called with the tables of its own heads
+    # Each layer is called with the tables of its own heads, and where some need no mask, they get none.
+    shared = replace(shared, wide_tables=None, mask=None if _some_keep_a_state(structure) else shared.mask)
     loss, kept = head_and_loss(tape, structure, switches, x)
     del x
     tape.mark("backward")
@@ -128,7 +129,12 @@ def _tables(tape: Tape, structure: Structure, switches: Switches) -> list[Value]
     widths = ["rotated"] * structure.rotary_sets
     if structure.rotary_wide:
         widths[-1] = "rotated wide"
-    return [Value(tape.new(each, ("s", width)), each, ("s", width)) for width in widths for _ in ("cos", "sin")]
+    rows = "T" if structure.rotary_each else "s"
+    return [Value(tape.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in ("cos", "sin")]
+
+
+def _some_keep_a_state(structure: Structure) -> bool:
+    return any(isinstance(block.attention, DeltaNet) for block in structure.blocks)
 
 
 def _inputs_of_layers(tape: Tape, structure: Structure, switches: Switches, x: Value) -> Value | None:
@@ -142,7 +148,8 @@ def _inputs_of_layers(tape: Tape, structure: Structure, switches: Switches, x: V
 
 def _table_width(structure: Structure, switches: Switches) -> int:
     """Bytes per column of cos and of sin; a complex table of 8 bytes per pair of columns counts as both."""
-    if any(block.attention and block.attention.rotary == "complex" for block in structure.blocks):
+    kinds = [block.attention for block in structure.blocks]
+    if any(kind.rotary == "complex" for kind in kinds if isinstance(kind, Attention | Latent)):
         return 2
     return 4 if structure.rotary_float else switches.residual
 
@@ -219,6 +226,8 @@ def _own(tape: Tape, part: Block, shared: Shared) -> Shared:
     """What this layer is called with: tables for its heads, its share of the layer inputs."""
     if shared.wide_tables and not (part.attention and part.attention.window):
         shared = replace(shared, tables=shared.wide_tables)
+    if isinstance(part.attention, DeltaNet):
+        shared = replace(shared, mask=None)
     if shared.layer_inputs:
         shared = replace(shared, layer_input=share(tape, shared.layer_inputs))
     return replace(shared, wide_tables=None) if shared.wide_tables else shared

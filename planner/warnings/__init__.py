@@ -5,7 +5,7 @@ Each check takes the plan and returns its notice, or None where it does not appl
 
 from typing import TYPE_CHECKING
 
-from planner.warnings import numerics, surprises
+from planner.warnings import kernels, numerics, surprises
 from planner.warnings.notice import Notice, Replan
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _CHECKS = (
     numerics.no_double_quantization,
     surprises.padded_batch,
     surprises.eager_by_default,
+    kernels.plain_linear_attention,
     numerics.fp4_not_nf4,
     numerics.int4_not_nf4,
     surprises.float32_from_a_string,

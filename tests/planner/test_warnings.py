@@ -128,3 +128,12 @@ def test_a_paged_optimizer_that_pages_nothing() -> None:
 def test_a_notice_without_bytes_has_no_bytes_in_its_document() -> None:
     assert Notice("code", "words").to_dict() == {"code": "code", "message": "words"}
     assert Notice("code", "words", 5).to_dict()["bytes"] == 5
+
+
+def test_linear_attention_is_said_to_run_without_optional_kernels() -> None:
+    cut = {**resolve_model("Qwen/Qwen3.5-0.8B").config, "vocab_size": 2000}
+    notice = warned(model=cut)["plain_linear_attention"]
+    assert "flash-linear-attention" in notice.message
+    assert notice.bytes is not None
+    assert notice.bytes > 100 << 20
+    assert "plain_linear_attention" not in warned(model="google/gemma-4-E2B-it")

@@ -1,4 +1,4 @@
-"""The settings that hold the families of 2026 to dry runs: shared keys and layer inputs.
+"""The settings that hold the families of 2026 to dry runs: shared keys, layer inputs, linear attention.
 
     python -m tests.planner.timeline.latest_settings [WORD ...] | python -m planner.probe.agreement
 """
@@ -22,6 +22,17 @@ _PLAIN = {
     "attention_k_eq_v": True,
 }  # fmt: skip
 
+# A quarter of the layers attends; the others keep a state, which they update chunk by chunk.
+_DELTA = {
+    "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 8000, "linear_num_key_heads": 4,
+    "linear_num_value_heads": 8, "linear_key_head_dim": 128, "linear_value_head_dim": 128, "pad_token_id": 0,
+}  # fmt: skip
+_SPARSE = {
+    **_DELTA, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+}  # fmt: skip
+
 LATEST: dict[str, dict[str, Any]] = {
     "gemma4 E4B": {
         **_GEMMA4, "num_hidden_layers": 7, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 128,
@@ -32,6 +43,8 @@ LATEST: dict[str, dict[str, Any]] = {
         **_PLAIN, "num_global_key_value_heads": 2, "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
         "moe_intermediate_size": 512,
     },
+    "qwen3_5": {**_DELTA, "model_type": "qwen3_5_text"},
+    "qwen3_next": {**_SPARSE, "model_type": "qwen3_next"},
 }  # fmt: skip
 # One key head for all queries, no layer shares keys, the first layer a full one.
 _ODD = {
@@ -52,10 +65,14 @@ def family(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
             setting(f"{name} {stack} attention", model, stack=stack, **attention),
             setting(f"{name} {stack} attention off", model, OFF, stack=stack, **attention),
         ]
-    return [
-        *found,
+    found += [
         setting(f"{name} lora", model, method="lora"),
         setting(f"{name} full", model, method="full"),
+    ]
+    if name == "qwen3_next":
+        return found
+    return [
+        *found,
         setting(f"{name} full off", model, OFF, method="full"),
         setting(f"{name} padded", model, {"padded": True, "per_device_train_batch_size": 2}),
         setting(f"{name} batch 3", model, {"per_device_train_batch_size": 3, "max_length": 600}),

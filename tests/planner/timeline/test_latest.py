@@ -1,4 +1,4 @@
-"""The families of 2026 against recorded dry runs: shared keys and layer inputs."""
+"""The families of 2026 against recorded dry runs: shared keys, layer inputs, linear attention."""
 
 import json
 from pathlib import Path
@@ -67,3 +67,17 @@ def test_the_inputs_of_all_layers_are_one_tensor_and_so_is_their_gradient() -> N
     one, two = (formula({"model": model, "gpu": CARD}) for model in (narrow, wide))
     tokens, layers, more = 2048, 7, 128
     assert two["backward"] - one["backward"] >= 2 * 2 * tokens * layers * more
+
+
+def test_linear_attention_saves_a_state_for_every_chunk() -> None:
+    """Without checkpointing, 64 tokens more keep one state more per layer, in float32 and twice in 16 bit."""
+    model = LATEST["qwen3_5"]
+    short, long = (formula({"model": model, "gpu": CARD, "training": {**OFF, "max_length": n}}) for n in (1024, 1088))
+    heads, key, value, layers = 8, 128, 128, 3
+    assert long["backward"] - short["backward"] >= 8 * heads * key * value * layers
+
+
+def test_a_length_of_broken_chunks_costs_no_less_than_the_whole_chunks_below() -> None:
+    model = LATEST["qwen3_5"]
+    whole, broken = (formula({"model": model, "gpu": CARD, "training": {"max_length": n}}) for n in (1024, 1025))
+    assert broken["backward"] > whole["backward"]
