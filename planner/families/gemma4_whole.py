@@ -28,7 +28,8 @@ def gemma4_whole(fields: Fields) -> Decoder:
         vision = Fields("gemma4_vision", _nested(fields, "vision_config"))
         tower = tuple(_tower(vision, decoder))
         fields.problems += vision.problems
-    return replace(decoder, model_type="gemma4", structure=_renamed(decoder.structure), towers=tower, evidence="modelled")
+    structure = _renamed(decoder.structure)
+    return replace(decoder, model_type="gemma4", structure=structure, towers=tower, evidence="modelled")
 
 
 def _nested(fields: Fields, name: str) -> Mapping[str, Any]:
