@@ -34,13 +34,18 @@ bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, mat
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
-	$(BIN)/python -m tests.planner.timeline.settings | $(BIN)/python -m planner.probe.agreement > .recorded
-	mv .recorded tests/planner/timeline/recorded.jsonl
-	$(BIN)/python -m tests.planner.timeline.mixture_settings | $(BIN)/python -m planner.probe.agreement > .recorded
-	mv .recorded tests/planner/timeline/recorded_mixtures.jsonl
-	$(BIN)/python -m tests.planner.timeline.latest_settings | $(BIN)/python -m planner.probe.agreement > .recorded
-	mv .recorded tests/planner/timeline/recorded_latest.jsonl
+	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings
+	mv .recorded-settings tests/planner/timeline/recorded.jsonl
+	mv .recorded-mixture_settings tests/planner/timeline/recorded_mixtures.jsonl
+	mv .recorded-latest_settings tests/planner/timeline/recorded_latest.jsonl
 	$(BIN)/python -m pytest tests/planner/timeline tests/planner/evidence
+
+# Dry runs take one core each, so two tables are recorded at a time.
+.recorded-%: FORCE
+	$(BIN)/python -m tests.planner.timeline.$* | $(BIN)/python -m planner.probe.agreement > $@.part
+	mv $@.part $@
+
+FORCE:
 
 setup: $(VENV)/.test ## everything but the run
 
