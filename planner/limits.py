@@ -56,7 +56,7 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
     return Limits(
         per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
         max_length=_stretch(request, model, gpu, "max_length"),
-        smallest_cards=smallest_cards(request, model=model, vendor=gpu.vendor, count=cards),
+        smallest_cards=smallest_cards(request, model=model, vendor=gpu.vendor, count=cards) if cards else (),
     )
 
 
