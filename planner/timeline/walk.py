@@ -43,7 +43,9 @@ def walk(structure: Structure, switches: Switches) -> Program:
     tape.casts.update(outside)
     del held, outside
     tape.mark("forward")
-    x = norm(tape, structure.final_norm, x, switches) if structure.final_norm else x
+    # Where layers make the gradient that they hand on, the first to take one takes what the final norm made.
+    makes = any(block.scaled_output for block in structure.blocks)
+    x = norm(tape, structure.final_norm, x, switches, RESIDUAL if makes else "norms") if structure.final_norm else x
     del embedded
     saved = _saved_by_layers(tape, shared)
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with

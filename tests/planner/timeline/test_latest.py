@@ -6,6 +6,8 @@ from statistics import median
 
 import pytest
 
+from planner import plan
+from planner.catalog.model_rows import model_catalog
 from planner.families import decoder_of
 from planner.recipe import Recipe
 from planner.request import Request
@@ -81,3 +83,14 @@ def test_a_length_of_broken_chunks_costs_no_less_than_the_whole_chunks_below() -
     model = LATEST["qwen3_5"]
     whole, broken = (formula({"model": model, "gpu": CARD, "training": {"max_length": n}}) for n in (1024, 1025))
     assert broken["backward"] > whole["backward"]
+
+
+@pytest.mark.parametrize("name", ["gemma4", "gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"])
+def test_the_catalogues_models_are_planned_with_and_without_checkpointing(name: str) -> None:
+    """The step is played through the allocator, too, where what one layer frees another must have made."""
+    rows = [row.id for row in model_catalog().rows.values() if row.model_type == name]
+    assert rows
+    for model in rows:
+        for training in ({}, OFF):
+            answer = plan(Request.parse({"model": model, "gpu": "h100-sxm", "training": training}))
+            assert answer.required_bytes.likely >= answer.peak_allocated_bytes
