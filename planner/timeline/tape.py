@@ -8,7 +8,8 @@ and evaluated with numbers afterwards, in microseconds (planner/timeline/fold.py
 The engine follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation, a node's saved tensors
 are released as soon as it has run, then its incoming gradient, and only then are its results accumulated.
 Checkpointing follows torch/utils/checkpoint.py: inside a frame nothing is kept but the inputs, the first node that
-asks for a saved tensor recomputes the frame, and the recomputation stops at the last tensor it has to save.
+asks for a saved tensor recomputes the frame, and the recomputation stops at the last tensor it has to save. The older,
+reentrant kind recomputes all of it before the first node runs.
 """
 
 from collections.abc import Callable
@@ -140,7 +141,6 @@ class Tape:
         self.tag = "other"
         self._frame: Frame | None = None
         self._replaying: list[ref[Holder]] | None = None
-        self._stops = True
 
     # ------------------------------------------------------------------------------------------- allocation
     def cause(self, tag: str) -> Cause:
@@ -181,7 +181,7 @@ class Tape:
         if self._replaying is not None:
             holder = self._replaying.pop()() or Holder(None, None)
             holder.buffer = buffer
-            if not self._replaying and self._stops:
+            if not self._replaying:
                 raise RecomputeDone
             return holder
         if self._frame is not None:
@@ -240,13 +240,35 @@ class Tape:
         del self.nodes[nodes]
 
     # ---------------------------------------------------------------------------------------- checkpointing
-    def checkpoint(self, run: Callable[[], Value]) -> Value:
-        """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over, recompute on demand."""
-        outer, self._frame = self._frame, Frame(run)
+    def checkpoint(self, run: Callable[[Value], Value], x: Value) -> Value:
+        """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over and x, recompute on demand."""
+        outer, self._frame = self._frame, Frame(lambda: run(x))
         try:
-            return run()
+            return run(x)
         finally:
             self._frame = outer
+
+    def checkpoint_reentrant(self, run: Callable[[Value], Value], x: Value) -> Value:
+        """torch.utils.checkpoint(use_reentrant=True): one node, whose backward is a whole backward of its own.
+
+        Everything is recomputed before the first gradient moves; output and incoming gradient stay until all is done
+        (CheckpointFunction.backward holds both).
+        """
+        recording, self.recording = self.recording, False
+        out = run(x)
+        self.recording = recording
+        edge_in, kept = x.edge, self.save(x)
+
+        def backward(grad: Buffer) -> Outcome:
+            entrance, below, casts, self.casts = Edge(), len(self.nodes), self.casts, {}
+            again = run(Value(kept[0].buffer, x.each, x.dims, entrance))
+            self.casts = casts
+            if again.edge is not None:
+                again.edge.grad = grad
+                self.backward(below)
+            return ((edge_in, entrance.grad),)
+
+        return out._replace(edge=self.node(backward, kept))
 
     def _redo(self, saved: list[Holder]) -> None:
         frame = next((holder.frame for holder in saved if holder.frame), None)

@@ -218,10 +218,12 @@ def _leave_layer(tape: Tape, kind: int) -> None:
 def _layer(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     own = _own(tape, part, shared)
 
-    def run() -> Value:
-        return block(tape, part, x, project, own)
+    def run(entering: Value) -> Value:
+        return block(tape, part, entering, project, own)
 
-    return tape.checkpoint(run) if project.switches.checkpointing else run()
+    if not project.switches.checkpointing:
+        return run(x)
+    return tape.checkpoint_reentrant(run, x) if project.switches.reentrant else tape.checkpoint(run, x)
 
 
 def _own(tape: Tape, part: Block, shared: Shared) -> Shared:
