@@ -31,8 +31,8 @@ def chunked(tape: Tape, switches: Switches, x: Value) -> Value:
             wide_weight = tape.new(4, ("V", "h"), GRADIENTS) if trained else None
             tile = _tiles(tape, each, compute, switches)
             narrow = tape.new(each, rows) if each != 4 else wide
-            del tile
             weight = tape.new(own, ("V", "h"), GRADIENTS) if wide_weight and own != 4 else wide_weight
+            del tile
             return (edge_in, narrow), (Edge(leaf=True) if trained else None, weight)
 
         edge = tape.node(backward, tape.save(hidden, labels, log_z, entropy))

@@ -178,6 +178,8 @@ class Tape:
         return [self._keep(item.buffer if isinstance(item, Value) else item) for item in saved]
 
     def _keep(self, buffer: Buffer | None) -> Holder:
+        if not self.recording:
+            return Holder(None, None)
         if self._replaying is not None:
             holder = self._replaying.pop()() or Holder(None, None)
             holder.buffer = buffer
@@ -191,9 +193,10 @@ class Tape:
         return Holder(buffer, None)
 
     def node(self, backward: Backward, saved: list[Holder] | None = None) -> Edge:
-        """Add a node of the graph; returns the edge of its output."""
+        """Add a node of the graph, unless it is not recorded (torch.no_grad); returns the edge of its output."""
         edge = Edge()
-        self.nodes.append((edge, backward, saved or [], self.tag))
+        if self.recording:
+            self.nodes.append((edge, backward, saved or [], self.tag))
         return edge
 
     def accumulate(self, edge: Edge | None, grad: Buffer | None) -> None:

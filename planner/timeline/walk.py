@@ -32,7 +32,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     """
     tape = Tape(keeps_gradients=switches.accumulates)
     if switches.accumulates:
-        _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)))
+        _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)), tied=structure.tied)
     tape.mark("forward")
     embedded, shared, positions = _embed(tape, structure, switches)
     tape.mark_backward("backward")
@@ -61,8 +61,12 @@ def walk(structure: Structure, switches: Switches) -> Program:
     return compiled(tape, alike=alike)
 
 
-def _hold_gradients(tape: Tape, program: Program) -> None:
-    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to."""
+def _hold_gradients(tape: Tape, program: Program, *, tied: bool) -> None:
+    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to.
+
+    Head and embedding that are one weight have one gradient.
+    """
+    twice = tied
     for segment in program.segments:
         if segment.phase == "backward":
             name = "forward" if segment.kind is None else f"forward {segment.kind}"
@@ -70,6 +74,8 @@ def _hold_gradients(tape: Tape, program: Program) -> None:
             for key, count in segment.net:
                 tag, size = program.keys[key]
                 if tag == GRADIENTS:
+                    if twice and set(size.dims) == {"V", "h"}:
+                        twice, count = False, count - 1
                     tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
 
 
