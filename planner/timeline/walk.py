@@ -74,9 +74,9 @@ def _hold_gradients(tape: Tape, program: Program, *, tied: bool) -> None:
             for key, count in segment.net:
                 tag, size = program.keys[key]
                 if tag == GRADIENTS:
-                    if twice and set(size.dims) == {"V", "h"}:
-                        twice, count = False, count - 1
-                    tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
+                    shared = int(twice and set(size.dims) == {"V", "h"})
+                    twice = twice and not shared
+                    tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count - shared)]
 
 
 def _saved_by_layers(tape: Tape, shared: Shared) -> tuple[Value, ...]:
