@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from planner.request import CHAPTER_QUANTIZATION, Dtype, HalfDtype, Lora, Loss, Quantization, Request, Stack, Training
 
-# A padded batch: every second sequence ends this share of its length early. How large it is moves bytes only where
-# attention leaves the padding out (flash_attention_2).
-PADDED_SHARE = 4
+# A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
+# chunked loss), more of it would save bytes, and nobody can count on that.
+PADDED_TOKENS = 1
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -49,7 +49,7 @@ class Recipe:
     @property
     def kept_tokens(self) -> tuple[int, ...]:
         """Of each sequence of the micro-batch, the tokens that are not padding: every second one ends early."""
-        short = self.length - max(1, self.length // PADDED_SHARE) if self.training.padded else self.length
+        short = max(1, self.length - PADDED_TOKENS) if self.training.padded else self.length
         return tuple(self.length if index % 2 else short for index in range(self.batch))
 
     @property

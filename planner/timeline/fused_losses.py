@@ -1,7 +1,8 @@
 """Losses that never write out all logits: TRL's fused head and Liger's fused linear cross entropy.
 
 Sources: trl 1.16 trainer/utils.py add_fused_lm_head and kernels/chunked_logprob.py;
-liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py. `N` counts the scored tokens, b (s - 1).
+liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py. `N` counts the scored tokens:
+of each sequence all that count but the first.
 """
 
 from planner.timeline.ops import GRADIENTS, unary

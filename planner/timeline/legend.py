@@ -16,7 +16,7 @@ LEGEND: dict[str, str] = {
     "q": "width of all queries of a token, H·d",
     "k": "width of all keys (or values) of a token, K·d",
     "r": "LoRA rank",
-    "N": "scored tokens, b·(s-1)",
+    "N": "scored tokens, of each sequence all that count but the first",
     "E": "experts",
     "J": "inner width of an expert",
     "L": "layers",

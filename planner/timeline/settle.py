@@ -113,7 +113,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         **_chunked(sizes, batch, length),
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
-        **logits.fused_sizes(batch, length, sizes["V"], sizes["h"]),
+        **logits.fused_sizes(recipe.kept_tokens, batch * length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
