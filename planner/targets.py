@@ -35,6 +35,9 @@ _TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") 
     "qwen2_moe",
 )  # fmt: skip
 
+# The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
+_WRAPPED = ".linear"
+
 # Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
 # modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
 _ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
@@ -172,12 +175,23 @@ def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list
     for group in modules:
         names = [next(indexed_names(group))] if uniform else list(indexed_names(group))
         hits = sum(map(matches, names))
+        if any(map(matches, _wrappers(names))):
+            problem = (
+                f"{names[0].removesuffix(_WRAPPED)} wraps its projection in a class that PEFT cannot adapt; name the "
+                r"text model's modules alone, such as .*language_model.*\.(q_proj|v_proj), or all-linear"
+            )
+            raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
         if hits and not _can_be_adapted(group):
             problem = f"{module_name(group)} is a {group.role}, which PEFT cannot adapt; leave it out"
             raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
         if hits:
             counted.append((group, group.count if len(names) == 1 else hits))
     return counted
+
+
+def _wrappers(names: list[str]) -> list[str]:
+    """Modules that are no nn.Linear and hold one (models/gemma4, Gemma4ClippableLinear), as PEFT finds them first."""
+    return [name.removesuffix(_WRAPPED) for name in names if name.endswith(_WRAPPED)]
 
 
 def _matcher(targets: str | tuple[str, ...]) -> Callable[[str], bool]:

@@ -29,7 +29,7 @@ def gemma4_whole(fields: Fields) -> Decoder:
         tower = tuple(_tower(vision, decoder))
         fields.problems += vision.problems
     structure = _renamed(decoder.structure)
-    return replace(decoder, model_type="gemma4", structure=structure, towers=tower, evidence="modelled")
+    return replace(decoder, model_type="gemma4", structure=structure, towers=tower)
 
 
 def _nested(fields: Fields, name: str) -> Mapping[str, Any]:

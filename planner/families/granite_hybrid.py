@@ -44,5 +44,4 @@ def granite_hybrid(fields: Fields) -> Decoder:
         sizes |= expert_sizes(fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",))
     return same_layers(
         fields, block, sizes, embedding_scaled="outside", logits_scaled=True, rotary_sets=1 if turns else 0,
-        evidence="modelled",
     )

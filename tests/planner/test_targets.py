@@ -7,6 +7,7 @@ import pytest
 from planner.errors import InvalidRequestError
 from planner.memory.gradients import gradients_bytes
 from planner.memory.optimizer import optimizer_lines
+from planner.model import resolve_model
 from planner.request import Lora
 from planner.targets import adapted_weights, is_skipped, unmatched_targets
 from planner.trainable import adapter_tensors
@@ -138,3 +139,14 @@ def test_an_adapter_that_no_gradient_reaches_costs_neither_gradient_nor_state() 
     assert gradients_bytes(with_indexer) == gradients_bytes(without)
     states = [optimizer_lines(tensors, "adamw_torch", clips=True) for tensors in (with_indexer, without)]
     assert states[0] == states[1]
+
+
+def test_a_list_that_names_the_wrapped_projections_of_a_vision_tower_is_refused_with_the_way_out() -> None:
+    """PEFT finds q_proj of Gemma 4's tower, a Gemma4ClippableLinear, and stops."""
+    census = resolve_model("google/gemma-4-31B-it").census
+    with pytest.raises(InvalidRequestError) as caught:
+        adapted_weights(census, "gemma4", Lora(target_modules=("q_proj", "v_proj")))
+    assert "language_model" in caught.value.problems[0].message
+    weights = adapted_weights(census, "gemma4", Lora(target_modules=r".*language_model.*\.(q_proj|v_proj)"))
+    assert {weight.name.rsplit(".", 1)[-1] for weight in weights} == {"q_proj", "v_proj"}
+    assert sum(weight.count for weight in weights) == 60 + 50

@@ -46,6 +46,10 @@ LATEST: dict[str, dict[str, Any]] = {
     "qwen3_5": {**_DELTA, "model_type": "qwen3_5_text"},
     "qwen3_next": {**_SPARSE, "model_type": "qwen3_next"},
 }  # fmt: skip
+_VISION = {
+    "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64, "position_embedding_size": 1024,
+}  # fmt: skip
 # One key head for all queries, no layer shares keys, the first layer a full one.
 _ODD = {
     "gemma4 E2B": {**LATEST["gemma4 E4B"], "num_key_value_heads": 1},
@@ -88,6 +92,32 @@ def all_settings() -> list[dict[str, Any]]:
         line
         for name, model in _ODD.items()
         for line in (setting(f"{name} trainer", model), setting(f"{name} trainer off", model, OFF))
+    ]
+    whole = {"model_type": "gemma4", "text_config": LATEST["gemma4 31B"], "vision_config": _VISION}
+    granite = {
+        "model_type": "granitemoehybrid", "hidden_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2,
+        "num_hidden_layers": 3, "layer_types": ["attention"] * 3, "vocab_size": 8000, "shared_intermediate_size": 2816,
+        "num_local_experts": 0, "num_experts_per_tok": 0, "tie_word_embeddings": True, "pad_token_id": 0,
+    }
+    turning = {**granite, "position_embedding_type": "rope", "num_local_experts": 4, "num_experts_per_tok": 2,
+               "intermediate_size": 512}
+    on_attention = {"lora": {"target_modules": ATTENTION}}
+    for stack in STACKS:
+        odd += [
+            setting(f"granitemoehybrid {stack}", granite, stack=stack),
+            setting(f"granitemoehybrid {stack} attention off", granite, OFF, stack=stack, **on_attention),
+        ]
+    odd += [
+        setting("granitemoehybrid experts", turning, **on_attention),
+        setting("granitemoehybrid experts off", turning, OFF, **on_attention),
+    ]
+    text_only = {"lora": {"target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"}}
+    odd += [
+        setting("gemma4 whole trainer", whole),
+        setting("gemma4 whole trainer off", whole, OFF),
+        setting("gemma4 whole kbit", whole, stack="kbit"),
+        setting("gemma4 whole trl attention", whole, stack="trl", **text_only),
+        setting("gemma4 whole full", whole, method="full"),
     ]
     return [*(line for name, model in LATEST.items() for line in family(name, model)), *odd]
 
