@@ -88,7 +88,7 @@ def _dense_layers(fields: Fields, layers: int) -> set[int]:
     """Of Qwen3-Next, those that `mlp_only_layers` or `decoder_sparse_step` leave without experts."""
     if fields.model_type != "qwen3_next":
         return set()
-    only = fields.values.get("mlp_only_layers") or []
+    only = fields.places("mlp_only_layers") or ()
     step = fields.count("decoder_sparse_step", default=1)
     return {index for index in range(layers) if index in only or (index + 1) % step}
 
