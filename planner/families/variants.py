@@ -18,7 +18,10 @@ def rotary_sizes(fields: Fields, sizes: dict[str, int], default: float = 1.0) ->
     nested = fields.values.get("rope_parameters")
     factor = fields.number("partial_rotary_factor")
     if factor is None and isinstance(nested, dict) and isinstance(nested.get("partial_rotary_factor"), int | float):
-        factor = float(nested["partial_rotary_factor"])
+        factor = nested["partial_rotary_factor"]
+    if factor is not None and not 0 <= factor <= 1:
+        fields.problem("partial_rotary_factor", f"must be from 0 to 1, not {repr(factor)[:60]}")
+        factor = default
     rot = int(sizes["d"] * (default if factor is None else factor))
     return {**sizes, "rot": rot, "q rot": rot * sizes["H"], "k rot": rot * sizes["K"]}
 

@@ -47,6 +47,8 @@ class NoHub:
 @given(config=spoiled_configs())
 @example(config=CONFIGS["qwen3_moe"] | {"mlp_only_layers": 1.5})
 @example(config=CONFIGS["qwen3_next"] | {"mlp_only_layers": "all"})
+@example(config=CONFIGS["qwen3_next"] | {"rope_parameters": {"partial_rotary_factor": 1e308}})
+@example(config=CONFIGS["qwen3_next"] | {"rope_parameters": {"partial_rotary_factor": 10**400}})
 @example(config=CONFIGS["llama4_text"] | {"moe_layers": [[0]]})
 def test_no_config_breaks_the_planner(config: dict[str, Any]) -> None:
     error = refusal_of(config)
