@@ -40,7 +40,6 @@ def qwen3_next(fields: Fields) -> Decoder:
         [(kind, {}) for kind in blocks],
         _sizes(fields),
         final_norm=Norm("model.norm", "h", "rms_gemma"),
-        evidence="modelled" if fields.model_type == "qwen3_5_moe_text" else "exact",
         rotary_each=not first,  # positions have a row for each axis of an image, expanded for every sequence
     )
 

@@ -45,6 +45,7 @@ LATEST: dict[str, dict[str, Any]] = {
     },
     "qwen3_5": {**_DELTA, "model_type": "qwen3_5_text"},
     "qwen3_next": {**_SPARSE, "model_type": "qwen3_next"},
+    "qwen3_5_moe": {**_SPARSE, "model_type": "qwen3_5_moe_text"},
 }  # fmt: skip
 _VISION = {
     "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
@@ -58,6 +59,10 @@ _ODD = {
 }  # fmt: skip
 
 
+# Experts tell them from it; eager attention is recorded once.
+ATTENDS_AS_QWEN3_5 = ("qwen3_next", "qwen3_5_moe")
+
+
 def family(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
     """Every stack, checkpointed and not; adapters on all linear layers and on attention; the other methods."""
     attention = {"lora": {"target_modules": ATTENTION}}
@@ -69,20 +74,19 @@ def family(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
             setting(f"{name} {stack} attention", model, stack=stack, **attention),
             setting(f"{name} {stack} attention off", model, OFF, stack=stack, **attention),
         ]
-    found += [
-        setting(f"{name} lora", model, method="lora"),
-        setting(f"{name} full", model, method="full"),
-    ]
-    if name == "qwen3_next":
-        return found
+    if name not in ATTENDS_AS_QWEN3_5:
+        found += [
+            setting(f"{name} eager", model, {"attn_implementation": "eager"}),
+            setting(f"{name} eager off", model, {**OFF, "attn_implementation": "eager"}),
+        ]
     return [
         *found,
+        setting(f"{name} lora", model, method="lora"),
+        setting(f"{name} full", model, method="full"),
         setting(f"{name} full off", model, OFF, method="full"),
         setting(f"{name} padded", model, {"padded": True, "per_device_train_batch_size": 2}),
         setting(f"{name} batch 3", model, {"per_device_train_batch_size": 3, "max_length": 600}),
         setting(f"{name} accumulation", model, {"gradient_accumulation_steps": 4}),
-        setting(f"{name} eager", model, {"attn_implementation": "eager"}),
-        setting(f"{name} eager off", model, {**OFF, "attn_implementation": "eager"}),
     ]
 
 
