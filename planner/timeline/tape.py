@@ -239,8 +239,9 @@ class Tape:
         self.tag = before
 
     def forget(self, nodes: slice) -> None:
-        """Drop nodes whose output nobody used; what they saved goes with them."""
-        del self.nodes[nodes]
+        """Drop nodes whose output nobody used; what they saved goes with them. Casts that autocast keeps stay."""
+        kept = {id(value.edge) for value in self.casts.values()}
+        self.nodes[nodes] = [entry for entry in self.nodes[nodes] if id(entry[0]) in kept]
 
     # ---------------------------------------------------------------------------------------- checkpointing
     def checkpoint(self, run: Callable[[Value], Value], x: Value) -> Value:
