@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from planner.errors import FitproofError
 from planner.measurement import Measurement
+from planner.probe.allocsettings import settle_allocator
 from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
 from planner.probe.options import Options, parse_options
 from planner.probe.progress import Progress
@@ -50,6 +51,8 @@ def _measured(request: Request, options: Options) -> Measurement:
     progress = Progress()
     progress("import")
     _be_quiet()
+    if options.instrument == "cuda":
+        settle_allocator(os.environ, expandable=request.training.expandable_segments)
     from planner.probe.measure import measure  # noqa: PLC0415  # takes seconds: only once the request was read
 
     gc.freeze()  # what was imported stays: spare every collection a walk over it

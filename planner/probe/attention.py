@@ -64,13 +64,14 @@ def scaled_dot_product_as_on(target: Target, pinned: str) -> Attention:
 def choose_kernel(target: Target, pinned: str, call: Call) -> Kernel:
     """The first kernel of torch's order of preference that takes these tensors.
 
-    cuDNN, which torch 2.13 prefers on compute capability 9 and 10, saves what flash saves; it is followed only where it
-    is pinned, because its backward workspace is not known.
+    On compute capability 9 and 10 torch prefers cuDNN's where that is newer than 9.15.0, as in the wheels for CUDA 13
+    (check_prefer_cudnn_attention). It saves what flash saves, and with a mask, which it takes, what mem-efficient
+    saves; these stand for it, because its backward workspace is not known.
     """
     allowed = ("flash", "mem_efficient") if pinned == "auto" else (pinned,)
     masked = call.mask is not None
-    if "cudnn" in allowed and not masked:
-        return "cudnn"
+    if "cudnn" in allowed:
+        return "mem_efficient" if masked else "cudnn"
     if "flash" in allowed and not masked and _flash_takes(target, call):
         return "flash"
     if "mem_efficient" in allowed and not call.grouped and _mem_efficient_takes(target, call):
@@ -79,13 +80,17 @@ def choose_kernel(target: Target, pinned: str, call: Call) -> Kernel:
 
 
 def _flash_takes(target: Target, call: Call) -> bool:
-    """check_sm_version (8.0 and up), dtype, equal widths to 256, dropout over 224 on the small 8.x and 12.x."""
+    """check_sm_version (8.0 and up), dtype, equal widths to 256; on the small 8.x and 12.x no training at some widths.
+
+    check_requires_grad_and_head_dim_gt192_constraints_on_sm86_89_or_120: none in (192, 224], none above with dropout.
+    """
     capability, width = target.capability or (0, 0), call.query.shape[-1]
     if capability < (8, 0) or call.query.dtype not in _HALVES:
         return False
     if width != call.value.shape[-1] or width > _FLASH_WIDEST:
         return False
-    return not (call.dropout > 0 and width > 224 and capability in ((8, 6), (8, 9), (12, 0)))
+    small = (8, 6) <= capability <= (8, 9) or (12, 0) <= capability <= (12, 1)
+    return not (small and width > 192 and (width <= 224 or call.dropout > 0))
 
 
 def _mem_efficient_takes(target: Target, call: Call) -> bool:

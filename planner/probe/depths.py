@@ -6,14 +6,13 @@ from transformers import PretrainedConfig
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.measurement import DeviceReading, PhaseReading
-from planner.probe.allocator import CachingAllocator
 from planner.probe.extrapolate import extrapolate, merge_bottoms, reserved_at
 from planner.probe.layers import check_depths, cut, depth_of
 from planner.probe.meters.live import LiveMeter
 from planner.probe.meters.meter import LOAD, PREPARE
 from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
-from planner.probe.replay import replay, smallest_capacity_bytes
+from planner.probe.replay import AllocatorFactory, allocator_of, replay, smallest_capacity_bytes
 from planner.probe.replayed import device_reading, replayed_phases
 from planner.probe.report import Outcome
 from planner.probe.run import Job, live_run
@@ -48,11 +47,12 @@ def extrapolated_outcome(
         return Outcome(phases=phases, device=DeviceReading(name="cpu"), notes=(NOTE,))
     progress("layers", depth_of(config))
     deep, _ = live_run(request, recipe, config, replace(options, steps=0), progress)
-    deepest = runs[-1][0]
-    final = _with_slack(phases, deep, _replayed(deepest))
+    deepest, factory = runs[-1][0], allocator_of(recipe)
+    shallow = _replayed(deepest, factory)
+    final = _with_slack(phases, (_replayed(deep, factory), deep.readings()), shallow)
     smallest = None
     if options.find_smallest:
-        gap_bytes = smallest_capacity_bytes(deepest.events) - _peak(_replayed(deepest))
+        gap_bytes = smallest_capacity_bytes(deepest.events, factory) - _peak(shallow)
         smallest = _peak(final) + gap_bytes
     return Outcome(phases=final, device=device_reading(target), smallest_capacity_bytes=smallest, notes=(NOTE,))
 
@@ -68,14 +68,14 @@ def _refuse_what_depth_decides(options: Options) -> None:
         raise InvalidRequestError("Some options need the whole model.", problems)
 
 
-def _with_slack(phases: Phases, deep: LiveMeter, deepest: Phases) -> Phases:
+def _with_slack(phases: Phases, deep: tuple[Phases, Phases], deepest: Phases) -> Phases:
     """Live bytes extrapolate exactly, block slack does not: it is what the loader's order leaves behind.
 
-    So loading and preparing, which are quick, are replayed at full depth (`deep`), and the slack they leave goes on
-    top of every later phase. Reserved bytes exceed allocated ones by what they do in the `deepest` shallow replay.
+    So loading and preparing, which are quick, are replayed at full depth (`deep`: replayed, live), and the slack they
+    leave goes on top of every later phase. Reserved bytes exceed allocated ones by what they do in the `deepest`
+    shallow replay.
     """
-    loaded = {phase.name: phase for phase in _replayed(deep)}
-    live = {phase.name: phase for phase in deep.readings()}
+    loaded, live = ({phase.name: phase for phase in read} for read in deep)
     shallow = {phase.name: phase for phase in deepest}
     slack_bytes = loaded[PREPARE].resident_bytes - live[PREPARE].resident_bytes
     result = []
@@ -97,8 +97,8 @@ def _peak(phases: Phases) -> int:
     return max(phase.peak_allocated_bytes for phase in phases)
 
 
-def _replayed(meter: LiveMeter) -> Phases:
-    return merge_bottoms(replayed_phases(meter, replay(meter.events, CachingAllocator(None))))
+def _replayed(meter: LiveMeter, factory: AllocatorFactory) -> Phases:
+    return merge_bottoms(replayed_phases(meter, replay(meter.events, factory(None))))
 
 
 def _on_device(

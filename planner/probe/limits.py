@@ -20,6 +20,11 @@ DEVICE_STEP_BYTES = 64 * MIB
 
 # c10/cuda/CUDACachingAllocator.cpp, "CUDA out of memory. Tried to allocate 1.69 GiB."
 _TRIED = re.compile(r"Tried to allocate ([\d.]+ (?:[KMG]i)?B)")
+# What those say that ask the driver for memory beside torch's allocator: kernels that load, cuBLAS and cuDNN handles
+# (torch.AcceleratorError and plain RuntimeErrors; c10/cuda/CUDAException.h, aten/src/ATen/cuda/Exceptions.h).
+_DRIVER_REFUSED = re.compile(
+    r"CUDA error: out of memory|cudaErrorMemoryAllocation|CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_ALLOC_FAILED"
+)
 
 
 @dataclass(slots=True)
@@ -82,8 +87,8 @@ class OutOfMemoryWatch:
             return
         asked_bytes, allowed_bytes, free_bytes = self._observed
         self.requested_bytes = asked_bytes
-        over_cap_bytes = reserved_bytes + asked_bytes - allowed_bytes
-        self.short_bytes = over_cap_bytes if over_cap_bytes > 0 else max(0, asked_bytes - free_bytes)
+        # Over the cap, or over what the card has left beside its context and other processes: the larger lack decides.
+        self.short_bytes = max(0, reserved_bytes + asked_bytes - allowed_bytes, asked_bytes - free_bytes)
 
 
 @contextmanager
@@ -91,7 +96,9 @@ def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator
     """Make out of memory on the device an answer. Everything else goes on as an error.
 
     transformers wraps what happens while it converts a weight in a RuntimeError of its own ("We encountered some issues
-    during automatic conversion of the weights"), so any RuntimeError after an observed failure counts.
+    during automatic conversion of the weights"), so any RuntimeError after an observed failure counts. So does one
+    that says that a library was refused memory by the driver; how much it asked for is not known then.
+    bitsandbytes ends the process itself where managed memory runs out (csrc/ops.cu, CUDA_CHECK_RETURN): no answer then.
 
     `core` is `torch._C`; `_cuda_attach_out_of_memory_observer` is what torch's memory documentation shows for taking a
     snapshot at the moment of failure. An observer cannot be detached: this belongs in a process of its own.
@@ -103,7 +110,7 @@ def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator
     try:
         yield watch
     except RuntimeError as error:
-        if not (watch.observed or isinstance(error, cuda.OutOfMemoryError)):
+        if not (watch.observed or isinstance(error, cuda.OutOfMemoryError) or _DRIVER_REFUSED.search(str(error))):
             raise
         watch.settle(str(error), int(cuda.memory_reserved(device_index)))
 

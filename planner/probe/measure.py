@@ -12,6 +12,7 @@ from planner.probe.ondevice import device_outcome
 from planner.probe.options import Options
 from planner.probe.progress import Progress
 from planner.probe.refusals import refuse_what_cannot_run
+from planner.probe.replay import allocator_of
 from planner.probe.replayed import card_outcome
 from planner.probe.report import Outcome, measurement_of
 from planner.probe.run import Job, watched_run
@@ -30,7 +31,7 @@ def measure(request: Request, options: Options, progress: Progress) -> Measureme
     refuse_what_cannot_run(request, recipe, options)
     config = config_of(request, recipe)
     outcome = _outcome(Job(request, recipe, config, options, progress, progress.phase))
-    notes = (*outcome.notes, *notes_of(recipe, config, options))
+    notes = (*outcome.notes, *notes_of(recipe, config, options, outcome.device.compute_capability))
     return measurement_of(request, options, replace(outcome, notes=notes))
 
 
@@ -43,5 +44,5 @@ def _outcome(job: Job) -> Outcome:
     meter, target = watched_run(job)
     if target.is_cuda:
         job.progress("replay", 0)
-        return card_outcome(meter, target, job.options)
+        return card_outcome(meter, target, job.options, allocator_of(job.recipe))
     return Outcome(phases=meter.readings(), device=DeviceReading(name="cpu"))

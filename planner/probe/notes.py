@@ -8,13 +8,32 @@ from planner.probe.groupwise import is_group_wise
 from planner.probe.options import Options
 from planner.recipe import Recipe
 
+# torch 2.13 sdp_utils.cpp, check_prefer_cudnn_attention: major versions 9 and 10.
+_CUDNN_PREFERRED = frozenset({"9.0", "10.0", "10.3"})
 # The names transformers' configs give to the number of experts.
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
-def notes_of(recipe: Recipe, config: PretrainedConfig, options: Options) -> tuple[str, ...]:
-    """Where this figure rests on something that was not run or not seen."""
-    return tuple(_notes(recipe, config, options))
+def notes_of(
+    recipe: Recipe, config: PretrainedConfig, options: Options, capability: str | None = None
+) -> tuple[str, ...]:
+    """Where this figure rests on something that was not run or not seen. `capability`: the card's, as in "9.0"."""
+    return (*_notes(recipe, config, options), *_attention_notes(recipe, options, capability))
+
+
+def _attention_notes(recipe: Recipe, options: Options, capability: str | None) -> Iterator[str]:
+    training = recipe.training
+    if options.instrument != "dry-run" or capability is None:
+        return
+    if training.attn_implementation == "flash_attention_2":
+        yield "torch's flash kernel stood in for the flash_attn package"
+    elif training.sdpa_kernel == "cudnn":
+        yield "flash and mem-efficient attention stood in for cuDNN's, whose backward workspace is not known"
+    elif training.sdpa_kernel == "auto" and training.attn_implementation != "eager" and capability in _CUDNN_PREFERRED:
+        yield (
+            "torch prefers cuDNN's attention on this card where cuDNN is newer than 9.15.0; flash and mem-efficient "
+            "attention, which keep the same, stood in, and its backward workspace is not known"
+        )
 
 
 def _notes(recipe: Recipe, config: PretrainedConfig, options: Options) -> Iterator[str]:
@@ -33,9 +52,5 @@ def _notes(recipe: Recipe, config: PretrainedConfig, options: Options) -> Iterat
             yield "hqq's solver holds copies of one weight on the card while loading; they are not in the load peak"
     if recipe.loss != "full_logits" and options.follow != "cpu":
         yield "Triton launches of TRL and Liger were skipped; the buffers around them are real"
-    if recipe.training.attn_implementation == "flash_attention_2":
-        yield "torch's flash kernel stood in for the flash_attn package"
-    if recipe.training.sdpa_kernel == "cudnn":
-        yield "cuDNN's backward workspace is not known and not counted"
     if recipe.training.optim.startswith("paged_"):
         yield "paged optimizer states of 100,000 elements and more are managed memory, which torch does not count"

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 
 from planner.errors import FitproofError
 from planner.overheads import context_band
+from planner.probe.allocsettings import allocator_settings
 from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_memory, smallest_surviving_bytes
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
 from planner.probe.meters.meter import STEP_PHASES
@@ -32,6 +34,8 @@ def device_outcome(job: Job) -> Outcome:
         raise FitproofError(msg)
     meter = open_cuda_meter(snapshot=job.options.snapshot)
     meter.tell = job.tell
+    if told := allocator_settings(os.environ):
+        meter.notes.append(f"torch's allocator was told {told}")
     outcome = run_on(torch.device("cuda", 0), job, meter)
     if job.options.find_smallest and outcome.failed_phase is None:
         smallest = _smallest(job, outcome, meter)
@@ -76,17 +80,22 @@ def _context_bytes(meter: CudaMeter) -> int:
 
     Kernels load lazily: before the first step a context is smaller than it will be (CUDA_MODULE_LOADING=LAZY).
     """
-    expected_bytes = round(context_band(torch.cuda.get_device_capability()).likely)
     torch.zeros(1, device="cuda")  # the context exists from the first allocation
     if meter.driver is None:
-        return expected_bytes
+        return _expected_context_bytes()
     process_bytes, _ = meter.driver.process_bytes()
-    return max(expected_bytes, process_bytes - torch.cuda.memory_reserved())
+    return max(_expected_context_bytes(), process_bytes - torch.cuda.memory_reserved())
+
+
+def _expected_context_bytes() -> int:
+    return round(context_band(torch.cuda.get_device_capability()).likely)
 
 
 def _smallest(job: Job, outcome: Outcome, meter: CudaMeter) -> int:
     """Bisect the card to play, each try in a process of its own: a failed run leaves fragments behind."""
-    context_bytes = outcome.context_bytes or 0
+    # As much room as a run that plays a card leaves (`_context_bytes`), or the largest try would be smaller than this
+    # run was.
+    context_bytes = max(outcome.context_bytes or 0, _expected_context_bytes())
 
     def survives(limit_bytes: int) -> bool:
         job.progress("find-smallest", limit_bytes)

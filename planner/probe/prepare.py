@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel
 
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe import groupwise
 from planner.probe.load import torch_dtype
 from planner.recipe import Recipe
@@ -44,9 +45,15 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
 
     TRL 1.16 gives every model its fused head (trl/trainer/sft_trainer.py, "add_fused_lm_head", and the outputs its
     metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
+
+    Raises:
+        InvalidRequestError: TRL's head would find no decoder, as in Llama 4, whose `base_model_prefix` names no attribute.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if recipe.loss == "chunked":
+        if base.base_model is base:
+            fix = f"TRL's fused head asks {type(base).__name__} for its base_model and gets none; use full_logits"
+            raise InvalidRequestError("TRL fails on this model.", [FieldProblem("training.loss", fix)])
         from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
 
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from planner.expandable import ExpandableAllocator
 from planner.probe.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
 from planner.probe.meters.events import Event
+from planner.recipe import Recipe
 from planner.units import MIB, ceil_div
 
 AllocatorFactory = Callable[[int | None], CachingAllocator]
 ALLOCATORS: dict[str, AllocatorFactory] = {"default": CachingAllocator, "expandable_segments": ExpandableAllocator}
+
+
+def allocator_of(recipe: Recipe) -> AllocatorFactory:
+    """The kind of allocator the request runs with."""
+    return ALLOCATORS["expandable_segments" if recipe.training.expandable_segments else "default"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,18 @@
 
 from planner.measurement import DeviceReading, PhaseReading
 from planner.overheads import context_band
-from planner.probe.allocator import CachingAllocator
 from planner.probe.limits import MemoryLimit
 from planner.probe.meters.live import LiveMeter
 from planner.probe.options import Options
-from planner.probe.replay import Replay, replay, smallest_capacity_bytes
+from planner.probe.replay import AllocatorFactory, Replay, replay, smallest_capacity_bytes
 from planner.probe.report import Outcome
 from planner.probe.target import Target
 
 
-def card_outcome(meter: LiveMeter, target: Target, options: Options) -> Outcome:
+def card_outcome(meter: LiveMeter, target: Target, options: Options, factory: AllocatorFactory) -> Outcome:
     """Allocated, reserved and resident bytes per phase; under a limit also whether, when and by how much it fails."""
     capacity_bytes = _capacity_bytes(target, options)
-    played = replay(meter.events, CachingAllocator(capacity_bytes))
+    played = replay(meter.events, factory(capacity_bytes))
     failure = played.out_of_memory
     return Outcome(
         phases=replayed_phases(meter, played),
@@ -22,7 +21,7 @@ def card_outcome(meter: LiveMeter, target: Target, options: Options) -> Outcome:
         failed_phase=failure.failed_phase if failure else None,
         requested_bytes=failure.requested_bytes if failure else None,
         short_bytes=failure.short_bytes if failure else None,
-        smallest_capacity_bytes=smallest_capacity_bytes(meter.events) if options.find_smallest else None,
+        smallest_capacity_bytes=smallest_capacity_bytes(meter.events, factory) if options.find_smallest else None,
         context_bytes=_context_bytes(target) if capacity_bytes is not None else None,
     )
 

@@ -11,6 +11,8 @@ from planner.timeline.switches import Kernel
 
 # Columns of a head that flash takes (sdp_utils.cpp, check_head_dim_size_flash).
 _WIDEST = 256
+# check_requires_grad_and_head_dim_gt192_constraints_on_sm86_89_or_120: above the first, up to the second.
+_UNTRAINED = (192, 224)
 
 
 class Choice(NamedTuple):
@@ -50,7 +52,9 @@ def attention_kernel(asked: Asked) -> Choice:
         return Choice("eager", True, grouped)
     efficient: Kernel = "mem_efficient" if _mem_efficient_takes(asked) else "math"
     if asked.masked or asked.always_masked:
-        return Choice(efficient if asked.pinned in {"auto", "mem_efficient"} else "math", True, grouped)
+        # cuDNN takes a mask too, and keeps what mem-efficient does.
+        takes_masks = asked.pinned in {"auto", "mem_efficient", "cudnn"}
+        return Choice(efficient if takes_masks else "math", True, grouped)
     if asked.pinned == "mem_efficient":
         return Choice(efficient, False, grouped)
     if asked.pinned == "auto":
@@ -62,8 +66,12 @@ def attention_kernel(asked: Asked) -> Choice:
 
 
 def _flash_takes(asked: Asked) -> bool:
-    half = asked.dtype != "float32" and asked.equal_widths and asked.head_dim <= _WIDEST
-    return half and (asked.capability is None or asked.capability >= (8, 0))
+    """16-bit, equal widths to 256, from capability 8.0; the small 8.x and 12.x do not train at 193 to 224."""
+    if asked.dtype == "float32" or not asked.equal_widths or asked.head_dim > _WIDEST:
+        return False
+    capability = asked.capability or (8, 0)
+    small = (8, 6) <= capability <= (8, 9) or (12, 0) <= capability <= (12, 1)
+    return capability >= (8, 0) and not (small and _UNTRAINED[0] < asked.head_dim <= _UNTRAINED[1])
 
 
 def _mem_efficient_takes(asked: Asked) -> bool:

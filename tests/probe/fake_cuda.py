@@ -15,6 +15,7 @@ class FakeDriver:
     others_bytes: int = 100 * MIB
     cuda: "FakeCuda | None" = None
     lists_process: bool = True
+    tells: bool = True
     closed: bool = False
 
     class NVMLError(Exception):
@@ -45,6 +46,8 @@ class FakeDriver:
         return SimpleNamespace(used=self.others_bytes + self.process_bytes())
 
     def nvmlDeviceGetComputeRunningProcesses(self, _handle):  # noqa: N802
+        if not self.tells:
+            raise self.NVMLError("Not Supported")
         process = SimpleNamespace(pid=77, usedGpuMemory=self.process_bytes())
         return [process] if self.lists_process else []
 

@@ -109,6 +109,15 @@ def test_inside_a_container_the_growth_of_the_cards_use_is_read_and_said(cuda, l
     assert any("does not list this process" in note for note in meter.notes)
 
 
+def test_a_virtual_card_that_lists_no_processes_is_read_the_same_way(cuda, library):
+    library.tells = False
+    with meter_over(cuda, library) as meter:
+        meter.begin("load")
+        library.context_bytes = 450 * MIB
+    assert meter.process_bytes == 450 * MIB
+    assert any("does not list this process" in note for note in meter.notes)
+
+
 def test_without_nvml_torchs_own_numbers_stand(cuda):
     meter = CudaMeter(cuda=cuda, core=FakeCore(cuda, workspaces=0), driver=None)
     with meter:

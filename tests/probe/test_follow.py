@@ -36,6 +36,10 @@ def shaped(heads: int, width: int, dtype: torch.dtype) -> torch.Tensor:
         (A100, "mem_efficient", BF16, 128, False, False, "mem_efficient"),
         (A100, "math", BF16, 128, False, False, "math"),
         (H100, "cudnn", BF16, 128, False, True, "cudnn"),
+        (H100, "cudnn", BF16, 128, True, False, "mem_efficient"),
+        (RTX_4090, "auto", BF16, 208, False, False, "mem_efficient"),
+        (RTX_4090, "auto", BF16, 256, False, False, "flash"),
+        (A100, "auto", BF16, 208, False, False, "flash"),
     ],
 )
 def test_attention_runs_the_kernel_torch_would_choose(  # noqa: PLR0917  # one argument per column

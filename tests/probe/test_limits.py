@@ -58,6 +58,30 @@ def test_when_the_card_itself_is_full_the_shortage_is_against_what_is_free():
     assert (watch.requested_bytes, watch.short_bytes) == (4 * GIB, 1 * GIB)
 
 
+def test_on_a_whole_card_the_context_beside_the_allocator_is_missing_too():
+    cuda = FakeCuda()
+    cuda.allocator.allocate(78 * GIB)
+    with catch_out_of_memory(cuda, FakeCore(cuda, workspaces=0)) as watch:
+        for observer in cuda.observers:
+            observer(0, 4 * GIB, 80 * GIB, 1 * GIB)  # 1 GiB of the card is the context's
+        raise cuda.OutOfMemoryError("CUDA out of memory.")
+    assert watch.short_bytes == 3 * GIB
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_library_that_the_driver_refuses_memory_is_out_of_memory_too(message):
+    with catch_out_of_memory(FakeCuda(), None) as watch:
+        raise RuntimeError(message)
+    assert (watch.failed, watch.requested_bytes, watch.short_bytes) == (True, None, None)
+
+
 def test_another_error_stays_an_error():
     cuda = FakeCuda()
     with pytest.raises(ZeroDivisionError), catch_out_of_memory(cuda, None):

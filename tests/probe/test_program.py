@@ -136,6 +136,15 @@ def test_what_an_instrument_cannot_do_is_refused_before_anything_loads(
     assert {problem.field for problem in refusal.value.problems} == fields
 
 
+def test_trls_head_on_a_model_where_it_finds_no_decoder_is_refused_by_name() -> None:
+    config = {"model_type": "llama4_text", "hidden_size": 64, "intermediate_size": 64, "intermediate_size_mlp": 64,
+              "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+              "vocab_size": 512, "num_local_experts": 2}  # fmt: skip
+    with pytest.raises(InvalidRequestError) as refusal:
+        watch(request(config=config, stack="trl"))
+    assert "Llama4ForCausalLM" in refusal.value.problems[0].message
+
+
 def test_a_measurement_says_what_it_rests_on() -> None:
     experts = request("mixtral", stack="trl", training={"optim": "paged_adamw_8bit"})
     recipe = Recipe.of(experts)
@@ -144,6 +153,13 @@ def test_a_measurement_says_what_it_rests_on() -> None:
     assert "Triton" in notes
     assert "managed memory" in notes
     assert notes_of(Recipe.of(request()), config_of(request(), recipe), Options()) == ()
+
+
+def test_a_card_where_torch_prefers_cudnns_attention_is_said_to_be_followed_by_kernels_that_keep_the_same() -> None:
+    recipe, config = Recipe.of(request()), config_of(request(), Recipe.of(request()))
+    assert "prefers cuDNN" in " ".join(notes_of(recipe, config, Options(), "9.0"))
+    assert notes_of(recipe, config, Options(), "8.9") == ()
+    assert notes_of(recipe, config, Options(instrument="cuda"), "9.0") == ()
 
 
 def test_real_weights_from_a_folder_read_what_made_up_ones_do(tmp_path: Path) -> None:

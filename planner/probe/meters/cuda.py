@@ -71,7 +71,7 @@ class CudaMeter:
         self.cuda.empty_cache()
         self.cuda.reset_peak_memory_stats(self.device_index)
         if self.snapshot is not None:
-            self.cuda.memory._record_memory_history(max_entries=SNAPSHOT_ENTRIES)
+            self.cuda.memory._record_memory_history(max_entries=SNAPSHOT_ENTRIES, stacks="python")
         return self
 
     def __exit__(
@@ -168,6 +168,8 @@ def open_cuda_meter(device_index: int = 0, snapshot: Path | None = None) -> Cuda
         driver.select(f"GPU-{torch.cuda.get_device_properties(device_index).uuid}")
     except (LookupError, pynvml.NVMLError) as error:
         notes.append(f"no driver reading: {error}")
+        if driver is not None:
+            driver.close()
         driver = None
     return CudaMeter(
         cuda=torch.cuda, core=torch._C, driver=driver, device_index=device_index, snapshot=snapshot, notes=notes

@@ -50,9 +50,13 @@ class DriverReader:
         """What the driver books on this process; None where it does not list it.
 
         NVML reports host process ids, so a process inside a container does not find itself; under Windows' display
-        driver model `usedGpuMemory` is not available.
+        driver model `usedGpuMemory` is not available; a virtual card answers "not supported".
         """
-        for process in self._library.nvmlDeviceGetComputeRunningProcesses(self._handles[self._uuid]):
+        try:
+            processes = self._library.nvmlDeviceGetComputeRunningProcesses(self._handles[self._uuid])
+        except self._library.NVMLError:  # virtual cards and slices do not tell
+            return None
+        for process in processes:
             if process.pid == self._process_id and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory)
         return None
