@@ -47,7 +47,7 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
     metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
 
     Raises:
-        InvalidRequestError: TRL's head would find no decoder, as in Llama 4, whose `base_model_prefix` names no attribute.
+        InvalidRequestError: TRL's head would find no decoder: Llama 4's `base_model_prefix` names no attribute.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if recipe.loss == "chunked":
