@@ -2,9 +2,9 @@
 
 import pytest
 
+from planner.expandable import ExpandableAllocator
 from planner.probe.allocator import CachingAllocator
 from planner.probe.allocsettings import VARIABLES, allocator_settings, settle_allocator
-from planner.probe.expandable import ExpandableAllocator
 from planner.probe.measure import measure
 from planner.probe.options import Options
 from planner.probe.progress import Progress
