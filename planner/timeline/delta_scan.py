@@ -32,12 +32,12 @@ class Scanned(NamedTuple):
 def scan(tape: Tape, x: Scanned, state: Value, out: Value, autocast: int) -> Value:
     """`core_attn_out` after all chunks, written in place."""
     state, out = _earlier(tape, x, state, out, autocast)
-    last_but_one = _Chunk(tape, x, ("second chunk",), autocast)
+    last_but_one = _Chunk(tape, x, ("second chunk",), ("third chunk",), autocast)
     values = last_but_one.values(state)
     read = last_but_one.read(state)
     out = _write(tape, out, last_but_one.attended(read, values), last_but_one.times)
     state = last_but_one.updated(state, values)
-    last = _Chunk(tape, x, (), autocast)
+    last = _Chunk(tape, x, (), (), autocast)
     values = last.values(state)
     read = last.read(state)
     out = _write(tape, out, last.attended(read, values), ())
@@ -49,21 +49,25 @@ def scan(tape: Tape, x: Scanned, state: Value, out: Value, autocast: int) -> Val
 
 
 class _Chunk(NamedTuple):
-    """One chunk; `times` is a dimension of one, or of none where the sequence has no such chunk."""
+    """One chunk; `times` is a dimension of one, or of none where the sequence has no such chunk.
+
+    `sides`: the same for what is multiplied with the state, which the first chunk's zeros leave unsaved.
+    """
 
     tape: Tape
     x: Scanned
     times: Dims
+    sides: Dims
     autocast: int
 
     def values(self, state: Value) -> Value:
         """`new_values[i] - k_cumdecay[i] @ state`."""
         own = self._part(self.x.values, _V)
-        return subtract(self.tape, own, self._product(self._part(self.x.keys, _K), state, _V))
+        return subtract(self.tape, own, self._product(self._side(self.x.keys), state, _V))
 
     def read(self, state: Value) -> Value:
         """`query[i] @ state`."""
-        return self._product(self._part(self.x.q, _K), state, _V)
+        return self._product(self._side(self.x.q), state, _V)
 
     def attended(self, read: Value, values: Value) -> Value:
         """`read + intra_chunk_attn[i] @ values`."""
@@ -76,6 +80,9 @@ class _Chunk(NamedTuple):
 
     def _part(self, x: Value, dims: Dims) -> Value:
         return piece(self.tape, x, (*self.times, *dims))
+
+    def _side(self, x: Value) -> Value:
+        return piece(self.tape, x, (*self.sides, *_K))
 
     def _product(self, a: Value, b: Value, dims: Dims) -> Value:
         return product(self.tape, a, b, (*self.times, *dims), self.autocast)

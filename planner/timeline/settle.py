@@ -131,6 +131,7 @@ def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int
     return {
         "chunk": CHUNK, "chunks": count, "earlier chunks": max(0, count - 2),
         "earlier chunks but one": max(0, count - 3), "second chunk": min(1, count - 1),
+        "third chunk": min(1, max(0, count - 2)),
         "C": batch * CHUNK, "TC": padded, "TC where padded": padded if length % CHUNK else 0,
         "T conv": batch * (length + sizes.get("conv kernel", 1) - 1),
     }  # fmt: skip

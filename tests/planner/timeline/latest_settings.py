@@ -123,6 +123,13 @@ def all_settings() -> list[dict[str, Any]]:
         setting("gemma4 whole trl attention", whole, stack="trl", **text_only),
         setting("gemma4 whole full", whole, method="full"),
     ]
+    chunks = {**LATEST["qwen3_5"], "linear_num_key_heads": 8}
+    odd += [
+        setting("qwen3_5 equal heads off", chunks, OFF),
+        setting("qwen3_5 odd length off", LATEST["qwen3_5"], {**OFF, "max_length": 1000}),
+        setting("qwen3_5 two chunks off", LATEST["qwen3_5"], {**OFF, "max_length": 128}),
+        setting("qwen3_5 long", LATEST["qwen3_5"], {"max_length": 4096}),
+    ]
     return [*(line for name, model in LATEST.items() for line in family(name, model)), *odd]
 
 
