@@ -1,0 +1,33 @@
+"""`... | python -m planner.probe.agreement | python -m tests.planner.timeline.compare`: formula against dry run.
+
+Prints every step that differs by more than three permille, the worst last, with its request, and the median.
+"""
+
+import json
+import sys
+from statistics import median
+
+from tests.planner.timeline.recorded import Recorded, error_fraction
+
+SHOWN_FRACTION = 0.003
+
+
+def main() -> None:
+    """Read what `planner.probe.agreement` prints."""
+    lines = [json.loads(line) for line in sys.stdin]
+    refused = [line for line in lines if "error" in line]
+    rows = [Recorded(**line) for line in lines if "name" in line and "error" not in line]
+    errors = sorted(((error_fraction(row), row) for row in rows), key=lambda pair: abs(pair[0]))
+    for error, row in errors:
+        if abs(error) > SHOWN_FRACTION:
+            shown = {key: value for key, value in row.request.items() if key != "model"}
+            sys.stdout.write(f"{error:+.2%}  {row.name}  {json.dumps(shown)}\n")
+    for line in refused:
+        sys.stdout.write(f"no dry run  {line['name']}: {line['error']}\n")
+    if errors:
+        half = median(abs(error) for error, _ in errors)
+        sys.stdout.write(f"{len(errors)} steps, median {half:.4%}, worst {errors[-1][0]:+.2%}\n")
+
+
+if __name__ == "__main__":
+    main()
