@@ -18,9 +18,10 @@ help: ## list the commands
 serve: $(VENV)/.serve ## set up and serve the whole product on http://127.0.0.1:8000
 	$(BIN)/fitproof serve --host $(HOST) --port $(PORT)
 
-# Two at a time, whole files: many tests wait for servers and deadlines; more would want more memory for torch.
+# Two at a time, whole files, in their order: many tests wait for servers and deadlines; more than two would want more
+# memory for torch. The browser tests come last, because Playwright leaves an event loop running.
 test: $(VENV)/.test system ## set up and run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-ray: $(VENV)/.test $(VENV)-ray/.done ## run the engine tests against a real Ray cluster on loopback (its own environment)
 	$(BIN)/python -m pytest tests/ray
