@@ -8,8 +8,11 @@ from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 
 def xielu(tape: Tape, x: Value, autocast: int) -> Value:
-    """`where(x > 0, αp·x·x + β·x, (expm1(min(x, ε)) - x)·αn + β·x)`; αp and αn are float32 of one element."""
-    alpha, beta = Value(None, 4, ("one",)), Value(None, 2, ())
+    """`where(x > 0, αp·x·x + β·x, (expm1(min(x, ε)) - x)·αn + β·x)`.
+
+    αp and αn have one element each, in x's dtype, or in float32, which autocast runs their softplus in.
+    """
+    alpha, beta = Value(None, 4 if autocast else x.each, ("one",)), Value(None, 2, ())
     positive = tape.new(1, x.dims)
     squared = mul(tape, mul(tape, x, alpha), x)
     right = add(tape, squared, mul(tape, x, beta))
