@@ -21,6 +21,7 @@ from planner.allocator import (
     insert_after,
     segment_bytes,
 )
+from planner.largepool import one_by_one
 from planner.units import ceil_div
 
 # The driver reserves 1.125 times the card's memory in addresses; what matters here is that they never run out, and
@@ -187,11 +188,7 @@ class ExpandablePool:
 
     def play(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
         """Many moves at once, as `LargePool.play`."""
-        for size, slot in moves:
-            if slot >= 0:
-                places[slot] = self.allocate(size)
-            else:
-                self.free(places[~slot])
+        one_by_one(self, moves, places)
 
     def empty_cache(self) -> None:
         """Unmap every whole page that lies inside a free block."""

@@ -7,6 +7,7 @@ integers, size above address, so that one bisection finds the best fit and, of e
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from typing import Protocol
 
 from planner.allocator import (
     HIGHEST_ADDRESS,
@@ -22,6 +23,25 @@ _ADDRESS_BITS = HIGHEST_ADDRESS.bit_length()
 _ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
 # Segments never touch, so that free blocks of two of them never merge.
 _GAP_BYTES = MIN_BLOCK_BYTES
+
+
+class Pool(Protocol):
+    """What a run is played through; tensors are known by their addresses."""
+
+    def allocate(self, size_bytes: int) -> int:
+        """Serve one tensor; returns its address."""
+
+    def free(self, address: int) -> None:
+        """Take a block back."""
+
+
+def one_by_one(pool: Pool, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
+    """(bytes, slot) allocates, (bytes, ~slot) frees what `places[slot]` says."""
+    for size, slot in moves:
+        if slot >= 0:
+            places[slot] = pool.allocate(size)
+        else:
+            pool.free(places[~slot])
 
 
 class LargePool:
@@ -89,7 +109,7 @@ class LargePool:
         Bytes are rounded and above 1 MiB. This is `allocate` and `free` written into one loop, which a plan waits for.
         """
         if self.expandable:
-            self._play_one_by_one(moves, places)
+            one_by_one(self, moves, places)
             return
         free, size_at, start_of, used = self._free, self._size_at, self._start_of, self._used
         find, insert, least = bisect_left, insort, self._smallest_rest_bytes
@@ -136,13 +156,6 @@ class LargePool:
                 size_at[address] = block
                 start_of[end] = address
         self.allocated_bytes = sum(used.values())
-
-    def _play_one_by_one(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
-        for size, slot in moves:
-            if slot >= 0:
-                places[slot] = self.allocate(size)
-            else:
-                self.free(places[~slot])
 
     def empty_cache(self) -> None:
         """Give back every segment that holds nothing; of an expandable one, the whole pages at its end."""

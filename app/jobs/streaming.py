@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import ClassVar
 
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Event
@@ -26,7 +27,7 @@ class TooManyStreamsError(FitproofError):
 
     status = 429
     code = "too_many_streams"
-    headers = {"Retry-After": "10"}  # noqa: RUF012 (read only, in the shape problems.py takes)
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
 
 
 class Streams:

@@ -3,11 +3,10 @@
     python -m tests.planner.timeline.latest_settings [WORD ...] | python -m planner.probe.agreement
 """
 
-import json
 import sys
 from typing import Any
 
-from tests.planner.timeline.settings import ATTENTION, setting
+from tests.planner.timeline.settings import ATTENTION, print_table, setting
 
 OFF = {"gradient_checkpointing": False}
 STACKS = ("trainer", "trl", "kbit", "loop")
@@ -133,12 +132,5 @@ def all_settings() -> list[dict[str, Any]]:
     return [*(line for name, model in LATEST.items() for line in family(name, model)), *odd]
 
 
-def main(words: list[str]) -> None:
-    """Print the table, or the part whose names hold every word."""
-    for line in all_settings():
-        if all(word in line["name"] for word in words):
-            sys.stdout.write(json.dumps(line) + "\n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print_table(all_settings(), sys.argv[1:])

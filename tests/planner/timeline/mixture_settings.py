@@ -3,12 +3,11 @@
     python -m tests.planner.timeline.mixture_settings [WORD ...] | python -m planner.probe.agreement
 """
 
-import json
 import sys
 from typing import Any
 
 from tests.planner.timeline.models import MODELS, config
-from tests.planner.timeline.settings import ATTENTION, MIXTURES, setting
+from tests.planner.timeline.settings import ATTENTION, MIXTURES, print_table, setting
 
 SMALL = {"vocab_size": 1200, "pad_token_id": 0}
 OFF = {"gradient_checkpointing": False}
@@ -84,12 +83,5 @@ def all_settings() -> list[dict[str, Any]]:
     ]
 
 
-def main(words: list[str]) -> None:
-    """Print the table, or the part whose names hold every word."""
-    for line in all_settings():
-        if all(word in line["name"] for word in words):
-            sys.stdout.write(json.dumps(line) + "\n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print_table(all_settings(), sys.argv[1:])

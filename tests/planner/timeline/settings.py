@@ -153,12 +153,12 @@ def all_settings() -> list[dict[str, Any]]:
     return llama_settings() + family_settings() + liger_settings()
 
 
-def main(words: list[str]) -> None:
-    """Print the table, or the part whose names hold every word."""
-    for line in all_settings():
+def print_table(table: list[dict[str, Any]], words: list[str]) -> None:
+    """Print a table of settings, or the part whose names hold every word."""
+    for line in table:
         if all(word in line["name"] for word in words):
             sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print_table(all_settings(), sys.argv[1:])
