@@ -38,7 +38,8 @@ async def local_gpus() -> tuple[LocalGpu, ...]:
     except OSError:
         return ()
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_SECONDS)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -152,7 +152,8 @@ async def end_process(process: Process) -> int:
     """End a child politely, then not; returns its exit code, at once if it has ended already."""
     _signal(process, signal.SIGTERM)
     try:
-        return await asyncio.wait_for(process.wait(), _POLITE_SECONDS)
+        async with asyncio.timeout(_POLITE_SECONDS):
+            return await process.wait()
     except TimeoutError:
         _signal(process, signal.SIGKILL)
         return await process.wait()

@@ -114,8 +114,10 @@ class Dispatcher:
             except Exception:  # A bug met here must not stop the queue: it is logged with its trace, then tried again.
                 _LOG.exception("the dispatcher stumbled", extra={"engine": engine.name})
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            # Not wait_for: on Python 3.11 it loses a cancellation that meets the event (python/cpython#86296).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(engine.changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await engine.changed.wait()
 
     async def _tick(self, engine: Engine, pen: Pen, roster: Roster) -> None:
         for probe in await asyncio.to_thread(pen.live, engine.name):

@@ -1,5 +1,6 @@
 """How a probe moves, whatever its engine says."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from app.jobs.pen import Pen
 from app.jobs.progress import MOST_LINES_KEPT
 from app.jobs.roster import seen_workers
 from app.jobs.shelf import ask_to_cancel
-from tests.service.desk import Desk, printed
+from tests.service.desk import Desk, printed, wait
 from tests.service.fake_engine import CPU, GIB, H100, FakeEngine
 
 
@@ -252,3 +253,24 @@ def test_a_renewal_under_way_when_a_replica_stops_ends_before_the_lease_is_given
     desk.run(renewing)
     with database.reading() as session:
         assert session.get_one(Lease, DISPATCHER).expires_at == 0
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_what_is_queued_in_the_moment_of_a_stop_does_not_keep_the_server_from_stopping(
+    tmp_path: Path, turns: int
+) -> None:
+    desk = Desk(tmp_path, FakeEngine(poll_seconds=20.0))
+
+    async def stopped_in_time() -> bool:
+        desk.engine.changed = asyncio.Event()
+        running = asyncio.create_task(desk.dispatcher.run())
+        await wait(lambda: bool(seen_workers(desk.database)), 8)
+        await asyncio.sleep(0.1)  # it rests now, until something is queued
+        running.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        desk.dispatcher.wake()
+        done, _ = await asyncio.wait({running}, timeout=5)
+        return bool(done)
+
+    assert asyncio.run(stopped_in_time())
