@@ -199,7 +199,8 @@ class Block:
 
     `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
     layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
-    result is multiplied in place. `once`: the first or last of its like, one layer only: the step makes or frees in it
+    result is multiplied in place. `returns_weights`: the layer returns its attention weights, too. `once`: the first or
+    last of its like, one layer only: the step makes or frees in it
     what its like share.
     """
 
@@ -215,6 +216,7 @@ class Block:
     beside: Beside | None = None
     layer_input: LayerInput | None = None
     scaled_output: bool = False
+    returns_weights: bool = False
     once: Once = ""
     extras: tuple[Extra, ...] = ()
 

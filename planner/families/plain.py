@@ -177,6 +177,7 @@ def gptj(fields: Fields) -> Decoder:
         ),
         mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", activation(fields, "activation_function", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
+        returns_weights=True,
     )  # fmt: skip
     head = Linear("lm_head", "V", "h", bias=True, role="head", quantizable=False)
     return same_layers(
@@ -202,6 +203,7 @@ def bloom(fields: Fields) -> Decoder:
             alibi=True,
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu_bloom"),
+        returns_weights=True,
     )  # fmt: skip
     return same_layers(
         fields, block, sizes, layers_key="n_layer", final_norm=layer_norm("transformer.ln_f"),
@@ -262,6 +264,7 @@ def falcon(fields: Fields) -> Decoder:
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu", bias=bias, **unquantized),
         norms_first=True,
+        returns_weights=True,
     )  # fmt: skip
     sizes = {
         "V": fields.count("vocab_size"), "h": hidden, "I": fields.count("ffn_hidden_size", default=4 * hidden),

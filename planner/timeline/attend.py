@@ -18,14 +18,21 @@ _ROWS_OF = {"T": "flash", "kept": "flash row"}
 
 
 def attend(
-    tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+    tape: Tape,
+    qkv: tuple[Value, Value, Value],
+    switches: Switches,
+    layer: LayerSwitches,
+    mask: Value | None,
+    *,
+    by_head: bool = False,
 ) -> tuple[Value, tuple[Value, ...]]:
-    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too."""
-    if layer.kernel == "eager" and not layer.alibi:
-        out, weights = _eager(tape, qkv, layer, mask, switches)
+    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too.
+
+    `by_head`: q and k lie head by head in memory, as a concatenation leaves them, and not token by token.
+    """
+    if layer.kernel == "eager":
+        out, weights = _eager(tape, qkv, layer, mask, switches, by_head=by_head)
         return out, (weights,)
-    if layer.alibi:
-        return _alibi(tape, qkv, mask, switches), ()
     return _fused(tape, qkv, switches, layer, mask), ()
 
 
@@ -209,15 +216,26 @@ def _softmax(tape: Tape, x: Value, wide: int) -> Value:
 
 
 def _eager(
-    tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
+    tape: Tape,
+    qkv: tuple[Value, Value, Value],
+    layer: LayerSwitches,
+    mask: Value | None,
+    switches: Switches,
+    *,
+    by_head: bool,
 ) -> tuple[Value, Value]:
-    """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back."""
-    autocast = switches.autocast
-    # matmul flattens sequences and heads, which a stride of zero allows for one sequence only.
-    apart = spread if layer.one_group and switches.one_sequence else repeat
+    """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back.
+
+    matmul makes sequences and heads one dimension. Of one sequence that is a view; more are copied, unless they lie
+    head by head, as keys and values do that were repeated.
+    """
+    one = switches.one_sequence
+    apart = spread if layer.one_group and one else repeat
     q, k, v = qkv[0], apart(tape, qkv[1]), apart(tape, qkv[2])
+    copied = {"q": not one and not by_head, "k": not one and not by_head and k is qkv[1], "v": not one and v is qkv[2]}
     with tape.cause(SCORES):
-        weights = unary(tape, product(tape, q, k, _SCORES, autocast))
+        weights = _product(tape, (q, k), (copied["q"], copied["k"]), _SCORES, switches.autocast)
+        weights = unary(tape, weights)
         if layer.softcap:
             weights = unary(tape, unary(tape, unary(tape, weights), saves="output"))
         if mask is not None:
@@ -225,32 +243,25 @@ def _eager(
         weights = cast(tape, softmax_in_float32(tape, weights, switches.float16), q.each)
         if layer.dropout:
             weights = dropout(tape, weights)
-        out = product(tape, weights, v, _result(q, v), autocast)
+        out = _product(tape, (weights, v), (False, copied["v"]), _result(q, v), switches.autocast)
         return clone(tape, out), weights
 
 
-def _alibi(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, switches: Switches) -> Value:
-    """BloomAttention.forward: scores with ALiBi in one baddbmm, kept by name beside the masked ones to the end."""
-    q, k, v = qkv
-    autocast = switches.autocast
-    with tape.cause(SCORES):
-        wide = q.each
-        if autocast:
-            k = cast(tape, k, autocast)
-            q = cast(tape, q, autocast)
-        slopes = tape.new(autocast, ("b", "H", "s")) if autocast and autocast != 4 else None
-        scores = bmm(tape, q, k, _SCORES)
-        del slopes, q, k
-        masked = add(tape, scores, mask) if mask else scores
-        weights = cast(tape, softmax_in_float32(tape, masked, switches.float16), wide)
-        out = clone(tape, product(tape, weights, v, ("T", "q"), autocast))
-        del scores, masked
-        return out
+def product(tape: Tape, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
+    """torch.matmul of two sides that lie as bmm wants them."""
+    return _product(tape, (a, b), (False, False), dims, autocast)
 
 
-def product(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:
-    """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a."""
+def _product(
+    tape: Tape, sides: tuple[Value, Value], copied: tuple[bool, bool], dims: Dims, autocast: int
+) -> Value:
+    """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a.
+
+    `copied` says which sides do not lie as bmm wants them. The call holds what it was given until it returns.
+    """
+    a, b = sides
     if autocast:
         b = cast(tape, b, autocast)
         a = cast(tape, a, autocast)
-    return bmm(tape, a, b, dims)
+    first, second = (clone(tape, side) if copies else side for side, copies in zip((a, b), copied, strict=True))
+    return bmm(tape, first, second, dims)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from planner.families.parts import Attention
+from planner.timeline.alibi import alibi_attention
 from planner.timeline.attend import attend, repeat
 from planner.timeline.late import late
 from planner.timeline.norms import norm
@@ -51,6 +52,8 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
     """`self_attn(x)`."""
     mask = shared.mask if project.layer.masked else None
     with tape.cause(QKV):
+        if part.alibi:
+            return alibi_attention(tape, part, x, project, mask)
         q, k, v = _project(tape, part, x, project)
         # Liger turns q and k in place, forward and backward (ops/rope.py).
         if not (project.switches.liger and project.switches.liger_rotary):
@@ -63,7 +66,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         if part.sinks:
             out = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
         else:
-            out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
+            out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask, by_head=by_head(part))
             project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
@@ -80,6 +83,11 @@ def turned(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> t
         return halves(tape, q, tables, ("T", "q half")), halves(tape, k, tables, ("T", "k half"))
     tables = layer_tables(tape, shared.tables, part.rotary)
     return turn(tape, q, tables, part.rotary, "q rot"), turn(tape, k, tables, part.rotary, "k rot")
+
+
+def by_head(part: Attention) -> bool:
+    """Whether the rotation leaves q and k head by head in memory."""
+    return part.rotary == "halves" or part.rotary in CONCATENATED
 
 
 def summed(layer: LayerSwitches) -> bool:

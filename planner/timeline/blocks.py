@@ -24,6 +24,8 @@ def block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared)
     """Walk one layer; `x` is its input, the residual stream."""
     try:
         out = _block(tape, part, x, project, shared)
+        if part.returns_weights and project.switches.checkpointing and project.switches.reentrant:
+            tape.returned += project.named
         with tape.cause(RESIDUAL):
             if part.layer_input and shared.layer_input:
                 out = with_layer_input(tape, part.layer_input, out, project, shared.layer_input)

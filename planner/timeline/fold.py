@@ -11,7 +11,8 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from math import prod
 
-from planner.timeline.tape import Size, Tape
+from planner.timeline.events import Size
+from planner.timeline.tape import Tape
 from planner.units import ALLOCATION_GRANULE_BYTES
 
 PHASES = ("forward", "loss", "backward")

@@ -1,8 +1,9 @@
 """LLM.int8: activations quantized row by row on the way in, the weight expanded on the way back.
 
 Source: bitsandbytes 0.50 autograd/_functions.py MatMul8bitLt and backends/cuda/ops.py int8_vectorwise_quant,
-int8_mixed_scaled_mm. The function keeps its input on the context, not through save_for_backward: checkpointing cannot
-take it away, so every quantized projection's input stays from its forward to its backward.
+int8_mixed_scaled_mm. The function keeps its input on the context (`ctx.tensors`), not through save_for_backward:
+checkpointing cannot take it away and the engine does not release it, so that every quantized projection's input stays
+until the graph dies: when the whole backward is over, or that of the layer, where a reentrant checkpoint made it.
 """
 
 from planner.families.parts import Linear
@@ -18,14 +19,15 @@ def int8_matmul(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value
     each, dims, rows = x.each, (*x.dims[:-1], part.out), x.dims[:-1]
     if not tape.needs(x):
         return Value(_product(tape, switches, part, x), each, dims)
-    edge_in, kept = x.edge, x.buffer
+    edge_in = x.edge
+    tape.keep_with_graph(x)
 
-    def backward(_: Buffer, kept: Buffer | None = kept) -> Outcome:
+    def backward(_: Buffer) -> Outcome:
         weight = tape.new(each, (part.out, part.in_), WEIGHT)
         scales = tape.new(4, (part.out,), WEIGHT)
         del scales
         grad = tape.new(each, (*rows, part.in_))
-        del weight, kept
+        del weight
         return ((edge_in, grad),)
 
     edge = tape.node(backward)

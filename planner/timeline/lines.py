@@ -8,11 +8,11 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Evidence, Line
 from planner.recipe import Recipe
+from planner.timeline.events import Size
 from planner.timeline.fold import Instant, Part, Program, tables_of, worst_instants
 from planner.timeline.legend import cause_of, shown_name
 from planner.timeline.settle import numbers_of, switches_of
 from planner.timeline.switches import Switches
-from planner.timeline.tape import Size
 from planner.timeline.walk import walk
 
 _SOURCE = "planner/timeline: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.13, walked"

@@ -168,7 +168,7 @@ def _scenes(
         if segment.kind is None:
             yield segment, None, True
             continue
-        number = counts.get(segment.phase, 0)
+        number = counts.get(segment.phase, 0) % layers
         counts[segment.phase] = number + 1
         backward = segment.phase == "backward"
         alike[index] = alike.get(index, 0) + 1

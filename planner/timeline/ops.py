@@ -173,7 +173,10 @@ def square(tape: Tape, x: Value) -> Value:
 
 
 def bmm(tape: Tape, a: Value, b: Value, dims: Dims) -> Value:
-    """A batched product of two activations; each is saved for the other's gradient, b's gradient comes first."""
+    """A batched product of two activations; each is saved for the other's gradient, where one is wanted.
+
+    b's gradient comes first.
+    """
     each = a.each
     if not tape.needs(a, b):
         return Value(tape.new(each, dims), each, dims)
@@ -182,7 +185,7 @@ def bmm(tape: Tape, a: Value, b: Value, dims: Dims) -> Value:
     def backward(_: Buffer) -> Outcome:
         return tuple((edge, tape.new(own, shape)) for edge, own, shape in reversed(sides) if edge)
 
-    saved = tape.save(a, b)
+    saved = (tape.save(a) if b.edge else []) + (tape.save(b) if a.edge else [])
     edge = tape.node(backward, saved)
     return Value(tape.new(each, dims), each, dims, edge)
 

@@ -179,7 +179,6 @@ def _layer(
         grouped=asked.grouped,
         one_group=sizes.get("K") == 1,
         expands=kernel.expands,
-        alibi=isinstance(block.attention, Attention) and block.attention.alibi,
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,

@@ -26,7 +26,6 @@ class LayerSwitches:
     expands: bool
     softcap: bool
     windowed: bool
-    alibi: bool
     dropout: bool
     adapters: frozenset[str]
     fused: frozenset[str]

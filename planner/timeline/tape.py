@@ -17,24 +17,9 @@ from sys import getrefcount
 from typing import NamedTuple
 from weakref import ref
 
+from planner.timeline.events import Event, Size
+
 Dims = tuple[str, ...]
-
-
-class Size(NamedTuple):
-    """`ceil(num * product of dims / den)` bytes: `Size(2, ("T", "h"))` is a 16-bit hidden state."""
-
-    num: int
-    dims: Dims
-    den: int = 1
-
-
-class Event(NamedTuple):
-    """One allocation (sign +1) or free (sign -1) of `size` under the line `tag`; `born` is where it was allocated."""
-
-    sign: int
-    size: Size
-    tag: str
-    born: int
 
 
 class Buffer:
@@ -133,7 +118,12 @@ class Tape:
         self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str] = []
         self.casts: dict[str, Value] = {}
         self.layer_casts: dict[int, dict[str, Value]] = {}
+        # What functions keep by a name of their own, which no engine releases: it goes with the graph.
+        self.graph: list[Buffer | None] = []
+        self.layer_graph: dict[int, list[Buffer | None]] = {}
         self.collected: list[Buffer] = []
+        # What the layer under way returns beside its output.
+        self.returned: list[Value] = []
         self.keeps_gradients = keeps_gradients
         self.recording = True
         # Where the nodes of the checkpoint being made again begin.
@@ -191,6 +181,11 @@ class Tape:
             self._frame.holders.append(ref(holder))
             return holder
         return Holder(buffer, None)
+
+    def keep_with_graph(self, value: Value) -> None:
+        """Keep a tensor until the graph dies: after its last backward, or with the recomputation that made it."""
+        if self.recording:
+            self.graph.append(value.buffer)
 
     def node(self, backward: Backward, saved: list[Holder] | None = None) -> Edge:
         """Add a node of the graph, unless it is not recorded (torch.no_grad); returns the edge of its output."""
@@ -255,21 +250,30 @@ class Tape:
     def checkpoint_reentrant(self, run: Callable[[Value], Value], x: Value) -> Value:
         """torch.utils.checkpoint(use_reentrant=True): one node, whose backward is a whole backward of its own.
 
-        Everything is recomputed before the first gradient moves; output and incoming gradient stay until all is done
-        (CheckpointFunction.backward holds both).
+        Everything is recomputed before the first gradient moves; outputs and incoming gradients stay until all is done
+        (CheckpointFunction.backward holds them). Of outputs that nobody used the incoming gradient is zeros
+        (torch/csrc/autograd/python_function.cpp, materialize_grads).
         """
         recording, self.recording = self.recording, False
         out = run(x)
         self.recording = recording
-        edge_in, kept = x.edge, self.save(x)
+        edge_in, kept, others = x.edge, self.save(x), [(value.each, value.dims) for value in self.returned]
+        self.returned = []
 
         def backward(grad: Buffer) -> Outcome:
+            zeros = [self.new(each, dims) for each, dims in others]
             entrance, below, casts, self.casts = Edge(), len(self.nodes), self.casts, {}
+            graph, self.graph = self.graph, []
             again = run(Value(kept[0].buffer, x.each, x.dims, entrance))
+            returned, self.returned = self.returned, []
             self.casts = casts
             if again.edge is not None:
                 again.edge.grad = grad
+                for value, blank in zip(returned, zeros, strict=True):
+                    if value.edge:
+                        value.edge.grad = blank
                 self.backward(below)
+            self.graph = graph
             return ((edge_in, entrance.grad),)
 
         return out._replace(edge=self.node(backward, kept))
@@ -281,10 +285,10 @@ class Tape:
         frame.done = True
         self._replaying = frame.holders[::-1]
         frame.holders = []
-        nodes, tag, casts = len(self.nodes), self.tag, self.casts
+        nodes, tag, casts, graph = len(self.nodes), self.tag, self.casts, self.graph
         self.replay_from = nodes
         self.tag = "other"
-        self.casts = {}
+        self.casts, self.graph = {}, []
         try:
             frame.run_again()
         except RecomputeDone:
@@ -292,3 +296,4 @@ class Tape:
         finally:
             del self.nodes[nodes:]
             self._replaying, self.tag, self.casts, self.replay_from = None, tag, casts, None
+            self.graph = graph

@@ -56,9 +56,19 @@ def walk(structure: Structure, switches: Switches) -> Program:
     del x
     tape.mark("backward")
     start_backward(tape, loss)
-    tape.mark("backward")
+    _leave_graph(tape)
     del loss, kept, shared, positions, saved
     return compiled(tape, alike=alike)
+
+
+def _leave_graph(tape: Tape) -> None:
+    """The end of the graph, and of what its functions kept, each layer's own."""
+    tape.mark("backward")
+    if any(tape.layer_graph.values()):
+        for kind, kept in sorted(tape.layer_graph.items()):
+            tape.mark(f"backward {kind}")
+            kept.clear()
+        tape.mark("backward")
 
 
 def _hold_gradients(tape: Tape, program: Program, *, tied: bool) -> None:
@@ -218,6 +228,7 @@ def _layers(
 def _leave_layer(tape: Tape, kind: int) -> None:
     """Set the casts that autocast keeps apart by kind, and mark where the backward pass comes back to it."""
     tape.layer_casts[kind], tape.casts = tape.casts, {}
+    tape.layer_graph[kind], tape.graph = tape.graph, []
     tape.mark_backward(f"backward {kind}")
 
 
