@@ -18,20 +18,11 @@ _ROWS_OF = {"T": "flash", "kept": "flash row"}
 
 
 def attend(
-    tape: Tape,
-    qkv: tuple[Value, Value, Value],
-    switches: Switches,
-    layer: LayerSwitches,
-    mask: Value | None,
-    *,
-    by_head: bool = False,
+    tape: Tape, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
 ) -> tuple[Value, tuple[Value, ...]]:
-    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too.
-
-    `by_head`: q and k lie head by head in memory, as a concatenation leaves them, and not token by token.
-    """
+    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too."""
     if layer.kernel == "eager":
-        out, weights = _eager(tape, qkv, layer, mask, switches, by_head=by_head)
+        out, weights = _eager(tape, qkv, layer, mask, switches)
         return out, (weights,)
     return _fused(tape, qkv, switches, layer, mask), ()
 
@@ -216,13 +207,7 @@ def _softmax(tape: Tape, x: Value, wide: int) -> Value:
 
 
 def _eager(
-    tape: Tape,
-    qkv: tuple[Value, Value, Value],
-    layer: LayerSwitches,
-    mask: Value | None,
-    switches: Switches,
-    *,
-    by_head: bool,
+    tape: Tape, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
 ) -> tuple[Value, Value]:
     """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back.
 
@@ -232,7 +217,8 @@ def _eager(
     one = switches.one_sequence
     apart = spread if layer.one_group and one else repeat
     q, k, v = qkv[0], apart(tape, qkv[1]), apart(tape, qkv[2])
-    copied = {"q": not one and not by_head, "k": not one and not by_head and k is qkv[1], "v": not one and v is qkv[2]}
+    by_token = not one and not layer.by_head
+    copied = {"q": by_token, "k": by_token and k is qkv[1], "v": not one and v is qkv[2]}
     with tape.cause(SCORES):
         weights = _product(tape, (q, k), (copied["q"], copied["k"]), _SCORES, switches.autocast)
         weights = unary(tape, weights)

@@ -66,7 +66,7 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         if part.sinks:
             out = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
         else:
-            out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask, by_head=by_head(part))
+            out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
             project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
@@ -83,11 +83,6 @@ def turned(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> t
         return halves(tape, q, tables, ("T", "q half")), halves(tape, k, tables, ("T", "k half"))
     tables = layer_tables(tape, shared.tables, part.rotary)
     return turn(tape, q, tables, part.rotary, "q rot"), turn(tape, k, tables, part.rotary, "k rot")
-
-
-def by_head(part: Attention) -> bool:
-    """Whether the rotation leaves q and k head by head in memory."""
-    return part.rotary == "halves" or part.rotary in CONCATENATED
 
 
 def summed(layer: LayerSwitches) -> bool:

@@ -5,7 +5,7 @@ Source: transformers 5.23 models/qwen3_next/modeling_qwen3_next.py, Qwen3NextAtt
 
 from planner.families.parts import Attention
 from planner.timeline.attend import attend
-from planner.timeline.attention import QKV, Shared, by_head, normed, summed, turned
+from planner.timeline.attention import QKV, Shared, normed, summed, turned
 from planner.timeline.ops import clone, mul, relayout_gradient, unary, view
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
@@ -29,7 +29,7 @@ def gated_attention(tape: Tape, part: Attention, x: Value, project: Projector, s
             v = relayout_gradient(tape, v)
         if not project.layer.grouped:
             k, v = view(k, q.dims), view(v, q.dims)
-        out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask, by_head=by_head(part))
+        out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
         project.named += weights
         if project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)

@@ -37,7 +37,7 @@ def latent_attention(tape: Tape, part: Latent, x: Value, project: Projector, sha
         if part.indexer and shared.tables:
             masks = sparse_mask(tape, part.indexer, (x, low), shared.tables, project)
             mask = masks[0]
-        out, weights = attend(tape, (query, key, value), project.switches, project.layer, mask, by_head=True)
+        out, weights = attend(tape, (query, key, value), project.switches, project.layer, mask)
         project.named += weights
         del masks, q, q_pass, query, key, value, compressed, narrow, k_rot, q_rot
         return project(part.o, out)

@@ -12,6 +12,7 @@ from planner.recipe import DTYPE_BYTES, Recipe
 from planner.request import Lora
 from planner.targets import adapted_weights
 from planner.timeline.kernels import Asked, attention_kernel
+from planner.timeline.rotary import CONCATENATED
 from planner.timeline.switches import LayerSwitches, Outside, Storage, Switches
 from planner.units import ceil_div
 
@@ -181,6 +182,7 @@ def _layer(
         expands=kernel.expands,
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
+        by_head=isinstance(block.attention, Latent) or _concatenates(block),
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
         adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
         fused=frozenset(
@@ -191,6 +193,11 @@ def _layer(
             )
         ),
     )
+
+
+def _concatenates(block: Block) -> bool:
+    attention = block.attention
+    return isinstance(attention, Attention) and (attention.rotary == "halves" or attention.rotary in CONCATENATED)
 
 
 @lru_cache(maxsize=2048)
