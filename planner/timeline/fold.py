@@ -41,12 +41,15 @@ class Segment:
 # Compared by identity: a walk is done once and its program found again without hashing its events.
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """A step without numbers. A key is (line, symbolic size). `alike`: the first layer is like the others."""
+    """A step without numbers. A key is (line, symbolic size).
+
+    `leading`: so many kinds, numbered after the others, are those of the first layers, which are unlike their like.
+    """
 
     keys: tuple[tuple[str, Size], ...]
     sizes: frozenset[Size]
     segments: tuple[Segment, ...]
-    alike: bool = True
+    leading: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Instant:
     lines: Mapping[str, Sequence[Part]]
 
 
-def compiled(tape: Tape, *, alike: bool) -> Program:
+def compiled(tape: Tape, *, leading: int) -> Program:
     """Number the (line, size) pairs of a walk and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
     moves = []
@@ -78,7 +81,7 @@ def compiled(tape: Tape, *, alike: bool) -> Program:
         come, gone = ({event.born for event in tape.events[start:end] if event.sign == sign} for sign in (1, -1))
         passing = frozenset(come & gone)
         segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left, births, passing))
-    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), alike)
+    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading)
 
 
 def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:

@@ -7,7 +7,7 @@ of each sequence all that count but the first.
 
 from planner.timeline.ops import GRADIENTS, unary
 from planner.timeline.switches import Switches
-from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 TILE = "logits tile of the fused loss"
 SCORES = "scored hidden states and per-token statistics"
@@ -34,7 +34,7 @@ def chunked(tape: Tape, switches: Switches, x: Value) -> Value:
             narrow = tape.new(each, rows) if each != 4 else wide
             weight = tape.new(own, ("V", "h"), GRADIENTS) if wide_weight and own != 4 else wide_weight
             del tile
-            return (edge_in, narrow), (Edge(leaf=True) if trained else None, weight)
+            return (edge_in, narrow), (tape.head if trained else None, weight)
 
         edge = tape.node(backward, tape.save(hidden, labels, log_z, entropy))
         del hidden, labels, log_z, entropy
@@ -107,7 +107,7 @@ def liger(tape: Tape, switches: Switches, x: Value) -> Value:
         kept = tape.save(grad, weight)
 
         def backward(_: Buffer) -> Outcome:
-            return (edge_in, kept[0].buffer), (Edge(leaf=True) if trained else None, kept[1].buffer)
+            return (edge_in, kept[0].buffer), (tape.head if trained else None, kept[1].buffer)
 
         edge = tape.node(backward, kept)
         return unary(tape, Value(summed, 4, (), edge))

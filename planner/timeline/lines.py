@@ -66,8 +66,8 @@ def program_order_and_tables(
     decoder: Decoder, recipe: Recipe, gpu: Gpu
 ) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
-    program, order = _ordered(decoder, recipe, gpu, len(decoder.kind_sizes))
-    return program, order, _tables(program, decoder, recipe)
+    program = _program(decoder, switches_of(decoder, recipe, gpu))
+    return program, _ordered(decoder, program.leading), _tables(program, decoder, recipe)
 
 
 @lru_cache(maxsize=64)
@@ -76,10 +76,14 @@ def _tables(program: Program, decoder: Decoder, recipe: Recipe) -> tuple[Sequenc
     return tables_of(program, _numbers(decoder, recipe))
 
 
-def _ordered(decoder: Decoder, recipe: Recipe, gpu: Gpu, first: int) -> tuple[Program, Sequence[int]]:
-    """The step, and the layers' kinds; `first` is the kind of a first layer that is unlike its like."""
-    program = _program(decoder, switches_of(decoder, recipe, gpu))
-    return program, decoder.order if program.alike else (first, *decoder.order[1:])
+@lru_cache(maxsize=64)
+def _ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
+    """The layers' kinds; the first layers are of kinds of their own."""
+    if not leading:
+        return decoder.order
+    first, rest = len(decoder.kind_sizes), decoder.order[1:]
+    until = decoder.order.index(leading - 2) if leading > 1 else 0
+    return (first, *(first + 1 + kind for kind in rest[:until]), *rest[until:])
 
 
 @lru_cache(maxsize=2048)
@@ -90,9 +94,9 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 
 @lru_cache(maxsize=64)
 def _numbers(decoder: Decoder, recipe: Recipe) -> tuple[Mapping[str, int], ...]:
-    """One table per kind of layer, and the first kind's once more for a first layer that is unlike its kind."""
+    """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
     tables = numbers_of(decoder, recipe)
-    return (*tables, tables[0])
+    return (*tables, tables[0], *tables)
 
 
 @lru_cache(maxsize=8192)

@@ -133,9 +133,9 @@ def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
     each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
 
     def backward(_: Buffer) -> Outcome:
-        tag = GRADIENTS if w_edge and w_edge.leaf else ""
-        to_weight = (w_edge, tape.new(each, (out, width), tag)) if w_edge else (None, None)
-        # Rows are flattened for the product, so that the gradient comes back as a view.
+        tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is tape.head) else ""
+        # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
+        to_weight = (w_edge, Alias(tape.new(each, (out, width), tag))) if w_edge else (None, None)
         to_input = (x_edge, Alias(tape.new(each, (*rows, width)))) if x_edge else (None, None)
         return to_input, to_weight
 

@@ -81,3 +81,13 @@ class Switches:
     padded: bool
     outside: Outside = Outside()
     loops_experts: bool = False
+
+    @property
+    def leading_kinds(self) -> int:
+        """The first layer, and one kind for each up to that of the first layer that trains something.
+
+        Kinds are numbered in the order in which they first occur. Where the embedded tokens require a gradient, or the
+        first layer trains something, only that layer is unlike its like.
+        """
+        trains = next((kind for kind, layer in enumerate(self.layers) if layer.adapters), 0)
+        return 1 if self.checkpointing or self.trains_base or not trains else trains + 2

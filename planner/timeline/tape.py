@@ -125,6 +125,8 @@ class Tape:
         # What the layer under way returns beside its output.
         self.returned: list[Value] = []
         self.keeps_gradients = keeps_gradients
+        # Where the gradient of the head's weight goes.
+        self.head = Edge(leaf=True)
         self.recording = True
         # Where the nodes of the checkpoint being made again begin.
         self.replay_from: int | None = None
@@ -132,7 +134,6 @@ class Tape:
         self._frame: Frame | None = None
         self._replaying: list[ref[Holder]] | None = None
 
-    # ------------------------------------------------------------------------------------------- allocation
     def cause(self, tag: str) -> Cause:
         """Name the line that the next buffers belong to."""
         return Cause(self, tag)
@@ -149,7 +150,6 @@ class Tape:
         """Begin a segment when the backward pass comes back to this point."""
         self.nodes.append(name)
 
-    # ------------------------------------------------------------------------------------------------ graph
     @property
     def defers(self) -> bool:
         """Whether saved tensors are promised, as in a checkpoint's first pass, and not kept."""
@@ -238,7 +238,6 @@ class Tape:
         kept = {id(value.edge) for value in self.casts.values()}
         self.nodes[nodes] = [entry for entry in self.nodes[nodes] if id(entry[0]) in kept]
 
-    # ---------------------------------------------------------------------------------------- checkpointing
     def checkpoint(self, run: Callable[[Value], Value], x: Value) -> Value:
         """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over and x, recompute on demand."""
         outer, self._frame = self._frame, Frame(lambda: run(x))

@@ -27,19 +27,19 @@ MASK = "attention mask"
 def walk(structure: Structure, switches: Switches) -> Program:
     """The segments of one step of a model with one layer of each kind.
 
-    Where nothing before the layers is trained, the first layer saves less than its like (its input needs no
-    gradient); it is walked beside them as a kind of its own, numbered after the last.
+    Where nothing before the layers is trained, the first layers save less than their like (their input needs no
+    gradient); they are walked beside them as kinds of their own, numbered after the last.
     """
     tape = Tape(keeps_gradients=switches.accumulates)
     if switches.accumulates:
-        _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)), tied=structure.tied)
+        _hold_gradients(tape, walk(structure, replace(switches, accumulates=False)))
     tape.mark("forward")
     embedded, shared, positions = _embed(tape, structure, switches)
     tape.mark_backward("backward")
     x = embedded
     held = (*shared.held, positions) if positions else shared.held
     outside, tape.casts = tape.casts, {}
-    x, alike = _layers(tape, structure, switches, x, replace(shared, held=held))
+    x, leading = _layers(tape, structure, switches, x, replace(shared, held=held))
     tape.casts.update(outside)
     del held, outside
     tape.mark("forward")
@@ -58,7 +58,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     start_backward(tape, loss)
     _leave_graph(tape)
     del loss, kept, shared, positions, saved
-    return compiled(tape, alike=alike)
+    return compiled(tape, leading=leading)
 
 
 def _leave_graph(tape: Tape) -> None:
@@ -71,12 +71,8 @@ def _leave_graph(tape: Tape) -> None:
         tape.mark("backward")
 
 
-def _hold_gradients(tape: Tape, program: Program, *, tied: bool) -> None:
-    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to.
-
-    Head and embedding that are one weight have one gradient.
-    """
-    twice = tied
+def _hold_gradients(tape: Tape, program: Program) -> None:
+    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to."""
     for segment in program.segments:
         if segment.phase == "backward":
             name = "forward" if segment.kind is None else f"forward {segment.kind}"
@@ -84,9 +80,7 @@ def _hold_gradients(tape: Tape, program: Program, *, tied: bool) -> None:
             for key, count in segment.net:
                 tag, size = program.keys[key]
                 if tag == GRADIENTS:
-                    shared = int(twice and set(size.dims) == {"V", "h"})
-                    twice = twice and not shared
-                    tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count - shared)]
+                    tape.collected += [tape.new(size.num, size.dims, tag, size.den) for _ in range(count)]
 
 
 def _saved_by_layers(tape: Tape, shared: Shared) -> tuple[Value, ...]:
@@ -109,7 +103,7 @@ def _embed(tape: Tape, structure: Structure, switches: Switches) -> tuple[Value,
         x = Value(tape.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"))
         if structure.embedding_scaled == "inside":
             x = unary(tape, x)
-        leaf = x = x._replace(edge=_input_edge(tape, switches))
+        leaf = x = x._replace(edge=_input_edge(tape, switches, tied=structure.tied))
         if structure.embedding_scaled == "outside":
             x = unary(tape, x)
         if structure.positions:
@@ -194,35 +188,49 @@ def _masks(tape: Tape, switches: Switches) -> list[Value]:
     return masks
 
 
-def _input_edge(tape: Tape, switches: Switches) -> Edge | None:
+def _input_edge(tape: Tape, switches: Switches, *, tied: bool) -> Edge | None:
     """Who wants the gradient of the embedded tokens.
 
-    A trained embedding makes a dense gradient of its own size. With checkpointing, peft lets the output require grad
+    A trained embedding makes a dense gradient of its own size; where it is the head, too, both gradients meet before
+    they are accumulated. With checkpointing, peft lets the output require grad
     (enable_input_require_grads) and nothing further happens; without either, nobody asks.
     """
-    if switches.trains_base:
-        return tape.node(lambda _: ((Edge(leaf=True), tape.new(switches.residual, ("V", "h"), GRADIENTS)),))
-    return tape.node(lambda _: ()) if switches.checkpointing else None
+    if not switches.trains_base:
+        return tape.node(lambda _: ()) if switches.checkpointing else None
+    weight = Edge(leaf=True)
+    if tied:
+        leaf = weight
+        weight = tape.head = tape.node(lambda grad: ((leaf, grad),))
+    return tape.node(lambda _: ((weight, tape.new(switches.residual, ("V", "h"), GRADIENTS)),))
 
 
 def _layers(
     tape: Tape, structure: Structure, switches: Switches, x: Value, shared: Shared
-) -> tuple[Value, bool]:
-    """Every kind of layer once, after the first layer; whether that one is like its kind and stands for it."""
+) -> tuple[Value, int]:
+    """Every kind of layer once, after the first layers; how many kinds those are of, none where they are like theirs.
+
+    The first layer is a kind of its own, because the model holds its input; each later one up to the first that trains
+    something is of one too.
+    """
     kinds, before = len(structure.blocks), x.each
+
+    def layer(x: Value, part: int) -> Value:
+        return _layer(tape, structure.blocks[part], x, Projector(tape, switches, switches.layers[part]), shared)
+
     tape.mark("forward")
-    x = _layer(tape, structure.blocks[0], x, Projector(tape, switches, switches.layers[0]), shared)
+    x = layer(x, 0)
     # The projection for layer inputs saves the embedded tokens, so that they do not go with the first layer.
     goes = structure.layer_inputs is None
     alike = (switches.checkpointing and x.each == before and goes) or bool(structure.blocks[0].once)
-    first = 0 if alike else kinds
+    leading, first = (0, 0) if alike else (switches.leading_kinds, kinds)
     tape.marks[-1] = (f"forward {first}", tape.marks[-1][1])
     _leave_layer(tape, first)
-    for kind in range(1 if alike else 0, kinds):
+    others = [(part, kinds + 1 + part) for part in range(leading - 1)] + [(kind, kind) for kind in range(kinds)]
+    for part, kind in others[1:] if alike else others:
         tape.mark(f"forward {kind}")
-        x = _layer(tape, structure.blocks[kind], x, Projector(tape, switches, switches.layers[kind]), shared)
+        x = layer(x, part)
         _leave_layer(tape, kind)
-    return x, alike
+    return x, leading
 
 
 def _leave_layer(tape: Tape, kind: int) -> None:
