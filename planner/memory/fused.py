@@ -15,7 +15,7 @@ Capability = tuple[int, int]
 MULTIPROCESSORS: dict[Capability, int] = {
     (7, 0): 80, (7, 5): 40, (8, 0): 108, (8, 6): 82, (8, 9): 128, (9, 0): 132, (10, 0): 148, (12, 0): 170,
 }  # fmt: skip
-DEFAULT_MULTIPROCESSORS = 108
+_DEFAULT_MULTIPROCESSORS = 108
 
 ALWAYS_FUSED_TOKENS = 4  # _GEMM_4BIT_CUSTOM_FLOOR_M
 MOST_FUSED_TOKENS = 1536  # _gemm_4bit_custom_max_m
@@ -40,6 +40,11 @@ class _Case(NamedTuple):
         return self.blocks >= self.sms * times
 
 
+def multiprocessors(capability: Capability | None) -> int:
+    """Streaming multiprocessors of a card of this compute capability."""
+    return MULTIPROCESSORS.get(capability or (0, 0), _DEFAULT_MULTIPROCESSORS)
+
+
 def fused_four_bit(m: int, n: int, k: int, dtype: str, capability: Capability | None) -> bool:
     """Whether the product needs no expanded weight. A card of unknown capability is taken for an Ada one (8.9)."""
     capability = capability or (8, 9)
@@ -49,8 +54,7 @@ def fused_four_bit(m: int, n: int, k: int, dtype: str, capability: Capability | 
         return True
     if not _has_tensor_kernel(dtype, capability):
         return m <= _SIMT_TOKENS
-    sms = MULTIPROCESSORS.get(capability, DEFAULT_MULTIPROCESSORS)
-    return m <= _most_tokens(_Case(m, n, k, ceil_div(n, 64), sms, capability))
+    return m <= _most_tokens(_Case(m, n, k, ceil_div(n, 64), multiprocessors(capability), capability))
 
 
 def _has_tensor_kernel(dtype: str, capability: Capability) -> bool:

@@ -37,10 +37,12 @@ def liger_chunk_rows(tokens: int, vocabulary: int, hidden: int) -> int:
 def fused_sizes(kept_tokens: Iterable[int], tokens: int, vocabulary: int, hidden: int) -> dict[str, int]:
     """The dimensions that the fused losses are walked with; each sequence's first token is scored by nobody."""
     scored = max(1, sum(kept - 1 for kept in kept_tokens))
+    rows = liger_chunk_rows(tokens, vocabulary, hidden)
     return {
         "N": scored,
         "tile": trl_tile_elements(scored),
         "tile rows": min(scored, TRL_TILE_TOKENS),
         "tile words": min(vocabulary, TRL_TILE_WORDS),
-        "liger rows": liger_chunk_rows(tokens, vocabulary, hidden),
+        "liger rows": rows,
+        "liger next rows": min(rows, tokens - rows),
     }

@@ -36,6 +36,7 @@ class KnownValues(TorchDispatchMode):
             _aten.nonzero.default: self._nonzero,
             _aten._local_scalar_dense.default: self._item,
             _aten.equal.default: self._equal,
+            _aten.addmm.dtype_out: self._accumulate,
             _bnb.int8_vectorwise_quant.default: self._quantize,
             _bnb.int8_mixed_scaled_mm.default: self._multiply,
         }
@@ -82,6 +83,10 @@ class KnownValues(TorchDispatchMode):
     def _equal(self, _: tuple[Any, ...]) -> Any:
         """Liger: "is the incoming gradient one?"; it is one over the number of items."""
         return False if self._liger else NotImplemented
+
+    def _accumulate(self, args: tuple[Any, ...]) -> Any:
+        """Liger: `addmm(grad, a, b, out_dtype=float32, out=grad)`, for CUDA alone and so without a shape function."""
+        return args[0]
 
     def _quantize(self, args: tuple[Any, ...]) -> Any:
         if len(args) < 2 or args[1] == 0:

@@ -5,6 +5,7 @@ torch before the launch (trl/kernels/chunked_logprob.py, liger_kernel/ops/*.py) 
 itself, so skipping the launch loses no byte.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,21 @@ from triton.runtime.jit import KernelInterface
 from trl.kernels import chunked_logprob
 
 try:
-    import liger_kernel.ops.fused_linear_cross_entropy as liger_loss
+    import liger_kernel.ops as liger_ops
 except ImportError:  # Linux only
-    liger_loss = None
+    liger_ops = None
 
+from planner.probe.oncard import as_on_cuda
 from planner.probe.patching import Patch
 from planner.probe.target import Target
+
+# Where liger_kernel/ops sizes or saves a buffer by "is this tensor on CUDA?", in the kernels its models are given.
+ASKS_ABOUT_CUDA = {
+    "fused_linear_cross_entropy": ("_can_use_mm_out", "fused_linear_cross_entropy_forward"),
+    "fused_add_rms_norm": ("fused_add_rms_norm_backward",),
+    "layer_norm": ("layer_norm_backward",),
+    "rms_norm": ("rms_norm_backward",),
+}
 
 
 def unlaunched_kernels(target: Target) -> list[Patch]:
@@ -31,24 +41,30 @@ def unlaunched_kernels(target: Target) -> list[Patch]:
         Patch(chunked_logprob, "_use_triton", lambda _: True),
         Patch(chunked_logprob, "_addmm_fp32", lambda accumulator, a, b: None),  # noqa: ARG005  # TRL's signature
     ]
-    if liger_loss is None:
+    if liger_ops is None:
         return patches
+    capability, get_autocast_dtype = target.capability, torch.get_autocast_dtype
     return [
         *patches,
-        Patch(liger_loss, "_can_use_mm_out", _products_in_place),
+        *_asked_of_a_card(),
+        Patch(torch.cuda, "get_device_capability", lambda *_: capability),
         Patch(torch.cuda, "get_device_properties", _properties_of(target)),
+        # Autocast is the CPU's here; Liger asks for CUDA's.
+        Patch(torch, "get_autocast_dtype", lambda kind: get_autocast_dtype("cpu" if kind == "cuda" else kind)),
     ]
+
+
+def _asked_of_a_card() -> list[Patch]:
+    """Each of `ASKS_ABOUT_CUDA`, as it runs on a card."""
+    patches = []
+    for name, functions in ASKS_ABOUT_CUDA.items():
+        module = importlib.import_module(f"liger_kernel.ops.{name}")
+        patches += [Patch(module, function, as_on_cuda(vars(module)[function])) for function in functions]
+    return patches
 
 
 def _no_launch(*_: Any, **__: Any) -> None:
     """What `kernel[grid]` returns: a launch that does not happen."""
-
-
-def _products_in_place(hidden: torch.Tensor, weight: torch.Tensor) -> bool:
-    """liger_kernel/ops/fused_linear_cross_entropy.py, `_can_use_mm_out`, its question about the device answered."""
-    if torch.is_grad_enabled() or hidden.dtype != weight.dtype:
-        return False
-    return not torch.is_autocast_enabled("cpu") or hidden.dtype == torch.get_autocast_dtype("cpu")
 
 
 def _properties_of(target: Target) -> Callable[..., Any]:

@@ -4,14 +4,8 @@ from dataclasses import dataclass
 
 from planner.catalog import find_gpu
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.memory.fused import multiprocessors
 from planner.request import CustomGpu, Request
-
-# Streaming multiprocessors of the commonest card of each compute capability (NVIDIA data sheets: T4, A100, A10/3090,
-# 4090, H100 SXM, B200, RTX 5090). bitsandbytes' fused 4-bit kernel asks for them, at 1536 tokens or fewer only.
-_MULTIPROCESSORS = {
-    (7, 0): 80, (7, 5): 40, (8, 0): 108, (8, 6): 82, (8, 9): 128, (9, 0): 132, (10, 0): 148, (12, 0): 170,
-}  # fmt: skip
-_DEFAULT_MULTIPROCESSORS = 108
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class Target:
     @property
     def multiprocessors(self) -> int:
         """How many streaming multiprocessors such a card has."""
-        return _MULTIPROCESSORS.get(self.capability or (0, 0), _DEFAULT_MULTIPROCESSORS)
+        return multiprocessors(self.capability)
 
 
 CPU = Target(None)

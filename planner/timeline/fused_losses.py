@@ -96,11 +96,7 @@ def liger(tape: Tape, switches: Switches, x: Value) -> Value:
         grad = tape.new(x.each, ("T", "h"))
         weight = tape.new(switches.residual, ("V", "h"), GRADIENTS) if switches.trains_base else None
         losses, valid = tape.new(4, ("T",)), tape.new(1, ("T",))
-        compute = switches.autocast or x.each
-        casts = [tape.new(compute, ("liger rows", "h")) if x.each != compute else None]
-        casts.append(tape.new(compute, ("V", "h")) if switches.residual != compute else None)
-        chunk = tape.new(compute, ("liger rows", "V"), TILE)
-        del chunk, casts
+        _liger_chunks(tape, switches, x.each)
         summed = tape.new(4, ())
         del losses, valid, labels, copied
         edge_in, trained = x.edge, switches.trains_base
@@ -111,3 +107,46 @@ def liger(tape: Tape, switches: Switches, x: Value) -> Value:
 
         edge = tape.node(backward, kept)
         return unary(tape, Value(summed, 4, (), edge))
+
+
+def _liger_chunks(tape: Tape, switches: Switches, each: int) -> None:
+    """The first chunk and the one after it, which finds the weight that autocast has cast and kept.
+
+    One buffer serves all chunks where nothing is cast (`_can_use_mm_out`). Autocast keeps the cast of a trained float32
+    weight (autocast_mode.cpp, cached_cast), not that of its transpose, which it makes for every chunk.
+    """
+    compute, head = switches.autocast or each, switches.liger_head
+    casts_x = head.casts if each == switches.residual else each != compute
+    in_place = not (casts_x or head.casts)
+    shared = tape.new(compute, ("liger rows", "V"), TILE) if in_place else None
+    for rows in ("liger rows", "liger next rows"):
+        logits = shared
+        if not in_place:
+            casts = [tape.new(compute, (rows, "h")) if casts_x else None]
+            casts.append(tape.new(compute, ("V", "h")) if head.casts else None)
+            logits = tape.new(compute, (rows, "V"), TILE)
+            del casts
+            _gradient_of_rows(tape, switches, compute, rows)
+        if switches.trains_base:
+            _add_to_weight(tape, switches, compute, tape.new(compute, (rows, "h")) if casts_x else None)
+        del logits
+
+
+def _gradient_of_rows(tape: Tape, switches: Switches, compute: int, rows: str) -> None:
+    """`grad_input[rows] = logits @ weight`: a product of its own, copied where it belongs."""
+    cast = None
+    if switches.liger_head.casts and "liger head" not in tape.casts:
+        cast = Value(tape.new(compute, ("V", "h")), compute, ("V", "h"))
+        if switches.trains_base and switches.residual == 4:
+            tape.casts["liger head"] = cast
+    product = tape.new(compute, (rows, "h"))
+    del cast, product
+
+
+def _add_to_weight(tape: Tape, switches: Switches, compute: int, cast: Buffer | None) -> None:
+    """Added by `addmm` in place, or a product and its float32 copy first. `cast` are the hidden states for it."""
+    if not switches.liger_head.adds_in_place:
+        product = tape.new(compute, ("V", "h"))
+        del cast
+        wide = tape.new(4, ("V", "h")) if compute != 4 else product
+        del product, wide

@@ -7,6 +7,7 @@ from operator import itemgetter
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Evidence, Line
+from planner.memory.fused import multiprocessors
 from planner.recipe import Recipe
 from planner.timeline.events import Size
 from planner.timeline.fold import Instant, Part, Program, tables_of, worst_instants
@@ -25,7 +26,7 @@ _bytes_of_part = itemgetter(2)
 
 def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
-    numbers, evidence = _numbers(decoder, recipe), evidence_of(decoder, recipe)
+    numbers, evidence = _numbers(decoder, recipe, multiprocessors(gpu.compute_capability)), evidence_of(decoder, recipe)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     for instant in _instants(decoder, recipe, gpu, shown_name):
         for name, unsorted in instant.lines.items():
@@ -67,13 +68,14 @@ def program_order_and_tables(
 ) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
     program = _program(decoder, switches_of(decoder, recipe, gpu))
-    return program, _ordered(decoder, program.leading), _tables(program, decoder, recipe)
+    tables = _tables(program, decoder, recipe, multiprocessors(gpu.compute_capability))
+    return program, _ordered(decoder, program.leading), tables
 
 
 @lru_cache(maxsize=64)
-def _tables(program: Program, decoder: Decoder, recipe: Recipe) -> tuple[Sequence[int], ...]:
+def _tables(program: Program, decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Sequence[int], ...]:
     """Kept for a moment: several questions about one run follow each other."""
-    return tables_of(program, _numbers(decoder, recipe))
+    return tables_of(program, _numbers(decoder, recipe, sms))
 
 
 @lru_cache(maxsize=64)
@@ -93,9 +95,9 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 
 
 @lru_cache(maxsize=64)
-def _numbers(decoder: Decoder, recipe: Recipe) -> tuple[Mapping[str, int], ...]:
+def _numbers(decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
-    tables = numbers_of(decoder, recipe)
+    tables = numbers_of(decoder, recipe, sms)
     return (*tables, tables[0], *tables)
 
 

@@ -21,23 +21,29 @@ def norm(tape: Tape, part: Norm, x: Value, switches: Switches, cause: str = "nor
         head = part.name.startswith("self_attn.")
         patched = part.weight or part.kind != "rms_float"
         if switches.liger and patched and (switches.liger_head_norms or not head):
-            return _liger(tape, x, part, trained, in_place=switches.liger_in_place)
+            return _liger(tape, x, part.width, held if trained else None, in_place=switches.liger_in_place)
         weight = parameter(held, (*part.stored_per, part.width), trained=trained)
         if part.kind == "cohere":
             return _cohere(tape, x, weight)
         return _rms_float(tape, part, x, weight) if part.kind == "rms_float" else _rms(tape, part, x, weight)
 
 
-def _liger(tape: Tape, x: Value, part: Norm, trained: bool, *, in_place: bool) -> Value:
-    """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py)."""
+def _liger(tape: Tape, x: Value, width: str, trained: int | None, *, in_place: bool) -> Value:
+    """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py).
+
+    `trained`: bytes per element of a weight that is; each multiprocessor then sums its part of the gradient.
+    """
     out, rstd = tape.new(x.each, x.dims), tape.new(4, x.dims[:-1])
     if not tape.needs(x) and not trained:
         return Value(out, x.each, x.dims)
-    edge_in, each, width, dims = x.edge, x.each, part.width, x.dims
+    edge_in, each, dims = x.edge, x.each, x.dims
 
     def backward(grad: Buffer) -> Outcome:
-        weight = tape.new(each, (width,), GRADIENTS) if trained else None
+        partial = tape.new(4, ("multiprocessors", width)) if trained else None
         to_x = grad if in_place else tape.new(each, dims)
+        summed = tape.new(4, (width,), GRADIENTS) if trained else None
+        weight = tape.new(trained, (width,), GRADIENTS) if trained and trained != 4 else summed
+        del partial
         return (Edge(leaf=True) if trained else None, weight), (edge_in, to_x)
 
     return Value(out, x.each, x.dims, tape.node(backward, tape.save(x, rstd)))

@@ -13,7 +13,7 @@ from planner.request import Lora
 from planner.targets import adapted_weights
 from planner.timeline.kernels import Asked, attention_kernel
 from planner.timeline.rotary import CONCATENATED
-from planner.timeline.switches import LayerSwitches, Outside, Storage, Switches
+from planner.timeline.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
 from planner.units import ceil_div
 
 # liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
@@ -74,6 +74,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         one_sequence=recipe.batch == 1,
         padded=training.padded,
         outside=_outside(decoder, recipe, gpu, adapted),
+        liger_head=_liger_head(recipe, gpu.compute_capability),
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
@@ -97,9 +98,22 @@ def _loss(decoder: Decoder, recipe: Recipe) -> str:
     return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
 
 
-def numbers_of(decoder: Decoder, recipe: Recipe) -> tuple[dict[str, int], ...]:
-    """The value of every dimension, per kind of layer."""
-    return tuple(_numbers({**decoder.sizes, **sizes}, recipe) for sizes in decoder.kind_sizes)
+def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:
+    """liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: its questions about dtypes and the card, answered."""
+    held = "float32" if recipe.kbit_preparation else recipe.model_dtype
+    logits = recipe.autocast or held
+    return LigerHead(
+        casts=logits != held,
+        adds_in_place=(capability or (8, 0)) >= (8, 0) and logits != "float32" and held in {"float32", logits},
+    )
+
+
+def numbers_of(decoder: Decoder, recipe: Recipe, multiprocessors: int) -> tuple[dict[str, int], ...]:
+    """The value of every dimension, per kind of layer; `multiprocessors` are the card's."""
+    return tuple(
+        {**_numbers({**decoder.sizes, **sizes}, recipe), "multiprocessors": multiprocessors}
+        for sizes in decoder.kind_sizes
+    )
 
 
 def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:

@@ -42,6 +42,17 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True)
+class LigerHead:
+    """`casts`: autocast's dtype is another than the weights'. `adds_in_place`: products are added to the weight's
+    gradient by one kernel, which wants compute capability 8.0 and logits in 16 bit, of the gradient's own dtype or
+    under a float32 one.
+    """
+
+    casts: bool = False
+    adds_in_place: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Switches:
     """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
 
@@ -80,6 +91,7 @@ class Switches:
     one_sequence: bool
     padded: bool
     outside: Outside = Outside()
+    liger_head: LigerHead = LigerHead()
     loops_experts: bool = False
 
     @property

@@ -145,7 +145,31 @@ LIGER = (
 
 def liger_settings() -> list[dict[str, Any]]:
     """Liger's kernels on the families that it patches, and on one that it leaves alone."""
-    return [setting(f"{name} liger", config(name), {"loss": "liger"}) for name in (*LIGER, "stablelm")]
+    frozen = [setting(f"{name} liger", config(name), {"loss": "liger"}) for name in (*LIGER, "stablelm")]
+    trained = [setting(f"{name} full liger", config(name), {"loss": "liger"}, method="full") for name in LIGER]
+    return frozen + trained + trained_head_settings()
+
+
+def trained_head_settings() -> list[dict[str, Any]]:
+    """A head whose gradient Liger adds up chunk by chunk, large enough to be the peak, by a new card and an old one."""
+    model = {**LLAMA, "num_hidden_layers": 2, "vocab_size": 64000}
+    wide = {
+        "model_dtype": "float32", "kbit_preparation": False, "adapter_dtype": "float32", "outputs_kept": False,
+    }  # fmt: skip
+    stacks = {
+        "trainer": "trainer", "loop": "loop", "float32 autocast": {**wide, "autocast": "bfloat16"},
+        "float32 loop": {**wide, "autocast": None},
+    }  # fmt: skip
+    found = []
+    for capability in ("8.9", "7.5"):
+        for name, stack in stacks.items():
+            line = setting(
+                f"llama {name} full liger head on {capability}", model, {"loss": "liger", "max_length": 256},
+                method="full", stack=stack,
+            )  # fmt: skip
+            line["request"]["gpu"] = {**CARD, "compute_capability": capability}
+            found.append(line)
+    return found
 
 
 def all_settings() -> list[dict[str, Any]]:
