@@ -143,13 +143,17 @@ def own_quantization_tables() -> Iterator[None]:
 
 @contextmanager
 def _own_module(config: PretrainedConfig) -> Iterator[None]:
-    """Put the model's module back as it was: Liger changes it for every later model."""
-    names = vars(sys.modules[model_class_of(config).__module__])
-    before = dict(names)
+    """Put back what Liger changes for every later model: the model's module, and for some torch's cross entropy.
+
+    The latter where it keeps all logits (liger_kernel/transformers/monkey_patch.py, `cross_entropy=True`).
+    """
+    changed = [vars(sys.modules[model_class_of(config).__module__]), vars(torch.nn.functional)]
+    before = [dict(names) for names in changed]
     try:
         yield
     finally:
-        names.update(before)
+        for names, old in zip(changed, before, strict=True):
+            names.update(old)
 
 
 def _table_made_on_host(meter: LiveMeter) -> Callable[..., torch.Tensor]:

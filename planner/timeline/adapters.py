@@ -7,13 +7,19 @@ from planner.timeline.ops import cast, matmul, parameter
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Tape, Value
 
+# Only float32 weights are cached.
+_CACHED_BYTES = 4
 
-def autocast_weight(tape: Tape, weight: Value, each: int, name: str) -> Value:
-    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends."""
+
+def autocast_weight(tape: Tape, weight: Value, each: int, name: str, *, other: bool = False) -> Value:
+    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends.
+
+    `other`: a leaf of the other 16-bit dtype, which is cast each time (autocast_mode.cpp, can_try_cache).
+    """
     if name in tape.casts:
         return tape.casts[name]
-    copy = cast(tape, weight, each)
-    if copy is not weight and weight.edge is not None:
+    copy = cast(tape, weight, each, other=other)
+    if copy is not weight and weight.edge is not None and weight.each == _CACHED_BYTES:
         tape.casts[name] = copy
     return copy
 
@@ -23,6 +29,6 @@ def adapter_matmul(tape: Tape, switches: Switches, x: Value, shape: tuple[str, s
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
     if switches.autocast:
         key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
-        weight = autocast_weight(tape, weight, switches.autocast, key)
+        weight = autocast_weight(tape, weight, switches.autocast, key, other=switches.adapter_recast)
         x = cast(tape, x, switches.autocast)
     return matmul(tape, x, weight, shape[1])

@@ -14,9 +14,12 @@ def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
     return Value(None, each, dims, Edge(leaf=True) if trained else None)
 
 
-def cast(tape: Tape, x: Value, each: int) -> Value:
-    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing."""
-    if x.each == each:
+def cast(tape: Tape, x: Value, each: int, *, other: bool = False) -> Value:
+    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing.
+
+    `other`: the dtype is another one, be it as wide (float16 and bfloat16).
+    """
+    if x.each == each and not other:
         return x
     if not tape.needs(x):
         return Value(tape.new(each, x.dims), each, x.dims)

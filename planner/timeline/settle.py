@@ -57,6 +57,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         expanded=DTYPE_BYTES[recipe.model_dtype],
         autocast=DTYPE_BYTES[recipe.autocast] if recipe.autocast else 0,
         adapter=DTYPE_BYTES[recipe.adapter_dtype],
+        adapter_recast=recipe.autocast is not None and recipe.autocast != recipe.adapter_dtype,
         has_adapters=recipe.lora is not None,
         trains_base=recipe.method == "full",
         dropout=bool(recipe.lora and recipe.lora.lora_dropout > 0),

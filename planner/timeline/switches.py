@@ -61,7 +61,8 @@ class Switches:
     `liger`: norms, rotary embedding and gated MLPs are Liger's too; whether its norms overwrite the incoming gradient,
     and whether it replaces q and k norms and the rotation, differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
-    4-bit weight to in the backward pass (quant_state.dtype).
+    4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
+    dtype to the other.
     """
 
     layers: tuple[LayerSwitches, ...]
@@ -74,6 +75,7 @@ class Switches:
     expanded: int
     autocast: int
     adapter: int
+    adapter_recast: bool
     has_adapters: bool
     trains_base: bool
     dropout: bool
