@@ -64,10 +64,12 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
         if not project.layer.grouped:
             k, v = view(k, q.dims), view(v, q.dims)
         if part.sinks:
-            out = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
+            out, sunk = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
+            weights: tuple[Value, ...] = (sunk,)
+            del sunk
         else:
             out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
-            project.named += weights  # `hidden_states, _ = self.self_attn(...)`
+        project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
         out = project(part.o, out)

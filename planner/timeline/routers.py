@@ -68,7 +68,8 @@ def _top_softmax(tape: Tape, part: Experts, logits: Value, each: int) -> Routing
     if part.float_scores:
         logits = cast(tape, logits, 4)
     values, index = top_k(tape, logits)
-    return Routing(cast(tape, softmax(tape, values), each), index, logits)
+    weights = softmax(tape, values)
+    return Routing(cast(tape, weights, each) if part.float_scores else weights, index, logits)
 
 
 def _sigmoid(tape: Tape, part: Experts, logits: Value) -> Routing:

@@ -14,8 +14,10 @@ _WIDE = ("T", "H", "s+1")
 _ROWS = ("T", "H")
 
 
-def attend_with_sinks(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, autocast: int) -> Value:
-    """Scores and sinks in the matmul's dtype throughout, softmax included."""
+def attend_with_sinks(
+    tape: Tape, qkv: tuple[Value, Value, Value], mask: Value | None, autocast: int
+) -> tuple[Value, Value]:
+    """Scores and sinks in the matmul's dtype throughout, softmax included; the result, and the weights in v's dtype."""
     q, k, v = qkv[0], repeat(tape, qkv[1]), repeat(tape, qkv[2])
     with tape.cause(SCORES):
         scores = unary(tape, _product(tape, q, k, _SCORES, autocast))
@@ -23,10 +25,10 @@ def attend_with_sinks(tape: Tape, qkv: tuple[Value, Value, Value], mask: Value |
             scores = add(tape, scores, mask)
         combined = _less_maximum(tape, _with_sinks(tape, scores))
         probabilities = softmax(tape, combined)
-        scores = piece(tape, probabilities, _SCORES)
+        scores = cast(tape, piece(tape, probabilities, _SCORES), v.each)
         out = clone(tape, _product(tape, scores, v, q.dims, autocast))
         del combined
-        return out
+        return out, scores
 
 
 def _product(tape: Tape, a: Value, b: Value, dims: tuple[str, ...], autocast: int) -> Value:
