@@ -1,11 +1,13 @@
-"""The census: every tensor of a model as (name, role, shape, count, quantizable?), tied weights once."""
+"""The census: every tensor of a model as (name, role, shape, count, quantizable?), tied weights once; buffers too."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other"]
+from planner.request import Dtype
+
+Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +16,10 @@ class TensorGroup:
 
     `quantizable` is true where transformers hands the module to bitsandbytes: `nn.Linear` and `Conv1D` outside the
     automatic skip list (integrations/bitsandbytes.py, quantizers/base.py get_keys_to_not_convert).
-    `keeps_float32` marks `_keep_in_fp32_modules(_strict)`.
+    `keeps_float32` marks `_keep_in_fp32_modules_strict` and what the model's own code makes in float32,
+    `keeps_float32_of_float16` marks `_keep_in_fp32_modules`, which a load in float16 alone respects.
+    A buffer lies on the card like a weight (rotary frequencies, a router's correction bias), but is no parameter:
+    nothing quantizes, upcasts or trains it.
     """
 
     name: str
@@ -23,11 +28,17 @@ class TensorGroup:
     count: int
     quantizable: bool = False
     keeps_float32: bool = False
+    keeps_float32_of_float16: bool = False
 
     @property
     def params_each(self) -> int:
         """Elements of one tensor."""
         return prod(self.shape)
+
+    def loaded_dtype(self, model_dtype: Dtype) -> Dtype:
+        """What a load in `model_dtype` makes of it, quantization aside."""
+        kept = self.keeps_float32 or (self.keeps_float32_of_float16 and model_dtype == "float16")
+        return "float32" if kept else model_dtype
 
     @property
     def params(self) -> int:
@@ -40,4 +51,4 @@ Census = tuple[TensorGroup, ...]
 
 def total_params(census: Iterable[TensorGroup]) -> int:
     """Parameters of the model, tied weights once."""
-    return sum(group.params for group in census)
+    return sum(group.params for group in census if group.role != "buffer")

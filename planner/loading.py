@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from planner.allocator import SMALL_SIZE_BYTES
 from planner.expandable import ExpandablePool
 from planner.largepool import LargePool
-from planner.memory.weights import Placed, in_load_order
+from planner.placement import Placed, in_load_order
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.storage import BLOCK_ELEMENTS
 from planner.units import allocated, ceil_div

@@ -16,8 +16,8 @@ from planner.largepool import LargePool
 from planner.loading import Pool, load_into
 from planner.memory.optimizer import state_of, working_copies
 from planner.memory.runtime import WORKSPACES, workspace_bytes
-from planner.memory.weights import place
 from planner.model import Model
+from planner.placement import place
 from planner.recipe import Recipe
 from planner.static import loaded_model, trained_tensors
 from planner.timeline import LAYERS_PLAYED_BACKWARD, Pattern, Step, step_of

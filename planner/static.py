@@ -10,9 +10,10 @@ from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.runtime import slack_lines
-from planner.memory.scaler import scaler_lines
-from planner.memory.weights import place, weight_lines
+from planner.memory.scaler import loss_lines, scaler_lines
+from planner.memory.weights import weight_lines
 from planner.model import Model
+from planner.placement import place
 from planner.recipe import Recipe
 from planner.request import Dtype, Optimizer, Training
 from planner.trainable import Trainable, adapter_tensors, model_tensors
@@ -59,6 +60,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.stack_name in _WITH_TRAINER,
         ),
+        *loss_lines(),
         *scaler_lines(scales_loss=recipe.scales_loss),
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]

@@ -75,8 +75,9 @@ def model_tensors(census: Census, dtype: Dtype) -> tuple[Trainable, ...]:
             name=group.name,
             shape=group.shape,
             count=group.count,
-            itemsize_bytes=4 if group.keeps_float32 else DTYPE_BYTES[dtype],
+            itemsize_bytes=DTYPE_BYTES[group.loaded_dtype(dtype)],
             embedding=group.role == "embedding",
         )
         for group in census
+        if group.role != "buffer"
     )

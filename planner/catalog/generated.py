@@ -31,7 +31,7 @@ def generated_census(model_id: str) -> Census:
 
 
 def read_group(group: list[Any]) -> TensorGroup:
-    """One line of the file: name, role, shape, count, and flags: q quantizable, f keeps float32."""
+    """One line of the file: name, role, shape, count, flags: q quantizable, f keeps float32, h in float16 too."""
     name, role, shape, count, flags = group
     return TensorGroup(
         name=name,
@@ -40,12 +40,14 @@ def read_group(group: list[Any]) -> TensorGroup:
         count=count,
         quantizable="q" in flags,
         keeps_float32="f" in flags,
+        keeps_float32_of_float16="h" in flags,
     )
 
 
 def write_group(group: TensorGroup) -> list[Any]:
     """The inverse of `read_group`."""
-    flags = ("q" if group.quantizable else "") + ("f" if group.keeps_float32 else "")
+    marks = {"q": group.quantizable, "f": group.keeps_float32, "h": group.keeps_float32_of_float16}
+    flags = "".join(mark for mark, holds in marks.items() if holds)
     return [group.name, group.role, list(group.shape), group.count, flags]
 
 

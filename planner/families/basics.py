@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["linear", "embedding", "head", "norm", "bias", "router", "expert", "other"]
+Role = Literal["linear", "embedding", "head", "norm", "bias", "router", "expert", "other", "buffer"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """The closed-form census: every parameter of a described decoder, as `model.named_parameters()` names them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
+from planner.families.buffers import buffers_of
 from planner.families.parts import (
     Attention,
     Beside,
@@ -26,7 +28,7 @@ _Row = tuple[str, str, tuple[str, ...], bool, bool]
 
 @lru_cache(maxsize=512)
 def census_of(decoder: Decoder) -> Census:
-    """Every tensor of the model, equal ones of all layers together, tied weights once."""
+    """Every tensor of the model, equal ones of all layers together, tied weights once; then the buffers."""
     groups: dict[TensorGroup, int] = {}
     for row in _outside_rows(decoder.structure):
         _count(groups, row, decoder.sizes, 1)
@@ -34,13 +36,12 @@ def census_of(decoder: Decoder) -> Census:
         numbers = {**decoder.sizes, **sizes}
         for row in _block_rows(block):
             _count(groups, row, numbers, decoder.order.count(kind))
-    return tuple(
-        TensorGroup(
-            name=group.name, role=group.role, shape=group.shape, count=count,
-            quantizable=group.quantizable, keeps_float32=group.keeps_float32,
-        )
+    kept = decoder.kept_from_float16
+    parameters = (
+        replace(group, count=count, keeps_float32_of_float16=any(part in group.name for part in kept))
         for group, count in groups.items()
-    ) + decoder.towers  # fmt: skip
+    )
+    return (*parameters, *decoder.towers, *buffers_of(decoder))
 
 
 def _count(groups: dict[TensorGroup, int], row: _Row, sizes: Mapping[str, int], times: int) -> None:

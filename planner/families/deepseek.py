@@ -3,6 +3,7 @@
 Sources: transformers 5.23, models/{deepseek_v2,deepseek_v3,deepseek_v32,glm4_moe_lite}/modeling_*.py.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from planner.families.config import Fields
@@ -33,7 +34,8 @@ def deepseek(fields: Fields) -> Decoder:
         mlp=gated_mlp(),
         extras=_indexer() if fields.model_type == "deepseek_v32" else (),
     )
-    return first_dense(fields, dense, _sizes(fields, low))
+    decoder = first_dense(fields, dense, _sizes(fields, low))
+    return replace(decoder, kept_from_float16=("indexer.weights_proj",)) if dense.extras else decoder
 
 
 def _rotary(fields: Fields) -> Literal["interleaved", "full", "complex"]:

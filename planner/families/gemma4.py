@@ -115,6 +115,7 @@ def _block(fields: Fields, slides: bool, mode: Keys) -> Block:
         beside=_beside() if routed else None,
         layer_input=_layer_input() if inputs else None,
         scaled_output=True,
+        extras=(Extra("layer_scalar", ("one",), "buffer"),),
     )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def _layer_inputs() -> LayerInputs:
 def _sizes(fields: Fields, layers: int, inputs: int) -> dict[str, int]:
     sizes = sizes_of(fields)
     full = sizes | _full_heads(fields)
-    sizes |= {"rot": sizes["d"], "rotated wide": full["d"]}
+    sizes |= {"rot": sizes["d"], "rotated wide": full["d"], "one": 1}
     for reach, heads in (("sliding", sizes), ("full", full)):
         sizes |= {f"{name} of {reach}": heads[name] for name in ("K", "d", "k")}
     if inputs:

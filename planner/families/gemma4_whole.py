@@ -92,9 +92,18 @@ def _tower(fields: Fields, decoder: Decoder) -> Iterator[TensorGroup]:
         yield _group(f"{layer}{name}.weight", (head_dim,), layers, role="norm")
     for name in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
         yield _group(f"{layer}{name}_layernorm.weight", (width,), layers, role="norm")
-    last = _group("model.embed_vision.embedding_projection.weight", (decoder.sizes["h"], width), 1)
-    # With a tied head it is the last module, which transformers leaves unquantized (get_keys_to_not_convert).
-    yield replace(last, quantizable=not decoder.structure.tied)
+    yield _group("model.embed_vision.embedding_projection.weight", (decoder.sizes["h"], width), 1)
+    yield from _tower_buffers(fields, tower, width, head_dim)
+
+
+def _tower_buffers(fields: Fields, tower: str, width: int, head_dim: int) -> Iterator[TensorGroup]:
+    """Both axes of an image share one set of frequencies: a quarter of a head."""
+    if fields.flag("standardize"):
+        for name in ("std_bias", "std_scale"):
+            yield TensorGroup(name=f"{tower}{name}", role="buffer", shape=(width,), count=1)
+    for form in ("", "original_"):
+        name = f"{tower}encoder.rotary_emb.{form}inv_freq"
+        yield TensorGroup(name=name, role="buffer", shape=(head_dim // 4,), count=1, keeps_float32=True)
 
 
 def _group(name: str, shape: tuple[int, ...], count: int, role: Any = "linear") -> TensorGroup:

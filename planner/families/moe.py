@@ -197,6 +197,7 @@ def gpt_oss(fields: Fields) -> Decoder:
     ]
     return mixed_layers(
         fields, listed, sizes, final_norm=Norm("model.norm", "h", "rms_cast"), default_attention="eager",
+        kept_from_float16=("norm",),
     )  # fmt: skip
 
 

@@ -255,6 +255,8 @@ class Structure:
 class Decoder:
     """A model as the formulas see it; `towers` are weights that text never meets.
 
+    `kept_from_float16`: parts of the names of what a load in float16 leaves in float32 (`_keep_in_fp32_modules`).
+
     `order` gives the block kind of each layer, `kind_sizes` each kind's numbers.
     """
 
@@ -267,6 +269,7 @@ class Decoder:
     evidence: Literal["exact", "modelled"] = "exact"
     notes: tuple[str, ...] = field(default=())
     towers: Census = ()
+    kept_from_float16: tuple[str, ...] = ()
 
     @property
     def layers(self) -> int:

@@ -72,7 +72,10 @@ def apertus(fields: Fields) -> Decoder:
             q_norm=head_norm("self_attn.q_norm", "H"), k_norm=head_norm("self_attn.k_norm", "K"),
         ),
         mlp=plain_mlp("mlp.up_proj", "mlp.down_proj", "xielu", bias=fields.flag("mlp_bias")),
-        extras=(Extra("mlp.act_fn.alpha_p", ("one",)), Extra("mlp.act_fn.alpha_n", ("one",))),
+        extras=(
+            Extra("mlp.act_fn.alpha_p", ("one",)), Extra("mlp.act_fn.alpha_n", ("one",)),
+            Extra("mlp.act_fn.beta", (), "buffer"), Extra("mlp.act_fn.eps", (), "buffer"),
+        ),
     )  # fmt: skip
     return same_layers(fields, block, {**sizes_of(fields), "one": 1})
 
@@ -178,10 +181,13 @@ def gptj(fields: Fields) -> Decoder:
         mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", activation(fields, "activation_function", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
         returns_weights=True,
+        extras=(Extra("attn.embed_positions", ("positions", "rot"), "buffer", keeps_float32=True),),
     )  # fmt: skip
+    positions = fields.count("n_positions", default=2048)
     head = Linear("lm_head", "V", "h", bias=True, role="head", quantizable=False)
     return same_layers(
-        fields, block, {**sizes, "rot": rot, "q rot": rot * heads, "k rot": rot * heads}, layers_key="n_layer",
+        fields, block, {**sizes, "rot": rot, "q rot": rot * heads, "k rot": rot * heads, "positions": positions},
+        layers_key="n_layer",
         final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", head=head,
         default_attention="eager", evidence="modelled",
     )  # fmt: skip

@@ -93,12 +93,7 @@ def granite(fields: Fields) -> Decoder:
 
 
 def olmo(fields: Fields) -> Decoder:
-    """OLMo 1: norms without weights, computed in float32.
-
-    A tied OLMo has no parameter after its last down projection, so transformers takes that projection for the head
-    and leaves it unquantized (quantizers/base.py get_keys_to_not_convert).
-    """
-    is_tied = tied(fields)
+    """OLMo 1: norms without weights, computed in float32."""
     bias = fields.flag("attention_bias")
     block = Block(
         prefix=LAYER,
@@ -107,12 +102,8 @@ def olmo(fields: Fields) -> Decoder:
         attention=attention(bias=bias, out_bias=bias, rotary="float_tables"),
         mlp=gated_mlp(),
     )
-    layers: list[tuple[Block, dict[str, int]]] = [(block, {})] * fields.count("num_hidden_layers")
-    if is_tied and isinstance(block.mlp, GatedMlp):
-        last = replace(block, mlp=replace(block.mlp, down=replace(block.mlp.down, quantizable=False)))
-        layers[-1] = (last, {})
     final = Norm("model.norm", "h", "layer_float", weight=False)
-    return mixed_layers(fields, layers, sizes_of(fields), final_norm=final, tied=is_tied, rotary_float=True)
+    return same_layers(fields, block, sizes_of(fields), final_norm=final, rotary_float=True)
 
 
 def after_norms(kind: Any) -> tuple[Norm, Norm]:

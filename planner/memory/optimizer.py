@@ -104,19 +104,19 @@ def working_copies(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[t
 def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool) -> Line:
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
-    Norms: one scalar per tensor and their stack (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds the square
-    root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by tensor:
-    see `_adafactor_copies`.
+    Norms: one scalar per tensor, their stack and its norm (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds
+    the square root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by
+    tensor: see `_adafactor_copies`.
     """
     count = sum(tensor.count for tensor in tensors)
-    norms_bytes = (count * allocated(4) + allocated(4 * count)) if clips else 0
+    norms_bytes = ((count + 1) * allocated(4) + allocated(4 * count)) if clips else 0
     step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer))
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
         cause="optimizer",
         alive_in=("optimizer",),
-        formula="max(512 per tensor + 4 per tensor stacked, working copies of the step)",
+        formula="max(512 per tensor + 4 per tensor stacked + 512, working copies of the step)",
         working=f"max({norms_bytes:,}, {step_bytes:,})",
         evidence="modelled",
         source="torch/nn/utils/clip_grad.py _get_total_norm; " + _SOURCES[optimizer],

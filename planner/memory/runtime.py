@@ -11,6 +11,8 @@ LARGE_WORKSPACE_MAJORS = (9, 10, 12)
 # One per thread that multiplies matrices: the main thread and autograd's.
 WORKSPACES = 2
 
+SLACK = "allocator block slack"
+
 ALIVE_IN = ("forward", "loss", "backward", "optimizer")
 
 
@@ -54,7 +56,7 @@ def slack_lines(loaded_bytes: int, prepared_bytes: int) -> list[Line]:
         spans = [(PHASES, loaded_bytes)]
     return [
         Line(
-            name="allocator block slack",
+            name=SLACK,
             bytes=size_bytes,
             cause="runtime",
             alive_in=phases,

@@ -1,10 +1,21 @@
-"""Loss scaling for float16: a few scalars, each a block of 512 bytes."""
+"""The loss between steps, and loss scaling for float16: a few scalars, each a block of 512 bytes."""
 
 from planner.ledger import Line
 from planner.units import allocated
 
 _SCALAR_BYTES = allocated(4)
 _SOURCE = "torch/amp/grad_scaler.py GradScaler; accelerate has one for float16 autocast"
+
+
+def loss_lines() -> list[Line]:
+    """The loss of the last step, kept for the log until this step's sum takes its place."""
+    return [
+        Line(
+            name="loss of the last step", bytes=_SCALAR_BYTES, cause="logits",
+            alive_in=("forward", "loss", "backward", "optimizer"), formula="512", working=f"{_SCALAR_BYTES}",
+            evidence="exact", source="transformers/trainer.py _inner_training_loop: tr_loss",
+        )
+    ]  # fmt: skip
 
 
 def scaler_lines(*, scales_loss: bool) -> list[Line]:

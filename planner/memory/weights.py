@@ -1,71 +1,39 @@
 """The base model: what is quantized and what is not, before and after preparation, and the loader's transients."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
 from planner import storage
-from planner.errors import FieldProblem, InvalidRequestError
-from planner.inventory import Census, TensorGroup
+from planner.inventory import TensorGroup
 from planner.ledger import PHASES, Line
+from planner.placement import Placed, in_load_order
 from planner.recipe import DTYPE_BYTES, Recipe
-from planner.request import Quantization
-from planner.storage import Stored
-from planner.targets import indexed_names, is_skipped, output_rows
+from planner.request import Dtype, Quantization
 from planner.units import allocated
 
 AFTER_LOAD = PHASES[1:]
 BITSANDBYTES = "bitsandbytes/functional.py quantize_4bit, nn/modules.py"
 KEPT_BY = "transformers/quantizers/base.py get_keys_to_not_convert"
 UPCAST_BY = "peft/utils/other.py prepare_model_for_kbit_training"
+CAST_BY = "bitsandbytes/nn/modules.py Linear4bit.forward: the bias takes the dtype computed in"
+REGISTERED_BY = "register_buffer in the modeling code; modeling_rope_utils.py for rotary frequencies"
+
+_WHEN = {
+    PHASES[:1]: "as loaded, ", PHASES[1:]: "once prepared, ", PHASES[:2]: "until the first step, ",
+    PHASES[1:2]: "prepared, until the first step, ", PHASES[2:]: "from the first step on, ",
+}  # fmt: skip
 
 _line = partial(Line, cause="weights", evidence="exact")
 
-Part = Literal["embeddings and output head", "experts", "linear weights", "norms, biases and the rest"]
+Part = Literal["embeddings and output head", "experts", "linear weights", "norms, biases and the rest", "buffers"]
 _PART_OF_ROLE: dict[str, Part] = {
     "embedding": "embeddings and output head",
     "head": "embeddings and output head",
     "expert": "experts",
     "linear": "linear weights",
+    "buffer": "buffers",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """`count` equal tensors as the loader stores them and as they are once the model is prepared."""
-
-    group: TensorGroup
-    count: int
-    quantized: bool
-    loaded: Stored
-    prepared: Stored
-
-    @property
-    def upcast(self) -> bool:
-        """Whether preparation turns it into float32."""
-        return self.loaded is not self.prepared
-
-
-def place(census: Census, recipe: Recipe) -> list[Placed]:
-    """Decide for every tensor how it is stored.
-
-    Raises:
-        InvalidRequestError: HQQ cannot cut a weight into whole groups.
-    """
-    placed = []
-    for group in census:
-        quantized_count = _quantized_count(group, recipe.quantization)
-        if quantized_count:
-            stored = _quantized(group, census, recipe)
-            placed.append(_placed(group, quantized_count, quantized=True, loaded=stored, prepared=stored))
-        if group.count > quantized_count:
-            loaded, prepared = _plain(group, recipe)
-            placed.append(
-                _placed(group, group.count - quantized_count, quantized=False, loaded=loaded, prepared=prepared)
-            )
-    return placed
 
 
 def weight_lines(placed: Sequence[Placed], recipe: Recipe, *, adapters_bytes: int) -> list[Line]:
@@ -73,83 +41,12 @@ def weight_lines(placed: Sequence[Placed], recipe: Recipe, *, adapters_bytes: in
     lines = [*_quantized_lines([p for p in placed if p.quantized], recipe.quantization)]
     plain = [p for p in placed if not p.quantized]
     for part in (*dict.fromkeys(_PART_OF_ROLE.values()), "norms, biases and the rest"):
-        lines += _plain_lines(part, [p for p in plain if _part(p.group) == part], recipe.model_dtype)
+        lines += _plain_lines(part, [p for p in plain if _part(p.group) == part])
     return [*lines, _load_transient(placed), _upcast_transient(placed, adapters_bytes)]
-
-
-def in_load_order(placed: Iterable[Placed]) -> list[Placed]:
-    """As the loader takes them: by name, digits as numbers (core_model_loading.py dot_natural_key)."""
-    return sorted(placed, key=lambda p: _natural_key(p.group.name))
-
-
-def _placed(group: TensorGroup, count: int, *, quantized: bool, loaded: Stored, prepared: Stored) -> Placed:
-    return Placed(group=group, count=count, quantized=quantized, loaded=loaded, prepared=prepared)
 
 
 def _part(group: TensorGroup) -> Part:
     return _PART_OF_ROLE.get(group.role, "norms, biases and the rest")
-
-
-def _quantized_count(group: TensorGroup, quantization: Quantization | None) -> int:
-    """How many tensors of the group are quantized.
-
-    `llm_int8_skip_modules` *replaces* the automatic list: an output head that it does not name is quantized
-    (transformers 5.23, quantizers/base.py get_modules_to_not_convert).
-    """
-    if quantization is None:
-        return 0
-    patterns = quantization.llm_int8_skip_modules
-    if patterns is None or quantization.quant_method == "hqq":
-        return group.count if group.quantizable else 0
-    is_linear = group.quantizable or (group.role == "head" and group.name.endswith(".weight"))
-    if not is_linear or group.keeps_float32:
-        return 0
-    return sum(not is_skipped(name, patterns) for name in indexed_names(group))
-
-
-def _quantized(group: TensorGroup, census: Census, recipe: Recipe) -> Stored:
-    quantization = recipe.quantization or Quantization()
-    load_itemsize_bytes = DTYPE_BYTES[recipe.model_dtype]
-    if quantization.quant_method == "hqq":
-        _refuse_uneven_groups(group, quantization.group_size)
-        return storage.group_wise_int4(
-            group.params_each,
-            group_size=quantization.group_size,
-            compute_itemsize_bytes=DTYPE_BYTES[recipe.compute_dtype],
-        )
-    if quantization.load_in_8bit:
-        rows = output_rows(group, census)
-        return storage.eight_bit(rows, group.params_each // rows, load_itemsize_bytes=load_itemsize_bytes)
-    return storage.four_bit(
-        group.params_each,
-        double_quantization=quantization.bnb_4bit_use_double_quant,
-        load_itemsize_bytes=load_itemsize_bytes,
-    )
-
-
-def _refuse_uneven_groups(group: TensorGroup, group_size: int) -> None:
-    """hqq/core/quantize.py asserts that a weight divides into whole groups."""
-    if group.params_each % group_size:
-        problem = (
-            f"{group.name} has {group.params_each:,} elements, not a multiple of {group_size}; take a smaller group"
-        )
-        raise InvalidRequestError(
-            "HQQ cannot quantize this model in such groups.", [FieldProblem("quantization.group_size", problem)]
-        )
-
-
-def _plain(group: TensorGroup, recipe: Recipe) -> tuple[Stored, Stored]:
-    """As loaded and as prepared. kbit preparation upcasts all but Params4bit and int8; not on HQQ models."""
-    itemsize_bytes = 4 if group.keeps_float32 else DTYPE_BYTES[recipe.model_dtype]
-    loaded = storage.dense(group.params_each, itemsize_bytes)
-    if group.role == "expert" and len(group.shape) == 3:
-        # The loader stacks the checkpoint's per-expert tensors: sources or halves and result coexist
-        # (core_model_loading.py MergeModulelist, Concatenate).
-        loaded = Stored(loaded.values_bytes, transient_bytes=loaded.values_bytes)
-    hqq = recipe.quantization is not None and recipe.quantization.quant_method == "hqq"
-    if not recipe.kbit_preparation or hqq or itemsize_bytes == 4:
-        return loaded, loaded
-    return loaded, storage.dense(group.params_each, 4)
 
 
 def _quantized_lines(placed: Sequence[Placed], quantization: Quantization | None) -> list[Line]:
@@ -190,30 +87,39 @@ def _descriptions(quantization: Quantization) -> tuple[str, str, str, str, str]:
     return quantization.bnb_4bit_quant_type, "⌈n/2⌉", "4 ⌈n/64⌉", "64 code per weight", BITSANDBYTES
 
 
-def _plain_lines(part: str, placed: Sequence[Placed], dtype: str) -> list[Line]:
-    """Lines of what is not quantized; two where preparation changes the dtype: as loaded, and float32 from then on."""
-    same, upcast = ([p for p in placed if p.upcast is flag] for flag in (False, True))
-    kept_dtypes = "/".join(sorted({"float32" if p.group.keeps_float32 else dtype for p in same}))
-    upcast_bytes = sum(p.prepared.values_bytes * p.count for p in upcast)
+def _plain_lines(part: Part, placed: Sequence[Placed]) -> list[Line]:
+    """Lines of what is not quantized: one for each dtype and the phases in which tensors are in it."""
+    spans: dict[tuple[str, tuple[str, ...], str], list[Placed]] = {}
+    for p in placed:
+        for dtype, phases, source in _spans(p):
+            spans.setdefault((dtype, phases, source), []).append(p)
     return [
         _line(
-            name=name,
-            bytes=size_bytes,
-            alive_in=alive_in,
-            formula=f"{itemsize} n, each tensor rounded up to 512 bytes",
+            name=f"{part} ({_WHEN.get(phases, '')}{dtype})",
+            bytes=sum(allocated(p.group.params_each * DTYPE_BYTES[dtype]) * p.count for p in chosen),
+            alive_in=phases,
+            formula=f"{DTYPE_BYTES[dtype]} n, each tensor rounded up to 512 bytes",
             working=f"n = {sum(p.group.params_each * p.count for p in chosen):,}",
             source=source,
         )
-        for name, size_bytes, alive_in, itemsize, chosen, source in (
-            (f"{part} ({kept_dtypes})", _loaded_bytes(same), PHASES, "e", same, KEPT_BY),
-            (f"{part} (as loaded, {dtype})", _loaded_bytes(upcast), PHASES[:1], "e", upcast, KEPT_BY),
-            (f"{part} (float32)", upcast_bytes, AFTER_LOAD, "4", upcast, UPCAST_BY),
-        )
+        for (dtype, phases, source), chosen in spans.items()
     ]
 
 
-def _loaded_bytes(placed: Sequence[Placed]) -> int:
-    return sum(p.loaded.values_bytes * p.count for p in placed)
+def _spans(placed: Placed) -> Iterator[tuple[Dtype, tuple[str, ...], str]]:
+    """In which dtype the tensor is in which phases, and what made it so."""
+    loaded, prepared, used = placed.dtypes
+    kept_by = REGISTERED_BY if placed.group.role == "buffer" else KEPT_BY
+    if loaded == prepared == used:
+        yield loaded, PHASES, kept_by
+        return
+    if loaded == prepared:
+        yield loaded, PHASES[:2], kept_by
+    else:
+        yield loaded, PHASES[:1], kept_by
+        yield prepared, AFTER_LOAD if used == prepared else PHASES[1:2], UPCAST_BY
+    if used != prepared:
+        yield used, PHASES[2:], CAST_BY
 
 
 def _load_transient(placed: Sequence[Placed]) -> Line:
@@ -260,6 +166,3 @@ def _worst_moment(in_order: Iterable[Placed], kept: Callable[[Placed], int], ext
     return worst
 
 
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Digits compare as numbers, as core_model_loading.py dot_natural_key does."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"\.", name)]

@@ -12,6 +12,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import torch
 import transformers
 from torch import nn
 from transformers.core_model_loading import build_glob_alternation
+from transformers.initialization import no_tie_weights
+from transformers.modeling_utils import local_torch_dtype
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -32,36 +36,42 @@ _INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 
 def build_on_meta(row: ModelRow) -> nn.Module:
-    """Build the row's class from the row's config; class defaults fill what the config does not state."""
+    """Build the row's class from the row's config; class defaults fill what the config does not state.
+
+    Weights are not tied yet: so the quantizer finds the model when it looks for the last module, which it leaves alone
+    (modeling_utils.py get_init_context, quantizers/base.py get_keys_to_not_convert).
+    """
     kind = getattr(transformers, row.architecture)
     config = kind.config_class(**{key: value for key, value in row.config.items() if key != "model_type"})
-    with torch.device("meta"):
-        model: nn.Module = kind._from_config(config, dtype=torch.bfloat16)
+    with torch.device("meta"), local_torch_dtype(torch.bfloat16, kind.__name__), no_tie_weights():
+        model: nn.Module = kind(config)
     return model
 
 
 def census_of(model: Any) -> Census:
-    """List every parameter once, tied ones under the name they are first met, equal ones of all layers together."""
+    """List every parameter once, tied ones under the name they are first met, equal ones of all layers together.
+
+    Behind them come the buffers. The model's weights are tied when this returns.
+    """
     skipped = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
-    float32_names, head = _float32_names(model), model.get_output_embeddings()
-    groups: Counter[tuple[str, Role, tuple[int, ...], bool, bool]] = Counter()
+    model.tie_weights()
+    head = model.get_output_embeddings()
+    always, of_float16 = (_float32_names(model, dtype) for dtype in (torch.bfloat16, torch.float16))
+    groups: Counter[TensorGroup] = Counter()
     for name, tensor in model.named_parameters():
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
+        role: Role = "head" if owner is head and leaf == "weight" else _role(path, leaf, owner, tensor)
         quantizable = leaf == "weight" and _becomes_4bit(owner) and should_convert_module(path, skipped)
-        groups[
-            _INDEX.sub("*", name),
-            "head" if owner is head and leaf == "weight" else _role(path, leaf, owner, tensor),
-            tuple(tensor.shape),
-            quantizable,
-            name in float32_names,
-        ] += 1
-    return tuple(
-        TensorGroup(
-            name=name, role=role, shape=shape, count=count, quantizable=quantizable, keeps_float32=keeps_float32
-        )
-        for (name, role, shape, quantizable, keeps_float32), count in groups.items()
-    )
+        kept = {"keeps_float32": name in always, "keeps_float32_of_float16": name in of_float16 - always}
+        groups[_one(name, role, tensor, quantizable=quantizable, **kept)] += 1
+    for name, tensor in model.named_buffers():
+        groups[_one(name, "buffer", tensor, keeps_float32=name in always)] += 1
+    return tuple(replace(group, count=count) for group, count in groups.items())
+
+
+def _one(name: str, role: Role, tensor: torch.Tensor, **flags: bool) -> TensorGroup:
+    return TensorGroup(name=_INDEX.sub("*", name), role=role, shape=tuple(tensor.shape), count=1, **flags)
 
 
 def _becomes_4bit(module: nn.Module) -> bool:
@@ -69,15 +79,16 @@ def _becomes_4bit(module: nn.Module) -> bool:
     return isinstance(module, Conv1D) or type(module) is nn.Linear
 
 
-def _float32_names(model: Any) -> set[str]:
-    """Parameters that a 16-bit load leaves in float32, by transformers/core_model_loading.py.
+def _float32_names(model: Any, dtype: torch.dtype) -> set[str]:
+    """Parameters and buffers that a load in 16-bit `dtype` leaves in float32, by transformers/core_model_loading.py.
 
-    They match `_keep_in_fp32_modules_strict`, or the model's own code creates them in float32. The weaker
-    `_keep_in_fp32_modules` acts on float16 alone: GPT-OSS's norms and DeepSeek-V3.2's indexer are left out here.
+    They match `_keep_in_fp32_modules_strict`, in a float16 load the weaker `_keep_in_fp32_modules` too (GPT-OSS's
+    norms, DeepSeek-V3.2's indexer), or the model's own code creates them in float32.
     """
-    plan = model._get_dtype_plan(torch.bfloat16)
+    plan = model._get_dtype_plan(dtype)
     matches = build_glob_alternation(list(plan))[0].search if plan else lambda _: None
-    return {name for name, tensor in model.named_parameters() if matches(name) or tensor.dtype == torch.float32}
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return {name for name, tensor in tensors if matches(name) or tensor.dtype == torch.float32}
 
 
 def _role(path: str, leaf: str, owner: nn.Module, tensor: nn.Parameter) -> Role:
@@ -132,7 +143,7 @@ def _document(models: Mapping[str, list[list[Any]]]) -> str:
     head = {
         "generated_by": "python -m planner.probe.census",
         "versions": {"torch": torch.__version__.partition("+")[0], "transformers": transformers.__version__},
-        "group": "name, role, shape, count, flags: q what bitsandbytes quantizes, f stays float32",
+        "group": "name, role, shape, count, flags: q what bitsandbytes quantizes, f stays float32, h does in float16",
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     blocks = [

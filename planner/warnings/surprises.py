@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
-from planner.memory.weights import Placed, place
+from planner.placement import Placed, place
 from planner.recipe import stack_switches
 from planner.storage import four_bit
 from planner.targets import adapted_weights, unmatched_targets

@@ -5,8 +5,8 @@ import pytest
 from planner import Request, plan
 from planner.inventory import Census
 from planner.loading import play_load
-from planner.memory.weights import place
 from planner.model import resolve_model
+from planner.placement import place
 from planner.units import MIB
 from tests.planner.tiny import LLAMA, group, recipe
 

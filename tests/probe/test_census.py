@@ -1,11 +1,14 @@
 """The tool that writes the catalogue's census, held to what is committed."""
 
 import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OlmoConfig, OlmoForCausalLM
 
 from planner.catalog.generated import census_file, generated_census
 from planner.catalog.model_rows import model_catalog
 from planner.errors import CatalogError
-from planner.probe.census import counted, main, write
+from planner.probe.census import build_on_meta, census_of, counted, main, write
 
 ROWS = model_catalog().rows
 
@@ -45,3 +48,19 @@ def test_writing_keeps_the_other_models_of_the_file(tmp_path):
 def test_an_unknown_model_ends_the_tool_with_one_sentence(capsys):
     assert main(["no-such-model"]) == 2
     assert capsys.readouterr().err == "No model answers to 'no-such-model'.\n"
+
+
+def test_of_a_tied_model_every_projection_is_quantized_as_the_loader_does(tmp_path):
+    """The loader ties weights last, so that to the quantizer the last module is still the head."""
+    config = OlmoConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, vocab_size=100,
+        tie_word_embeddings=True, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    OlmoForCausalLM._from_config(config, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        tmp_path, quantization_config=BitsAndBytesConfig(load_in_4bit=True), device_map={"": "cpu"}
+    )
+    real = {name for name, module in loaded.named_modules() if isinstance(module, Linear4bit)}
+    row = ROWS["allenai/OLMo-1B-hf"].model_copy(update={"config": config.to_dict()})
+    groups = [group for group in census_of(build_on_meta(row)) if group.quantizable]
+    assert sum(group.count for group in groups) == len(real) == 2 * 7

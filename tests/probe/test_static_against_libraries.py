@@ -3,6 +3,7 @@ optimizer hold, rounded as the CUDA allocator rounds."""
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers.optimization import Adafactor
 
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import state_of
-from planner.memory.weights import place
+from planner.placement import place
 from planner.probe.census import census_of
 from planner.recipe import Recipe
 from planner.request import Lora, Request
@@ -61,9 +62,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
 
 
 def held_bytes(model: torch.nn.Module) -> int:
-    """Every storage behind the parameters once, quantization state included."""
+    """Every storage behind parameters and buffers once, quantization state included."""
     storages: dict[int, int] = {}
-    for parameter in model.parameters():
+    for parameter in chain(model.parameters(), model.buffers()):
         state = getattr(parameter, "quant_state", None)
         parts = [parameter, getattr(parameter, "SCB", None)]
         if state is not None:

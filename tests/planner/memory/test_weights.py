@@ -8,7 +8,8 @@ import pytest
 from planner.errors import InvalidRequestError
 from planner.inventory import Census
 from planner.ledger import Ledger
-from planner.memory.weights import place, weight_lines
+from planner.memory.weights import weight_lines
+from planner.placement import place
 from planner.recipe import Recipe
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group, recipe
 

@@ -1,13 +1,14 @@
 """`... | python -m planner.probe.agreement | python -m tests.planner.timeline.compare`: formula against dry run.
 
-Prints every step that differs by more than three permille, the worst last, with its request, and the median.
+Prints every step that differs by more than three permille, the worst last, with its request; what differs by a byte
+before the step; and the median.
 """
 
 import json
 import sys
 from statistics import median
 
-from tests.planner.timeline.recorded import Recorded, error_fraction
+from tests.planner.timeline.recorded import Recorded, error_fraction, static_bytes
 
 SHOWN_FRACTION = 0.003
 
@@ -22,6 +23,9 @@ def main() -> None:
         if abs(error) > SHOWN_FRACTION:
             shown = {key: value for key, value in row.request.items() if key != "model"}
             sys.stdout.write(f"{error:+.2%}  {row.name}  {json.dumps(shown)}\n")
+    for _, row in errors:
+        if beyond_bytes := static_bytes(row.request) - row.static_bytes:
+            sys.stdout.write(f"{beyond_bytes:+,} bytes before the step  {row.name}\n")
     for line in refused:
         sys.stdout.write(f"no dry run  {line['name']}: {line['error']}\n")
     if errors:

@@ -7,8 +7,11 @@ from typing import Any
 
 from planner.families import decoder_of
 from planner.gpu import Gpu
+from planner.memory.runtime import SLACK, runtime_lines
+from planner.model import resolve_model
 from planner.recipe import Recipe
 from planner.request import CustomGpu, Request
+from planner.static import static_lines
 from planner.timeline.lines import instants_of
 
 FILE = Path(__file__).with_name("recorded.jsonl")
@@ -54,6 +57,18 @@ def formula(document: dict[str, Any]) -> dict[str, int]:
     return {instant.phase: instant.bytes for instant in instants}
 
 
+def static_bytes(document: dict[str, Any]) -> int:
+    """What is there before the step begins, in tensors: the meter's live bytes know no slack of blocks."""
+    request = Request.parse(document)
+    lines = (
+        *static_lines(resolve_model(request.model), Recipe.of(request)),
+        *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
+    )
+    tensors = (line for line in lines if line.name != SLACK)
+    return sum(line.bytes for line in tensors if {"forward", "loss", "backward"} <= set(line.alive_in))
+
+
 def error_fraction(row: Recorded) -> float:
     """How far the formula's peak of the step is from the dry run's."""
-    return (row.static_bytes + max(formula(row.request).values()) - row.peak_bytes) / row.peak_bytes
+    peak_bytes = static_bytes(row.request) + max(formula(row.request).values())
+    return (peak_bytes - row.peak_bytes) / row.peak_bytes

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from planner.overheads import overheads
-from tests.planner.timeline.recorded import Recorded, error_fraction
+from tests.planner.timeline.recorded import Recorded, error_fraction, static_bytes
 
 
 def rows() -> list[Recorded]:
@@ -22,3 +22,7 @@ def test_half_are_right_to_three_permille_and_the_worst_is_the_band() -> None:
     assert median(errors) <= 0.003
     assert max(errors) == pytest.approx(band.high, abs=0.00005)
     assert band.runs == len(errors)
+
+
+def test_what_is_there_before_a_step_is_the_dry_runs_to_the_byte() -> None:
+    assert [row.name for row in rows() if static_bytes(row.request) != row.static_bytes] == []
