@@ -54,6 +54,7 @@ class Attention:
     dropout: bool = False
     always_masked: bool = False
     alibi: bool = False
+    own_scores: bool = False
     late_norm: bool = False
     tempered: bool = False
     v_norm: Norm | None = None

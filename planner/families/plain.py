@@ -267,6 +267,7 @@ def falcon(fields: Fields) -> Decoder:
             o=Linear("self_attention.dense", "h", "q", bias, **unquantized),
             cut="groups" if new else "one group",
             always_masked=True,
+            own_scores=True,
         ),
         mlp=plain_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gelu", bias=bias, **unquantized),
         norms_first=True,

@@ -12,6 +12,7 @@ from planner.timeline.attend import attend, repeat
 from planner.timeline.late import late
 from planner.timeline.norms import norm
 from planner.timeline.ops import clone, relayout_gradient, view
+from planner.timeline.own_scores import attend_with_own_scores
 from planner.timeline.pairs import halves
 from planner.timeline.pieces import pick, piece, split
 from planner.timeline.projections import Projector
@@ -54,7 +55,8 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
     with tape.cause(QKV):
         if part.alibi:
             return alibi_attention(tape, part, x, project, mask)
-        q, k, v = _project(tape, part, x, project)
+        fused = project(part.fused, x) if part.fused else None
+        q, k, v = _split(tape, part, fused) if fused else _project(tape, part, x, project)
         # Liger turns q and k in place, forward and backward (ops/rope.py).
         if not (project.switches.liger and project.switches.liger_rotary):
             q, k = turned(tape, part, q, k, shared)
@@ -67,13 +69,17 @@ def attention(tape: Tape, part: Attention, x: Value, project: Projector, shared:
             out, sunk = attend_with_sinks(tape, (q, k, v), mask, project.switches.autocast)
             weights: tuple[Value, ...] = (sunk,)
             del sunk
+        elif part.own_scores and project.layer.kernel == "eager":
+            out, own = attend_with_own_scores(tape, (q, k, v), project, mask, x.each)
+            weights = (own,)
+            del own
         else:
             out, weights = attend(tape, (q, k, v), project.switches, project.layer, mask)
         project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
             out = clone(tape, out)
         out = project(part.o, out)
-        return out  # noqa: RET504  # q, k and v outlive the kernel's output, as the modelling code's names do
+        return out  # noqa: RET504  # q, k, v and their whole outlive the kernel's output, as the modelling code's names do
 
 
 def turned(tape: Tape, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
@@ -93,8 +99,6 @@ def summed(layer: LayerSwitches) -> bool:
 
 
 def _project(tape: Tape, part: Attention, x: Value, project: Projector) -> tuple[Value, Value, Value]:
-    if part.fused:
-        return _split(tape, part, project(part.fused, x))
     if not (part.q and part.k and part.v):
         msg = "attention needs q, k and v or one fused projection"
         raise ValueError(msg)

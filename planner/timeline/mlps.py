@@ -7,6 +7,7 @@ from planner.families.parts import GatedMlp, PlainMlp
 from planner.timeline.ops import add, cast, clone, mul, shift, square, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector
+from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 from planner.timeline.xielu import xielu
 
@@ -48,7 +49,11 @@ def _liger(tape: Tape, gate: Value, up: Value) -> Value:
 def plain_mlp(tape: Tape, part: PlainMlp, x: Value, project: Projector) -> Value:
     """`down(act(up(x)))`."""
     with tape.cause("MLP: inner activations"):
-        return project(part.down, activation(tape, part.act, project(part.up, x), project.switches.autocast))
+        return project(part.down, _bent(tape, part.act, project(part.up, x), project.switches))
+
+
+def _bent(tape: Tape, act: str, x: Value, switches: Switches) -> Value:
+    return xielu(tape, x, switches) if act == "xielu" else activation(tape, act, x, switches.autocast)
 
 
 def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
@@ -57,8 +62,6 @@ def activation(tape: Tape, act: str, x: Value, autocast: int) -> Value:
         # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
         x = unary(tape, x, saves="output")
         return square(tape, cast(tape, x, 4) if autocast else x)
-    if act == "xielu":
-        return xielu(tape, x, autocast)
     if act == "gelu_bloom":
         return _gelu_bloom(tape, x)
     if act == "gelu_new":

@@ -156,12 +156,12 @@ def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
     if weight.edge is None:
         return mul(tape, x, weight)
     each, dims = max(x.each, weight.each), x.dims
-    x_edge, w_edge, own, width = x.edge, weight.edge, weight.each, x.each
+    x_edge, w_edge, own, width, shape = x.edge, weight.edge, weight.each, x.each, weight.dims
 
     def backward(_: Buffer) -> Outcome:
         to_weight = tape.new(each, dims)
         to_x = tape.new(each, dims) if x_edge else None
-        summed = tape.new(own, dims[-1:], GRADIENTS if w_edge and w_edge.leaf else "")
+        summed = tape.new(own, shape, GRADIENTS if w_edge and w_edge.leaf else "")
         del to_weight
         if to_x and width != each:
             to_x = tape.new(width, dims)

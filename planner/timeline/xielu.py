@@ -3,18 +3,23 @@
 Source: transformers 5.23 activations.py XIELUActivation._xielu_python; expm1 runs in float32 under autocast.
 """
 
-from planner.timeline.ops import add, cast, mul
+from planner.timeline.norms import scale_by_weight
+from planner.timeline.ops import add, cast, mul, parameter
+from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 
-def xielu(tape: Tape, x: Value, autocast: int) -> Value:
+def xielu(tape: Tape, x: Value, switches: Switches) -> Value:
     """`where(x > 0, αp·x·x + β·x, (expm1(min(x, ε)) - x)·αn + β·x)`.
 
-    αp and αn have one element each, in x's dtype, or in float32, which autocast runs their softplus in.
+    αp and αn have one element each, in x's dtype, or in float32, which autocast runs their softplus in. Where they are
+    trained, what they multiply is saved, and the gradient is a full product before it is summed.
     """
-    alpha, beta = Value(None, 4 if autocast else x.each, ("one",)), Value(None, 2, ())
+    autocast = switches.autocast
+    alpha = parameter(4 if autocast else x.each, ("one",), trained=switches.trains_base)
+    beta = Value(None, 2, ())
     positive = tape.new(1, x.dims)
-    squared = mul(tape, mul(tape, x, alpha), x)
+    squared = mul(tape, scale_by_weight(tape, x, alpha), x)
     right = add(tape, squared, mul(tape, x, beta))
     del squared
     smaller = _minimum(tape, x)
@@ -22,7 +27,7 @@ def xielu(tape: Tape, x: Value, autocast: int) -> Value:
     del smaller
     lower = _subtract(tape, bent, x)
     del bent
-    scaled = mul(tape, lower, alpha)
+    scaled = scale_by_weight(tape, lower, alpha)
     del lower
     left = add(tape, scaled, mul(tape, x, beta))
     del scaled
