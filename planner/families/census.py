@@ -16,6 +16,7 @@ from planner.families.parts import (
     GatedMlp,
     Latent,
     Linear,
+    Mamba2,
     Norm,
     PlainMlp,
     Structure,
@@ -103,6 +104,8 @@ def _block(block: Block) -> Iterator[_Row]:
             yield from _norm(norm)
     elif isinstance(block.attention, DeltaNet):
         yield from _delta_net(block.attention)
+    elif isinstance(block.attention, Mamba2):
+        yield from _mamba2(block.attention)
     yield from _mlp(block.mlp)
     if block.beside:
         yield from _beside(block.beside)
@@ -120,6 +123,17 @@ def _delta_net(part: DeltaNet) -> Iterator[_Row]:
     for linear in filter(None, (part.qkv, part.z, part.b, part.a, part.out)):
         yield from _linear(linear)
     yield from _norm(part.norm)
+
+
+def _mamba2(part: Mamba2) -> Iterator[_Row]:
+    yield f"{part.name}.conv1d.weight", "other", ("conv", "one", "conv kernel"), False, False
+    if part.conv_bias:
+        yield f"{part.name}.conv1d.bias", "bias", ("conv",), False, False
+    for name in ("dt_bias", "A_log", "D"):
+        yield f"{part.name}.{name}", "other", ("Hm",), False, False
+    yield from _linear(part.in_)
+    yield from _norm(part.norm)
+    yield from _linear(part.out)
 
 
 def _beside(beside: Beside) -> Iterator[_Row]:

@@ -1,34 +1,28 @@
-"""Granite 4 where every layer attends (granite-4.0-micro): Granite 3 with a fused MLP, and perhaps experts before it.
+"""Granite 4: Granite 3 with a fused MLP, perhaps experts before it, and Mamba 2 layers in the place of attention.
 
-Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py. Its Mamba layers are not described.
+Source: transformers 5.23 models/granitemoehybrid/{configuration,modeling}_granitemoehybrid.py.
 """
 
-from planner.errors import UnknownArchitectureError
+from dataclasses import replace
+
 from planner.families.config import Fields
-from planner.families.llama import LAYER, attention, same_layers, sizes_of, two_norms
+from planner.families.kinds import in_turn, mixed_layers
+from planner.families.llama import LAYER, attention, sizes_of, two_norms
+from planner.families.mamba import mamba2_mixer, mamba2_sizes, modern
 from planner.families.moe import expert_sizes, experts
 from planner.families.parts import Block, Decoder, GatedMlp, Linear
 
 
 def granite_hybrid(fields: Fields) -> Decoder:
-    """`layer_types` of attention only.
-
-    Raises:
-        UnknownArchitectureError: some layer is a Mamba layer; names the dry run.
-    """
-    listed = fields.list_of("layer_types", fields.count("num_hidden_layers"))
-    if listed is None or any(kind not in {"attention", "full_attention"} for kind in listed):
-        raise UnknownArchitectureError(
-            "Mamba layers of granitemoehybrid are not known to the formulas; "
-            "the dry run may know them: fitproof probe --on dry-run"
-        )
+    """`layer_types` says which layers attend; where it is silent, none does."""
+    kinds = _kinds(fields)
     bias, turns = fields.flag("attention_bias"), fields.text("position_embedding_type", default="") == "rope"
     beside = GatedMlp(
         gate=None, up=None, fused=Linear("shared_mlp.input_linear", "2S", "h"),
         down=Linear("shared_mlp.output_linear", "h", "S"),
     )  # fmt: skip
     routes = fields.count("num_local_experts", default=8, least=0) > 0
-    block = Block(
+    attends = Block(
         prefix=LAYER,
         wiring="pre",
         norms=two_norms(),
@@ -36,12 +30,50 @@ def granite_hybrid(fields: Fields) -> Decoder:
         mlp=experts("block_sparse_moe.", "router", routing="top_softmax", shared=beside) if routes else beside,
         scaled_residual=True,
     )
+    mixer = mamba2_mixer(
+        "mamba", bias=fields.flag("mamba_proj_bias"), conv_bias=fields.flag("mamba_conv_bias", True)
+    )
+    mixes = replace(attends, attention=mixer)
     sizes = sizes_of(fields)
     # The fused projection is cut into halves of I columns.
     sizes["I"] = sizes["S"] = fields.count("shared_intermediate_size", default=1024)
     sizes["2S"] = 2 * sizes["S"]
     if routes:
         sizes |= expert_sizes(fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",))
-    return same_layers(
-        fields, block, sizes, embedding_scaled="outside", logits_scaled=True, rotary_sets=1 if turns else 0,
-    )
+    if "linear_attention" in kinds:
+        sizes |= _mixer_sizes(fields)
+    full = [kind == "full_attention" for kind in kinds]
+    blocks = in_turn([attends if attending else mixes for attending in full], full)
+    return mixed_layers(
+        fields, [(block, {}) for block in blocks], sizes, embedding_scaled="outside", logits_scaled=True,
+        rotary_sets=1 if turns else 0,
+    )  # fmt: skip
+
+
+def _kinds(fields: Fields) -> list[str]:
+    layers = fields.count("num_hidden_layers")
+    listed = fields.list_of("layer_types", layers)
+    if listed is None:
+        return ["linear_attention"] * layers
+    kinds = [modern(str(kind)) for kind in listed]
+    unknown = sorted(set(kinds) - {"linear_attention", "full_attention"})
+    if unknown:
+        fields.problem("layer_types", f"may name mamba and attention layers, not {unknown[0][:60]}")
+    return kinds
+
+
+def _mixer_sizes(fields: Fields) -> dict[str, int]:
+    heads = fields.count("mamba_n_heads", default=128)
+    inner = fields.count("mamba_expand", default=2) * fields.count("hidden_size")
+    width = inner // heads
+    if fields.values.get("mamba_d_head") not in {None, "auto"}:
+        width = fields.count("mamba_d_head")
+    if heads * width != inner:
+        fields.problem("mamba_d_head", f"times mamba_n_heads ({heads}) must be {inner}, mamba_expand x hidden_size")
+    sizes = mamba2_sizes(
+        fields, heads=heads, width=width, groups=fields.count("mamba_n_groups", default=1),
+        state=fields.count("mamba_d_state", default=256),
+    )  # fmt: skip
+    return sizes | {
+        "conv kernel": fields.count("mamba_d_conv", default=4), "chunk": fields.count("mamba_chunk_size", default=256),
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """Decoders whose layers come in several kinds: sliding and full attention, dense and expert, the odd last one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from planner.families.config import Fields
@@ -27,6 +28,12 @@ def mixed_layers(
         order=tuple(order),
         **more,
     )
+
+
+def in_turn(blocks: Sequence[Block], attends: Sequence[bool]) -> list[Block]:
+    """Of layers that do not all attend, mark the first that does: backward, it frees the mask."""
+    first = attends.index(True) if True in attends and not all(attends) else -1
+    return [replace(block, once="first") if index == first else block for index, block in enumerate(blocks)]
 
 
 def sliding_layers(fields: Fields, default: Sequence[bool]) -> tuple[bool, ...]:

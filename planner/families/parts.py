@@ -16,7 +16,7 @@ from planner.inventory import Census
 
 __all__ = [
     "Attention", "Beside", "Block", "Decoder", "DeltaNet", "Experts", "Extra", "GatedMlp", "Indexer", "Latent",
-    "LayerInput", "LayerInputs", "Linear", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
+    "LayerInput", "LayerInputs", "Linear", "Mamba2", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
 ]  # fmt: skip
 
 Rotary = Literal[
@@ -101,6 +101,22 @@ class DeltaNet:
     out: Linear
     norm: Norm
     repeats: bool
+    window: bool = False
+    softcap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba2:
+    """A state-space layer in the place of attention. `in_` gives gate, hidden states, B, C and step widths.
+
+    `name` is the mixer's module: its convolution and its numbers per head have no Linear of their own.
+    """
+
+    name: str
+    in_: Linear
+    out: Linear
+    norm: Norm
+    conv_bias: bool
     window: bool = False
     softcap: bool = False
 
@@ -201,14 +217,13 @@ class Block:
     `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
     layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
     result is multiplied in place. `returns_weights`: the layer returns its attention weights, too. `once`: the first or
-    last of its like, one layer only: the step makes or frees in it
-    what its like share.
+    last of its like, one layer only: the step makes or frees in it what its like share.
     """
 
     prefix: str
     wiring: Literal["pre", "sandwich", "post", "parallel"]
     norms: tuple[Norm, ...]
-    attention: Attention | Latent | DeltaNet | None
+    attention: Attention | Latent | DeltaNet | Mamba2 | None
     mlp: Mlp | None
     scaled_residual: bool = False
     dropout: bool = False

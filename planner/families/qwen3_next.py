@@ -6,7 +6,7 @@ Sources: transformers 5.23, models/{qwen3_next,qwen3_5,qwen3_5_moe}/{configurati
 from dataclasses import replace
 
 from planner.families.config import Fields
-from planner.families.kinds import every, mixed_layers
+from planner.families.kinds import every, in_turn, mixed_layers
 from planner.families.llama import LAYER, attention, gated_mlp, head_norm, sizes_of, two_norms
 from planner.families.moe import expert_sizes, experts, shared
 from planner.families.parts import Attention, Block, Decoder, DeltaNet, Linear, Norm
@@ -29,15 +29,13 @@ def qwen3_next(fields: Fields) -> Decoder:
     )
     sparse, dense = _sparse(fields, block), _dense_layers(fields, layers)
     net = _delta_net(fields, first)
-    blocks = []
-    for index, keeps_state in enumerate(linear):
-        kind = replace(block if index in dense else sparse, attention=net if keeps_state else block.attention)
-        # Backward, the first layer that attends frees the mask.
-        first_to_attend = not keeps_state and index > 0 and all(linear[:index])
-        blocks.append(replace(kind, once="first") if first_to_attend else kind)
+    blocks = [
+        replace(block if index in dense else sparse, attention=net if keeps_state else block.attention)
+        for index, keeps_state in enumerate(linear)
+    ]
     return mixed_layers(
         fields,
-        [(kind, {}) for kind in blocks],
+        [(kind, {}) for kind in in_turn(blocks, [not keeps_state for keeps_state in linear])],
         _sizes(fields),
         final_norm=Norm("model.norm", "h", "rms_gemma"),
         rotary_each=not first,  # positions have a row for each axis of an image, expanded for every sequence

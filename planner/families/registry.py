@@ -48,15 +48,8 @@ NOT_KNOWN = {
 }
 
 
-# Described but for some of their layers.
-_WITHOUT = {"granitemoehybrid": "without Mamba layers"}
-
-
-def _example(model_type: str) -> dict[str, Any]:
-    """Keys that describe some model of a type whose class has no default for them, or one that is not described."""
-    if model_type == "granitemoehybrid":
-        return {"num_hidden_layers": 1, "layer_types": ["attention"]}
-    return {"num_experts_per_tok": 2}
+# A key that some classes have no default for.
+_EXAMPLE = {"num_experts_per_tok": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +63,7 @@ class Known:
 
 def known_models() -> tuple[Known, ...]:
     """Every model type of the catalogue in alphabetical order."""
-    known = [Known(name, decoder_of({"model_type": name, **_example(name)}).evidence, _WITHOUT.get(name, ""))
-             for name in _FAMILIES]  # fmt: skip
+    known = [Known(name, decoder_of({"model_type": name, **_EXAMPLE}).evidence) for name in _FAMILIES]
     known += [Known(name, "not known", why) for name, why in NOT_KNOWN.items() if name not in _FAMILIES]
     return tuple(sorted(known, key=lambda row: row.model_type))
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from planner.families.parts import Attention, Block, DeltaNet, Experts, GatedMlp, Norm, PlainMlp
+from planner.families.parts import Attention, Block, DeltaNet, Experts, GatedMlp, Mamba2, Norm, PlainMlp
 from planner.timeline.attention import Shared, attention
 from planner.timeline.beside import with_experts
 from planner.timeline.deltanet import delta_net
@@ -10,6 +10,7 @@ from planner.timeline.experts import experts
 from planner.timeline.gated_attention import gated_attention
 from planner.timeline.latent import latent_attention
 from planner.timeline.layer_inputs import with_layer_input
+from planner.timeline.mamba2 import mamba2
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
 from planner.timeline.ops import add, dropout, scale_in_place, unary
@@ -101,6 +102,8 @@ def _attend(tape: Tape, part: Block, x: Value, project: Projector, shared: Share
         return attention(tape, part.attention, x, project, shared)
     if isinstance(part.attention, DeltaNet):
         return delta_net(tape, part.attention, x, project)
+    if isinstance(part.attention, Mamba2):
+        return mamba2(tape, part.attention, x, project)
     if part.attention is not None:
         return latent_attention(tape, part.attention, x, project, shared)
     msg = "a block without attention has no walk"

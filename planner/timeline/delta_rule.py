@@ -7,11 +7,12 @@ package flash-linear-attention is installed. Everything is float32; autocast cas
 from typing import NamedTuple
 
 from planner.timeline.attend import product
+from planner.timeline.chunks import cumulative, ends, masked, to_end
 from planner.timeline.delta_scan import Scanned, scan
 from planner.timeline.norms import inverse_root_of, mul_rows
 from planner.timeline.ops import cast, clone, mul, unary, view
 from planner.timeline.pieces import pad
-from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
+from planner.timeline.tape import Buffer, Outcome, Tape, Value
 
 RULE = "linear attention: chunked gated delta rule"
 ROWS = ("TC", "Hv")
@@ -67,8 +68,8 @@ def _chunks(tape: Tape, qkv: list[Value], rows: tuple[Value, Value], each: int, 
     ones = tape.new(4096, ())
     mask = tape.new(4096, ())
     del ones
-    total = _cumulative(tape, rows[1])
-    pairwise = unary(tape, _masked(tape, _differences(tape, total), mask), saves="output")
+    total = cumulative(tape, rows[1])
+    pairwise = unary(tape, masked(tape, _differences(tape, total), mask), saves="output")
     system = mul(tape, product(tape, k_beta, k, PAIRS, autocast), pairwise)
     within = mul(tape, product(tape, q, k, PAIRS, autocast), pairwise)
     decayed = mul_rows(tape, k_beta, unary(tape, total, saves="output"))
@@ -76,8 +77,8 @@ def _chunks(tape: Tape, qkv: list[Value], rows: tuple[Value, Value], each: int, 
     state = Value(tape.new(4, ("b", "Hv", "dk", "dv")), 4, ("b", "Hv", "dk", "dv"))
     out = Value(tape.new(4, _VALUES), 4, _VALUES)
     q = mul_rows(tape, q, unary(tape, total, saves="output"))
-    k = mul_rows(tape, k, unary(tape, _to_end(tape, total), saves="output"))
-    decays = unary(tape, _ends(tape, total), saves="output")
+    k = mul_rows(tape, k, unary(tape, to_end(tape, total), saves="output"))
+    decays = unary(tape, ends(tape, total), saves="output")
     out = scan(tape, Scanned(q, k, values, keys, within, decays), state, out, autocast)
     out = clone(tape, out)
     out = _unpadded(tape, out)
@@ -115,21 +116,6 @@ def _sum(tape: Tape, x: Value) -> Value:
     return Value(tape.new(x.each, dims), x.each, dims, edge)
 
 
-def _cumulative(tape: Tape, x: Value) -> Value:
-    """`cumsum`; backward turns the gradient round, sums, and turns it back."""
-    edge_in, dims = x.edge, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        turned = tape.new(4, dims)
-        summed = tape.new(4, dims)
-        out = tape.new(4, dims)
-        del turned, summed
-        return ((edge_in, out),)
-
-    edge = tape.node(backward) if tape.needs(x) else None
-    return Value(tape.new(4, dims), 4, dims, edge)
-
-
 def _differences(tape: Tape, x: Value) -> Value:
     """`x[..., None] - x[..., None, :]` within each chunk; both gradients are summed to rows."""
     edge_in, rows = x.edge, x.dims
@@ -141,15 +127,6 @@ def _differences(tape: Tape, x: Value) -> Value:
         return (edge_in, first), (edge_in, second)
 
     edge = tape.node(backward) if tape.needs(x) else None
-    return Value(tape.new(4, PAIRS), 4, PAIRS, edge)
-
-
-def _masked(tape: Tape, x: Value, mask: Buffer) -> Value:
-    """`masked_fill`; the gradient is filled, too."""
-    edge_in = x.edge
-    if not tape.needs(x):
-        return Value(tape.new(4, PAIRS), 4, PAIRS)
-    edge = tape.node(lambda _: ((edge_in, tape.new(4, PAIRS)),), tape.save(mask))
     return Value(tape.new(4, PAIRS), 4, PAIRS, edge)
 
 
@@ -170,29 +147,6 @@ def _solve(tape: Tape, system: Value, x: Value) -> Value:
 
     out = tape.new(4, dims)
     return Value(out, 4, dims, tape.node(backward, tape.save(system, out)))
-
-
-def _to_end(tape: Tape, x: Value) -> Value:
-    """`x[..., -1:] - x`; the gradient of the last column is put into rows of its own."""
-    edge_in, rows = x.edge, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        negated = tape.new(4, rows)
-        ends = tape.new(4, ("chunks", "b", "Hv"))
-        placed = tape.new(4, rows)
-        del ends
-        return (edge_in, negated), (edge_in, placed)
-
-    edge = tape.node(backward) if tape.needs(x) else None
-    return Value(tape.new(4, rows), 4, rows, edge)
-
-
-def _ends(tape: Tape, x: Value) -> Value:
-    """`x[..., -1]`, a view."""
-    dims: Dims = ("chunks", "b", "Hv")
-    edge_in, rows = x.edge, x.dims
-    edge = tape.node(lambda _: ((edge_in, tape.new(4, rows)),)) if tape.needs(x) else None
-    return Value(x.buffer, 4, dims, edge)
 
 
 def _unpadded(tape: Tape, x: Value) -> Value:

@@ -6,15 +6,15 @@ Source: transformers 5.23 models/{qwen3_5,qwen3_next}/modeling_*.py, the GatedDe
 from dataclasses import replace
 
 from planner.families.parts import DeltaNet, Norm
+from planner.timeline.convolution import convolved
 from planner.timeline.delta_rule import Inputs, delta_rule
 from planner.timeline.norms import norm
 from planner.timeline.ops import GRADIENTS, cast, clone, mul, parameter, relayout_gradient, shift, unary, view
-from planner.timeline.pieces import concatenate, piece, split
+from planner.timeline.pieces import concatenate, split
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Buffer, Dims, Edge, Outcome, Tape, Value
 
 LINEAR = "linear attention: projections, convolution, gates"
-_CONV: Dims = ("T conv", "conv")
 _QKV: tuple[Dims, Dims, Dims] = (("T", "key"), ("T", "key"), ("T", "value"))
 
 
@@ -26,7 +26,7 @@ def delta_net(tape: Tape, part: DeltaNet, x: Value, project: Projector) -> Value
             x = unary(tape, x)  # padding is multiplied away
         held: list[Value] = []
         mixed, z, b, a = _projected(part, x, project, held)
-        mixed = _convolved(tape, mixed, project)
+        mixed = convolved(tape, mixed, project)
         q, k, v = split(tape, mixed, _QKV)
         v = relayout_gradient(tape, v)
         if not part.repeats:
@@ -59,32 +59,6 @@ def _regrouped(tape: Tape, qkvz: Value, ba: Value) -> tuple[Value, Value, Value,
     v, z, b, a = (clone(tape, value) for value in (v, z, b, a))
     q, k = clone(tape, q), clone(tape, k)
     return concatenate(tape, (q, k, v), ("T", "conv")), z, b, a
-
-
-def _convolved(tape: Tape, x: Value, project: Projector) -> Value:
-    """`silu(conv1d(x))`, a filter per channel; the output is longer than the sequence by the filter less one."""
-    switches, before = project.switches, x.each
-    weight = parameter(switches.residual, ("conv", "conv kernel"), trained=switches.trains_base)
-    if switches.autocast:
-        weight = cast(tape, weight, switches.autocast)
-        x = cast(tape, x, switches.autocast)
-    x = _filtered(tape, x, weight)
-    x = piece(tape, x, ("T", "conv"))
-    return cast(tape, unary(tape, x, saves="input"), before)
-
-
-def _filtered(tape: Tape, x: Value, weight: Value) -> Value:
-    edges, each, dims, shape = (x.edge, weight.edge), x.each, x.dims, weight.dims
-    if not tape.needs(x, weight):
-        return Value(tape.new(each, _CONV), each, _CONV)
-
-    def backward(_: Buffer) -> Outcome:
-        to_x = tape.new(each, dims) if edges[0] else None
-        to_weight = tape.new(each, shape, GRADIENTS) if edges[1] else None
-        return (edges[0], to_x), (edges[1], to_weight)
-
-    edge = tape.node(backward, tape.save(x, weight))
-    return Value(tape.new(each, _CONV), each, _CONV, edge)
 
 
 def _decay(tape: Tape, a: Value, project: Projector) -> Value:

@@ -79,7 +79,7 @@ def _layer(tape: Tape, x: Value, part: Norm, trained: bool, *gains: Buffer) -> V
 def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
     wide = cast(tape, x, 4)
-    variance = _mean(tape, square(tape, wide))
+    variance = mean(tape, square(tape, wide))
     scaled = mul_rows(tape, wide, inverse_root_of(tape, variance))
     del wide
     if not part.weight:
@@ -94,7 +94,7 @@ def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
 def _rms_float(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
     """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`."""
     wide = cast(tape, x, 4)
-    scaled = mul_rows(tape, wide, _inverse_root(tape, _mean(tape, square(tape, wide))))
+    scaled = mul_rows(tape, wide, _inverse_root(tape, mean(tape, square(tape, wide))))
     del wide
     if part.weight:
         scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
@@ -127,9 +127,9 @@ def _one_plus(tape: Tape, weight: Value) -> Value:
 def _cohere(tape: Tape, x: Value, weight: Value) -> Value:
     """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
     wide = cast(tape, x, 4)
-    mean = _mean(tape, wide)
-    variance = _mean(tape, square(tape, _minus_rows(tape, wide, mean)))
-    scaled = mul_rows(tape, _minus_rows(tape, wide, mean), inverse_root_of(tape, variance))
+    middle = mean(tape, wide)
+    variance = mean(tape, square(tape, _minus_rows(tape, wide, middle)))
+    scaled = mul_rows(tape, _minus_rows(tape, wide, middle), inverse_root_of(tape, variance))
     del wide
     scaled = scale_by_weight(tape, scaled, cast(tape, weight, 4))
     return cast(tape, scaled, x.each)
@@ -171,7 +171,7 @@ def scale_by_weight(tape: Tape, x: Value, weight: Value) -> Value:
     return Value(tape.new(each, dims), each, dims, edge)
 
 
-def _mean(tape: Tape, x: Value) -> Value:
+def mean(tape: Tape, x: Value) -> Value:
     """`x.mean(-1, keepdim=True)`, one number per row; the gradient is spread over the row and divided."""
     edge_in, each, dims = x.edge, x.each, x.dims
 
@@ -201,15 +201,20 @@ def inverse_root_of(tape: Tape, x: Value) -> Value:
 
 
 def mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
-    """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed."""
-    each, dims = x.each, x.dims
+    """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed.
+
+    A narrower x gets its gradient cast back.
+    """
+    each, dims = max(x.each, rows.each), x.dims
     if not tape.needs(x, rows):
         return Value(tape.new(each, dims), each, dims)
-    x_edge, row_edge, row_dims = x.edge, rows.edge, rows.dims
+    x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each
 
     def backward(_: Buffer) -> Outcome:
         product = tape.new(each, dims)
         to_x = tape.new(each, dims)
+        if own != each:
+            to_x = tape.new(own, dims)
         summed = tape.new(each, row_dims)
         del product
         return (row_edge, summed), (x_edge, to_x)

@@ -4,7 +4,18 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from planner.families.census import census_of
-from planner.families.parts import Attention, Block, Decoder, DeltaNet, Experts, GatedMlp, Latent, Linear, PlainMlp
+from planner.families.parts import (
+    Attention,
+    Block,
+    Decoder,
+    DeltaNet,
+    Experts,
+    GatedMlp,
+    Latent,
+    Linear,
+    Mamba2,
+    PlainMlp,
+)
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
 from planner.memory.fused import fused_four_bit
@@ -31,7 +42,7 @@ _LIGER_NORMS_BESIDE = frozenset(
 _LIGER_LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
 _LIGER_LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
 _LIGER_KEEPS_LOGITS = frozenset({"granite"})
-# Tokens in a chunk of linear attention.
+# Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
 CHUNK = 64
 # Their data collators return an attention mask even where every token counts.
 _COLLATED = frozenset({"trainer", "kbit", "trl"})
@@ -76,6 +87,8 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         padded=training.padded,
         outside=_outside(decoder, recipe, gpu, adapted),
         liger_head=_liger_head(recipe, gpu.compute_capability),
+        one_chunk=recipe.length <= decoder.sizes.get("chunk", CHUNK),
+        filled_up=recipe.length % decoder.sizes.get("chunk", CHUNK) > 0,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
@@ -141,14 +154,15 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
 
 
 def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int]:
-    """Linear attention's chunks of 64 tokens (modeling_qwen3_5.py, torch_chunk_gated_delta_rule)."""
-    count = ceil_div(length, CHUNK)
-    padded = batch * count * CHUNK
+    """The chunks of linear attention and of state-space layers."""
+    chunk = sizes.get("chunk", CHUNK)
+    count = ceil_div(length, chunk)
+    padded = batch * count * chunk
     return {
-        "chunk": CHUNK, "chunks": count, "earlier chunks": max(0, count - 2),
+        "chunk": chunk, "chunks": count, "chunks+1": count + 1, "earlier chunks": max(0, count - 2),
         "earlier chunks but one": max(0, count - 3), "second chunk": min(1, count - 1),
         "third chunk": min(1, max(0, count - 2)),
-        "C": batch * CHUNK, "TC": padded, "TC where padded": padded if length % CHUNK else 0,
+        "C": batch * chunk, "TC": padded, "TC where padded": padded if length % chunk else 0,
         "T conv": batch * (length + sizes.get("conv kernel", 1) - 1),
     }  # fmt: skip
 
@@ -234,6 +248,8 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
     elif isinstance(attention, DeltaNet):
         yield from filter(None, (attention.qkv, attention.z, attention.b, attention.a, attention.out))
+    elif isinstance(attention, Mamba2):
+        yield from (attention.in_, attention.out)
     elif isinstance(attention, Latent):
         yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
         if attention.indexer:

@@ -62,7 +62,7 @@ class Switches:
     and whether it replaces q and k norms and the rotation, differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
-    dtype to the other.
+    dtype to the other. `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     """
 
     layers: tuple[LayerSwitches, ...]
@@ -95,6 +95,8 @@ class Switches:
     outside: Outside = Outside()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False
+    one_chunk: bool = False
+    filled_up: bool = False
 
     @property
     def leading_kinds(self) -> int:

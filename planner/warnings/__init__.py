@@ -29,6 +29,7 @@ _CHECKS = (
     surprises.padded_batch,
     surprises.eager_by_default,
     kernels.plain_linear_attention,
+    kernels.plain_state_space,
     numerics.fp4_not_nf4,
     numerics.int4_not_nf4,
     surprises.float32_from_a_string,

@@ -137,3 +137,13 @@ def test_linear_attention_is_said_to_run_without_optional_kernels() -> None:
     assert notice.bytes is not None
     assert notice.bytes > 100 << 20
     assert "plain_linear_attention" not in warned(model="google/gemma-4-E2B-it")
+
+
+def test_mamba_layers_are_said_to_run_without_optional_kernels() -> None:
+    layers = {"num_hidden_layers": 2, "layer_types": ["mamba", "attention"], "num_local_experts": 0}
+    model = {"model_type": "granitemoehybrid", "hidden_size": 1024, "num_attention_heads": 8, "mamba_n_heads": 32}
+    notice = warned(model={**model, **layers, "vocab_size": 2000})["plain_state_space"]
+    assert "mamba-ssm" in notice.message
+    assert notice.bytes is not None
+    assert notice.bytes > 100 << 20
+    assert "plain_state_space" not in warned(model="ibm-granite/granite-4.0-micro")

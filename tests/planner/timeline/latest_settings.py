@@ -31,6 +31,16 @@ _SPARSE = {
     **_DELTA, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
     "shared_expert_intermediate_size": 512,
 }  # fmt: skip
+# Mamba 2 layers scan in chunks of 256 tokens; one in four attends.
+_GRANITE: dict[str, Any] = {
+    "model_type": "granitemoehybrid", "hidden_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "vocab_size": 8000, "shared_intermediate_size": 2816, "num_local_experts": 0, "num_experts_per_tok": 0,
+    "tie_word_embeddings": True, "pad_token_id": 0,
+}  # fmt: skip
+_GRANITE_H = {
+    **_GRANITE, "num_hidden_layers": 4, "layer_types": ["mamba", "mamba", "attention", "mamba"], "mamba_n_heads": 32,
+    "mamba_d_state": 128,
+}  # fmt: skip
 
 LATEST: dict[str, dict[str, Any]] = {
     "gemma4 E4B": {
@@ -45,6 +55,7 @@ LATEST: dict[str, dict[str, Any]] = {
     "qwen3_5": {**_DELTA, "model_type": "qwen3_5_text"},
     "qwen3_next": {**_SPARSE, "model_type": "qwen3_next"},
     "qwen3_5_moe": {**_SPARSE, "model_type": "qwen3_5_moe_text"},
+    "granite 4 H": _GRANITE_H,
 }  # fmt: skip
 _VISION = {
     "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
@@ -97,11 +108,7 @@ def all_settings() -> list[dict[str, Any]]:
         for line in (setting(f"{name} trainer", model), setting(f"{name} trainer off", model, OFF))
     ]
     whole = {"model_type": "gemma4", "text_config": LATEST["gemma4 31B"], "vision_config": _VISION}
-    granite = {
-        "model_type": "granitemoehybrid", "hidden_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2,
-        "num_hidden_layers": 3, "layer_types": ["attention"] * 3, "vocab_size": 8000, "shared_intermediate_size": 2816,
-        "num_local_experts": 0, "num_experts_per_tok": 0, "tie_word_embeddings": True, "pad_token_id": 0,
-    }
+    granite = {**_GRANITE, "num_hidden_layers": 3, "layer_types": ["attention"] * 3}
     turning = {**granite, "position_embedding_type": "rope", "num_local_experts": 4, "num_experts_per_tok": 2,
                "intermediate_size": 512}
     on_attention = {"lora": {"target_modules": ATTENTION}}
@@ -113,6 +120,18 @@ def all_settings() -> list[dict[str, Any]]:
     odd += [
         setting("granitemoehybrid experts", turning, **on_attention),
         setting("granitemoehybrid experts off", turning, OFF, **on_attention),
+    ]
+    grouped = {**turning, **_GRANITE_H, "num_local_experts": 4, "num_experts_per_tok": 2, "mamba_n_groups": 4,
+               "mamba_d_state": 64, "mamba_n_heads": 64, "mamba_chunk_size": 128}
+    attends_first = {**_GRANITE_H, "layer_types": ["attention", "mamba", "mamba", "attention"]}
+    two = {"per_device_train_batch_size": 2}
+    odd += [
+        setting("granite 4 H experts", grouped, {**two, "max_length": 1100}),
+        setting("granite 4 H experts off", grouped, {**OFF, **two, "max_length": 1100}),
+        setting("granite 4 H one chunk off", _GRANITE_H, {**OFF, "max_length": 200}),
+        setting("granite 4 H two of one chunk off", _GRANITE_H, {**OFF, **two, "max_length": 200}),
+        setting("granite 4 H padded off", _GRANITE_H, {**OFF, **two, "padded": True, "max_length": 1000}),
+        setting("granite 4 H attends first", attends_first, {**two, "padded": True}, **on_attention),
     ]
     text_only = {"lora": {"target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"}}
     odd += [
