@@ -1,11 +1,12 @@
 """Reserved bytes: what torch.cuda.max_memory_reserved() would read with memory in plenty.
 
-The loader, the adapters, the optimizer's state and one training step are played through the allocator's rules. States
-are there from the first step on, so one step with them reserves what all later ones do. What is 1 MiB or smaller lives
-in a pool of its own, where pieces of 512 bytes leave next to no holes: there the bytes alive count, in whole segments.
+The loader, the adapters and the first two training steps are played through the allocator's rules: the first makes the
+optimizer's state in what its backward pass left free, the second has to do with what is left of that, and all later
+ones reserve what it does. What is 1 MiB or smaller lives in a pool of its own, where pieces of 512 bytes leave next to
+no holes: there the bytes alive count, in whole segments.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -13,7 +14,7 @@ from planner.allocator import ROUND_LARGE_BYTES, SMALL_SEGMENT_BYTES, SMALL_SIZE
 from planner.expandable import ExpandablePool
 from planner.gpu import Gpu
 from planner.largepool import LargePool
-from planner.loading import INSTALLED, Habits, Pool, load_into
+from planner.loading import Pool, load_into
 from planner.memory.optimizer import state_of, working_copies
 from planner.memory.runtime import WORKSPACES, workspace_bytes
 from planner.model import Model
@@ -21,30 +22,23 @@ from planner.placement import place
 from planner.recipe import Recipe
 from planner.static import loaded_model, trained_tensors
 from planner.timeline import LAYERS_PLAYED_BACKWARD, Pattern, Step, step_of
-from planner.trainable import Trainable
 from planner.units import allocated, ceil_div
 
+_STEPS = 2
 # A run of unequal lengths, as the allocator meets them: the longest first, then five spread over 0.6 to 1.0 of it, the
 # range the replays of memory-internals 6.1 had.
 VARYING_LENGTHS = (1.0, 0.7, 0.9, 0.6, 0.8, 1.0)
 
 
 def reserved_bytes(
-    model: Model,
-    recipe: Recipe,
-    gpu: Gpu,
-    *,
-    layers_backward: int = LAYERS_PLAYED_BACKWARD,
-    habits: Habits = INSTALLED,
+    model: Model, recipe: Recipe, gpu: Gpu, *, layers_backward: int = LAYERS_PLAYED_BACKWARD
 ) -> int:
     """Segments of both pools at their largest. `layers_backward` are played move by move, see timeline/moves.py.
-
-    `habits`: how the model is loaded.
 
     Raises:
         FitproofError: as `plan` does.
     """
-    run = _Run(loaded_model(model.census, recipe, habits).pool.copy(), model, recipe, gpu)
+    run = _Run(loaded_model(model.census, recipe).pool.copy(), model, recipe, gpu)
     for length in _lengths(recipe):
         at_length = _of_length(recipe, length)
         run.play(step_of(model.known_decoder(), at_length, gpu, layers_backward=layers_backward))
@@ -60,8 +54,8 @@ def smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu) -> int:
         FitproofError: as `plan` does.
     """
     decoder, placed = model.known_decoder(), place(model.census, recipe)
-    # Three steps of one length: what one gave back, the next may miss.
-    lengths = _lengths(recipe) if recipe.training.padded else [recipe.length] * 3
+    # One more where all are of one length: what one gave back, the next may miss.
+    lengths = _lengths(recipe) if recipe.training.padded else [*_lengths(recipe), recipe.length]
     step_at = {
         length: step_of(decoder, _of_length(recipe, length), gpu, layers_backward=len(decoder.order))
         for length in lengths
@@ -95,11 +89,15 @@ class _Run:
     """A training run in the allocator: the large pool, and how much of the small one is taken."""
 
     def __init__(self, pool: Pool, model: Model, recipe: Recipe, gpu: Gpu) -> None:
-        """In a pool that holds the prepared model, allocate what stays beside it."""
+        """In a pool that holds the prepared model, allocate the adapters beside it."""
         self.pool, self.recipe = pool, recipe
         self.small_bytes = self.peak_small_bytes = _small_weights_bytes(model, recipe)
         self.tensors = trained_tensors(model, recipe)
-        self.keep(_kept(self.tensors, recipe, gpu))
+        if recipe.lora:
+            self.keep((tensor.elements * tensor.itemsize_bytes, tensor.count) for tensor in self.tensors)
+        # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
+        self.workspaces = [workspace_bytes(gpu.compute_capability)] * WORKSPACES
+        self.has_states = False
 
     @property
     def small_segments_bytes(self) -> int:
@@ -120,24 +118,41 @@ class _Run:
         """One step from the first token to the end of the optimizer's."""
         before_bytes, places = self.small_bytes, self._play_scenes(step)
         self._free(step, places, step.script.left)
+        states_bytes = self._make_states()
         for address in self.keep(working_copies(self.tensors, self.recipe.training.optim)):
             self.pool.free(address)
         self._free(step, places, step.script.gradients)
-        self.small_bytes = before_bytes
+        self.small_bytes = before_bytes + states_bytes
+
+    def _make_states(self) -> int:
+        """The optimizer's, in its first step; returns what they add to the small pool, in bytes."""
+        before_bytes = self.small_bytes
+        if not self.has_states:
+            # Two moments each; the maxima of 8-bit ones are split between them.
+            states = (state_of(tensor, self.recipe.training.optim).device_bytes // 2 for tensor in self.tensors)
+            self.keep((size, 2 * tensor.count) for size, tensor in zip(states, self.tensors, strict=True))
+            self.has_states = True
+        return self.small_bytes - before_bytes
+
+    def _take_workspace(self) -> None:
+        if self.workspaces:
+            self.keep([(self.workspaces.pop(), 1)])
 
     def _play_scenes(self, step: Step) -> list[int]:
         """Returns where the tensors are that outlived their scene."""
         places = [0] * step.script.slots
         parts = {id(pattern): _Sized.of(pattern, step.sizes) for pattern in step.script.patterns}
-        for scene in step.script.scenes:
+        for number, scene in enumerate(step.script.scenes):
+            if number in {0, step.script.backward}:
+                self._take_workspace()
             part, highest_bytes = parts[id(scene.pattern)], parts[id(scene.whole)].highest_small_bytes
             self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes + highest_bytes)
             self.small_bytes += part.net_small_bytes
             if part.large:
                 numbered = [places[slot] for slot in scene.freed] + [0] * scene.pattern.made
                 self.pool.play(part.large, numbered)
-                for slot, number in zip(scene.left, scene.pattern.left, strict=True):
-                    places[slot] = numbered[number]
+                for slot, made in zip(scene.left, scene.pattern.left, strict=True):
+                    places[slot] = numbered[made]
         return places
 
     def _free(self, step: Step, places: Sequence[int], taken: Iterable[tuple[int, int]]) -> None:
@@ -169,16 +184,6 @@ class _Sized:
         )
 
 
-def _kept(tensors: Sequence[Trainable], recipe: Recipe, gpu: Gpu) -> Iterator[tuple[int, int]]:
-    """(bytes, how many) of what stays beside the base model: adapters, optimizer state, cuBLAS workspaces."""
-    for tensor in tensors if recipe.lora else ():
-        yield tensor.elements * tensor.itemsize_bytes, tensor.count
-    yield workspace_bytes(gpu.compute_capability), WORKSPACES
-    for tensor in tensors:
-        # Two moments each; the maxima of 8-bit ones are split between them.
-        yield state_of(tensor, recipe.training.optim).device_bytes // 2, 2 * tensor.count
-
-
 def _small_weights_bytes(model: Model, recipe: Recipe) -> int:
     """The part of the prepared model that lives in the small pool."""
     total_bytes = 0
@@ -191,7 +196,7 @@ def _small_weights_bytes(model: Model, recipe: Recipe) -> int:
 
 
 def _lengths(recipe: Recipe) -> list[int]:
-    shares = VARYING_LENGTHS if recipe.training.padded else (1.0,)
+    shares = VARYING_LENGTHS if recipe.training.padded else (1.0,) * _STEPS
     return [max(1, round(share * recipe.length)) for share in shares]
 
 

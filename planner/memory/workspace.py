@@ -7,6 +7,7 @@ from planner.units import ceil_div
 
 # bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
 ABSMAX_BLOCK = 64
+_DIRECT_EMBEDDING_TOKENS = 3072
 
 
 def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
@@ -59,6 +60,21 @@ def efficient_delta_elements(b: int, s: int, heads: int) -> int:
 def efficient_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
     """float32 accumulator of dq in 64 x 64 blocks, in 16 bit only (kNeedsAccumGradQ)."""
     return b * heads * ceil_div(s, 64) * 64 * ceil_div(head_dim, 64) * 64
+
+
+def embedding_partial_rows(tokens: int, words: int) -> int:
+    """Rows of float32 sums from which an embedding's gradient is made: one for each ten tokens of a word, at most.
+
+    Up to 3072 tokens it is written directly. Source: torch 2.13 aten/src/ATen/native/cuda/Embedding.cu,
+    embedding_dense_backward_cuda, and EmbeddingBackwardKernel.cu, NROWS_PER_THREAD and max_partial_segment.
+    """
+    return tokens // 10 + min(tokens, words) if tokens > _DIRECT_EMBEDDING_TOKENS else 0
+
+
+def embedding_indices(tokens: int, words: int) -> int:
+    """int64 numbers beside those rows: sorted and original places, where words begin, how many parts each has."""
+    rows = embedding_partial_rows(tokens, words)
+    return 3 * tokens + 2 * min(tokens, words) + rows if rows else 0
 
 
 def expanded_four_bit_bytes(rows: int, columns: int, element_bytes: int, double_quant: bool) -> int:

@@ -7,7 +7,7 @@ Gemma4TextDecoderLayer.forward. All shares are one tensor of L·P columns; its g
 from planner.families.parts import LayerInput, LayerInputs
 from planner.timeline.mlps import activation
 from planner.timeline.norms import norm
-from planner.timeline.ops import GRADIENTS, add, mul, unary, view
+from planner.timeline.ops import add, embedding_gradient, mul, unary, view
 from planner.timeline.pieces import piece
 from planner.timeline.projections import Projector
 from planner.timeline.tape import Edge, Tape, Value
@@ -31,7 +31,8 @@ def _embedding(tape: Tape, project: Projector) -> Edge | None:
     if not project.switches.trains_base:
         return None
     each = project.switches.residual
-    return tape.node(lambda _: ((Edge(leaf=True), tape.new(each, ("V of inputs", "L·P"), GRADIENTS)),))
+    dims = ("V of inputs", "L·P")
+    return tape.node(lambda _: ((Edge(leaf=True), embedding_gradient(tape, each, dims, "input rows")),))
 
 
 def share(tape: Tape, inputs: Value | None) -> Value | None:

@@ -55,13 +55,14 @@ class Scene:
 class Script:
     """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
 
-    `left`: (index of the size, slot) of those still there when the backward pass is over; `gradients`: of those among
-    them that the optimizer reads.
+    `backward` is the first scene of the backward pass. `left`: (index of the size, slot) of those still there when that
+    is over; `gradients`: of those among them that the optimizer reads.
     """
 
     patterns: tuple[Pattern, ...]
     scenes: tuple[Scene, ...]
     slots: int
+    backward: int
     left: Moves
     gradients: Moves
 
@@ -106,8 +107,9 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
     played_whole: dict[int, Pattern] = {}
     scenes: list[Scene] = []
     alive: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
-    slots = 0
+    slots, forward_scenes = 0, 0
     for segment, layer, whole in _scenes(program, order, layers_backward):
+        forward_scenes += segment.phase != "backward"
         offset = (segment.kind or 0) * len(program.keys)
         moves: list[tuple[int, int]] = []
         first = slots
@@ -129,6 +131,7 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
         tuple(patterns),
         tuple(scenes),
         slots,
+        forward_scenes,
         tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
         tuple(place for key, place in left if program.keys[key][0] == GRADIENTS),
     )

@@ -7,11 +7,21 @@ torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `
 from planner.timeline.tape import Alias, Buffer, Dims, Edge, Outcome, Tape, Value
 
 GRADIENTS = "gradients of trained weights"
+EMBEDDING_WORKSPACE = "embedding backward workspace"
 
 
 def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
     """A weight. Its own bytes belong to the static lines; a trained one collects a gradient."""
     return Value(None, each, dims, Edge(leaf=True) if trained else None)
+
+
+def embedding_gradient(tape: Tape, each: int, dims: Dims, rows: str) -> Buffer:
+    """The dense gradient of an embedding; of many tokens it is summed up in float32 rows first, `rows` of them."""
+    indices = tape.new(8, (f"{rows}' indices",), EMBEDDING_WORKSPACE)
+    sums = tape.new(4, (rows, dims[-1]), EMBEDDING_WORKSPACE)
+    gradient = tape.new(each, dims, GRADIENTS)
+    del indices, sums
+    return gradient
 
 
 def cast(tape: Tape, x: Value, each: int, *, other: bool = False) -> Value:

@@ -148,9 +148,19 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
         "kept": kept,
+        **_embedding_rows(sizes, batch * length),
         "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
     }  # fmt: skip
+
+
+def _embedding_rows(sizes: Mapping[str, int], tokens: int) -> dict[str, int]:
+    """Of the embedding, and of Gemma 4's second one."""
+    found = {}
+    for rows, words in (("embedding rows", sizes["V"]), ("input rows", sizes.get("V of inputs", 0))):
+        found[rows] = workspace.embedding_partial_rows(tokens, words)
+        found[f"{rows}' indices"] = workspace.embedding_indices(tokens, words)
+    return found
 
 
 def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int]:

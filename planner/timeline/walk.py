@@ -14,7 +14,7 @@ from planner.timeline.fold import Program, compiled
 from planner.timeline.layer_inputs import layer_inputs, share
 from planner.timeline.losses import head_and_loss, start_backward
 from planner.timeline.norms import norm
-from planner.timeline.ops import GRADIENTS, add, dropout, unary
+from planner.timeline.ops import GRADIENTS, add, dropout, embedding_gradient, unary
 from planner.timeline.projections import Projector
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Edge, Tape, Value
@@ -201,7 +201,7 @@ def _input_edge(tape: Tape, switches: Switches, *, tied: bool) -> Edge | None:
     if tied:
         leaf = weight
         weight = tape.head = tape.node(lambda grad: ((leaf, grad),))
-    return tape.node(lambda _: ((weight, tape.new(switches.residual, ("V", "h"), GRADIENTS)),))
+    return tape.node(lambda _: ((weight, embedding_gradient(tape, switches.residual, ("V", "h"), "embedding rows")),))
 
 
 def _layers(

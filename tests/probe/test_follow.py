@@ -72,6 +72,16 @@ def test_flash_backward_takes_a_float32_query_gradient_and_expanded_groups() -> 
     assert sizes([query, query, key], {}) == [*whole, 2 * 100 * 8 * 80 * 2, 2 * 100 * 8 * 80 * 2]
 
 
+def test_the_gradient_of_an_embedding_is_summed_up_in_float32_rows_first_where_tokens_are_many() -> None:
+    sizes = temporaries_of(A100)["aten.embedding_dense_backward.default"]
+    grad, ids = (torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in (((4096, 64), BF16), (4096, FP32)))
+    assert sizes([grad[:3072], ids[:3072], 32000, 0, False], {}) == ()
+    indices, rows = sizes([grad, ids, 32000, 0, False], {})
+    assert rows == (4096 + 409) * 64 * 4
+    assert indices == 8 * (5 * 4096 + 4096 + 409)
+    assert sizes([grad, ids, 1000, 0, False], {})[1] == (1000 + 409) * 64 * 4
+
+
 def test_cublas_takes_a_workspace_per_thread_and_a_cpu_none() -> None:
     assert workspaces_of(A100) == {"first_forward": 0x820000, "first_backward": 0x820000}
     assert workspaces_of(H100)["first_forward"] == 32 * MIB

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from planner.memory.runtime import workspace_bytes
+from planner.memory.workspace import embedding_indices, embedding_partial_rows
 from planner.probe.fused4bit import uses_fused_kernel
 from planner.probe.meters.live import Temporary
 from planner.probe.target import Target
@@ -29,6 +30,7 @@ def temporaries_of(target: Target) -> Mapping[str, Temporary]:
         "bitsandbytes.gemm_4bit.default": functools.partial(_gemm_4bit, target),
         "bitsandbytes.int8_vectorwise_quant.default": _int8_quantize,
         "bitsandbytes.int8_mixed_scaled_mm.default": _int8_product,
+        "aten.embedding_dense_backward.default": _embedding_backward,
         "aten._softmax_backward_data.default": _softmax_backward,
         "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
         "aten._flash_attention_backward.default": _flash_rows_backward,
@@ -82,6 +84,13 @@ def _int8_product(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
     if activations.dtype is torch.float16:
         return (outputs * 4,)
     return (outputs * 4, outputs * 2)
+
+
+def _embedding_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:
+    """aten/src/ATen/native/cuda/EmbeddingBackwardKernel.cu, embedding_backward_cuda_kernel: sums in float32."""
+    grad, tokens, words = args[0], args[1].numel(), args[2]
+    rows = embedding_partial_rows(tokens, words)
+    return (8 * embedding_indices(tokens, words), 4 * rows * grad.shape[-1]) if rows else ()
 
 
 def _softmax_backward(args: Sequence[Any], _: Mapping[str, Any]) -> Sequence[int]:

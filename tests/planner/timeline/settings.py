@@ -81,6 +81,7 @@ def _rare_settings() -> list[dict[str, Any]]:
         setting("llama trainer full", LLAMA, {}, method="full"),
         setting("llama trainer full off", LLAMA, off, method="full"),
         setting("llama loop full", LLAMA, {}, method="full", stack="loop"),
+        setting("llama trainer full long", LLAMA, {"max_length": 4096, "loss": "chunked"}, method="full"),
         setting(
             "llama trainer no double quantization", LLAMA, quantization={**nf4, "bnb_4bit_compute_dtype": "bfloat16"}
         ),
