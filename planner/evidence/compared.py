@@ -1,0 +1,98 @@
+"""Every setting of the evidence matrix: what the formula says of it, and what instruments recorded. No torch."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from planner.evidence.measured import FOLDER, records
+from planner.measurement import Instrument, Measurement
+from planner.plan import Plan, plan
+from planner.request import Request
+from planner.reserve import reserved_bytes, smallest_capacity_bytes
+from planner.units import parse_size_bytes
+
+
+class Measured(NamedTuple):
+    """What each instrument recorded; None where it was not run."""
+
+    dry_run: Measurement | None
+    cuda: Measurement | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One setting. The formula's figures are worked out when they are asked for."""
+
+    id: str
+    request: dict[str, Any]
+    options: dict[str, str]
+    measured: Measured
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return plan(Request.parse(self.request))
+
+    @property
+    def shown_name(self) -> str:
+        """The id, and the depths of a run that was extrapolated from."""
+        depths = self.options.get("--layers")
+        return f"{self.id} (layers {depths})" if depths else self.id
+
+    @property
+    def cap(self) -> str | None:
+        """The smaller card that is played, as it was said."""
+        return self.options.get("--memory-limit")
+
+    @property
+    def allocated_bytes(self) -> int | None:
+        """The formula's allocated peak. A capped run that dies has none to compare."""
+        dies = any(each is not None and each.outcome != "ok" for each in self.measured)
+        return None if dies else self._plan.peak_allocated_bytes
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """The formula's reserved peak, with memory in plenty."""
+        return None if self.cap else reserved_bytes(self._plan.model, self._plan.recipe, self._plan.gpu)
+
+    @property
+    def smallest_bytes(self) -> int | None:
+        """The formula's least memory for the allocator, where the setting asks for it."""
+        if "--find-smallest" not in self.options:
+            return None
+        return smallest_capacity_bytes(self._plan.model, self._plan.recipe, self._plan.gpu)
+
+    @property
+    def verdict(self) -> str | None:
+        """The formula's, on a card of the cap's size that is otherwise the setting's."""
+        if self.cap is None:
+            return None
+        major, minor = self._plan.gpu.compute_capability or (0, 0)
+        card = {"total_memory_bytes": parse_size_bytes(self.cap), "compute_capability": f"{major}.{minor}"}
+        return plan(Request.parse({**self.request, "gpu": card})).verdict
+
+
+def compared(folder: Path = FOLDER) -> tuple[Compared, ...]:
+    """The matrix in its own order, with the records that lie beside it."""
+    lines = (folder / "matrix.jsonl").read_text(encoding="utf-8").splitlines()
+    dry_runs, cuda = _by_id("dry-run", folder), _by_id("cuda", folder)
+    return tuple(
+        Compared(row["id"], row["request"], _options(row.get("options", ())),
+                 Measured(dry_runs.get(row["id"]), cuda.get(row["id"])))
+        for row in map(json.loads, filter(None, lines))
+    )  # fmt: skip
+
+
+def _by_id(instrument: Instrument, folder: Path) -> dict[str, Measurement]:
+    return {record.id: record.measurement for record in records(instrument, folder)}
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    """`--name value` and `--name`, as the matrix writes them."""
+    found, name = dict[str, str](), ""
+    for word in words:
+        if word.startswith("--"):
+            name = word
+        found[name] = "" if word is name else word
+    return found
