@@ -35,10 +35,11 @@ bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, mat
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
-	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings
+	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings
 	mv .recorded-settings tests/planner/timeline/recorded.jsonl
 	mv .recorded-mixture_settings tests/planner/timeline/recorded_mixtures.jsonl
 	mv .recorded-latest_settings tests/planner/timeline/recorded_latest.jsonl
+	mv .recorded-crossing_settings tests/planner/timeline/recorded_crossings.jsonl
 	$(BIN)/python -m pytest tests/planner/timeline tests/planner/evidence
 
 # Dry runs take one core each, so two tables are recorded at a time.

@@ -17,7 +17,7 @@ def attend_with_own_scores(
     """The result and the probabilities, which have `each` bytes."""
     q, k, v = qkv
     with tape.cause(SCORES):
-        scores = scale_in_place(tape, _product(tape, (_one_dimension(tape, q, project), k), _SCORES, project))
+        scores = scale_in_place(tape, _product(tape, (q, k), _SCORES, project))
         weights = softmax(tape, cast(tape, add(tape, scores, mask) if mask else scores, each))
         del scores
         return clone(tape, _product(tape, (weights, v), q.dims, project)), weights
@@ -29,7 +29,8 @@ def _product(tape: Tape, sides: tuple[Value, Value], dims: Dims, project: Projec
     if project.switches.autocast:
         b = cast(tape, b, project.switches.autocast)
         a = cast(tape, a, project.switches.autocast)
-    return bmm(tape, a, _one_dimension(tape, b, project), dims)
+    first = a if a.dims == _SCORES else _one_dimension(tape, a, project)
+    return bmm(tape, first, _one_dimension(tape, b, project), dims)
 
 
 def _one_dimension(tape: Tape, x: Value, project: Projector) -> Value:

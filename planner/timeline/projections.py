@@ -122,9 +122,8 @@ class Projector:
 
 def plain(tape: Tape, switches: Switches, part: Linear, x: Value) -> Value:
     """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
-    head, trained = part.role == "head", switches.trains_base
-    weight = parameter(switches.residual if head else switches.model, (part.out, part.in_), trained=trained)
-    if head and trained:
+    weight = parameter(switches.residual, (part.out, part.in_), trained=switches.trains_base)
+    if part.role == "head" and switches.trains_base:
         weight = weight._replace(edge=tape.head)
     if switches.autocast:
         x, weight = cast(tape, x, switches.autocast), autocast_weight(tape, weight, switches.autocast, part.name)

@@ -150,6 +150,13 @@ def test_liger_never_holds_the_logits_and_leaves_the_model_as_it_was() -> None:
     assert worst() == plain
 
 
+def test_liger_leaves_torchs_cross_entropy_as_it_was_where_it_keeps_all_logits() -> None:
+    before = functional.cross_entropy
+    liger = peaks(watch(request(config={"model_type": "granite"}, training={"loss": "liger"})))
+    assert functional.cross_entropy is before
+    assert liger["backward"] > 0
+
+
 def test_flash_attention_2_is_the_same_kernel() -> None:
     assert worst(training={"attn_implementation": "flash_attention_2"}) == worst()
 
