@@ -9,13 +9,14 @@ allocator's rules. Expandable segments always cut, and the small pool cuts to 51
 Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.allocator import SMALL_SIZE_BYTES
 from planner.expandable import ExpandablePool
 from planner.largepool import LargePool
 from planner.placement import Placed, in_load_order
+from planner.races import race
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.storage import BLOCK_ELEMENTS
 from planner.units import allocated, ceil_div
@@ -33,14 +34,33 @@ class Loaded:
 Pool = LargePool | ExpandablePool
 
 
-def play_load(placed: Sequence[Placed], recipe: Recipe) -> Loaded:
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a release of the libraries loads. As they stand: transformers 5.23 and peft 0.21, which this planner follows.
+
+    `threads_seed`: transformers 5.0's threads copy while the main thread quantizes; a seed is one way their race goes.
+    `keeps_cache`: before 0.20, peft did not empty the cache after its float32 upcast. `moved`: the model was loaded in
+    host memory and then moved, module by module, with no block of the whole model's size taken before.
+    """
+
+    threads_seed: int | None = None
+    keeps_cache: bool = False
+    moved: bool = False
+
+
+INSTALLED = Habits()
+
+
+def play_load(placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> Loaded:
     """Load and prepare a model with memory in plenty."""
     pool = LargePool(expandable=recipe.training.expandable_segments)
-    loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe)
+    loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
     return Loaded(pool, loaded_slack_bytes, prepared_slack_bytes)
 
 
-def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe) -> tuple[int, int]:
+def load_into(
+    pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED
+) -> tuple[int, int]:
     """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
 
     Returns the slack once loaded and once prepared.
@@ -52,13 +72,13 @@ def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe) -> tuple[int
     Raises:
         OutOfDeviceMemoryError: the pool's capacity does not allow it.
     """
-    if recipe.quantization is None or recipe.quantization.quant_method != "hqq":
+    if not habits.moved and (recipe.quantization is None or recipe.quantization.quant_method != "hqq"):
         # One block as large as the model will be, taken and freed: everything after is carved out of it.
         pool.free(pool.allocate(_warm_up_bytes(placed, recipe)))
+    order = placed if habits.moved else in_load_order(placed)
     plain: dict[int, list[int]] = {}
     tensor_bytes = 0
-    for item in _one_by_one(in_load_order(placed)):
-        kept = _load(pool, item, recipe)
+    for item, kept in _loads(pool, list(_one_by_one(order)), recipe, habits):
         tensor_bytes += sum(size for size, _ in kept)
         if item.upcast:
             plain.setdefault(id(item), []).extend(address for _, address in kept)
@@ -72,24 +92,46 @@ def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe) -> tuple[int
         if item.loaded.values_bytes > SMALL_SIZE_BYTES:
             pool.free(plain[id(item)].pop(0))
             tensor_bytes -= item.loaded.values_bytes
-    if upcast:
+    if upcast and not habits.keeps_cache:
         pool.empty_cache()
     return loaded_slack_bytes, pool.allocated_bytes - tensor_bytes
 
 
-def _load(pool: Pool, item: Placed, recipe: Recipe) -> list[tuple[int, int]]:
-    """Load one tensor; returns (bytes, address) of the large ones that stay."""
-    kept, passing = [], []
-    for size, stays in _pieces(item, recipe):
-        if size > SMALL_SIZE_BYTES:
-            address = pool.allocate(size)
-            if stays:
-                kept.append((allocated(size), address))
-            else:
-                passing.append(address)
-    for address in reversed(passing):
-        pool.free(address)
-    return kept
+# (bytes, address) of the large tensors that stay.
+Kept = list[tuple[int, int]]
+
+
+def _loads(pool: Pool, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
+    """Load one tensor after the other, or let threads copy ahead."""
+    if habits.threads_seed is None:
+        for item in items:
+            first, *rest = _pieces(item, recipe)
+            yield item, _make(pool, [_copy(pool, *first)], rest)
+        return
+    pieces = [list(_pieces(item, recipe)) for item in items]
+    copies: dict[int, _Copied] = {}
+    for what, index in race([first for (first, _), *_ in pieces], habits.threads_seed):
+        if what == "copied":
+            copies[index] = _copy(pool, *pieces[index][0])
+        else:
+            yield items[index], _make(pool, [copies.pop(index)], pieces[index][1:])
+
+
+# (bytes, stays?, address where it is large)
+_Copied = tuple[int, bool, int | None]
+
+
+def _copy(pool: Pool, size: int, stays: bool) -> _Copied:
+    return size, stays, pool.allocate(size) if size > SMALL_SIZE_BYTES else None
+
+
+def _make(pool: Pool, made: list[_Copied], rest: Iterable[tuple[int, bool]]) -> Kept:
+    """Make the rest of a tensor's pieces; what passes goes in reverse."""
+    made += [_copy(pool, size, stays) for size, stays in rest]
+    for _, stays, address in reversed(made):
+        if address is not None and not stays:
+            pool.free(address)
+    return [(allocated(size), address) for size, stays, address in made if address is not None and stays]
 
 
 def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:

@@ -14,7 +14,7 @@ from planner.allocator import ROUND_LARGE_BYTES, SMALL_SEGMENT_BYTES, SMALL_SIZE
 from planner.expandable import ExpandablePool
 from planner.gpu import Gpu
 from planner.largepool import LargePool
-from planner.loading import Pool, load_into
+from planner.loading import INSTALLED, Habits, Pool, load_into
 from planner.memory.optimizer import state_of, working_copies
 from planner.memory.runtime import WORKSPACES, workspace_bytes
 from planner.model import Model
@@ -31,14 +31,21 @@ VARYING_LENGTHS = (1.0, 0.7, 0.9, 0.6, 0.8, 1.0)
 
 
 def reserved_bytes(
-    model: Model, recipe: Recipe, gpu: Gpu, *, layers_backward: int = LAYERS_PLAYED_BACKWARD
+    model: Model,
+    recipe: Recipe,
+    gpu: Gpu,
+    *,
+    layers_backward: int = LAYERS_PLAYED_BACKWARD,
+    habits: Habits = INSTALLED,
 ) -> int:
     """Segments of both pools at their largest. `layers_backward` are played move by move, see timeline/moves.py.
+
+    `habits`: how the model is loaded.
 
     Raises:
         FitproofError: as `plan` does.
     """
-    run = _Run(loaded_model(model.census, recipe).pool.copy(), model, recipe, gpu)
+    run = _Run(loaded_model(model.census, recipe, habits).pool.copy(), model, recipe, gpu)
     for length in _lengths(recipe):
         at_length = _of_length(recipe, length)
         run.play(step_of(model.known_decoder(), at_length, gpu, layers_backward=layers_backward))

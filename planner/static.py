@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from planner.inventory import Census
 from planner.ledger import Line
-from planner.loading import Loaded, play_load
+from planner.loading import INSTALLED, Habits, Loaded, play_load
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
@@ -97,14 +97,14 @@ def _slack_lines(census: Census, recipe: Recipe) -> list[Line]:
     return slack_lines(loaded.loaded_slack_bytes, loaded.prepared_slack_bytes)
 
 
-def loaded_model(census: Census, recipe: Recipe) -> Loaded:
+def loaded_model(census: Census, recipe: Recipe, habits: Habits = INSTALLED) -> Loaded:
     """The base model in the allocator, before there are adapters."""
-    return _loaded(census, _loading_only(recipe))
+    return _loaded(census, _loading_only(recipe), habits)
 
 
 @lru_cache(maxsize=512)
-def _loaded(census: Census, recipe: Recipe) -> Loaded:
-    return play_load(place(census, recipe), recipe)
+def _loaded(census: Census, recipe: Recipe, habits: Habits) -> Loaded:
+    return play_load(place(census, recipe), recipe, habits)
 
 
 def _loading_only(recipe: Recipe) -> Recipe:

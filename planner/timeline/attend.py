@@ -3,7 +3,7 @@
 `s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
 """
 
-from planner.timeline.ops import add, bmm, cast, clone, dropout, unary
+from planner.timeline.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
 from planner.timeline.switches import LayerSwitches, Switches
 from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
 from planner.timeline.unpadded import without_padding
@@ -212,7 +212,7 @@ def _eager(
     """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back.
 
     matmul makes sequences and heads one dimension. Of one sequence that is a view; more are copied, unless they lie
-    head by head, as keys and values do that were repeated.
+    head by head, as keys and values do that were repeated. So is the gradient of what it returns, on its way back.
     """
     one = switches.one_sequence
     apart = spread if layer.one_group and one else repeat
@@ -230,7 +230,7 @@ def _eager(
         if layer.dropout:
             weights = dropout(tape, weights)
         out = _product(tape, (weights, v), (False, copied["v"]), _result(q, v), switches.autocast)
-        return clone(tape, out), weights
+        return clone(tape, out if one else relayout_gradient(tape, out)), weights
 
 
 def product(tape: Tape, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
