@@ -42,6 +42,10 @@ _WRAPPED = ".linear"
 # modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
 _ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
 
+# peft 0.21 tuners/tuners_utils.py, _check_lora_target_modules_mamba: of the types described here. Their kernels read
+# this weight without the module around it.
+_REFUSED = {"nemotron_h": "out_proj"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
@@ -103,6 +107,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
             "No module of this model matches the LoRA targets.",
             [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}; modules: {_names(modules)}")],
         )
+    _refuse_outputs_of_kernels(model_type, modules, found)
     if any(weight.stacked_experts for weight in found):
         _refuse_what_stacked_experts_cannot(lora)
     return tuple(found)
@@ -227,6 +232,15 @@ def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lo
     if router:
         problem = f'"all-linear" includes {router}, whose output peft cannot adapt; name the others: {_names(modules)}'
         raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
+
+
+def _refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], found: list[Adapted]) -> None:
+    """PEFT refuses Mamba's `out_proj`, and with it "all-linear"."""
+    refused = _REFUSED.get(model_type)
+    if refused and any(weight.name.rsplit(".", 1)[-1] == refused for weight in found):
+        others = [group for group in modules if not module_name(group).endswith(f".{refused}")]
+        problem = f"{refused} of {model_type} cannot have an adapter; name others: {_names(others)}"
+        raise InvalidRequestError("PEFT refuses one of the targets.", [FieldProblem(FIELD, problem)])
 
 
 def _refuse_what_stacked_experts_cannot(lora: Lora) -> None:

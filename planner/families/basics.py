@@ -25,6 +25,7 @@ class Norm:
 
     rms:        weight * hidden.float()...to(dtype)          (Llama: modeling_llama.py LlamaRMSNorm)
     rms_cast:   (weight * hidden.float()...).to(dtype)       (OLMo 2, GPT-OSS)
+    rms_wide:   (weight.float() * hidden.float()...).to(dtype)  (Nemotron-H)
     rms_gemma:  (hidden.float()... * (1 + weight)).to(dtype) (Gemma)
     rms_float:  (hidden.float()... * weight.float()).to(dtype), by pow(-0.5) (Gemma 4)
     layer:      nn.LayerNorm
@@ -36,7 +37,7 @@ class Norm:
 
     name: str
     width: str
-    kind: Literal["rms", "rms_cast", "rms_gemma", "rms_float", "layer", "layer_float", "cohere"] = "rms"
+    kind: Literal["rms", "rms_cast", "rms_wide", "rms_gemma", "rms_float", "layer", "layer_float", "cohere"] = "rms"
     weight: bool = True
     bias: bool = False
     per: tuple[str, ...] = ()

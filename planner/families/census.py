@@ -128,7 +128,7 @@ def _delta_net(part: DeltaNet) -> Iterator[_Row]:
 def _mamba2(part: Mamba2) -> Iterator[_Row]:
     yield f"{part.name}.conv1d.weight", "other", ("conv", "one", "conv kernel"), False, False
     if part.conv_bias:
-        yield f"{part.name}.conv1d.bias", "bias", ("conv",), False, False
+        yield f"{part.name}.conv1d.bias", "other", ("conv",), False, False
     for name in ("dt_bias", "A_log", "D"):
         yield f"{part.name}.{name}", "other", ("Hm",), False, False
     yield from _linear(part.in_)

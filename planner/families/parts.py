@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planner.families.basics import Extra, Linear, Norm, Role
+from planner.families.mixers import DeltaNet, Mamba2
 from planner.inventory import Census
 
 __all__ = [
@@ -88,40 +89,6 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaNet:
-    """Linear attention by the gated delta rule. `qkv` gives queries, keys and values, in Qwen3-Next the gate too.
-
-    `repeats`: key heads serve several value heads each.
-    """
-
-    qkv: Linear
-    z: Linear | None
-    b: Linear
-    a: Linear | None
-    out: Linear
-    norm: Norm
-    repeats: bool
-    window: bool = False
-    softcap: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Mamba2:
-    """A state-space layer in the place of attention. `in_` gives gate, hidden states, B, C and step widths.
-
-    `name` is the mixer's module: its convolution and its numbers per head have no Linear of their own.
-    """
-
-    name: str
-    in_: Linear
-    out: Linear
-    norm: Norm
-    conv_bias: bool
-    window: bool = False
-    softcap: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class GatedMlp:
     """`down(act(gate(x)) * up(x))`; with `fused`, one projection gives gate and up."""
 
@@ -157,7 +124,7 @@ class Experts:
     gated: bool = True
     act: str = "silu"
     bias: bool = False
-    shared: GatedMlp | None = None
+    shared: GatedMlp | PlainMlp | None = None
     shared_gate: Linear | None = None
     routing: Literal["softmax", "top_softmax", "sigmoid", "sparsemixer", "dense"] = "softmax"
     float_router: bool = False
@@ -213,15 +180,17 @@ class Block:
             sandwich: x + norm2(attn(norm1(x))), then x + norm4(mlp(norm3(x)))
             post:     x + norm1(attn(x)), then x + norm2(mlp(x))
             parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
+            single:   x + attn(norm1(x)), or the same with an MLP
 
     `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
     layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
     result is multiplied in place. `returns_weights`: the layer returns its attention weights, too. `once`: the first or
-    last of its like, one layer only: the step makes or frees in it what its like share.
+    last of its like, one layer only: the step makes or frees in it what its like share. `early`: no layer has widened
+    the residual stream yet, as an MLP does whose activation autocast runs in float32.
     """
 
     prefix: str
-    wiring: Literal["pre", "sandwich", "post", "parallel"]
+    wiring: Literal["pre", "sandwich", "post", "parallel", "single"]
     norms: tuple[Norm, ...]
     attention: Attention | Latent | DeltaNet | Mamba2 | None
     mlp: Mlp | None
@@ -234,6 +203,7 @@ class Block:
     scaled_output: bool = False
     returns_weights: bool = False
     once: Once = ""
+    early: bool = False
     extras: tuple[Extra, ...] = ()
 
 
@@ -257,6 +227,7 @@ class Structure:
     embedding_scaled: Literal["", "inside", "outside"] = ""
     logits_scaled: bool = False
     logits_softcap: bool = False
+    logits_float: bool = False
     rotary_sets: int = 1
     rotary_float: bool = False
     rotary_wide: bool = False

@@ -13,6 +13,7 @@ from planner.families.gemma4_whole import gemma4_whole
 from planner.families.granite_hybrid import granite_hybrid
 from planner.families.llama import llama
 from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
+from planner.families.nemotron_h import nemotron_h
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
 from planner.families.qwen3_next import qwen3_next
@@ -31,7 +32,7 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
-    "granitemoehybrid": granite_hybrid,
+    "granitemoehybrid": granite_hybrid, "nemotron_h": nemotron_h,
     "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
 }  # fmt: skip
@@ -41,10 +42,9 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
 # MODEL_FOR_CAUSAL_LM_MAPPING_NAMES). Of the other wrappers it builds the whole model or nothing.
 _TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}
 
-# In the catalogue, and not described here: state-space and linear-attention layers, per-layer embeddings.
+# In the catalogue, and not described here. Without its kernels, Mamba 1 is scanned token by token.
 NOT_KNOWN = {
     "jamba": "Mamba layers",
-    "nemotron_h": "Mamba layers",
 }
 
 

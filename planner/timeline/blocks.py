@@ -13,7 +13,7 @@ from planner.timeline.layer_inputs import with_layer_input
 from planner.timeline.mamba2 import mamba2
 from planner.timeline.mlps import gated, plain_mlp
 from planner.timeline.norms import norm
-from planner.timeline.ops import add, dropout, scale_in_place, unary
+from planner.timeline.ops import add, cast, dropout, scale_in_place, unary
 from planner.timeline.projections import Projector
 from planner.timeline.shared_keys import attention_sharing_keys, shares_keys
 from planner.timeline.tape import Tape, Value
@@ -39,6 +39,8 @@ def _block(tape: Tape, part: Block, x: Value, project: Projector, shared: Shared
     with tape.cause(RESIDUAL):
         if part.wiring == "parallel":
             return _parallel(tape, part, x, project, shared)
+        if part.wiring == "single":
+            return _Half(tape, part, project, [])(x, shared if part.attention else None, part.norms[0], None)
         if part.wiring == "post":
             before: tuple[Norm | None, Norm | None] = (None, None)
             after: tuple[Norm | None, Norm | None] = (part.norms[0], part.norms[1])
@@ -62,7 +64,10 @@ class _Half(NamedTuple):
     def __call__(self, x: Value, shared: Shared | None, before: Norm | None, after: Norm | None) -> Value:
         """Attention where `shared` is given, the MLP otherwise."""
         tape, part, project = self.tape, self.part, self.project
-        out = norm(tape, before, x, project.switches) if before else x
+        # A layer of one mixer casts its input to the norm's dtype (modeling_nemotron_h.py, NemotronHBlock).
+        entering = cast(tape, x, project.switches.residual) if part.wiring == "single" else x
+        out = norm(tape, before, entering, project.switches) if before else entering
+        del entering
         if part.lingers == "both":
             self.held.append(out)
         out = _feed(tape, part, out, project) if shared is None else _attend(tape, part, out, project, shared)

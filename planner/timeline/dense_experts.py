@@ -3,8 +3,8 @@
 Source: transformers 5.23 models/llama4/modeling_llama4.py, Llama4TextMoe, Llama4TextExperts, Llama4Router.
 """
 
-from planner.families.parts import Experts, GatedMlp, Linear
-from planner.timeline.mlps import activation, gated
+from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
+from planner.timeline.mlps import activation, shared_expert
 from planner.timeline.ops import cast, mul, parameter, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector, plain
@@ -14,12 +14,12 @@ from planner.timeline.tape import Buffer, Dims, Outcome, Tape, Value
 _ALL = ("E", "T")
 
 
-def dense_experts(tape: Tape, part: Experts, beside: GatedMlp, x: Value, project: Projector) -> Value:
+def dense_experts(tape: Tape, part: Experts, beside: GatedMlp | PlainMlp, x: Value, project: Projector) -> Value:
     """`feed_forward(x)`; the shared expert `beside` runs last, and its output is added to in place."""
     scores = _scores(tape, part, x, project)
     routed = scale_rows(tape, _repeated(tape, x), scores)
     out = _experts(tape, part, routed, project)
-    shared = gated(tape, beside, x, project)
+    shared = shared_expert(tape, beside, x, project)
     summed = sum_pairs(tape, out, ("T", "h"), 4 if project.switches.autocast else out.each)
     result = _added(tape, shared, summed)
     del scores, routed, out

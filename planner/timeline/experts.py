@@ -5,11 +5,11 @@ otherwise (modeling_utils.py, get_correct_experts_implementation). Each of the T
 goes to, and the T·top rows are multiplied in one call whichever experts they chose: bytes do not depend on routing.
 """
 
-from planner.families.parts import Experts, GatedMlp, Linear
+from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
 from planner.timeline.dense_experts import dense_experts
 from planner.timeline.gates import gate
 from planner.timeline.liger_experts import liger_experts
-from planner.timeline.mlps import gated
+from planner.timeline.mlps import activation, shared_expert
 from planner.timeline.ops import add, cast, unary
 from planner.timeline.projections import Projector
 from planner.timeline.routers import Routing, route
@@ -33,12 +33,14 @@ def experts(tape: Tape, part: Experts, x: Value, project: Projector) -> Value:
             return _weighed(tape, part, (part.shared, part.shared_gate), x, project)
         routing = route(tape, part, x, project)
         chosen = routed(tape, part, x, routing, project)
-        return add(tape, chosen, gated(tape, part.shared, x, project))
+        return add(tape, chosen, shared_expert(tape, part.shared, x, project))
 
 
-def _weighed(tape: Tape, part: Experts, beside: tuple[GatedMlp, Linear], x: Value, project: Projector) -> Value:
+def _weighed(
+    tape: Tape, part: Experts, beside: tuple[GatedMlp | PlainMlp, Linear], x: Value, project: Projector
+) -> Value:
     """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
-    shared = gated(tape, beside[0], x, project)
+    shared = shared_expert(tape, beside[0], x, project)
     routing = route(tape, part, x, project)
     chosen = routed(tape, part, x, routing, project)
     weight = unary(tape, project(beside[1], x), saves="output")
@@ -60,8 +62,8 @@ def routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proje
     product = GroupedProduct(tape, Value(tape.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts)
     up_weight = expert_weight(tape, project, part.up, up_factors)
     bias = _bias(tape, part, "2J", up_weight.each)
-    up = product(chosen, up_weight, "2J")
-    inner = gate(tape, part.act, up, (*_PAIRS, "J"), project.switches.autocast)
+    up = product(chosen, up_weight, part.up.out)
+    inner = _inner(tape, part, up, project.switches.autocast)
     del up
     down_weight = expert_weight(tape, project, part.down, down_factors)
     bias = _bias(tape, part, "h", up_weight.each)
@@ -76,6 +78,13 @@ def routed(tape: Tape, part: Experts, x: Value, routing: Routing, project: Proje
     result = cast(tape, summed, x.each)
     del order, counted, counts, bias, chosen, down_factors, up_factors
     return result
+
+
+def _inner(tape: Tape, part: Experts, up: Value, autocast: int) -> Value:
+    """`act(gate) * up`, or `act(up)` of experts without a gate."""
+    if part.gated:
+        return gate(tape, part.act, up, (*_PAIRS, "J"), autocast)
+    return activation(tape, part.act, up, autocast)
 
 
 def _bias(tape: Tape, part: Experts, width: str, each: int) -> Value | None:

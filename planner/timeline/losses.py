@@ -40,6 +40,9 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
             logits = unary(tape, logits)
             logits = unary(tape, logits, saves="output")
             logits = unary(tape, logits)
+        if structure.logits_float:
+            with tape.cause(FLOAT_LOGITS):
+                logits = cast(tape, logits, 4)
         if switches.liger:
             loss = liger_cross_entropy(tape, logits)
         else:
@@ -47,7 +50,7 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
         del x
         leave_autocast(tape)
         kept = logits.buffer
-        if switches.autocast:
+        if switches.autocast and logits.each != 4:
             kept = tape.new(4, logits.dims, FLOAT_LOGITS)
     return loss, kept if switches.outputs_kept else None
 

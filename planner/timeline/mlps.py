@@ -52,6 +52,11 @@ def plain_mlp(tape: Tape, part: PlainMlp, x: Value, project: Projector) -> Value
         return project(part.down, _bent(tape, part.act, project(part.up, x), project.switches))
 
 
+def shared_expert(tape: Tape, part: GatedMlp | PlainMlp, x: Value, project: Projector) -> Value:
+    """The expert that every token goes to, beside the chosen ones."""
+    return gated(tape, part, x, project) if isinstance(part, GatedMlp) else plain_mlp(tape, part, x, project)
+
+
 def _bent(tape: Tape, act: str, x: Value, switches: Switches) -> Value:
     return xielu(tape, x, switches) if act == "xielu" else activation(tape, act, x, switches.autocast)
 

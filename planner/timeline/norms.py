@@ -88,6 +88,8 @@ def _rms(tape: Tape, part: Norm, x: Value, weight: Value) -> Value:
         return scale_by_weight(tape, cast(tape, scaled, x.each), weight)
     if part.kind == "rms_gemma":
         weight = _one_plus(tape, weight)
+    if part.kind == "rms_wide":
+        weight = cast(tape, weight, 4)
     return cast(tape, scale_by_weight(tape, scaled, weight), x.each)
 
 

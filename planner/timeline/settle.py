@@ -264,12 +264,16 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
         if attention.indexer:
             yield from (attention.indexer.q, attention.indexer.k)
+    if isinstance(mlp, Experts):
+        yield from (mlp.router, mlp.up, mlp.down)
+        yield from _linears_of(mlp.shared)
+        yield from filter(None, (mlp.shared_gate,))
+    else:
+        yield from _linears_of(mlp)
+
+
+def _linears_of(mlp: GatedMlp | PlainMlp | None) -> Iterator[Linear]:
     if isinstance(mlp, GatedMlp):
         yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
-    elif isinstance(mlp, PlainMlp):
+    elif mlp:
         yield from (mlp.up, mlp.down)
-    elif isinstance(mlp, Experts):
-        yield from (mlp.router, mlp.up, mlp.down)
-        if mlp.shared:
-            shared = mlp.shared
-            yield from filter(None, (shared.gate, shared.up, shared.fused, shared.down, mlp.shared_gate))

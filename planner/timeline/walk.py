@@ -7,7 +7,7 @@ Equal layers make equal events, so that a model of any depth is put together fro
 from dataclasses import replace
 from functools import lru_cache
 
-from planner.families.parts import Attention, Block, DeltaNet, Latent, Mamba2, Structure
+from planner.families.parts import Attention, Block, Latent, Structure
 from planner.timeline.attention import Shared
 from planner.timeline.blocks import RESIDUAL, block
 from planner.timeline.fold import Program, compiled
@@ -146,7 +146,12 @@ def _tables(tape: Tape, structure: Structure, switches: Switches) -> list[Value]
 
 
 def _some_keep_a_state(structure: Structure) -> bool:
-    return any(isinstance(block.attention, DeltaNet | Mamba2) for block in structure.blocks)
+    return not all(_attends(block) for block in structure.blocks)
+
+
+def _attends(block: Block) -> bool:
+    """Whether the layer is called with the mask."""
+    return isinstance(block.attention, Attention | Latent)
 
 
 def _inputs_of_layers(tape: Tape, structure: Structure, switches: Switches, x: Value) -> Value | None:
@@ -255,7 +260,7 @@ def _own(tape: Tape, part: Block, shared: Shared) -> Shared:
     """What this layer is called with: tables for its heads, its share of the layer inputs."""
     if shared.wide_tables and not (part.attention and part.attention.window):
         shared = replace(shared, tables=shared.wide_tables)
-    if isinstance(part.attention, DeltaNet | Mamba2):
+    if not _attends(part):
         shared = replace(shared, mask=None)
     if shared.layer_inputs:
         shared = replace(shared, layer_input=share(tape, shared.layer_inputs))

@@ -150,3 +150,13 @@ def test_a_list_that_names_the_wrapped_projections_of_a_vision_tower_is_refused_
     weights = adapted_weights(census, "gemma4", Lora(target_modules=r".*language_model.*\.(q_proj|v_proj)"))
     assert {weight.name.rsplit(".", 1)[-1] for weight in weights} == {"q_proj", "v_proj"}
     assert sum(weight.count for weight in weights) == 60 + 50
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "out_proj")])
+def test_an_adapter_that_mambas_kernels_would_pass_over_is_refused(targets: str | tuple[str, ...]) -> None:
+    """Outcome of the same call in PEFT: `_check_lora_target_modules_mamba` raises ValueError."""
+    census = resolve_model("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16").census
+    with pytest.raises(InvalidRequestError) as caught:
+        adapted_weights(census, "nemotron_h", Lora(target_modules=targets))
+    assert "out_proj" in caught.value.problems[0].message
+    assert "in_proj" in caught.value.problems[0].message

@@ -62,3 +62,13 @@ def test_a_multimodal_model_built_whole_is_not_passed_off_as_its_text_tower() ->
 def test_layer_types_must_have_one_entry_per_layer(listed: object) -> None:
     with pytest.raises(InvalidRequestError, match="cannot be used"):
         decoder_of({"model_type": "gemma2", "num_hidden_layers": 4, "layer_types": listed})
+
+
+def test_letters_of_an_older_nemotron_config_are_its_layers() -> None:
+    written = {"model_type": "nemotron_h", "hybrid_override_pattern": "ME*-M"}
+    listed = {"model_type": "nemotron_h", "layers_block_type": ["mamba", "moe", "attention", "mlp", "mamba"]}
+    assert decoder_of(written).structure == decoder_of(listed).structure
+    with pytest.raises(InvalidRequestError, match="nemotron_h"):
+        decoder_of({"model_type": "nemotron_h", "hybrid_override_pattern": "MX"})
+    with pytest.raises(UnknownArchitectureError, match="dry-run"):
+        decoder_of({**written, "moe_latent_size": 64})

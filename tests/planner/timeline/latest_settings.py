@@ -41,6 +41,15 @@ _GRANITE_H = {
     **_GRANITE, "num_hidden_layers": 4, "layer_types": ["mamba", "mamba", "attention", "mamba"], "mamba_n_heads": 32,
     "mamba_d_state": 128,
 }  # fmt: skip
+# Every layer is one mixer; adapters on out_proj are refused by peft, and so is all-linear.
+NEMOTRON: dict[str, Any] = {
+    "model_type": "nemotron_h", "hidden_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "layers_block_type": ["mamba", "mlp", "mamba", "attention", "moe", "mamba"], "intermediate_size": 2816,
+    "mamba_num_heads": 32, "n_groups": 4, "ssm_state_size": 64, "vocab_size": 8000, "pad_token_id": 0,
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
+    "moe_shared_expert_intermediate_size": 1024,
+}  # fmt: skip
+NEMOTRON_TARGETS = [*ATTENTION, "in_proj", "up_proj", "down_proj"]
 
 LATEST: dict[str, dict[str, Any]] = {
     "gemma4 E4B": {
@@ -100,6 +109,32 @@ def family(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def nemotron() -> list[dict[str, Any]]:
+    """As `family`, without what peft refuses."""
+    name, model = "nemotron_h", NEMOTRON
+    most, attention = {"lora": {"target_modules": NEMOTRON_TARGETS}}, {"lora": {"target_modules": ATTENTION}}
+    found = []
+    for stack in STACKS:
+        found += [
+            setting(f"{name} {stack}", model, stack=stack, **most),
+            setting(f"{name} {stack} off", model, OFF, stack=stack, **most),
+            setting(f"{name} {stack} attention off", model, OFF, stack=stack, **attention),
+        ]
+    two = {"per_device_train_batch_size": 2, "padded": True}
+    first = {**model, "layers_block_type": ["attention", "moe", "mamba", "attention"]}
+    return [
+        *found,
+        setting(f"{name} eager off", model, {**OFF, "attn_implementation": "eager"}, **most),
+        setting(f"{name} lora", model, method="lora", **most),
+        setting(f"{name} full", model, method="full"),
+        setting(f"{name} full off", model, OFF, method="full"),
+        setting(f"{name} padded", model, two, **attention),
+        setting(f"{name} padded off", model, {**OFF, **two, "max_length": 600}, **most),
+        setting(f"{name} accumulation", model, {"gradient_accumulation_steps": 4}, **most),
+        setting(f"{name} attends first", first, two, **attention),
+    ]
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
     odd = [
@@ -148,7 +183,7 @@ def all_settings() -> list[dict[str, Any]]:
         setting("qwen3_5 two chunks off", LATEST["qwen3_5"], {**OFF, "max_length": 128}),
         setting("qwen3_5 long", LATEST["qwen3_5"], {"max_length": 4096}),
     ]
-    return [*(line for name, model in LATEST.items() for line in family(name, model)), *odd]
+    return [*(line for name, model in LATEST.items() for line in family(name, model)), *nemotron(), *odd]
 
 
 if __name__ == "__main__":
