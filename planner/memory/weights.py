@@ -20,8 +20,8 @@ CAST_BY = "bitsandbytes/nn/modules.py Linear4bit.forward: the bias takes the dty
 REGISTERED_BY = "register_buffer in the modeling code; modeling_rope_utils.py for rotary frequencies"
 
 _WHEN = {
-    PHASES[:1]: "as loaded, ", PHASES[1:]: "once prepared, ", PHASES[:2]: "until the first step, ",
-    PHASES[1:2]: "prepared, until the first step, ", PHASES[2:]: "from the first step on, ",
+    PHASES[:1]: ", as loaded", PHASES[1:]: ", once prepared", PHASES[:2]: ", until the first step",
+    PHASES[1:2]: ", prepared, until the first step", PHASES[2:]: ", from the first step on",
 }  # fmt: skip
 
 _line = partial(Line, cause="weights", evidence="exact")
@@ -95,7 +95,7 @@ def _plain_lines(part: Part, placed: Sequence[Placed]) -> list[Line]:
             spans.setdefault((dtype, phases, source), []).append(p)
     return [
         _line(
-            name=f"{part} ({_WHEN.get(phases, '')}{dtype})",
+            name=f"{part} ({dtype}{_WHEN.get(phases, '')})",
             bytes=sum(allocated(p.group.params_each * DTYPE_BYTES[dtype]) * p.count for p in chosen),
             alive_in=phases,
             formula=f"{DTYPE_BYTES[dtype]} n, each tensor rounded up to 512 bytes",
