@@ -1,7 +1,7 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
 from planner.families.parts import Norm
-from planner.timeline.ops import GRADIENTS, cast, mul, parameter, shift, square
+from planner.timeline.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square
 from planner.timeline.switches import Switches
 from planner.timeline.tape import Buffer, Edge, Outcome, Tape, Value
 
@@ -216,10 +216,12 @@ def mul_rows(tape: Tape, x: Value, rows: Value) -> Value:
         product = tape.new(each, dims)
         to_x = tape.new(each, dims)
         if own != each:
+            let_go(saved)
             to_x = tape.new(own, dims)
         summed = tape.new(each, row_dims)
         del product
         return (row_edge, summed), (x_edge, to_x)
 
-    edge = tape.node(backward, tape.save(rows, x))
+    saved = tape.save(rows, x)
+    edge = tape.node(backward, saved)
     return Value(tape.new(each, dims), each, dims, edge)

@@ -4,7 +4,7 @@ Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csr
 torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
 """
 
-from planner.timeline.tape import Alias, Buffer, Dims, Edge, Outcome, Tape, Value
+from planner.timeline.tape import Alias, Buffer, Dims, Edge, Holder, Outcome, Tape, Value
 
 GRADIENTS = "gradients of trained weights"
 EMBEDDING_WORKSPACE = "embedding backward workspace"
@@ -119,6 +119,16 @@ def add(tape: Tape, a: Value, b: Value) -> Value:
     return Value(tape.new(each, dims), each, dims, edge)
 
 
+def let_go(saved: list[Holder]) -> None:
+    """A checkpoint's hooks hand saved tensors over for good, so that they go before the engine casts a gradient.
+
+    Other saved tensors stay until the node is done (torch/csrc/autograd/engine.cpp, call_function).
+    """
+    for holder in saved:
+        if holder.frame is not None:
+            holder.buffer = None
+
+
 def mul(tape: Tape, a: Value, b: Value) -> Value:
     """`a * b`: each side is saved for the other's gradient."""
     each, dims = max(a.each, b.each), a.dims
@@ -128,6 +138,7 @@ def mul(tape: Tape, a: Value, b: Value) -> Value:
 
     def backward(_: Buffer) -> Outcome:
         wide = [(edge, tape.new(each, dims), own) for edge, own in sides if edge]
+        let_go(saved)
         return tuple((edge, grad if own == each else tape.new(own, dims)) for edge, grad, own in wide)
 
     saved = (tape.save(b) if a.edge else []) + (tape.save(a) if b.edge else [])
