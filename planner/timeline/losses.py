@@ -14,26 +14,29 @@ LOGITS = "logits"
 FLOAT_LOGITS = "float32 logits and log-probabilities"
 
 
-def head_and_loss(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
-    """Head and loss as the recipe has them; returns the loss and what the caller keeps of the outputs."""
+def head_and_loss(
+    tape: Tape, structure: Structure, switches: Switches, hidden: list[Value]
+) -> tuple[Value, Buffer | None]:
+    """Head and loss as the recipe has them; returns the loss and what the caller keeps of the outputs.
+
+    `hidden` is the last hidden state in a list that is emptied where the model's forward returns: the model alone
+    names it, not the caller.
+    """
     tape.mark("loss")
-    if switches.loss == "chunked":
-        loss = chunked(tape, switches, x)
-        del x
-        leave_autocast(tape)
-        return loss, None
-    if switches.loss == "liger":
-        loss = liger(tape, switches, x)
-        del x
-        leave_autocast(tape)
-        return loss, None
-    return full_logits(tape, structure, switches, x)
+    if switches.loss not in {"chunked", "liger"}:
+        return full_logits(tape, structure, switches, hidden)
+    loss = (chunked if switches.loss == "chunked" else liger)(tape, switches, hidden[0])
+    hidden.clear()
+    leave_autocast(tape)
+    return loss, None
 
 
-def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) -> tuple[Value, Buffer | None]:
+def full_logits(
+    tape: Tape, structure: Structure, switches: Switches, hidden: list[Value]
+) -> tuple[Value, Buffer | None]:
     """All logits at once: in the head's dtype, in float32, and as log-probabilities."""
     with tape.cause(LOGITS):
-        logits = plain(tape, switches, structure.head, x)
+        logits = plain(tape, switches, structure.head, hidden[0])
         if structure.logits_scaled:
             logits = unary(tape, logits)
         if structure.logits_softcap:
@@ -47,7 +50,7 @@ def full_logits(tape: Tape, structure: Structure, switches: Switches, x: Value) 
             loss = liger_cross_entropy(tape, logits)
         else:
             loss = cross_entropy(tape, logits, switches.one_sequence)
-        del x
+        hidden.clear()
         leave_autocast(tape)
         kept = logits.buffer
         if switches.autocast and logits.each != 4:

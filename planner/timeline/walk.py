@@ -52,8 +52,9 @@ def walk(structure: Structure, switches: Switches) -> Program:
         shared, positions = Shared(None, None, _ids(shared)), None
     # Each layer is called with the tables of its own heads, and where some need no mask, they get none.
     shared = replace(shared, wide_tables=None, mask=None if _some_keep_a_state(structure) else shared.mask)
-    loss, kept = head_and_loss(tape, structure, switches, x)
+    hidden = [x]
     del x
+    loss, kept = head_and_loss(tape, structure, switches, hidden)
     tape.mark("backward")
     start_backward(tape, loss)
     _leave_graph(tape)
