@@ -58,7 +58,7 @@ def _dense_base(tape: Tape, switches: Switches, part: Linear, each: int) -> Valu
 
 
 def _plain_base(tape: Tape, switches: Switches, part: Linear, each: int) -> Value:
-    return cast(tape, parameter(switches.model, (part.out, part.in_)), each)
+    return cast(tape, parameter(switches.residual, (part.out, part.in_)), each)
 
 
 def _magnitude_over_norm(tape: Tape, part: Linear, each: int) -> Value:
