@@ -1,21 +1,34 @@
 """The optimizers a request can name, built as the Trainer builds them (transformers/trainer_optimizer.py)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from bitsandbytes.optim import GlobalOptimManager
 from bitsandbytes.optim.adamw import AdamW as BnbAdamW
 from transformers.optimization import Adafactor
 
-Parameters = Iterable[torch.nn.Parameter]
+from planner.recipe import Recipe
 
+_WITH_TRAINER = frozenset({"trainer", "trl", "kbit"})
+_EIGHT_BIT = frozenset({"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"})
 # Its value moves no bytes. Large enough that Adam's first update shows in a bfloat16 of magnitude one (spacing 2^-7).
 LEARNING_RATE = 1e-2
 
 
-def build_optimizer(name: str, parameters: Parameters) -> torch.optim.Optimizer:
-    """The optimizer `optim=name` stands for, over the trainable parameters."""
-    return _BUILDERS[name](list(parameters))
+def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that the recipe names, over the trainable parameters.
+
+    The Trainer tells bitsandbytes to keep the 8-bit optimizers' state of embeddings in 32 bit (transformers/trainer.py,
+    create_optimizer). bitsandbytes has one manager for all of a process, so it begins anew for each optimizer.
+    """
+    manager: Any = GlobalOptimManager.get_instance()
+    manager.initialize()
+    name = recipe.training.optim
+    if recipe.stack_name in _WITH_TRAINER and name in _EIGHT_BIT:
+        embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+        manager.override_config([part.weight for part in embeddings], "optim_bits", 32)
+    return _BUILDERS[name]([parameter for parameter in model.parameters() if parameter.requires_grad])
 
 
 def _bitsandbytes(bits: int, paged: bool) -> Callable[[Any], torch.optim.Optimizer]:

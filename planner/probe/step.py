@@ -72,7 +72,7 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     """Run `steps` optimizer steps; the first is metered apart. Returns the last loss, detached."""
     model, recipe = trainee.model, trainee.recipe
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = build_optimizer(recipe.training.optim, parameters)
+    optimizer = build_optimizer(recipe, model)
     scaler = grad_scaler(recipe, trainee.device)
     forward = stack_forward(model, recipe, trainee.device)
     loss = torch.zeros(())

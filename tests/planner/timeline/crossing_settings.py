@@ -46,7 +46,10 @@ def eager_settings() -> list[dict[str, Any]]:
 
 
 def whole_settings() -> list[dict[str, Any]]:
-    """A head that is the embedding has one gradient, of two that meet; xIELU's scalars are trained."""
+    """A head that is the embedding has one gradient, of two that meet; xIELU's scalars are trained.
+
+    The Trainer keeps embeddings' optimizer state in 32 bit.
+    """
     adafactor = {**REENTRANT, "optim": "adafactor"}
     return [
         setting("qwen2 tied trl full off", config("qwen2 tied"), OFF, method="full", stack="trl"),
@@ -56,6 +59,7 @@ def whole_settings() -> list[dict[str, Any]]:
         ),
         setting("starcoder2 loop full", config("starcoder2"), adafactor, method="full", stack="loop"),
         setting("opt trainer full eager", config("opt"), EAGER, method="full"),
+        setting("qwen2 trainer full 8-bit optimizer", config("qwen2"), {**SHORT, "optim": "adamw_8bit"}, method="full"),
         setting("apertus loop full off", config("apertus"), OFF, method="full", stack="loop"),
     ]  # fmt: skip
 
