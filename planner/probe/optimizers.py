@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from bitsandbytes.optim import GlobalOptimManager
 from bitsandbytes.optim.adamw import AdamW as BnbAdamW
+from bitsandbytes.optim.optimizer import GlobalOptimManager
 from transformers.optimization import Adafactor
 
 from planner.recipe import Recipe
