@@ -73,9 +73,12 @@ def _leave_graph(tape: Tape) -> None:
 
 
 def _hold_gradients(tape: Tape, program: Program) -> None:
-    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to."""
+    """With accumulation, the gradients of earlier micro-batches are there from the start and are added to.
+
+    Liger makes that of the head while it works out the loss; the others are made in the backward pass.
+    """
     for segment in program.segments:
-        if segment.phase == "backward":
+        if segment.phase != "forward":
             name = "forward" if segment.kind is None else f"forward {segment.kind}"
             tape.mark(name)
             for key, count in segment.net:
