@@ -5,7 +5,7 @@ Source: transformers 5.23 models/llama4/modeling_llama4.py, Llama4TextMoe, Llama
 
 from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
 from planner.timeline.mlps import activation, shared_expert
-from planner.timeline.ops import cast, mul, parameter, unary
+from planner.timeline.ops import GRADIENTS, cast, mul, parameter, unary
 from planner.timeline.pieces import split
 from planner.timeline.projections import Projector, plain
 from planner.timeline.rows import scale_rows, sum_pairs, top_k
@@ -73,7 +73,7 @@ def _bmm(tape: Tape, x: Value, part: Linear, dims: Dims, project: Projector) -> 
     each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
 
     def backward(_: Buffer) -> Outcome:
-        to_weight = tape.new(each, w_dims) if w_edge else None
+        to_weight = tape.new(each, w_dims, GRADIENTS if w_edge.leaf else "") if w_edge else None
         to_x = tape.new(each, x_dims) if x_edge else None
         return (x_edge, to_x), (w_edge, to_weight)
 
