@@ -29,6 +29,10 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
     if on_cpu and recipe.training.attn_implementation == "flash_attention_2":
         fix = "flash_attention_2 needs CUDA; use sdpa, --on cuda, or follow a card in a dry run"
         yield FieldProblem("training.attn_implementation", fix)
+    if on_cpu and recipe.lora and recipe.lora.use_dora and request.quantization and request.quantization.load_in_8bit:
+        # peft 0.21.2, utils/integrations.py dequantize_module_weight: `module.weight.to("cpu")` forgets the scales.
+        fix = "on a CPU peft loses the row scales of 8-bit weights; use 4-bit, --on cuda, or follow a card in a dry run"
+        yield FieldProblem("lora.use_dora", fix)
     if on_cpu and options.memory_limit_bytes is not None:
         yield FieldProblem("--memory-limit", "a CPU run has no card to play; drop it, or follow a card in a dry run")
     if on_cpu and options.find_smallest:

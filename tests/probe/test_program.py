@@ -97,6 +97,17 @@ def test_a_bad_request_is_one_sentence_that_names_the_field(
     assert "Traceback" not in err
 
 
+def test_dora_on_8_bit_weights_is_refused_on_a_cpu_where_peft_loses_their_scales(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "request.json"
+    eight_bit = {"load_in_8bit": True, "load_in_4bit": False}
+    file.write_text(request(quantization=eight_bit, lora={"r": 8, "use_dora": True}).model_dump_json())
+    assert main(["--request", str(file), "--on", "cpu"]) == 2
+    assert "lora.use_dora: on a CPU peft loses the row scales" in capsys.readouterr().err
+    assert main(["--request", str(file), "--on", "dry-run"]) == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--steps", "2"], ["--layers", "4"], ["--as", "4090"], ["--memory-limit", "lots"], ["--deadline", "-1"]],
