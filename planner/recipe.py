@@ -63,6 +63,15 @@ class Recipe:
         return self.model_dtype if self.lora is None else self.adapter_dtype
 
     @property
+    def by_trainer(self) -> bool:
+        """Whether a preset drives the real Trainer.
+
+        Its collator adds an attention mask even where every token counts; its create_optimizer speaks to bitsandbytes
+        about embeddings. A loop of exact-length tokens does neither, nor does a harness that spells its switches out.
+        """
+        return self.stack_name in {"trainer", "trl", "kbit"}
+
+    @property
     def scales_loss(self) -> bool:
         """Whether a GradScaler stands around the step, as accelerate has it for float16 autocast.
 

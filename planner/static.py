@@ -18,8 +18,6 @@ from planner.recipe import Recipe
 from planner.request import Dtype, Optimizer, Training
 from planner.trainable import Trainable, adapter_tensors, model_tensors
 
-# These stacks drive the real Trainer, whose create_optimizer speaks to bitsandbytes about embeddings.
-_WITH_TRAINER = ("trainer", "trl", "kbit")
 _NO_TRAINING = Training()
 _EXPANDABLE = Training(expandable_segments=True)
 
@@ -58,7 +56,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
             tensors,
             training.optim,
             clips=training.max_grad_norm > 0,
-            embeddings_in_32bit=recipe.stack_name in _WITH_TRAINER,
+            embeddings_in_32bit=recipe.by_trainer,
         ),
         *loss_lines(),
         *scaler_lines(scales_loss=recipe.scales_loss),

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
+from app.cli import app as cli
 from app.main import create_app
 from app.settings import Settings, variable_of
 
@@ -48,3 +51,16 @@ def test_the_api_example_answers(tmp_path: Path) -> None:
         answer = client.post("/api/v1/plans", json=json.loads(document))
     assert answer.status_code == 200
     assert answer.json()["verdict"] == "fits"
+
+
+def test_every_address_named_leads_somewhere(tmp_path: Path) -> None:
+    named = set(re.findall(r"`(?:GET )?(/(?:api|plan|docs|healthz|metrics|accuracy)[^`\s]*)`", README))
+    assert named
+    with TestClient(create_app(Settings.load(data_dir=tmp_path))) as client:
+        assert [address for address in named if client.get(address).status_code == 404] == []
+
+
+def test_the_terminal_example_prints_what_is_shown() -> None:
+    command, *shown = README.split("$ fitproof ")[1].split("\n```")[0].splitlines()
+    printed = CliRunner().invoke(cli, shlex.split(command)).output.splitlines()
+    assert printed[: len(shown)] == shown

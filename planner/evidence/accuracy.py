@@ -7,7 +7,7 @@ kept while memory was plentiful, which is what `required_bytes` says for a card 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from statistics import median
 from typing import Any
@@ -19,9 +19,9 @@ from planner.plan import Plan, plan
 from planner.request import Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prediction:
-    """One published run and what `plan()` says of it."""
+    """One published run and what `plan()` says of it. Its process is played when it is first asked for."""
 
     run: PublishedRun
     plan: Plan
@@ -31,13 +31,13 @@ class Prediction:
         """(predicted - measured) / measured, of the allocated peak."""
         return self.plan.peak_allocated_bytes / self.run.bytes - 1
 
-    @property
+    @cached_property
     def process_error(self) -> float | None:
         """`likely`, loaded as its releases did, against the whole process as the driver saw it, if the run read it."""
         process = self.run.also.get("process")
         return likely_bytes_as_loaded(self.run, self.plan) / process - 1 if process else None
 
-    @property
+    @cached_property
     def process_error_by_plan(self) -> float | None:
         """The same of the plan as it stands, which plays the loader of the releases it follows."""
         process = self.run.also.get("process")
@@ -111,15 +111,14 @@ def by_source(rows: Iterable[Prediction]) -> tuple[Errors, ...]:
 
 def processes(rows: Iterable[Prediction]) -> tuple[Errors, ...]:
     """Process errors of the runs that read their process: loaded as their releases did, and as the plan has it."""
-    known = [row for row in rows if row.process_error is not None]
+    rows = tuple(rows)
     columns = (
-        ("Process total against `likely`, loaded as the run's releases did", [row.process_error for row in known]),
-        ("Process total against `likely` as planned", [row.process_error_by_plan for row in known]),
+        ("loaded as the run's releases did", [row.process_error for row in rows]),
+        ("as planned", [row.process_error_by_plan for row in rows]),
     )
+    known = [(name, [error for error in errors if error is not None]) for name, errors in columns]
     return tuple(
-        Errors.of(name, [error for error in errors if error is not None], tolerated=0.05)
-        for name, errors in columns
-        if known
+        Errors.of(f"Process total against `likely`, {name}", errors, tolerated=0.05) for name, errors in known if errors
     )
 
 

@@ -1,10 +1,11 @@
 """`python -m planner.evidence.accuracy_report`: write accuracy.md beside this file and print it. No torch."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from planner.evidence.accuracy import Ending, Errors, Prediction, by_source, endings, left_out, predictions, processes
+from planner.evidence.markdown import table
 from planner.evidence.published import PublishedRun
 from planner.evidence.scores import scores, summary
 from planner.units import MIB
@@ -47,7 +48,7 @@ def report() -> str:
         "# How right the formulas are",
         "Written by `make accuracy`; nothing here is typed by hand but the other tools' figures.",
         "## Published runs, by formula alone",
-        _table(("source and metric", "runs", "median", "worst", "more than 3 % under"), map(_errors, by_source(rows))),
+        table(("source and metric", "runs", "median", "worst", "more than 3 % under"), map(_errors, by_source(rows))),
         _processes(rows),
         "Not planned: " + ("; ".join(f"{name}: {reason}" for name, reason in refused) or "none") + ".",
         "## The same runs by dry run",
@@ -57,9 +58,9 @@ def report() -> str:
         "## Runs known only by their end",
         _endings(),
         "## Rows that no Request expresses",
-        _table(("reason", "rows"), ((reason, str(count)) for reason, count in left_out().items())),
+        table(("reason", "rows"), ((reason, str(count)) for reason, count in left_out().items())),
         "## Every run",
-        _table(("run", "model", "measured MiB", "predicted MiB", "error"), map(_line, rows)),
+        table(("run", "model", "measured MiB", "predicted MiB", "error"), map(_line, rows)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -78,7 +79,7 @@ def _peers(rows: Sequence[Prediction]) -> str:
     ours = tuple(_mean_error(rows, eager) for eager in (False, True))
     lines = [("**Fitproof, formula, `likely`, loaded as the runs were**", *(f"**{value:.1f}**" for value in ours))]
     lines += [(name, f"{sdpa}", f"{eager}") for name, sdpa, eager in _PEERS]
-    return _table(("tool", "sdpa or flash, %", "eager, %"), lines)
+    return table(("tool", "sdpa or flash, %", "eager, %"), lines)
 
 
 def _mean_error(rows: Sequence[Prediction], eager: bool) -> float:
@@ -92,7 +93,7 @@ def _endings() -> str:
         (run.id, "survived" if run.survived else "out of memory", run.verdict.replace("_", " "), _judged(run))
         for run in endings()
     ]
-    return _table(("run", "what happened", "our verdict", ""), rows) + "\n\n" + "\n".join(
+    return table(("run", "what happened", "our verdict", ""), rows) + "\n\n" + "\n".join(
         f"* {doubt}" for doubt in dict.fromkeys(doubt for run in endings() for doubt in run.doubts)
     )
 
@@ -119,11 +120,6 @@ def _is_nf4(run: PublishedRun) -> bool:
 
 def _is_eager(run: PublishedRun) -> bool:
     return run.request.training.attn_implementation == "eager"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

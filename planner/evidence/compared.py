@@ -1,11 +1,12 @@
 """Every setting of the evidence matrix: what the formula says of it, and what instruments recorded. No torch."""
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from planner.evidence.matrix import SETTINGS_FILE, settings
 from planner.evidence.measured import FOLDER, records
 from planner.measurement import Instrument, Measurement
 from planner.plan import Plan, plan
@@ -75,20 +76,18 @@ class Compared:
 
 def compared(folder: Path = FOLDER) -> tuple[Compared, ...]:
     """The matrix in its own order, with the records that lie beside it."""
-    lines = (folder / "matrix.jsonl").read_text(encoding="utf-8").splitlines()
     dry_runs, cuda = _by_id("dry-run", folder), _by_id("cuda", folder)
     return tuple(
-        Compared(row["id"], row["request"], _options(row.get("options", ())),
-                 Measured(dry_runs.get(row["id"]), cuda.get(row["id"])))
-        for row in map(json.loads, filter(None, lines))
-    )  # fmt: skip
+        Compared(row.id, row.request, _options(row.options), Measured(dry_runs.get(row.id), cuda.get(row.id)))
+        for row in settings(folder / SETTINGS_FILE.name)
+    )
 
 
 def _by_id(instrument: Instrument, folder: Path) -> dict[str, Measurement]:
     return {record.id: record.measurement for record in records(instrument, folder)}
 
 
-def _options(words: list[str]) -> dict[str, str]:
+def _options(words: Iterable[str]) -> dict[str, str]:
     """`--name value` and `--name`, as the matrix writes them."""
     found, name = dict[str, str](), ""
     for word in words:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from planner.evidence.compared import Compared, compared
+from planner.evidence.markdown import table
 from planner.measurement import Measurement
 from planner.units import MIB
 
@@ -74,8 +75,8 @@ def report(rows: Sequence[Compared]) -> str:
     parts = ["# Formula, dry run and measurement side by side", _INTRO]
     for metric in (ALLOCATED, RESERVED, SMALLEST):
         found = lines(metric, rows)
-        parts += [f"## {metric.name}", _table(_HEAD, map(_cells, found)), "\n".join(_summary(found))]
-    parts += ["## Under a cap", _table(("setting", "card", "formula", "dry run", "CUDA"), _capped(rows))]
+        parts += [f"## {metric.name}", table(_HEAD, map(_cells, found)), "\n".join(_summary(found))]
+    parts += ["## Under a cap", table(("setting", "card", "formula", "dry run", "CUDA"), _capped(rows))]
     return "\n\n".join([*parts, "## Without a record", _missing(rows)]) + "\n"
 
 
@@ -142,11 +143,6 @@ def _mib(size_bytes: int) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{fraction:+.2%}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    every = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in every)
 
 
 if __name__ == "__main__":

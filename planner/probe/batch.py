@@ -7,9 +7,6 @@ from planner.recipe import Recipe
 # transformers' cross entropy leaves these labels out.
 IGNORED_LABEL = -100
 
-# Stacks whose collator adds an attention mask; a hand-written loop of exact-length tokens passes none.
-_COLLATED = frozenset({"trainer", "kbit", "trl"})
-
 
 def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Random tokens, their labels, and the attention mask where the stack's collator makes one."""
@@ -17,7 +14,7 @@ def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[st
     tokens = torch.randint(vocabulary, shape, device=device)
     batch = {"input_ids": tokens, "labels": tokens.clone()}
     padded = recipe.training.padded
-    if padded or recipe.stack_name in _COLLATED:
+    if padded or recipe.by_trainer:
         batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
     if padded:
         for index, kept in enumerate(recipe.kept_tokens):

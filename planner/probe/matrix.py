@@ -11,51 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import planner.evidence
+from planner.evidence.matrix import SETTINGS_FILE, Setting, settings
 from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
-from planner.request import Request
 
 EVIDENCE = Path(planner.evidence.__file__).parent
-SETTINGS_FILE = EVIDENCE / "matrix.jsonl"
 # A 70B model in full takes a minute on two cores; nothing here is worth more than ten.
 SETTING_SECONDS = 600.0
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the matrix. `options` are the probe's own; `why` says what the row is there to show."""
-
-    id: str
-    why: str
-    request: dict[str, Any]
-    options: tuple[str, ...] = ()
-
-
-def settings(path: Path = SETTINGS_FILE) -> tuple[Setting, ...]:
-    """Read the matrix.
-
-    Raises:
-        InvalidRequestError: a row's request is wrong.
-        ValueError: two rows have the same id.
-    """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    found = tuple(
-        Setting(row["id"], row["why"], Request.parse(row["request"]).model_dump(mode="json", exclude_unset=True),
-                tuple(row.get("options", ())))
-        for row in rows
-    )  # fmt: skip
-    ids = [setting.id for setting in found]
-    if len(set(ids)) < len(ids):
-        msg = f"{path.name}: ids must differ: {sorted({each for each in ids if ids.count(each) > 1})}"
-        raise ValueError(msg)
-    return found
 
 
 def recorded_ids(path: Path) -> frozenset[str]:

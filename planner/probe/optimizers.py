@@ -10,7 +10,6 @@ from transformers.optimization import Adafactor
 
 from planner.recipe import Recipe
 
-_WITH_TRAINER = frozenset({"trainer", "trl", "kbit"})
 _EIGHT_BIT = frozenset({"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"})
 # Its value moves no bytes. Large enough that Adam's first update shows in a bfloat16 of magnitude one (spacing 2^-7).
 LEARNING_RATE = 1e-2
@@ -25,7 +24,7 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optim
     manager: Any = GlobalOptimManager.get_instance()
     manager.initialize()
     name = recipe.training.optim
-    if recipe.stack_name in _WITH_TRAINER and name in _EIGHT_BIT:
+    if recipe.by_trainer and name in _EIGHT_BIT:
         embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
         manager.override_config([part.weight for part in embeddings], "optim_bits", 32)
     return _BUILDERS[name]([parameter for parameter in model.parameters() if parameter.requires_grad])

@@ -8,13 +8,14 @@ was measured with, and replayed through the model of the caching allocator. What
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
 from transformers.utils import logging as transformers_logging
 
+from planner.evidence.loaders import habits_of
 from planner.evidence.published import PublishedRun, published_runs
 from planner.evidence.scores import SCORES_FILE, Prediction, Score, predictions, scores, summary
 from planner.probe.allocator import CachingAllocator
@@ -29,8 +30,6 @@ from planner.recipe import Recipe
 
 # fitcheck measured the second of two steps; the Trainer's peak over many is that of any step after the first.
 STEPS = 2
-# A threaded load is a race; this many are run, and the median is what is predicted.
-RACES = 15
 
 
 def predict(run: PublishedRun) -> Prediction:
@@ -60,17 +59,12 @@ def predict_from(run: PublishedRun, events: Sequence[Event]) -> Prediction:
     )
 
 
-def as_measured(run: PublishedRun, events: Sequence[Event]) -> Iterable[list[Event]]:
-    """The stream with the loading habits of the run's releases, once for each way the race may go.
-
-    fitcheck loaded unquantized models in host memory and moved them, and quantized ones through transformers 5.0's
-    threads with a peft that keeps the cache. Rows that name transformers 5.17 and peft 0.20 read the same: their
-    allocation after loading differs from run to run, which the later loader's does not. fms-acceleration ran
-    transformers 4.48, which loads one parameter at a time and has no warm-up block.
-    """
-    if run.request.method == "qlora" and not _by_transformers_4(run):
-        return (by_threads(keeping_cache(events), seed) for seed in range(RACES))
-    return [without_warmup(keeping_cache(events))]
+def as_measured(run: PublishedRun, events: Sequence[Event]) -> Iterator[list[Event]]:
+    """The stream with the loading habits of the run's releases, once for each way the load may have gone."""
+    for habits in habits_of(run):
+        given = keeping_cache(events) if habits.keeps_cache else list(events)
+        given = without_warmup(given) if habits.moved else given
+        yield given if habits.threads_seed is None else by_threads(given, habits.threads_seed)
 
 
 def can_be_followed(run: PublishedRun) -> bool:

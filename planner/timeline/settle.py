@@ -44,8 +44,6 @@ _LIGER_LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
 _LIGER_KEEPS_LOGITS = frozenset({"granite"})
 # Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
 CHUNK = 64
-# Their data collators return an attention mask even where every token counts.
-_COLLATED = frozenset({"trainer", "kbit", "trl"})
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +80,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         liger_rotary=decoder.model_type not in _LIGER_LEAVES_ROTARY,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
-        collated=recipe.stack_name in _COLLATED or training.padded,
+        collated=recipe.by_trainer or training.padded,
         one_sequence=recipe.batch == 1,
         padded=training.padded,
         outside=_outside(decoder, recipe, gpu, adapted),
