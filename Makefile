@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
-# torch goes first and alone, at the pinned version: a later range is then already satisfied.
-TORCH  := $(shell grep '^torch==' constraints.txt)
+# One part of constraints.txt, by its heading; --no-deps, as every part is complete (tests/test_setup.py).
+part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' constraints.txt > $(VENV)/part.txt
+INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-ray lint bench accuracy setup system clean
@@ -54,18 +55,19 @@ setup: $(VENV)/.test ## everything but the run
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Fitproof needs Python 3.11 or newer; say make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --upgrade -c constraints.txt pip
+	$(call part,pip) && $(INSTALL)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt $(TORCH)
-	$(BIN)/pip install -q -c constraints.txt -e '.[probe]'
-	# hqq comes as source: its build imports torch and would try CUDA, and its list of needs names what the probe has.
-	$(BIN)/pip install -q -c constraints.txt setuptools einops termcolor
-	DISABLE_CUDA=1 $(BIN)/pip install -q -c constraints.txt --no-build-isolation --no-deps hqq
+	$(call part,serve) && $(INSTALL)
+	# hqq comes as source: its build imports torch and would try CUDA.
+	$(call part,after torch) && DISABLE_CUDA=1 $(INSTALL) --no-build-isolation
+	# The virtual card is compiled; a system without a compiler gets one as a wheel.
+	command -v c++ >/dev/null || { $(call part,without a C++ compiler) && $(INSTALL); }
+	$(BIN)/pip install -q --no-deps -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve
-	$(BIN)/pip install -q -c constraints.txt --group test --group lint
+	$(call part,test) && $(INSTALL)
 	@touch $@
 
 # An existing cluster has an environment of its own, so this one has, too.
