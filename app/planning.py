@@ -1,7 +1,7 @@
 """From what a caller wrote to a plan: the one way in, whichever door was used."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from planner.errors import (
 from planner.gpu import Gpu
 from planner.limits import Limits, limits
 from planner.model import Model, local_config, resolve_model
+from planner.not_planned import NotPlanned
 from planner.plan import Plan, plan
 from planner.request import Request
 
@@ -50,15 +51,15 @@ class Planning:
             problems = [*error.problems, *self._unknown_names(data)]
             raise InvalidRequestError(error.title, _one_per_field(problems)) from None
 
-    async def plan(self, request: Request) -> Plan:
-        """Answer `request`.
+    async def plan(self, request: Request, not_planned: Sequence[NotPlanned] = ()) -> Plan:
+        """Answer `request`, with what a trainer's file asks for beside it.
 
         Raises:
             UnknownModelError, UnknownGpuError, HubError: the name leads nowhere; both are named if both do.
             UnknownArchitectureError: the formulas do not know this kind of model.
         """
         model, gpu = await self.subjects(request)
-        return await _aside(model, lambda: plan(request, model=model, gpu=gpu))
+        return await _aside(model, lambda: plan(request, model=model, gpu=gpu, not_planned=not_planned))
 
     async def document(self, request: Request) -> bytes:
         """Answer `request` as JSON. The same question about a catalogue model is worked out once.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from planner.errors import FitproofError
 from planner.request import CHAPTER_QUANTIZATION, Quantization, Request
 from planner.targets import ALL_LINEAR, module_name
+from planner.verdict import Verdict
 
 if TYPE_CHECKING:
     from planner.plan import Plan
@@ -39,7 +40,7 @@ class Advice:
 
     change: Change
     saves_bytes: int
-    verdict: str
+    verdict: Verdict
     cost: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def advise(plan: "Plan", replan: Replan, smallest_cards: Callable[[Request], Seq
     fitting.sort(key=lambda item: (item.candidate.rank, item.plan.smallest_bytes))
     shown = [_advice(plan, item) for item in fitting[:MOST_SHOWN]]
     cards = [
-        Advice({"gpu": card.gpu.id}, 0, card.verdict, f"another card: {card.gpu.name}")
+        Advice({"gpu": card.gpu.id}, 0, card.planned_verdict, f"another card: {card.gpu.name}")
         for card in smallest_cards(plan.request)
     ]
     return (*shown, *cards)

@@ -1,7 +1,7 @@
 """The whole story on one screen: a request becomes lines of bytes, lines become phases, phases a verdict."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -9,11 +9,13 @@ from planner.advice import Advice, advise
 from planner.bands import card_context_band
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.document import document_of
 from planner.errors import UnknownArchitectureError
 from planner.gpu import CardRecord, Gpu
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
 from planner.model import Model, resolve_model
+from planner.not_planned import NotPlanned, weighed
 from planner.overheads import are_large
 from planner.recipe import Recipe
 from planner.request import Request
@@ -26,13 +28,13 @@ from planner.units import format_gib
 from planner.verdict import Estimate, Required, Verdict
 from planner.warnings import Notice, notices
 
-# What the formulas were held to.
-VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.13"}
-
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer to one request. What takes longer than the ledger is worked out when it is first read."""
+    """The answer to one request. What takes longer than the ledger is worked out when it is first read.
+
+    `not_planned`: what the file behind the request asks for beside it, and no formula here plans.
+    """
 
     request: Request
     model: Model
@@ -42,6 +44,7 @@ class Plan:
     phases: tuple[Phase, ...]
     peak: Phase
     estimate: Estimate
+    not_planned: tuple[NotPlanned, ...] = ()
 
     @property
     def peak_allocated_bytes(self) -> int:
@@ -59,9 +62,17 @@ class Plan:
         return self.ledger.lines
 
     @cached_property
-    def verdict(self) -> Verdict:
-        """Fits, tight or does_not_fit."""
+    def planned_verdict(self) -> Verdict:
+        """Fits, tight or does_not_fit, of what is planned and what is known to lie beside it."""
         return self.estimate.verdict()
+
+    @property
+    def verdict(self) -> Verdict:
+        """As `planned_verdict`, but never fits where something that moves memory was not planned.
+
+        Nor does a no stand where what was left out may save memory.
+        """
+        return self._said(self.planned_verdict)
 
     @cached_property
     def required_bytes(self) -> Required:
@@ -105,49 +116,39 @@ class Plan:
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
         """Changes that would make it fit, each planned before it is named."""
-        return advise(self, self._replan, self._smallest_cards)
+        planned = replace(self, not_planned=()) if self.not_planned else self
+        advice = advise(planned, self._replan_planned, self._smallest_cards)
+        return tuple(replace(item, verdict=self._said(item.verdict)) for item in advice)
+
+    def _said(self, verdict: Verdict) -> Verdict:
+        if verdict == "does_not_fit":
+            return "tight" if any(item.saves for item in self.not_planned) else verdict
+        return "tight" if self.not_planned else verdict
 
     def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
-        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor)
+        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self.not_planned)
 
     def _replan(self, request: Request) -> "Plan":
-        return plan(request, model=self.model, gpu=self.gpu)
+        return plan(request, model=self.model, gpu=self.gpu, not_planned=self.not_planned)
+
+    def _replan_planned(self, request: Request) -> "Plan":
+        return replace(self._replan(request), not_planned=())
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of the public contract (design.md, section 2)."""
-        required = self.required_bytes
-        book = self.textbook
-        return {
-            "verdict": self.verdict,
-            "peak_allocated_bytes": self.peak_allocated_bytes,
-            "peak_phase": self.peak_phase,
-            "required_bytes": {"low": required.low, "likely": required.likely, "high": required.high},
-            "usable_bytes": self.usable_bytes,
-            "headroom_bytes": self.headroom_bytes,
-            "paged_bytes": self.paged_bytes,
-            "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in self.phases],
-            "lines": [_line_document(line) for line in self.lines],
-            "textbook": {
-                "weights_bytes": book.weights_bytes,
-                "constants_bytes": book.constants_bytes,
-                "adapters_bytes": book.adapters_bytes,
-            },
-            "warnings": [warning.to_dict() for warning in self.warnings],
-            "advice": [advice.to_dict() for advice in self.advice],
-            "versions": dict(VERSIONS),
-            "request": self.request.model_dump(mode="json"),
-            "model": {"id": self.model.id, "model_type": self.model.model_type, "params": self.model.params},
-            "gpu": {
-                "id": self.gpu.id,
-                "name": self.gpu.name,
-                "usable_evidence": self.gpu.usable_evidence,
-                "usable_source": self.gpu.usable_source,
-            },
-        }
+        return document_of(self)
 
 
-def plan(request: Request, *, model: Model | None = None, gpu: Gpu | None = None) -> Plan:
+def plan(
+    request: Request,
+    *,
+    model: Model | None = None,
+    gpu: Gpu | None = None,
+    not_planned: Sequence[NotPlanned] = (),
+) -> Plan:
     """Answer a request. `model` and `gpu` spare the look-up, or stand for what no catalogue knows.
+
+    `not_planned` is what was asked for beside the request: its least bytes are counted, and the verdict knows of it.
 
     Raises:
         UnknownModelError, UnknownGpuError: the names lead nowhere.
@@ -157,10 +158,12 @@ def plan(request: Request, *, model: Model | None = None, gpu: Gpu | None = None
     model = model or resolve_model(request.model)
     gpu = gpu or resolve_gpu(request.gpu)
     recipe = Recipe.of(request)
-    return _judge(request, gpu, _Walked.of(model, recipe, gpu))
+    return _judge(request, gpu, _Walked.of(model, recipe, gpu), not_planned)
 
 
-def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None = None) -> list[Plan]:
+def plan_on_cards(
+    request: Request, gpus: Iterable[Gpu], *, model: Model | None = None, not_planned: Sequence[NotPlanned] = ()
+) -> list[Plan]:
     """Answer a request for many cards. Cards of one compute capability run the same kernels and share one ledger.
 
     Raises:
@@ -174,12 +177,17 @@ def plan_on_cards(request: Request, gpus: Iterable[Gpu], *, model: Model | None 
         kind = (gpu.compute_capability, gpu.context_bytes, gpu.record)
         if kind not in walked:
             walked[kind] = _Walked.of(model, recipe, gpu)
-        plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind]))
+        plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))
     return plans
 
 
 def smallest_cards(
-    request: Request, *, model: Model | None = None, vendor: str = "NVIDIA", count: int = 3
+    request: Request,
+    *,
+    model: Model | None = None,
+    vendor: str = "NVIDIA",
+    count: int = 3,
+    not_planned: Sequence[NotPlanned] = (),
 ) -> tuple[Plan, ...]:
     """The catalogue's smallest cards of one vendor on which the request fits, smallest first.
 
@@ -190,7 +198,8 @@ def smallest_cards(
     cards = (card.gpu for card in gpu_catalog().cards.values())
     same = (gpu for gpu in cards if gpu is not None and gpu.vendor == vendor)
     gpus = [gpu for gpu in same if gpu.bitsandbytes_4bit or not quantized]
-    fitting = [p for p in plan_on_cards(request, gpus, model=model) if p.verdict == "fits"]
+    plans = plan_on_cards(request, gpus, model=model, not_planned=not_planned)
+    fitting = [p for p in plans if p.planned_verdict == "fits"]
     return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
 
 
@@ -240,36 +249,28 @@ class _Walked:
         return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), largest)
 
 
-def _judge(request: Request, gpu: Gpu, walked: _Walked) -> Plan:
-    phases, training = walked.ledger.phases(), walked.recipe.training
+def _judge(request: Request, gpu: Gpu, walked: _Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
+    items = weighed(not_planned, walked.model, walked.recipe, gpu)
+    beside = [line for item in items for line in item.lines]
+    ledger = Ledger.of((*walked.ledger.lines, *beside)) if beside else walked.ledger
+    phases, training = ledger.phases(), walked.recipe.training
     peak = max(phases, key=lambda phase: phase.allocated_bytes)
+    beside_bytes = peak.allocated_bytes - walked.ledger.peak().allocated_bytes if beside else 0
     return Plan(
         request=request,
         model=walked.model,
         gpu=gpu,
         recipe=walked.recipe,
-        ledger=walked.ledger,
+        ledger=ledger,
         phases=phases,
         peak=peak,
         estimate=Estimate(
             peak.allocated_bytes,
-            walked.reserved_bytes,
+            lambda: walked.reserved_bytes() + beside_bytes,
             gpu,
             varying_lengths=training.padded,
             expandable_segments=training.expandable_segments,
             large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
         ),
+        not_planned=items,
     )
-
-
-def _line_document(line: Line) -> dict[str, Any]:
-    return {
-        "name": line.name,
-        "bytes": line.bytes,
-        "cause": line.cause,
-        "alive_in": list(line.alive_in),
-        "formula": line.formula,
-        "working": line.working,
-        "evidence": line.evidence,
-        "source": line.source,
-    }

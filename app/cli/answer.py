@@ -29,30 +29,39 @@ _CAUSES = {
 }
 
 
-def show(request: Request, answer: dict[str, Any], *, every_line: bool = False) -> None:
-    """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak."""
+def show(request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False) -> None:
+    """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak.
+
+    `planned` says what the verdict is about where the answer names something that was not planned.
+    """
     out = console()
-    _verdict(out, request, answer)
+    _verdict(out, request, answer, planned)
     _bar(out, answer)
     _ledger(out, answer, every_line=every_line)
     _moments(out, answer)
     _notes(out, answer)
 
 
-def _verdict(out: Console, request: Request, answer: dict[str, Any]) -> None:
+def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: str) -> None:
     word, style = _VERDICTS[answer["verdict"]]
     required, spare = answer["required_bytes"], answer["headroom_bytes"]
     # Torch keeps what it frees up to all that the card has, so a run that fits may leave nothing.
     filled = 0 <= spare < MIB and answer["verdict"] != "does_not_fit"
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
     rest = "torch fills the card" if filled else rest
-    out.print(Text.assemble((word, style), f": {answer['model']['id']} on {answer['gpu']['name']}"))
+    about = f"{answer['model']['id']} on {answer['gpu']['name']}"
+    if planned and answer["verdict"] != "does_not_fit":
+        word = "Fits only as planned here" if spare >= 0 else "Not decided"
+    out.print(Text.assemble((word, style), f": {about}{f', planned {planned}' if planned else ''}"))
     out.print(
         f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "
         f"of {format_gib(answer['usable_bytes'])} usable: {rest}"
     )
     out.print(Text(_recipe(request), style="dim"))
-    if answer["verdict"] == "tight":
+    for item in answer["not_planned"]:
+        least = f"; at least {_size(item['at_least_bytes'])}, counted here" if "at_least_bytes" in item else ""
+        out.print(Text(f"Not planned: {item['key']}: {item['why']}{least}", style="yellow"))
+    if answer["verdict"] == "tight" and not planned:
         out.print("Too close to call by arithmetic; settle it with: fitproof probe")
     out.print()
 

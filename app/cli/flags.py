@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,18 @@ from planner.errors import FieldProblem, InvalidRequestError
 
 if TYPE_CHECKING:
     from app.imports import Imported
+    from planner.not_planned import NotPlanned
 
 
 class Document(dict[str, Any]):
     """A request as JSON. `imported` is the trainer's file that it was read from, if one was."""
 
     imported: "Imported | None" = None
+
+    @property
+    def not_planned(self) -> "Sequence[NotPlanned]":
+        """What that file asks for and no formula plans."""
+        return self.imported.not_planned if self.imported else ()
 
 
 _MOST_BYTES = 16 << 20

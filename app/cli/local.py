@@ -1,7 +1,7 @@
 """Planning in this process, without a server. The hub is opened only for a model that the catalogue lacks."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.hub.names import RepoName
@@ -11,6 +11,7 @@ from planner.catalog.model_rows import model_catalog
 from planner.errors import UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
 from planner.limits import Limits
+from planner.not_planned import NotPlanned
 from planner.plan import Plan, plan
 from planner.request import Request
 
@@ -38,13 +39,13 @@ def read(document: object) -> Request:
     return _planning().read(document)
 
 
-def answer(request: Request) -> Plan:
-    """Plan `request`.
+def answer(request: Request, not_planned: Sequence[NotPlanned] = ()) -> Plan:
+    """Plan `request`, with what a trainer's file asks for beside it.
 
     Raises:
         FitproofError: as `Planning.plan` does.
     """
-    return asyncio.run(_planning().plan(request))
+    return asyncio.run(_planning().plan(request, not_planned))
 
 
 def limits(request: Request) -> Limits:

@@ -1,4 +1,7 @@
-"""`fitproof plan`: the verdict, the card filling up, and every line. Exits 0 fits, 1 does not, 2 bad input, 3 tight."""
+"""`fitproof plan`: the verdict, the card filling up, and every line.
+
+Exits 0 fits, 1 does not, 2 bad input, 3 tight or not wholly planned.
+"""
 
 from typing import Annotated
 
@@ -22,12 +25,13 @@ def plan(
     ] = None,
     every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
 ) -> None:
-    """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight."""
+    """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight or not wholly planned."""
     from app.cli import local
     from app.cli.terminal import print_json
+    from planner.not_planned import as_planned
 
     request = local.read(document)
-    plan = local.answer(request)
+    plan = local.answer(request, document.not_planned)
     answer = plan.to_dict()
     if advised:
         from app.cli.trainer_file import write_advised
@@ -38,5 +42,5 @@ def plan(
     elif advised != "-":
         from app.cli.answer import show
 
-        show(request, answer, every_line=every_line)
+        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line)
     raise typer.Exit(EXIT_BY_VERDICT[answer["verdict"]])

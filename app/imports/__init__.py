@@ -15,6 +15,7 @@ from app.imports.loading import Loaded, UnreadableConfigError, dump, load, refus
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.imports.trl import TRL
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.not_planned import NotPlanned
 
 __all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 
@@ -34,6 +35,13 @@ class Imported:
     def document(self) -> dict[str, Any]:
         """The request document. `model` or `gpu` are absent where the file does not name them."""
         return self.reading.document
+
+    @property
+    def not_planned(self) -> tuple[NotPlanned, ...]:
+        """The keys that move memory and are not part of the request."""
+        config = self.reading.config
+        left = (item for item in self.reading.ignored if item.matters)
+        return tuple(NotPlanned(key=item.key, value=config.get(item.key), why=item.reason) for item in left)
 
     def in_the_files_words(self, problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> list[FieldProblem]:
         """Problems of the request under the names that the file has for them."""

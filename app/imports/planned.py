@@ -66,7 +66,7 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
     imported = await asyncio.to_thread(read, text, model=model, gpu=gpu)
     try:
         request = planning.read(imported.document)
-        plan = await planning.plan(request)
+        plan = await planning.plan(request, imported.not_planned)
     except FitproofError as error:
         problems = error.problems or (FieldProblem("model", error.title),)
         return PlannedImport(imported, problems=tuple(imported.in_the_files_words(problems)))

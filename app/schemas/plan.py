@@ -58,6 +58,15 @@ class WarningItem(_Strict):
     bytes: int | None = Field(None, description="What it costs in this plan, where it costs bytes.")
 
 
+class NotPlannedItem(_Strict):
+    """A key of a trainer's file that moves memory and that no formula plans."""
+
+    key: str
+    value: Any
+    why: str
+    at_least_bytes: int | None = Field(None, description="What it is certain to take; counted in the lines.")
+
+
 class AdviceItem(_Strict):
     """A change, planned before it is shown."""
 
@@ -97,6 +106,9 @@ class PlanDocument(_Strict):
     phases: list[PhaseItem]
     lines: list[LineItem]
     textbook: Textbook
+    not_planned: list[NotPlannedItem] = Field(
+        description="What a trainer's file asks for beside the plan. Where there is any, the verdict is never fits."
+    )
     warnings: list[WarningItem]
     advice: list[AdviceItem]
     versions: dict[str, str] = Field(description="Library versions the formulas were held to.")

@@ -15,6 +15,7 @@ from app.views.words import (
     change_in_words,
     fills_the_card,
     reading_sentence,
+    remainder_sentence,
     short_gpu_name,
     verdict_sentence,
 )
@@ -22,6 +23,7 @@ from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.measurement import Measurement
 from planner.model import Model
+from planner.not_planned import as_planned
 from planner.plan import Plan
 from planner.request import Request
 
@@ -66,7 +68,11 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """The verdict as a sentence."""
+        """The verdict as a sentence. What was not planned is part of it."""
+        plan = self.plan
+        if plan.not_planned:
+            planned = as_planned(plan.not_planned)
+            return remainder_sentence(plan.verdict, plan.planned_verdict, plan.headroom_bytes, planned)
         worst = self.plan.usable_bytes - self.required.high
         return verdict_sentence(self.plan.verdict, self.plan.headroom_bytes, worst)
 

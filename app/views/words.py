@@ -71,6 +71,17 @@ def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: in
     return f"Tight: {gib(headroom_bytes)} to spare."
 
 
+def remainder_sentence(verdict: str, planned_verdict: str, headroom_bytes: int, planned: str) -> str:
+    """The answer where something was not planned; `planned` says what was: "as plain SFT, without modules_to_save"."""
+    if verdict == "does_not_fit":
+        return f"Does not fit, even {planned}: {gib(-headroom_bytes, 1)} too much."
+    if planned_verdict == "fits":
+        return f"Fits only as planned here: {planned}."
+    if planned_verdict == "does_not_fit":
+        return f"Not decided: it does not fit {planned}, which needs more."
+    return f"Tight {planned}."
+
+
 def fills_the_card(headroom_bytes: int) -> bool:
     """Whether nothing that would show is left: torch keeps what it frees, up to all that the card has."""
     return 0 <= headroom_bytes < _TOO_LITTLE_TO_SHOW_BYTES

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from planner.document import VERSIONS
 from planner.errors import FitproofError
 from planner.gpu import CardRecord, Gpu, Seen
 from planner.measurement import Measurement
 from planner.overheads import context_band, fragmentation_band, overheads
-from planner.plan import VERSIONS, Plan, plan
+from planner.plan import Plan, plan
 from planner.request import Request
 
 _Use = tuple[bool, bool, bool]
