@@ -1,6 +1,5 @@
 """What an operator may set about probes: the queue, this machine's share, and the cluster beside it."""
 
-from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
@@ -50,7 +49,7 @@ class ProbeSettings(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @cached_property
+    @property
     def allowed_weights(self) -> frozenset[str]:
         """`weights_allowed`, taken apart."""
         return frozenset(name.strip() for name in self.weights_allowed.split(",") if name.strip())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from planner.advice import Advice, advise
@@ -12,6 +12,7 @@ from planner.catalog.gpu_rows import gpu_catalog
 from planner.document import document_of
 from planner.errors import UnknownArchitectureError
 from planner.gpu import CardRecord, Gpu
+from planner.lazily import worked_out_once
 from planner.ledger import Ledger, Line, Phase
 from planner.memory.runtime import runtime_lines
 from planner.model import Model, resolve_model
@@ -61,7 +62,7 @@ class Plan:
         """Every cause of bytes."""
         return self.ledger.lines
 
-    @cached_property
+    @worked_out_once
     def planned_verdict(self) -> Verdict:
         """Fits, tight or does_not_fit, of what is planned and what is known to lie beside it."""
         return self.estimate.verdict()
@@ -74,7 +75,7 @@ class Plan:
         """
         return self._said(self.planned_verdict)
 
-    @cached_property
+    @worked_out_once
     def required_bytes(self) -> Required:
         """What the process takes on this card."""
         return self.estimate.required()
@@ -99,7 +100,7 @@ class Plan:
         """Optimizer state that the driver keeps in host memory until it is needed."""
         return sum(line.bytes for line in self.lines if line.cause == "optimizer" and not line.alive_in)
 
-    @cached_property
+    @worked_out_once
     def textbook(self) -> Textbook:
         """The chapter's numbers for this model and these adapters."""
         lora = self.recipe.lora
@@ -108,12 +109,12 @@ class Plan:
         weights = adapted_weights(self.model.census, self.model.model_type, lora)
         return textbook(self.model.params, ((w.rows, w.columns, w.count) for w in weights), lora.r)
 
-    @cached_property
+    @worked_out_once
     def warnings(self) -> tuple[Notice, ...]:
         """What surprises people about this plan."""
         return notices(self, self._replan)
 
-    @cached_property
+    @worked_out_once
     def advice(self) -> tuple[Advice, ...]:
         """Changes that would make it fit, each planned before it is named."""
         planned = replace(self, not_planned=()) if self.not_planned else self

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from planner.units import GIB
 
-# Steps a person counts in without thinking. Cards run from 4 to 288 GiB.
-_STEPS_GIB = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# The finest step that a person counts in; the next ones are twice that, and so on. Cards run from 4 to 288 GiB.
+_FINEST_GIB = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ def percent_of(part: float, whole: float) -> float:
 
 
 def ticks(whole_bytes: int, at_most: int = 6) -> tuple[Tick, ...]:
-    """Round GiB marks from zero, at most `at_most` of them, none closer than 4 % to the right edge."""
-    whole_gib = whole_bytes / GIB
-    step = next((size for size in _STEPS_GIB if whole_gib / size <= at_most), _STEPS_GIB[-1])
-    marks = (n * step for n in range(int(whole_gib / step) + 1))
-    return tuple(Tick(percent_of(mark, whole_gib), f"{mark:g}") for mark in marks if mark <= whole_gib * 0.96)
+    """Round GiB marks from zero, at most `at_most` of them for any number, none closer than 4 % to the right edge."""
+    step_bytes = int(_FINEST_GIB * GIB)
+    while step_bytes * at_most < whole_bytes:
+        step_bytes *= 2
+    marks = (n * step_bytes for n in range(at_most) if 100 * n * step_bytes <= 96 * whole_bytes)
+    return tuple(Tick(percent_of(mark, whole_bytes), f"{mark / GIB:,g}") for mark in marks)

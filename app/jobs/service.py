@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -27,6 +26,7 @@ from app.jobs.streaming import Streams
 from app.planning import Planning
 from app.security.weights import check_weights
 from app.settings import Settings
+from app.threads import AnsweringExecutor
 
 _LOG = logging.getLogger(__name__)
 # Fewer than the database's connections (app/db/database.py), so that no thread waits for one.
@@ -138,7 +138,7 @@ async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> Asy
     """
     # Python's default is a handful of threads on a small machine; requests that wait for a locked database must not
     # take the ones that the dispatcher renews its lease with.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "fitproof"))
+    asyncio.get_running_loop().set_default_executor(AnsweringExecutor(_THREADS, "fitproof"))
     service = ProbeService(app.state.settings, app.state.planning, engines)
     await asyncio.to_thread(migrate, service.database)
     app.state.service = service

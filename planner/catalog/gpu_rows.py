@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.catalog.usable import Sample, Usable, usable_memory
 from planner.errors import FieldProblem, UnknownGpuError
 from planner.gpu import Gpu
+from planner.lazily import worked_out_once
 from planner.request import CustomGpu
 
 GPUS_FILE = Path(__file__).with_name("gpus.toml")
@@ -104,7 +105,7 @@ class GpuCatalog:
         official = {normal_form(name): row.id for row in rows for name in _official_names(row)}
         self._names = official | index_names(path, rows)
 
-    @cached_property
+    @worked_out_once
     def _entries(self) -> tuple[Entry, ...]:
         """What search reads; built when somebody searches."""
         return tuple(_entry(row) for row in (card.row for card in self.cards.values()))

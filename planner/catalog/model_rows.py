@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field, Json, field_validator
 from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.errors import FieldProblem, UnknownModelError
+from planner.lazily import worked_out_once
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 
@@ -104,7 +105,7 @@ class ModelCatalog:
         self.rows: Mapping[str, ModelRow] = {row.id: row for row in read_rows(path, "model", ModelRow)}
         self._names = index_names(path, self.rows.values(), short=True)
 
-    @cached_property
+    @worked_out_once
     def _entries(self) -> tuple[Entry, ...]:
         """What search reads; built when somebody searches."""
         return tuple(_entry(row) for row in self.rows.values())

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from planner.evidence.matrix import SETTINGS_FILE, settings
 from planner.evidence.measured import FOLDER, records
+from planner.lazily import worked_out_once
 from planner.measurement import Instrument, Measurement
 from planner.plan import Plan, plan
 from planner.request import Request
@@ -31,7 +31,7 @@ class Compared:
     options: dict[str, str]
     measured: Measured
 
-    @cached_property
+    @worked_out_once
     def _plan(self) -> Plan:
         return plan(Request.parse(self.request))
 

@@ -5,6 +5,9 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.drawing.card import by_cause, draw_card, in_order
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.nf4 import draw_nf4, nf4_levels
@@ -77,7 +80,14 @@ def test_a_usable_line_far_above_the_step_is_not_drawn() -> None:
 def test_ticks_are_round_and_few() -> None:
     assert [tick.label for tick in ticks(24 * GIB)] == ["0", "4", "8", "12", "16", "20"]
     for gib in (1, 5, 8, 16, 23.5, 48, 80, 192, 700):
-        assert 2 <= len(ticks(round(gib * GIB))) <= 7
+        assert 2 <= len(ticks(round(gib * GIB))) <= 6
+
+
+@given(st.integers(0, 2**200))
+def test_an_axis_has_at_most_six_ticks_whatever_its_end(whole_bytes: int) -> None:
+    marks = ticks(whole_bytes)
+    assert len(marks) <= 6
+    assert all(0 <= tick.at <= 96 for tick in marks)
 
 
 def test_percentages_are_never_negative_or_divided_by_nothing() -> None:
