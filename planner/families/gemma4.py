@@ -43,7 +43,7 @@ def gemma4(fields: Fields) -> Decoder:
         once: Once = ""
         if index == layers - 1 and inputs:
             once = "last"
-        elif _alone(index, slides, modes) or (index and not slide and all(slides[:index])):
+        elif _alone(index, slides, modes) or (not slide and all(slides[:index])):
             once = "first"
         block = replace(_block(fields, slide, mode), once=once)
         listed.append((block, _own_sizes(fields, slide, mode)))

@@ -158,7 +158,7 @@ def _taken(places: dict[tuple[int | None, int], tuple[int, int]], layer: int | N
     for key in ((layer, born), (None, born)):
         if key in places:
             return places.pop(key)
-    return places.pop(next(reversed(places)))
+    return places.popitem()[1]
 
 
 def _scenes(

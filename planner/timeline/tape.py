@@ -13,7 +13,6 @@ reentrant kind recomputes all of it before the first node runs.
 """
 
 from collections.abc import Callable
-from sys import getrefcount
 from typing import NamedTuple
 from weakref import ref
 
@@ -33,6 +32,13 @@ class Buffer:
 
     def __del__(self) -> None:
         self.events.append(Event(-1, self.size, self.tag, self.born))
+
+
+def _restored(events: list[Event]) -> Buffer:
+    """The memory whose release is the last event, as if that had not happened."""
+    buffer, gone = Buffer.__new__(Buffer), events.pop()
+    buffer.events, buffer.size, buffer.tag, buffer.born = events, gone.size, gone.tag, gone.born
+    return buffer
 
 
 class Alias(Buffer):
@@ -86,8 +92,6 @@ class Holder:
 
 Outcome = tuple[tuple[Edge | None, Buffer | None], ...]
 Backward = Callable[[Buffer], Outcome]
-# `accumulate`'s own name for it, and getrefcount's.
-_HELD_BY_THE_ENGINE_ALONE = 2
 
 
 class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
@@ -206,11 +210,17 @@ class Tape:
             if not self.keeps_gradients:
                 self.collected.append(grad)
             return
-        first, edge.grad = edge.grad, grad
-        if type(first) is Buffer and getrefcount(first) == _HELD_BY_THE_ENGINE_ALONE:
-            edge.grad = first
-        elif first is not None:
+        first, edge.grad = edge.grad, None
+        if first is None:
+            edge.grad = grad
+        elif isinstance(first, Alias):
             edge.grad = Buffer(self.events, first.size, first.tag)
+        else:
+            size, tag, before = first.size, first.tag, len(self.events)
+            del first
+            # Memory that goes when the engine lets go of it had no other owner, so it takes the sum.
+            alone = len(self.events) > before
+            edge.grad = _restored(self.events) if alone else Buffer(self.events, size, tag)
 
     def backward(self, down_to: int = 0) -> None:
         """Run the nodes created after the first `down_to` ones, last first."""
