@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from planner.optimizers import NAMES
 from planner.units import GIB, KIB, MIB
 
 _PACKAGE = Path(__file__).parent
@@ -94,7 +95,7 @@ def _environment() -> Environment:
         "said": said,
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
-    environment.globals |= {"static_url": static_url}
+    environment.globals |= {"static_url": static_url, "optimizers": [(name, name) for name in NAMES]}
     return environment
 
 

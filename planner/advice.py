@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import FitproofError
+from planner.optimizers import KEPT
 from planner.request import CHAPTER_QUANTIZATION, Quantization, Request
 from planner.targets import ALL_LINEAR, module_name
+from planner.timeline import liger
 from planner.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,16 +24,6 @@ Change = Mapping[str, Any]
 FREE, SLOWER, DIFFERENT = range(3)
 LONGEST_COMBINATION = 6
 MOST_SHOWN = 8
-
-# liger-kernel 0.8.5, transformers/monkey_patch.py MODEL_TYPE_TO_APPLY_LIGER_FN, text decoders.
-LIGER_MODEL_TYPES = frozenset(
-    (
-        "deepseek_v2", "deepseek_v3", "exaone4", "falcon_h1", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma4",
-        "gemma4_text", "glm4", "gpt_oss", "granite", "hunyuan_v1_dense", "hunyuan_v1_moe", "llama", "llama4",
-        "llama4_text", "ministral", "mistral", "mixtral", "nemotron", "olmo2", "olmo3", "phi3", "qwen2", "qwen3",
-        "qwen3_moe", "qwen3_next", "smollm3",
-    )
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +123,11 @@ def _training_changes(plan: "Plan") -> Iterator[_Candidate]:
     if not training.gradient_checkpointing:
         cost = "one more forward pass per step"
         yield _Candidate({"training.gradient_checkpointing": True}, cost, SLOWER)
-    if loss != "liger" and plan.model.model_type in LIGER_MODEL_TYPES:
+    if loss != "liger" and plan.model.known_decoder().model_type in liger.REPLACED:
         yield _Candidate({"training.loss": "liger"}, "none; needs liger-kernel", FREE)
     if loss == "full_logits" and plan.recipe.stack_name == "trl":
         yield _Candidate({"training.loss": "chunked"}, "none; TRL's own default", FREE)
-    if training.optim not in ("paged_adamw_8bit", "adamw_8bit", "adamw_bnb_8bit", "sgd"):
+    if KEPT[training.optim].storage != "bnb_8bit" and training.optim != "sgd":
         cost = "optimizer state in 8 bit, large states paged to host memory"
         yield _Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
     elif training.optim in ("adamw_8bit", "adamw_bnb_8bit"):

@@ -22,6 +22,7 @@ from pydantic import (
 
 from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.optimizers import Optimizer, checked_optimizer
 from planner.patterns import checked_pattern
 
 Method = Literal["qlora", "lora", "full"]
@@ -42,13 +43,9 @@ def _plain_dtype(value: object) -> object:
 Dtype = Annotated[Literal["float32", "float16", "bfloat16"], BeforeValidator(_plain_dtype)]
 HalfDtype = Annotated[Literal["float16", "bfloat16"], BeforeValidator(_plain_dtype)]
 StackName = Literal["trainer", "trl", "kbit", "loop"]
-Optimizer = Literal[
-    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit",
-    "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd",
-]  # fmt: skip
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 SdpaKernel = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
-Loss = Literal["full_logits", "chunked", "liger"]
+Loss = Literal["full_logits", "chunked", "liger", "cut_cross_entropy"]
 
 # Limits say "this is a typing mistake", not "this would not fit": the largest public context is 10 M tokens
 # (Llama 4 Scout) and no public adapter has a rank above a few thousand.
@@ -141,7 +138,7 @@ class Training(_Frozen):
     max_length: Tokens = 2048
     gradient_checkpointing: StrictBool = True
     use_reentrant: StrictBool = False
-    optim: Optimizer = "paged_adamw_8bit"
+    optim: Annotated[Optimizer, BeforeValidator(checked_optimizer)] = "paged_adamw_8bit"
     attn_implementation: Attention | None = None
     sdpa_kernel: SdpaKernel = "auto"
     loss: Loss | None = None

@@ -18,6 +18,7 @@ from planner.loading import INSTALLED, Habits, Pool, load_into
 from planner.memory.optimizer import state_of, working_copies
 from planner.memory.runtime import WORKSPACES, workspace_bytes
 from planner.model import Model
+from planner.optimizers import KEPT
 from planner.placement import place
 from planner.recipe import Recipe
 from planner.static import loaded_model, trained_tensors
@@ -135,9 +136,10 @@ class _Run:
         """The optimizer's, in its first step; returns what they add to the small pool, in bytes."""
         before_bytes = self.small_bytes
         if not self.has_states:
-            # Two moments each; the maxima of 8-bit ones are split between them.
-            states = (state_of(tensor, self.recipe.training.optim).device_bytes // 2 for tensor in self.tensors)
-            self.keep((size, 2 * tensor.count) for size, tensor in zip(states, self.tensors, strict=True))
+            # The maxima of 8-bit buffers are split between them.
+            parts = max(1, sum(KEPT[self.recipe.training.optim].buffers))
+            states = (state_of(tensor, self.recipe.training.optim).device_bytes // parts for tensor in self.tensors)
+            self.keep((size, parts * tensor.count) for size, tensor in zip(states, self.tensors, strict=True))
             self.has_states = True
         return self.small_bytes - before_bytes
 

@@ -13,9 +13,10 @@ from planner.memory.runtime import slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import weight_lines
 from planner.model import Model
+from planner.optimizers import Optimizer
 from planner.placement import place
 from planner.recipe import Recipe
-from planner.request import Dtype, Optimizer, Training
+from planner.request import Dtype, Training
 from planner.trainable import Trainable, adapter_tensors, model_tensors
 
 _NO_TRAINING = Training()

@@ -60,7 +60,7 @@ FLAGS = (
     Flag("--optim", "training.optim", str, "Optimizer.", "paged_adamw_8bit|adamw_torch|..."),
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
-    Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger"),
+    Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger|cut_cross_entropy"),
     Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),
     Flag("--stack", "stack", str, "The training stack.", "trainer|trl|kbit|loop"),
     Flag("--quant-type", "quantization.bnb_4bit_quant_type", str, "Storage of the base.", "nf4|fp4|int8|int4"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ledger import Line
-from planner.request import Optimizer
+from planner.optimizers import KEPT, Kept, Optimizer
 from planner.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
@@ -15,28 +15,23 @@ from planner.units import allocated, ceil_div
 ALIVE_IN = ("forward", "loss", "backward", "optimizer")
 
 # bitsandbytes 0.50.2, optim/optimizer.py: min_8bit_size; get_state_buffer pages from 1e5 elements; blocksize 256;
-# fill_qmap makes two maps of 256 float32 for all tensors together.
+# fill_qmap makes a map of 256 float32 for each buffer, for all tensors together.
 SMALLEST_8BIT_ELEMENTS = 4_096
 SMALLEST_PAGED_ELEMENTS = 100_000
 BLOCK_ELEMENTS = 256
-MAPS_BYTES = 2 * 256 * 4
+MAP_BYTES = 256 * 4
 
-_EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
-_BITSANDBYTES = (*_EIGHT_BIT, "paged_adamw_32bit")
-_SOURCES = {
-    "adamw_torch": "torch/optim/adam.py: exp_avg, exp_avg_sq in the parameter's dtype, step on the CPU",
-    "adamw_torch_fused": "torch/optim/adam.py: exp_avg, exp_avg_sq in the parameter's dtype, step on the card",
-    "adafactor": "transformers/optimization.py Adafactor: float32 row and column means of the squared gradient",
-    "sgd": "torch/optim/sgd.py without momentum: no state",
-} | dict.fromkeys(_BITSANDBYTES, "bitsandbytes/optim/optimizer.py Optimizer2State.init_state, get_state_buffer")
+# torchao/optim: _new_buffer quantizes from 4,096 elements in whole blocks; a map of 256 or 16 float32 for each buffer.
+TORCHAO_BLOCK_ELEMENTS = 256
+_TORCHAO_MAP_BYTES = {"torchao_8bit": 256 * 4, "torchao_4bit": 16 * 4}
 _FORMULAS = {
-    "adamw_torch": "2 e n",
-    "adamw_torch_fused": "2 e n + 512 for step",
-    "adafactor": "4 (rows + columns) + 512 for RMS",
-    "sgd": "0",
-    "paged_adamw_32bit": "8 n; n ≥ 100,000 paged",
-    "paged_adamw_8bit": "2 (n + 4 ⌈n/256⌉); n < 4,096: 8 n; the 2 n of n ≥ 100,000 paged",
-} | dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "2 (n + 4 ⌈n/256⌉); n < 4,096: 8 n")
+    "own": "{buffers} e n",
+    "bnb_32bit": "{buffers} 4 n",
+    "bnb_8bit": "{buffers} (n + 4 ⌈n/256⌉); n < 4,096: {buffers} 4 n",
+    "torchao_8bit": "{buffers} (n + n/64 + 1,024); n < 4,096 or not of whole blocks: {buffers} e n",
+    "torchao_4bit": "{buffers} (n/2 + n/64 + 64); n < 4,096 or not of whole blocks: {buffers} e n",
+    "factored": "4 (rows + columns)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +48,36 @@ def state_of(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bit: bo
     `embeddings_in_32bit`: Trainer tells bitsandbytes to keep the state of `nn.Embedding` weights in 32 bit
     (transformers 5.23, trainer.py create_optimizer, register_module_override).
     """
+    kept, n = KEPT[optimizer], tensor.elements
+    step_bytes = allocated(4) if kept.step_on_card else 0
+    if kept.storage == "factored":
+        return State(_factored_bytes(tensor.shape) + step_bytes)
+    if kept.storage == "own":
+        return State(_each(kept, tensor.itemsize_bytes * n) + step_bytes)
+    if kept.storage in _TORCHAO_MAP_BYTES:
+        return State(_torchao_bytes(tensor, kept))
+    in_8bit = kept.storage == "bnb_8bit" and n >= SMALLEST_8BIT_ELEMENTS
+    in_8bit = in_8bit and not (embeddings_in_32bit and tensor.embedding)
+    maxima_bytes = _each(kept, 4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else 0
+    element_bytes = 1 if in_8bit else 4
+    if kept.paged and n >= SMALLEST_PAGED_ELEMENTS:
+        return State(maxima_bytes, sum(kept.buffers) * element_bytes * n)
+    return State(_each(kept, element_bytes * n) + maxima_bytes)
+
+
+def _each(kept: Kept, size_bytes: int) -> int:
+    """Every buffer of `kept`, where one of the tensor's own size takes `size_bytes`."""
+    return sum(allocated(times * size_bytes) for times in kept.buffers)
+
+
+def _torchao_bytes(tensor: Trainable, kept: Kept) -> int:
     n = tensor.elements
-    if optimizer == "sgd":
-        return State(0)
-    if optimizer == "adafactor":
-        return State(_factored_bytes(tensor.shape) + allocated(4))
-    if optimizer in ("adamw_torch", "adamw_torch_fused"):
-        step_bytes = allocated(4) if optimizer == "adamw_torch_fused" else 0
-        return State(2 * allocated(n * tensor.itemsize_bytes) + step_bytes)
-    in_8bit = optimizer in _EIGHT_BIT and n >= SMALLEST_8BIT_ELEMENTS and not (embeddings_in_32bit and tensor.embedding)
-    moments_bytes = 2 * n if in_8bit else 8 * n
-    maxima_bytes = 2 * allocated(4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else 0
-    if optimizer.startswith("paged") and n >= SMALLEST_PAGED_ELEMENTS:
-        return State(maxima_bytes, moments_bytes)
-    return State(2 * allocated(moments_bytes // 2) + maxima_bytes)
+    if n < SMALLEST_8BIT_ELEMENTS or n % TORCHAO_BLOCK_ELEMENTS:
+        return _each(kept, tensor.itemsize_bytes * n)
+    codes_bytes = n if kept.storage == "torchao_8bit" else n // 2
+    scales_bytes = 4 * (n // TORCHAO_BLOCK_ELEMENTS)
+    map_bytes = allocated(_TORCHAO_MAP_BYTES[kept.storage])
+    return _each(kept, codes_bytes) + _each(kept, scales_bytes) + len(kept.buffers) * map_bytes
 
 
 def optimizer_lines(
@@ -75,17 +86,20 @@ def optimizer_lines(
     """Lines for the state, the paged part of it (alive in no phase of the card) and the worst moment of the step."""
     tensors = reached(tensors)
     states = [(state_of(t, optimizer, embeddings_in_32bit=embeddings_in_32bit), t.count) for t in tensors]
-    uses_maps = optimizer in _EIGHT_BIT and any(tensor.elements >= SMALLEST_8BIT_ELEMENTS for tensor in tensors)
+    kept = KEPT[optimizer]
+    uses_maps = kept.storage == "bnb_8bit" and any(tensor.elements >= SMALLEST_8BIT_ELEMENTS for tensor in tensors)
     elements = sum(tensor.elements * tensor.count for tensor in tensors)
     working = f"{elements:,} trained parameters in {sum(t.count for t in tensors):,} tensors"
 
     def line(name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         return Line(
-            name=name, bytes=size_bytes, cause="optimizer", alive_in=alive_in, formula=f"Σ {_FORMULAS[optimizer]}",
-            working=working, evidence="exact", source=_SOURCES[optimizer],
+            name=name, bytes=size_bytes, cause="optimizer", alive_in=alive_in, formula=_formula(kept), working=working,
+            evidence="exact", source=kept.source,
         )  # fmt: skip
 
-    device_bytes = sum(state.device_bytes * count for state, count in states) + (MAPS_BYTES if uses_maps else 0)
+    device_bytes = sum(state.device_bytes * count for state, count in states) + (
+        uses_maps and MAP_BYTES * len(kept.buffers)
+    )
     paged_bytes = sum(state.paged_bytes * count for state, count in states)
     return [
         line(f"optimizer state ({optimizer})", device_bytes, ALIVE_IN),
@@ -96,9 +110,24 @@ def optimizer_lines(
 
 def working_copies(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[tuple[int, int]]:
     """What the worst moment of the optimizer's own step allocates: (bytes, how many)."""
-    if optimizer == "adamw_torch":
-        return [(allocated(tensor.elements * tensor.itemsize_bytes), tensor.count) for tensor in tensors]
-    return _adafactor_copies(tensors) if optimizer == "adafactor" else []
+    kept = KEPT[optimizer]
+    if kept.storage == "factored":
+        return _adafactor_copies(tensors)
+    if kept.storage in _TORCHAO_MAP_BYTES:
+        # Compiled tensor by tensor: the two moments in float32 outlive the kernel that quantizes them.
+        return [(allocated(4 * max((tensor.elements for tensor in tensors), default=0)), 2)]
+    copies = kept.foreach_copies
+    sizes = [(allocated(tensor.elements * tensor.itemsize_bytes), tensor.count * copies) for tensor in tensors]
+    return sizes if copies else []
+
+
+def _formula(kept: Kept) -> str:
+    """What one tensor's state weighs; the least that is paged is part of it."""
+    if not kept.buffers and kept.storage == "own":
+        return "0"
+    text = _FORMULAS[kept.storage].format(buffers=sum(kept.buffers))
+    text += " + 512 for step" if kept.step_on_card else ""
+    return f"Σ {text}; n ≥ 100,000 paged" if kept.paged else f"Σ {text}"
 
 
 def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool) -> Line:
@@ -119,7 +148,7 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
         formula="max(512 per tensor + 4 per tensor stacked + 512, working copies of the step)",
         working=f"max({norms_bytes:,}, {step_bytes:,})",
         evidence="modelled",
-        source="torch/nn/utils/clip_grad.py _get_total_norm; " + _SOURCES[optimizer],
+        source="torch/nn/utils/clip_grad.py _get_total_norm; " + KEPT[optimizer].source,
     )
 
 

@@ -71,6 +71,8 @@ def _patches(recipe: Recipe, target: Target, meter: LiveMeter) -> list[Patch]:
         # `_foreach_sqrt`); on the CPU one after the other. torch.optim hides these modules behind its functions.
         Patch(importlib.import_module("torch.optim.adam"), "_default_to_fused_or_foreach", _foreach_by_default),
         Patch(importlib.import_module("torch.optim.sgd"), "_default_to_fused_or_foreach", _foreach_by_default),
+        Patch(importlib.import_module("torch.optim.rmsprop"), "_default_to_fused_or_foreach", _foreach_by_default),
+        Patch(importlib.import_module("torch.optim.adagrad"), "_default_to_fused_or_foreach", _foreach_by_default),
         Patch(importlib.import_module("torch.nn.utils.clip_grad"), "_has_foreach_support", lambda *_: True),
         # `_can_use_grouped_mm` would ask this machine for its card.
         Patch(moe, "_can_use_grouped_mm", lambda *_: (target.capability or (0, 0)) >= (8, 0)),

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from bitsandbytes.optim.adamw import AdamW as BnbAdamW
+from bitsandbytes.optim.adamw import AdamW
+from bitsandbytes.optim.ademamix import AdEMAMix
+from bitsandbytes.optim.lion import Lion
 from bitsandbytes.optim.optimizer import GlobalOptimManager
+from bitsandbytes.optim.rmsprop import RMSprop
 from transformers.optimization import Adafactor
 
+from planner.optimizers import KEPT
 from planner.recipe import Recipe
 
-_EIGHT_BIT = frozenset({"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"})
 # Its value moves no bytes. Large enough that Adam's first update shows in a bfloat16 of magnitude one (spacing 2^-7).
 LEARNING_RATE = 1e-2
 
@@ -24,15 +27,16 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optim
     manager: Any = GlobalOptimManager.get_instance()
     manager.initialize()
     name = recipe.training.optim
-    if recipe.by_trainer and name in _EIGHT_BIT:
+    if recipe.by_trainer and KEPT[name].in_8bit_by_bitsandbytes:
         embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
         manager.override_config([part.weight for part in embeddings], "optim_bits", 32)
-    return _BUILDERS[name]([parameter for parameter in model.parameters() if parameter.requires_grad])
+    return BUILDERS[name]([parameter for parameter in model.parameters() if parameter.requires_grad])
 
 
-def _bitsandbytes(bits: int, paged: bool) -> Callable[[Any], torch.optim.Optimizer]:
+def _bitsandbytes(kind: Callable[..., Any], bits: int, paged: bool = False) -> Callable[[Any], torch.optim.Optimizer]:
     def build(parameters: Any) -> torch.optim.Optimizer:
-        optimizer: torch.optim.Optimizer = BnbAdamW(parameters, lr=LEARNING_RATE, optim_bits=bits, is_paged=paged)
+        more = {"is_paged": True} if paged else {}
+        optimizer: torch.optim.Optimizer = kind(parameters, lr=LEARNING_RATE, optim_bits=bits, **more)
         return optimizer
 
     return build
@@ -42,13 +46,26 @@ def _adafactor(parameters: Any) -> torch.optim.Optimizer:
     return Adafactor(parameters, lr=LEARNING_RATE, scale_parameter=False, relative_step=False)
 
 
-_BUILDERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+BUILDERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adamw_torch": lambda parameters: torch.optim.AdamW(parameters, lr=LEARNING_RATE),
     "adamw_torch_fused": lambda parameters: torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True),
-    "adamw_8bit": _bitsandbytes(8, paged=False),
-    "adamw_bnb_8bit": _bitsandbytes(8, paged=False),
-    "paged_adamw_8bit": _bitsandbytes(8, paged=True),
-    "paged_adamw_32bit": _bitsandbytes(32, paged=True),
+    "adamw_8bit": _bitsandbytes(AdamW, 8),
+    "adamw_bnb_8bit": _bitsandbytes(AdamW, 8),
+    "paged_adamw_8bit": _bitsandbytes(AdamW, 8, paged=True),
+    "paged_adamw_32bit": _bitsandbytes(AdamW, 32, paged=True),
+    "ademamix": _bitsandbytes(AdEMAMix, 32),
+    "ademamix_8bit": _bitsandbytes(AdEMAMix, 8),
+    "paged_ademamix_32bit": _bitsandbytes(AdEMAMix, 32, paged=True),
+    "paged_ademamix_8bit": _bitsandbytes(AdEMAMix, 8, paged=True),
+    "lion_32bit": _bitsandbytes(Lion, 32),
+    "lion_8bit": _bitsandbytes(Lion, 8),
+    "paged_lion_32bit": _bitsandbytes(Lion, 32, paged=True),
+    "paged_lion_8bit": _bitsandbytes(Lion, 8, paged=True),
+    "rmsprop_bnb": _bitsandbytes(RMSprop, 32),
+    "rmsprop_bnb_8bit": _bitsandbytes(RMSprop, 8),
+    "rmsprop_bnb_32bit": _bitsandbytes(RMSprop, 32),
+    "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=LEARNING_RATE),
+    "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=LEARNING_RATE),
     "adafactor": _adafactor,
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=LEARNING_RATE),
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.probe import groupwise
+from planner.probe import groupwise, optimizers
 from planner.probe.options import Options
 from planner.recipe import Recipe
 from planner.request import Request
@@ -24,6 +24,7 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
     on_cpu = options.instrument == "cpu" or (options.instrument == "dry-run" and options.follow == "cpu")
     if groupwise.is_group_wise(recipe) and not groupwise.is_installed():
         yield FieldProblem("quantization.quant_method", f"{groupwise.INSTALL}; or plan hqq by formula")
+    yield from _not_installed(recipe)
     if on_cpu and recipe.loss == "liger":
         yield FieldProblem("training.loss", "Liger's kernels need CUDA; use --on cuda, or follow a card in a dry run")
     if on_cpu and recipe.training.attn_implementation == "flash_attention_2":
@@ -51,3 +52,12 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield FieldProblem("--weights", "a dry run has no weights; drop it, or use --on cpu or --on cuda")
     if options.weights == "hub" and not isinstance(request.model, str):
         yield FieldProblem("--weights", "a pasted config names no repository; give a folder, or a hub id as model")
+
+
+def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
+    """What the probe's own packages do not bring."""
+    if recipe.loss == "cut_cross_entropy":
+        yield FieldProblem("training.loss", "no instrument runs Cut Cross-Entropy; plan it by formula, or probe liger")
+    if recipe.training.optim not in optimizers.BUILDERS:
+        fix = f"{recipe.training.optim} comes from a package the probe does not install; plan it by formula"
+        yield FieldProblem("training.optim", fix)

@@ -1,8 +1,8 @@
-"""Losses that never write out all logits: TRL's fused head and Liger's fused linear cross entropy.
+"""Losses that never write out all logits: TRL's fused head, Liger's fused linear cross entropy, Cut Cross-Entropy.
 
 Sources: trl 1.16 trainer/utils.py add_fused_lm_head and kernels/chunked_logprob.py;
-liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py. `N` counts the scored tokens:
-of each sequence all that count but the first.
+liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py; cut_cross_entropy 25.9 cce.py and cce_backward.py.
+`N` counts the scored tokens: of each sequence all that count but the first.
 """
 
 from planner.timeline.ops import GRADIENTS, unary
@@ -150,3 +150,34 @@ def _add_to_weight(tape: Tape, switches: Switches, compute: int, cast: Buffer | 
         del cast
         wide = tape.new(4, ("V", "h")) if compute != 4 else product
         del product, wide
+
+
+def cut_cross_entropy(tape: Tape, switches: Switches, x: Value) -> Value:
+    """Logits live in the kernels' registers: what is written is a few numbers per token and one per word.
+
+    Forward: log Z and the score of the right word, and the mean logit of each word, by which the backward sorts the
+    vocabulary. Its kernel takes 16-bit hidden states and weights only, so that wider ones are cast before.
+    """
+    with tape.cause("Cut Cross-Entropy"):
+        compute = min(2, x.each)
+        edge_in, each, own, trained = x.edge, x.each, switches.residual, switches.trains_base
+        narrow = tape.new(compute, ("T", "h")) if each != compute else None
+        weight = tape.new(compute, ("V", "h")) if own != compute else None
+        labels, valid = tape.new(8, ("T+b",)), tape.new(4, ("N",))
+        log_z, mean_logits, scores = tape.new(4, ("N",)), tape.new(4, ("V",)), tape.new(4, ("N",))
+
+        def backward(_: Buffer) -> Outcome:
+            ordering = tape.new(4, ("V",))
+            gradient = tape.new(compute, ("T", "h"))
+            of_head = tape.new(compute, ("V", "h"), GRADIENTS) if trained else None
+            del ordering
+            gradient = tape.new(each, ("T", "h")) if each != compute else gradient
+            of_head = tape.new(own, ("V", "h"), GRADIENTS) if of_head and own != compute else of_head
+            return (edge_in, gradient), (tape.head if trained else None, of_head)
+
+        hidden = x if narrow is None else narrow
+        edge = tape.node(backward, tape.save(hidden, weight, log_z, labels, valid, mean_logits))
+        del labels, valid, log_z, mean_logits, narrow, weight
+        loss = Value(tape.new(4, ()), 4, (), edge)
+        del scores
+        return loss

@@ -9,6 +9,7 @@ from planner.gpu import Gpu
 from planner.ledger import Evidence, Line
 from planner.memory.fused import multiprocessors
 from planner.recipe import Recipe
+from planner.timeline import liger
 from planner.timeline.events import Size
 from planner.timeline.fold import Instant, Part, Program, tables_of, worst_instants
 from planner.timeline.legend import cause_of, shown_name
@@ -57,9 +58,7 @@ def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ..
     return _instants(decoder, recipe, gpu)
 
 
-def _instants(
-    decoder: Decoder, recipe: Recipe, gpu: Gpu, name_of: Callable[[str], str] = str
-) -> tuple[Instant, ...]:
+def _instants(decoder: Decoder, recipe: Recipe, gpu: Gpu, name_of: Callable[[str], str] = str) -> tuple[Instant, ...]:
     return worst_instants(*program_order_and_tables(decoder, recipe, gpu), name_of)
 
 
@@ -128,14 +127,10 @@ def _rest(parts: Sequence[Part]) -> str:
     return f" + {sum(part[2] for part in rest):,} bytes in {len(rest)} smaller terms" if rest else ""
 
 
-# The families whose Liger kernels dry runs have shown to agree to the byte.
-_EXACT_WITH_LIGER = frozenset({
-    "exaone4", "gemma", "gemma2", "glm4", "hunyuan_v1_dense", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3",
-})  # fmt: skip
-
-
 def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
     """Exact where this family and this recipe's switches were held to dry runs byte for byte."""
+    if recipe.loss == "cut_cross_entropy":  # read, and never run here
+        return "modelled"
     hqq = recipe.quantization is not None and recipe.quantization.quant_method == "hqq"
-    liger = recipe.loss == "liger" and decoder.model_type not in _EXACT_WITH_LIGER
-    return "modelled" if decoder.evidence == "modelled" or hqq or liger else "exact"
+    by_liger = recipe.loss == "liger" and decoder.model_type not in liger.EXACT
+    return "modelled" if decoder.evidence == "modelled" or hqq or by_liger else "exact"

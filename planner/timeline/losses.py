@@ -4,7 +4,7 @@ Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 ut
 """
 
 from planner.families.parts import Structure
-from planner.timeline.fused_losses import chunked, liger
+from planner.timeline.fused_losses import chunked, cut_cross_entropy, liger
 from planner.timeline.ops import cast, unary
 from planner.timeline.projections import plain
 from planner.timeline.switches import Switches
@@ -23,9 +23,10 @@ def head_and_loss(
     names it, not the caller.
     """
     tape.mark("loss")
-    if switches.loss not in {"chunked", "liger"}:
+    fused = {"chunked": chunked, "liger": liger, "cut_cross_entropy": cut_cross_entropy}.get(switches.loss)
+    if fused is None:
         return full_logits(tape, structure, switches, hidden)
-    loss = (chunked if switches.loss == "chunked" else liger)(tape, switches, hidden[0])
+    loss = fused(tape, switches, hidden[0])
     hidden.clear()
     leave_autocast(tape)
     return loss, None

@@ -22,26 +22,12 @@ from planner.memory.fused import fused_four_bit
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.request import Lora
 from planner.targets import adapted_weights
+from planner.timeline import liger
 from planner.timeline.kernels import Asked, attention_kernel
 from planner.timeline.rotary import CONCATENATED
 from planner.timeline.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
 from planner.units import ceil_div
 
-# liger-kernel 0.8.5 transformers/monkey_patch.py, MODEL_TYPE_TO_APPLY_LIGER_FN, as far as decoders are described here;
-# transformers leaves any other model as it is (integrations/liger.py).
-LIGER = frozenset({
-    "deepseek_v2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "gemma4", "gemma4_text", "glm4",
-    "gpt_oss", "granite", "hunyuan_v1_dense", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "phi3",
-    "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "smollm3",
-})  # fmt: skip
-# The same file, the defaults of each apply_liger_kernel_to_*: whose norms get in_place=False, whose q and k norms stay,
-# whose rotation stays, and who keeps all logits (cross_entropy=True, fused_linear_cross_entropy=False).
-_LIGER_NORMS_BESIDE = frozenset(
-    {"exaone4", "gemma", "gemma2", "gemma3_text", "gemma4", "gemma4_text", "glm4", "olmo2", "olmo3"}
-)
-_LIGER_LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
-_LIGER_LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
-_LIGER_KEEPS_LOGITS = frozenset({"granite"})
 # Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
 CHUNK = 64
 
@@ -74,10 +60,10 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         checkpointing=training.gradient_checkpointing,
         reentrant=training.use_reentrant,
         loss=_loss(decoder, recipe),
-        liger=recipe.loss == "liger" and decoder.model_type in LIGER,
-        liger_in_place=decoder.model_type not in _LIGER_NORMS_BESIDE,
-        liger_head_norms=decoder.model_type not in _LIGER_LEAVES_HEAD_NORMS,
-        liger_rotary=decoder.model_type not in _LIGER_LEAVES_ROTARY,
+        liger=recipe.loss == "liger" and decoder.model_type in liger.REPLACED,
+        liger_in_place=decoder.model_type not in liger.NORMS_BESIDE,
+        liger_head_norms=decoder.model_type not in liger.LEAVES_HEAD_NORMS,
+        liger_rotary=decoder.model_type not in liger.LEAVES_ROTARY,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
         collated=recipe.by_trainer or training.padded,
@@ -106,7 +92,7 @@ def _outside(decoder: Decoder, recipe: Recipe, gpu: Gpu, adapted: frozenset[str]
 
 def _loss(decoder: Decoder, recipe: Recipe) -> str:
     """The loss that runs: where Liger does not replace it, the model's own."""
-    fused = decoder.model_type in LIGER - _LIGER_KEEPS_LOGITS
+    fused = decoder.model_type in liger.REPLACED - liger.KEEPS_LOGITS
     return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
 
 
@@ -225,9 +211,7 @@ def _layer(
         fused=frozenset(
             part.name
             for part in projections
-            if fused_four_bit(
-                recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.capability
-            )
+            if fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.capability)
         ),
     )
 

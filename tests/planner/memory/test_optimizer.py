@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.memory.optimizer import MAPS_BYTES, State, optimizer_lines, state_of
+from planner.errors import InvalidRequestError
+from planner.memory.optimizer import MAP_BYTES, State, optimizer_lines, state_of
+from planner.optimizers import KEPT, NAMES, NOT_PLANNED, Optimizer
+from planner.request import Request
 from planner.trainable import Trainable
 
 
@@ -25,7 +28,7 @@ def tensor(*shape: int, itemsize_bytes: int = 4, count: int = 1, embedding: bool
         ("sgd", State(0)),
     ],
 )
-def test_state_of_a_rank_16_matrix(optimizer: str, state: State) -> None:
+def test_state_of_a_rank_16_matrix(optimizer: Optimizer, state: State) -> None:
     assert state_of(tensor(16, 4096), optimizer) == state
 
 
@@ -63,7 +66,7 @@ def test_paged_state_is_a_line_that_is_alive_in_no_phase() -> None:
 
 def test_the_two_code_maps_are_shared_by_all_tensors() -> None:
     one, many = (optimizer_lines([tensor(64, 64, count=n)], "adamw_8bit", clips=False)[0].bytes for n in (1, 9))
-    assert many - one == 8 * (one - MAPS_BYTES)
+    assert many - one == 8 * (one - 2 * MAP_BYTES)
 
 
 def test_foreach_holds_the_square_roots_of_all_second_moments() -> None:
@@ -85,3 +88,45 @@ def test_adafactor_squares_a_gradient_while_the_last_update_is_alive() -> None:
 def test_eight_bit_state_never_costs_more_than_thirty_two(elements: int, optimizer: str) -> None:
     small, large = state_of(tensor(elements), optimizer), state_of(tensor(elements), "paged_adamw_32bit")
     assert small.device_bytes + small.paged_bytes <= large.device_bytes + large.paged_bytes + 1_024
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state"),
+    [
+        ("lion_32bit", State(262_144)),
+        ("lion_8bit", State(65_536 + 1_024)),
+        ("rmsprop_bnb_8bit", State(65_536 + 1_024)),
+        ("ademamix", State(3 * 262_144)),
+        ("ademamix_8bit", State(3 * 65_536 + 3 * 1_024)),
+        ("rmsprop", State(262_144)),
+        ("adagrad", State(262_144)),
+        ("schedule_free_adamw", State(2 * 262_144)),
+        ("schedule_free_sgd", State(262_144)),
+        ("adamw_torch_8bit", State(2 * (65_536 + 1_024 + 1_024))),
+        ("adamw_torch_4bit", State(2 * (32_768 + 1_024 + 512))),
+    ],
+)
+def test_state_of_a_rank_16_matrix_with_the_other_optimizers(optimizer: Optimizer, state: State) -> None:
+    assert state_of(tensor(16, 4096), optimizer) == state
+
+
+def test_both_means_of_a_paged_ademamix_can_leave_the_card() -> None:
+    state = state_of(tensor(16, 11_008), "paged_ademamix_8bit")
+    assert state.paged_bytes == 3 * 16 * 11_008
+
+
+def test_every_name_of_training_arguments_is_planned_or_refused_with_a_reason() -> None:
+    assert len({*NAMES, *NOT_PLANNED}) == len(NAMES) + len(NOT_PLANNED) == 41
+    assert KEPT.keys() == set(NAMES)
+    for name, why in NOT_PLANNED.items():
+        with pytest.raises(InvalidRequestError) as caught:
+            Request.parse({"model": "gpt2", "gpu": "t4", "training": {"optim": name}})
+        assert [(problem.field, why in problem.message) for problem in caught.value.problems] == [
+            ("training.optim", True)
+        ]
+
+
+@given(st.integers(1, 1 << 24), st.sampled_from(NAMES))
+def test_no_state_is_larger_than_three_float32_copies(elements: int, optimizer: Optimizer) -> None:
+    state = state_of(tensor(elements), optimizer)
+    assert 0 <= state.device_bytes + state.paged_bytes <= 12 * elements + 8 * 1_024

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.families import decoder_of
+from planner.plan import plan
 from planner.recipe import Recipe
 from planner.request import Request
 from planner.timeline import step_lines
@@ -86,3 +87,14 @@ def test_every_family_walks_on_every_stack(name: str) -> None:
         for loss in ("full_logits", "chunked", "liger"):
             document = {"model": config(name), "gpu": CARD, "stack": stack, "training": {"loss": loss}, **lora}
             assert all(size > 0 for size in formula(document).values())
+
+
+def test_cut_cross_entropy_never_writes_logits() -> None:
+    def peak_bytes(loss: str, length: int) -> int:
+        request = {"model": "Qwen/Qwen3-4B", "gpu": "l40s", "method": "lora"}
+        training = {"loss": loss, "max_length": length}
+        return plan(Request.parse(request | {"training": training})).peak_allocated_bytes
+
+    assert peak_bytes("cut_cross_entropy", 4096) < peak_bytes("full_logits", 4096) - 4096 * 151_936 * 8
+    grown = peak_bytes("cut_cross_entropy", 8192) - peak_bytes("cut_cross_entropy", 4096)
+    assert grown < 4096 * 151_936 * 2  # not even one 16-bit copy of the logits

@@ -1,0 +1,128 @@
+"""The optimizers that TrainingArguments names, what each keeps per trained tensor, and why some are not planned.
+
+Names: transformers 5.23, training_args.py OptimizerNames, all of them. Who builds what: trainer_optimizer.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Optimizer = Literal[
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_4bit", "adamw_torch_8bit", "adamw_8bit", "adamw_bnb_8bit",
+    "paged_adamw_8bit", "paged_adamw_32bit", "ademamix", "ademamix_8bit", "paged_ademamix_32bit",
+    "paged_ademamix_8bit", "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb",
+    "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "adagrad", "adafactor", "sgd", "schedule_free_adamw",
+    "schedule_free_radam", "schedule_free_sgd",
+]  # fmt: skip
+# How buffers are stored: in the parameter's dtype, as bitsandbytes or torchao do, or as row and column means.
+Storage = Literal["own", "bnb_32bit", "bnb_8bit", "torchao_8bit", "torchao_4bit", "factored"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one optimizer keeps. `buffers`: each one's size in elements of the tensor; `paged`: the driver may move it.
+
+    `foreach_copies`: copies of all trained tensors, in their dtype, that one step makes at once.
+    """
+
+    buffers: tuple[int, ...]
+    storage: Storage
+    source: str
+    paged: bool = False
+    foreach_copies: int = 0
+    step_on_card: bool = False
+
+    @property
+    def in_8bit_by_bitsandbytes(self) -> bool:
+        """Whether Trainer keeps embeddings out of it (transformers/trainer.py, create_optimizer)."""
+        return self.storage == "bnb_8bit"
+
+
+_BNB = "bitsandbytes/optim/optimizer.py init_state, get_state_buffer"
+_MIX = "bitsandbytes/optim/ademamix.py init_state: the fast and the slow mean in one buffer"
+_AO = "torchao/optim/adam.py _new_buffer, subclass_8bit.py, subclass_4bit.py; block_size 256 from trainer_optimizer.py"
+_FREE = "schedulefree/{}_schedulefree.py step"
+
+
+def _bnb(*buffers: int, bits: Literal[8, 32], paged: bool = False, source: str = _BNB) -> Kept:
+    return Kept(buffers=buffers, storage="bnb_8bit" if bits == 8 else "bnb_32bit", paged=paged, source=source)
+
+
+KEPT: dict[Optimizer, Kept] = {
+    "adamw_torch": Kept(
+        buffers=(1, 1), storage="own", foreach_copies=1,
+        source="torch/optim/adam.py: exp_avg, exp_avg_sq in the parameter's dtype, step on the CPU",
+    ),
+    "adamw_torch_fused": Kept(
+        buffers=(1, 1), storage="own", step_on_card=True,
+        source="torch/optim/adam.py: exp_avg, exp_avg_sq in the parameter's dtype, step on the card",
+    ),
+    "adamw_torch_4bit": Kept(buffers=(1, 1), storage="torchao_4bit", source=_AO),
+    "adamw_torch_8bit": Kept(buffers=(1, 1), storage="torchao_8bit", source=_AO),
+    "adamw_8bit": _bnb(1, 1, bits=8),
+    "adamw_bnb_8bit": _bnb(1, 1, bits=8),
+    "paged_adamw_8bit": _bnb(1, 1, bits=8, paged=True),
+    "paged_adamw_32bit": _bnb(1, 1, bits=32, paged=True),
+    "ademamix": _bnb(2, 1, bits=32, source=_MIX),
+    "ademamix_8bit": _bnb(2, 1, bits=8, source=_MIX),
+    "paged_ademamix_32bit": _bnb(2, 1, bits=32, paged=True, source=_MIX),
+    "paged_ademamix_8bit": _bnb(2, 1, bits=8, paged=True, source=_MIX),
+    "lion_32bit": _bnb(1, bits=32),
+    "lion_8bit": _bnb(1, bits=8),
+    "paged_lion_32bit": _bnb(1, bits=32, paged=True),
+    "paged_lion_8bit": _bnb(1, bits=8, paged=True),
+    "rmsprop": Kept(
+        buffers=(1,), storage="own", foreach_copies=1,
+        source="torch/optim/rmsprop.py without momentum: square_avg; _multi_tensor_rmsprop takes its root",
+    ),
+    "rmsprop_bnb": _bnb(1, bits=32),
+    "rmsprop_bnb_8bit": _bnb(1, bits=8),
+    "rmsprop_bnb_32bit": _bnb(1, bits=32),
+    "adagrad": Kept(
+        buffers=(1,), storage="own", foreach_copies=2,
+        source="torch/optim/adagrad.py: sum; _multi_tensor_adagrad holds its root and the scaled gradients",
+    ),
+    "adafactor": Kept(
+        buffers=(), storage="factored", step_on_card=True,
+        source="transformers/optimization.py Adafactor: float32 row and column means of the squared gradient",
+    ),
+    "sgd": Kept(buffers=(), storage="own", source="torch/optim/sgd.py without momentum: no state"),
+    "schedule_free_adamw": Kept(
+        buffers=(1, 1), storage="own", foreach_copies=1, source=_FREE.format("adamw") + ": z and exp_avg_sq",
+    ),
+    "schedule_free_radam": Kept(
+        buffers=(1, 1), storage="own", foreach_copies=1, source=_FREE.format("radam") + ": z and exp_avg_sq",
+    ),
+    "schedule_free_sgd": Kept(buffers=(1,), storage="own", source=_FREE.format("sgd") + ": z"),
+}  # fmt: skip
+
+_PROJECTED = "keeps the moments of projected, low-rank gradients; there is no formula for these here"
+_BACKWARD = "updates weights inside the backward pass and keeps no whole gradient; there is no formula for that here"
+NOT_PLANNED: dict[str, str] = {
+    "adamw_torch_xla": "runs on a TPU",
+    "adamw_torch_npu_fused": "runs on an NPU",
+    "adamw_anyprecision": "comes from torchdistx, which no longer installs beside today's torch; use adamw_torch",
+    **dict.fromkeys(
+        (
+            "galore_adamw", "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise",
+            "galore_adamw_8bit_layerwise", "galore_adafactor_layerwise", "apollo_adamw", "apollo_adamw_layerwise",
+        ),
+        _PROJECTED,
+    ),
+    "lomo": _BACKWARD,
+    "adalomo": _BACKWARD,
+    "grokadamw": "keeps averages of gradients beside AdamW's moments that no formula here counts",
+    "stable_adamw": "keeps compensation buffers for 16-bit weights that no formula here counts; adamw_torch is nearest",
+}  # fmt: skip
+NAMES: tuple[Optimizer, ...] = get_args(Optimizer)
+
+
+def checked_optimizer(name: object) -> object:
+    """Return `name` unless Trainer knows it and no formula does.
+
+    Raises:
+        ValueError: says why that optimizer is not planned.
+    """
+    if isinstance(name, str) and name in NOT_PLANNED:
+        msg = f"{name} is not planned: it {NOT_PLANNED[name]}"
+        raise ValueError(msg)
+    return name
