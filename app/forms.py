@@ -49,7 +49,7 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     document: Document = {}
     errors: dict[str, str] = {}
     for item in FIELDS:
-        if item.name not in given or not _applies(item, values):
+        if item.name not in given or not _applies(item, values) or _nobody_chose(item, values):
             continue
         try:
             _put(document, item.path, _read(item, values[item.name]))
@@ -123,6 +123,11 @@ def _applies(item: Field, values: Mapping[str, str]) -> bool:
     if item.name == "compute_capability":
         return bool(values["gpu_memory"])
     return not (item.name == "model" and values["config"])
+
+
+def _nobody_chose(item: Field, values: Mapping[str, str]) -> bool:
+    """The form's own targets are not a choice: where PEFT refuses them, the model's own take their place."""
+    return item.name == "target_modules" and values[item.name] == item.default
 
 
 def _read(item: Field, text: str) -> Any:

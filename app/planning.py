@@ -11,6 +11,7 @@ from app.hub.errors import HubUnreachableError, ModelNotOnHubError
 from app.hub.names import RepoName
 from app.hub.source import ConfigSource
 from planner.catalog import resolve_gpu
+from planner.default_targets import with_targets
 from planner.errors import (
     FieldProblem,
     FitproofError,
@@ -69,7 +70,9 @@ class Planning:
         """
         model, gpu = await self.subjects(request)
         if row := model.row:
-            return _explained(lambda: _catalogue_document(request, row.id, gpu))
+            # Settled before it is a key: targets nobody chose are not the same question as the same ones written out.
+            settled = with_targets(request, model)
+            return _explained(lambda: _catalogue_document(settled, row.id, gpu))
         return await _aside(model, lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))
 
     async def limits(self, request: Request) -> Limits:

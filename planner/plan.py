@@ -9,6 +9,7 @@ from planner.advice import Advice, advise
 from planner.bands import card_context_band
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.default_targets import with_targets
 from planner.document import document_of
 from planner.errors import UnknownArchitectureError
 from planner.gpu import CardRecord, Gpu
@@ -158,6 +159,7 @@ def plan(
     """
     model = model or resolve_model(request.model)
     gpu = gpu or resolve_gpu(request.gpu)
+    request = with_targets(request, model)
     recipe = Recipe.of(request)
     return _judge(request, gpu, _Walked.of(model, recipe, gpu), not_planned)
 
@@ -171,6 +173,7 @@ def plan_on_cards(
         FitproofError: as `plan` does.
     """
     model = model or resolve_model(request.model)
+    request = with_targets(request, model)
     recipe = Recipe.of(request)
     walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], _Walked] = {}
     plans = []

@@ -165,6 +165,16 @@ CHAPTER_QUANTIZATION = Quantization(
     bnb_4bit_compute_dtype="bfloat16",
 )
 
+# The keys that say what kind of quantization is meant.
+_KINDS = frozenset({"quant_method", "load_in_4bit", "load_in_8bit"})
+
+
+def _completed(quantization: Quantization | None) -> Quantization:
+    """The chapter's own, with what `quantization` says of it: a part that names no kind is a part of the recipe."""
+    written = {key: getattr(quantization, key) for key in quantization.model_fields_set} if quantization else {}
+    return CHAPTER_QUANTIZATION.model_copy(update=written)
+
+
 _FLAT_LORA = {
     "lora_r": "r", "r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout",
     "target_modules": "target_modules", "use_dora": "use_dora", "use_rslora": "use_rslora",
@@ -199,13 +209,17 @@ class Request(_Frozen):
 
     @model_validator(mode="after")
     def _method_and_quantization_agree(self) -> Self:
+        quantization = self.quantization
+        if self.method == "qlora" and (quantization is None or not quantization.model_fields_set & _KINDS):
+            object.__setattr__(self, "quantization", _completed(quantization))
+        elif self.method == "lora" and quantization and quantization.kinds == ("load_in_8bit",):
+            # LoRA on an int8 base is what people call it; here every quantized base is QLoRA.
+            object.__setattr__(self, "method", "qlora")
         quantized = self.quantization is not None and bool(self.quantization.kinds)
-        if self.method == "qlora" and self.quantization is None:
-            object.__setattr__(self, "quantization", CHAPTER_QUANTIZATION)
-        elif self.method == "qlora" and not quantized:
+        if self.method == "qlora" and not quantized:
             msg = "quantization: qlora needs load_in_4bit or load_in_8bit to be true; or use method lora"
             raise ValueError(msg)
-        elif self.method != "qlora" and quantized:
+        if self.method != "qlora" and quantized:
             msg = f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
             raise ValueError(msg)
         kinds = self.quantization.kinds if self.quantization else ()

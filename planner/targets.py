@@ -223,6 +223,15 @@ def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
     )
 
 
+def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
+    """The names that "all-linear" would have, without those PEFT refuses; None where it refuses none."""
+    if model_type not in _ROUTER_IS_LINEAR | _REFUSED.keys():
+        return None
+    modules = [group for group in census if _is_module(group) and _is_linear(group) and group.role != "router"]
+    leaves = dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules)
+    return tuple(leaf for leaf in leaves if leaf != _REFUSED.get(model_type))
+
+
 def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
     """All that "all-linear" would name but the router is the way out."""
     whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() == ALL_LINEAR

@@ -16,41 +16,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 from weakref import ref
 
+from planner.timeline.buffers import Alias, Buffer, restored
 from planner.timeline.events import Event, Size
 
+__all__ = ["Alias", "Backward", "Buffer", "Dims", "Edge", "Holder", "Outcome", "Tape", "Value"]
+
 Dims = tuple[str, ...]
-
-
-class Buffer:
-    """Memory. Dropping the last reference frees it."""
-
-    __slots__ = ("born", "events", "size", "tag")
-
-    def __init__(self, events: list[Event], size: Size, tag: str) -> None:
-        self.events, self.size, self.tag, self.born = events, size, tag, len(events)
-        events.append(Event(1, size, tag, self.born))
-
-    def __del__(self) -> None:
-        self.events.append(Event(-1, self.size, self.tag, self.born))
-
-
-def _restored(events: list[Event]) -> Buffer:
-    """The memory whose release is the last event, as if that had not happened."""
-    buffer, gone = Buffer.__new__(Buffer), events.pop()
-    buffer.events, buffer.size, buffer.tag, buffer.born = events, gone.size, gone.tag, gone.born
-    return buffer
-
-
-class Alias(Buffer):
-    """A gradient that is a view: it keeps the whole alive, and nothing is added to it in place."""
-
-    __slots__ = ("base",)
-
-    def __init__(self, base: Buffer) -> None:
-        self.events, self.size, self.tag, self.base = base.events, base.size, base.tag, base
-
-    def __del__(self) -> None:
-        """The memory is the base's."""
 
 
 class Edge:
@@ -220,7 +191,7 @@ class Tape:
             del first
             # Memory that goes when the engine lets go of it had no other owner, so it takes the sum.
             alone = len(self.events) > before
-            edge.grad = _restored(self.events) if alone else Buffer(self.events, size, tag)
+            edge.grad = restored(self.events) if alone else Buffer(self.events, size, tag)
 
     def backward(self, down_to: int = 0) -> None:
         """Run the nodes created after the first `down_to` ones, last first."""

@@ -1,9 +1,11 @@
 """What a preset and a quantization settle, where the stack itself decides."""
 
+from typing import Any
+
 import pytest
 
 from planner.errors import InvalidRequestError
-from planner.request import Request
+from planner.request import CHAPTER_QUANTIZATION, Request
 from tests.planner.tiny import recipe
 
 HQQ = {"quant_method": "hqq"}
@@ -32,3 +34,25 @@ def test_two_quantizations_at_once_are_a_contradiction(pair: dict[str, object]) 
 def test_preparation_needs_something_quantized() -> None:
     assert recipe(stack="kbit").kbit_preparation
     assert not recipe(stack="kbit", method="lora").kbit_preparation
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({}, {}),
+        ({"bnb_4bit_compute_dtype": "float16"}, {"bnb_4bit_compute_dtype": "float16"}),
+        ({"llm_int8_skip_modules": ["lm_head"]}, {"llm_int8_skip_modules": ("lm_head",)}),
+        ({"bnb_4bit_use_double_quant": False}, {"bnb_4bit_use_double_quant": False}),
+    ],
+)
+def test_a_quantization_that_names_no_kind_is_a_part_of_the_recipe(part: dict[str, Any], said: dict[str, Any]) -> None:
+    assert recipe(quantization=part).quantization == CHAPTER_QUANTIZATION.model_copy(update=said)
+
+
+def test_a_t4_user_states_the_compute_dtype_alone() -> None:
+    settled = recipe(quantization={"bnb_4bit_compute_dtype": "float16"})
+    assert (settled.compute_dtype, settled.autocast, settled.model_dtype) == ("float16", "float16", "float16")
+
+
+def test_lora_on_an_int8_base_is_planned_as_such() -> None:
+    assert recipe(method="lora", quantization={"load_in_8bit": True}) == recipe(quantization={"load_in_8bit": True})
