@@ -53,6 +53,7 @@ class GpuRow(Row):
     family: str
     nominal_gb: int | None = None
     compute_capability: Annotated[str, Field(pattern=_CAPABILITY)] | None = None
+    multiprocessors: Annotated[int, Field(ge=1)] | None = None
     bitsandbytes_4bit: bool
     bandwidth_gb_s: float | None = None
     memory_type: str | None = None

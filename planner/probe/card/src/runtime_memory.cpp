@@ -1,0 +1,219 @@
+// CUDA runtime: memory of every kind, copies, pools, and memory shared between processes.
+#include "card.h"
+#include "runtime.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <unistd.h>
+
+namespace {
+
+int allocate(void** address, size_t bytes, Kind kind) {
+  return status_of(space_allocate(address, bytes, card_current(), kind));
+}
+int release(void* address) { return status_of(space_free(address)); }
+
+// cudaMemcpyKind and the like tell nothing that the addresses do not.
+int copy(void* to, const void* from, size_t bytes) {
+  space_copy(to, from, bytes);
+  return SUCCESS;
+}
+
+int copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height) {
+  for (size_t row = 0; row < height; row++)
+    space_copy((char*)to + row * to_pitch, (const char*)from + row * from_pitch, width);
+  return SUCCESS;
+}
+
+// cudaMemoryType
+enum { UNREGISTERED, HOST_MEMORY, DEVICE_MEMORY, MANAGED_MEMORY };
+
+// A handle to memory of another process holds 64 bytes; the block's size is all that its reader needs.
+struct Shared {
+  size_t bytes;
+  int device;
+};
+
+// One pool per card, as torch's cudaMallocAsync backend uses it. A pool grows by 32 MiB and keeps what is freed
+// (torch sets the release threshold to the maximum) until it is trimmed or the card is full.
+constexpr size_t POOL_PAGE = 32 << 20;
+struct Pool {
+  size_t used = 0, used_high = 0, reserved = 0, reserved_high = 0;
+};
+Pool pools[64];
+std::mutex pools_lock;
+
+bool pool_grow(int device, size_t used) {
+  Pool& pool = pools[device];
+  size_t wanted = round_up(used, POOL_PAGE);
+  if (wanted > pool.reserved) {
+    if (card_take(device, wanted - pool.reserved, DEVICE) != TAKEN) return false;
+    pool.reserved = wanted;
+  }
+  pool.used = used;
+  pool.used_high = std::max(pool.used_high, used);
+  pool.reserved_high = std::max(pool.reserved_high, pool.reserved);
+  return true;
+}
+
+void pool_trim(int device, size_t keep) {
+  Pool& pool = pools[device];
+  size_t wanted = std::max(round_up(pool.used, POOL_PAGE), round_up(keep, POOL_PAGE));
+  if (wanted >= pool.reserved) return;
+  card_give(device, pool.reserved - wanted, DEVICE);
+  pool.reserved = wanted;
+}
+
+int pool_of(void* handle) { return (int)((Pool*)handle - pools); }
+
+}  // namespace
+
+NVIDIA_API int cudaMalloc(void** address, size_t bytes) {
+  Outcome outcome = space_allocate(address, bytes, card_current(), DEVICE);
+  if (outcome == FULL) {
+    std::lock_guard<std::mutex> guard(pools_lock);
+    pool_trim(card_current(), 0);
+  } else {
+    return status_of(outcome);
+  }
+  return allocate(address, bytes, DEVICE);
+}
+NVIDIA_API int cudaMallocManaged(void** address, size_t bytes, unsigned) { return allocate(address, bytes, MANAGED); }
+NVIDIA_API int cudaMallocHost(void** address, size_t bytes) { return allocate(address, bytes, PINNED); }
+NVIDIA_API int cudaHostAlloc(void** address, size_t bytes, unsigned) { return allocate(address, bytes, PINNED); }
+NVIDIA_API int cudaFreeHost(void* address) { return release(address); }
+NVIDIA_API int cudaHostRegister(void*, size_t, unsigned) { return SUCCESS; }
+NVIDIA_API int cudaHostUnregister(void*) { return SUCCESS; }
+NVIDIA_API int cudaHostGetDevicePointer(void** device, void* host, unsigned) {
+  *device = host;
+  return SUCCESS;
+}
+
+NVIDIA_API int cudaMallocAsync(void** address, size_t bytes, void*) {
+  *address = nullptr;
+  if (!bytes) return SUCCESS;
+  std::lock_guard<std::mutex> guard(pools_lock);
+  int device = card_current();
+  size_t rounded = round_up(bytes, 512);
+  if (!pool_grow(device, pools[device].used + rounded)) {
+    pool_trim(device, 0);
+    if (!pool_grow(device, pools[device].used + rounded)) return status_of(FULL);
+  }
+  *address = space_map(rounded);
+  if (!*address) {
+    pools[device].used -= rounded;
+    return status_of(NO_ADDRESS_SPACE);
+  }
+  space_register(*address, {rounded, device, DEVICE, false});
+  return SUCCESS;
+}
+NVIDIA_API int cudaMallocFromPoolAsync(void** address, size_t bytes, void*, void* stream) {
+  return cudaMallocAsync(address, bytes, stream);
+}
+NVIDIA_API int cudaFreeAsync(void* address, void*) {
+  Block block;
+  void* start;
+  if (!address) return SUCCESS;
+  if (!space_find(address, &block, &start) || start != address) return remember(INVALID_VALUE);
+  if (!block.counted) {
+    std::lock_guard<std::mutex> guard(pools_lock);
+    pools[block.device].used -= block.bytes;
+  }
+  return release(address);
+}
+NVIDIA_API int cudaFree(void* address) { return cudaFreeAsync(address, nullptr); }
+
+NVIDIA_API int cudaDeviceGetDefaultMemPool(void** pool, int device) {
+  *pool = &pools[device];
+  return SUCCESS;
+}
+NVIDIA_API int cudaDeviceGetMemPool(void** pool, int device) { return cudaDeviceGetDefaultMemPool(pool, device); }
+NVIDIA_API int cudaMemPoolSetAccess(void*, const void*, size_t) { return SUCCESS; }
+NVIDIA_API int cudaMemPoolTrimTo(void* pool, size_t keep) {
+  std::lock_guard<std::mutex> guard(pools_lock);
+  pool_trim(pool_of(pool), keep);
+  return SUCCESS;
+}
+// cudaMemPoolAttr: 1 to 3 are reuse rules, 4 the release threshold, 5 to 8 reserved and used, now and at their highest.
+NVIDIA_API int cudaMemPoolGetAttribute(void* handle, int attribute, void* value) {
+  std::lock_guard<std::mutex> guard(pools_lock);
+  const Pool& pool = *(Pool*)handle;
+  size_t values[] = {pool.reserved, pool.reserved_high, pool.used, pool.used_high};
+  if (attribute < 5 || attribute > 8) return remember(card_refuse("cudaMemPoolGetAttribute", NOT_SUPPORTED));
+  *(size_t*)value = values[attribute - 5];
+  return SUCCESS;
+}
+NVIDIA_API int cudaMemPoolSetAttribute(void* handle, int attribute, void*) {
+  std::lock_guard<std::mutex> guard(pools_lock);
+  Pool& pool = *(Pool*)handle;
+  if (attribute == 6) pool.reserved_high = pool.reserved;
+  if (attribute == 8) pool.used_high = pool.used;
+  return SUCCESS;
+}
+
+NVIDIA_API int cudaMemGetInfo(size_t* free, size_t* total) {
+  const Card* card = card_at(card_current());
+  if (!card) return remember(NO_DEVICE);
+  if (free) *free = card_free_bytes(card_current());
+  if (total) *total = card->total_bytes;
+  return SUCCESS;
+}
+
+NVIDIA_API int cudaPointerGetAttributes(PointerAttributes* attributes, const void* address) {
+  const int types[] = {DEVICE_MEMORY, MANAGED_MEMORY, HOST_MEMORY};
+  Block block{};
+  memset(attributes, 0, sizeof *attributes);
+  attributes->device = -1;
+  if (!space_find(address, &block, nullptr)) return SUCCESS;
+  attributes->type = types[block.kind];
+  attributes->device = block.device;
+  attributes->device_pointer = (void*)address;
+  attributes->host_pointer = block.kind == DEVICE ? nullptr : (void*)address;
+  return SUCCESS;
+}
+
+NVIDIA_API int cudaMemcpy(void* to, const void* from, size_t bytes, int) { return copy(to, from, bytes); }
+NVIDIA_API int cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, void*) { return copy(to, from, bytes); }
+NVIDIA_API int cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) { return copy(to, from, bytes); }
+NVIDIA_API int cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, void*) {
+  return copy(to, from, bytes);
+}
+NVIDIA_API int cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                            int) {
+  return copy_rows(to, to_pitch, from, from_pitch, width, height);
+}
+NVIDIA_API int cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                                 size_t height, int, void*) {
+  return copy_rows(to, to_pitch, from, from_pitch, width, height);
+}
+NVIDIA_API int cudaMemset(void* address, int value, size_t bytes) {
+  space_set(address, value, bytes);
+  return SUCCESS;
+}
+NVIDIA_API int cudaMemsetAsync(void* address, int value, size_t bytes, void*) { return cudaMemset(address, value, bytes); }
+// Where managed memory lies changes nothing that is counted: it is the host's need until the card has room.
+NVIDIA_API int cudaMemPrefetchAsync() { return SUCCESS; }
+NVIDIA_API int cudaMemAdvise() { return SUCCESS; }
+
+// Memory of another process counts there; here it is address space. Its contents are not shared.
+NVIDIA_API int cudaIpcGetMemHandle(void* handle, void* address) {
+  Block block;
+  if (!space_find(address, &block, nullptr)) return remember(INVALID_VALUE);
+  Shared shared{block.bytes, block.device};
+  memset(handle, 0, 64);
+  memcpy(handle, &shared, sizeof shared);
+  return SUCCESS;
+}
+struct IpcHandle {
+  char bytes[64];
+};
+NVIDIA_API int cudaIpcOpenMemHandle(void** address, IpcHandle handle, unsigned) {
+  Shared shared;
+  memcpy(&shared, handle.bytes, sizeof shared);
+  *address = space_map(shared.bytes);
+  if (!*address) return status_of(NO_ADDRESS_SPACE);
+  space_register(*address, {shared.bytes, card_current(), DEVICE, false});
+  return SUCCESS;
+}
+NVIDIA_API int cudaIpcCloseMemHandle(void* address) { return release(address); }
