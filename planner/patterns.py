@@ -1,22 +1,68 @@
-"""Regular expressions that a stranger may hand to a server: valid, and never slow.
+"""Regular expressions that a stranger may hand to a server: valid, never slow, matched in time linear in the name.
 
 PEFT and transformers match module names with Python's `re`, which backtracks: `(.*)*x` takes longer than the universe
-on a name of fifty characters. What can blow up is refused before anything is matched.
+on a name of fifty characters. What would blow up there is refused before anything is matched; what is left is matched
+with RE2 (planner/linear.py), and what RE2 cannot say with `re`, under a tighter limit.
 """
 
 import re
-from importlib import import_module
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
-# The parse tree of `re` itself; private, but in place since Python 3.11 and guarded by a test.
-_PARSER: Any = import_module("re._parser")
+from planner.linear import PARSER, NoEqualError, compiled, linear_text
 
-# `.*` four times over a name of forty characters is some 100,000 steps at worst, which is about 2 to the 17th; an
-# option doubles the steps. So four repeats, or twelve options, or some of each.
+# In `re`, `.*` four times over a name of forty characters is some 100,000 steps at worst, which is about 2 to the 17th;
+# an option doubles the steps. So four repeats, or twelve options, or some of each.
 MOST_CHOICES = 12
 CHOICES_OF_A_REPEAT = 3
+# Without RE2 these steps are ours: two repeats are some 800 on such a name, and a large model has ten thousand names.
+MOST_CHOICES_BACKTRACKING = 6
+# All patterns of one list together. Lists in the wild are long, of plain names: quantizers write one for each module
+# they keep (the longest on the hub we met has some 200), and not one repeat in them.
+MOST_CHOICES_OF_A_LIST = 8 * MOST_CHOICES
+MOST_NAMES = 512
 
 _REPEATS = {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}
+_LOOKS = {"AT", "ASSERT", "ASSERT_NOT"}
+# transformers puts a pattern into this one (quantizers/quantizers_utils.py, should_convert_module).
+_BOUNDARY = r"(?:(?<=\.)|(?=\.|$))"
+
+
+class Matcher:
+    """One pattern, compiled once. `text` has passed `checked_pattern`."""
+
+    def __init__(self, text: str) -> None:
+        self._pattern: Any = _linear(text) or re.compile(text)
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole of `name` matches, as PEFT asks."""
+        return self._pattern.fullmatch(name) is not None
+
+
+class SkipList:
+    """`llm_int8_skip_modules`, compiled once: a prefix or a regex up to a dot, or a suffix."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._suffixes = tuple(patterns)
+        linear, backtracking = _sorted_out(patterns)
+        self._linear: Any = compiled(linear) if linear else None
+        self._backtracking = [re.compile(f"(?:{text}){_BOUNDARY}") for text in backtracking]
+        self._starts: dict[str, bool] = {}
+
+    def holds(self, name: str) -> bool:
+        """Whether module `name` stays unquantized."""
+        if name.endswith(self._suffixes):
+            return True
+        if self._linear is not None and any(map(self._names, _starts(name))):
+            return True
+        return any(pattern.match(name) for pattern in self._backtracking)
+
+    def _names(self, start: str) -> bool:
+        """Whether one of the patterns is a whole start of a name; the modules of a layer share theirs."""
+        if start not in self._starts:
+            self._starts[start] = self._linear.fullmatch(start) is not None
+        return self._starts[start]
 
 
 def checked_pattern(text: str) -> str:
@@ -25,15 +71,80 @@ def checked_pattern(text: str) -> str:
     Raises:
         ValueError: it is none, or it could take for ever; says how to write it instead.
     """
+    choices = _choices(text)
+    most = MOST_CHOICES if choices <= MOST_CHOICES_BACKTRACKING or _linear(text) else MOST_CHOICES_BACKTRACKING
+    if choices > most:
+        raise ValueError(_too_slow("has too many * + ? {} or overlapping alternatives"))
+    return text
+
+
+def checked_list(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `patterns`, each checked by itself, if they are quick together and may stand where transformers puts them.
+
+    Raises:
+        ValueError: they are not; says how to write them instead.
+    """
+    if sum(map(_choices, patterns)) > MOST_CHOICES_OF_A_LIST:
+        msg = "the patterns together have too many * + ? {}; write module names"
+        raise ValueError(msg)
+    for text in patterns:
+        try:
+            PARSER.parse(f"(?:{text}){_BOUNDARY}")
+        except re.error as error:
+            msg = f"{text[:60]!r} cannot stand within a larger pattern, where transformers puts it ({error.msg})"
+            raise ValueError(msg) from None
     try:
-        tree = _PARSER.parse(text)
+        compiled(_sorted_out(patterns)[0])
+    except NoEqualError:
+        msg = "the patterns together repeat too much; write module names"
+        raise ValueError(msg) from None
+    return patterns
+
+
+def suffixes_of(name: str) -> Iterable[str]:
+    """`a.b.c`, `b.c` and `c`: what a list of targets may call a module."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
+
+
+def _sorted_out(patterns: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those that RE2 can match on the starts of a name, written for it, and those that it cannot, as they are."""
+    linear, backtracking = [], []
+    for text in dict.fromkeys(patterns):
+        try:
+            if "$" in text or r"\Z" in text:  # depends on where the name ends, which a start does not show
+                raise NoEqualError
+            linear.append(linear_text(text))
+        except NoEqualError:
+            backtracking.append(text)
+    return linear, backtracking
+
+
+def _starts(name: str) -> Iterator[str]:
+    """The name, and what of it comes before each dot, without the dot and with it."""
+    yield name
+    place = name.find(".")
+    while place >= 0:
+        yield name[:place]
+        yield name[: place + 1]
+        place = name.find(".", place + 1)
+
+
+def _linear(text: str) -> Any:
+    try:
+        return compiled([linear_text(text)])
+    except NoEqualError:
+        return None
+
+
+def _choices(text: str) -> int:
+    try:
+        repeats, options = _cost(PARSER.parse(text))
     except (re.error, RecursionError, OverflowError) as error:
         msg = f"{text[:60]!r} is no regular expression ({error}); write a pattern, or a list of module names"
         raise ValueError(msg) from None
-    repeats, options = _cost(tree)
-    if CHOICES_OF_A_REPEAT * repeats + options > MOST_CHOICES:
-        raise ValueError(_too_slow("has too many * + ? {} or overlapping alternatives"))
-    return text
+    return CHOICES_OF_A_REPEAT * repeats + options
 
 
 def _too_slow(why: str) -> str:
@@ -41,12 +152,16 @@ def _too_slow(why: str) -> str:
 
 
 def _cost(tree: Any) -> tuple[int, int]:
-    """How many variable repeats, and how many options, one match may have to try in combination."""
-    repeats = options = 0
-    for operation, argument in tree:
-        more, optional = _cost_of(str(operation), argument)
-        repeats, options = repeats + more, options + optional
-    return repeats, options
+    """How many variable repeats, and how many options, one match may have to try in combination.
+
+    What is looked at ahead of everything else is tried once: its cost comes beside the rest, not on top of it.
+    """
+    items = [(str(operation), argument) for operation, argument in tree]
+    ahead = list(takewhile(lambda item: item[0] in _LOOKS, items))
+    costs = [_cost_of(*item) for item in items]
+    rest = costs[len(ahead) :]
+    whole = (sum(repeats for repeats, _ in rest), sum(options for _, options in rest))
+    return max([whole, *costs[: len(ahead)]], key=lambda cost: CHOICES_OF_A_REPEAT * cost[0] + cost[1])
 
 
 def _cost_of(operation: str, argument: Any) -> tuple[int, int]:

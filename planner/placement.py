@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from planner import storage
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.inventory import Census, TensorGroup
+from planner.patterns import SkipList
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.request import Dtype, Quantization
 from planner.storage import Stored
-from planner.targets import indexed_names, is_skipped, module_name, output_rows
+from planner.targets import indexed_names, module_name, output_rows
 
 # What a plain tensor's dtype is once loaded, once prepared, and from the first step on.
 Dtypes = tuple[Dtype, Dtype, Dtype]
@@ -42,7 +43,9 @@ def place(census: Census, recipe: Recipe) -> list[Placed]:
     Raises:
         InvalidRequestError: HQQ cannot cut a weight into whole groups.
     """
-    quantized_counts = [_quantized_count(group, recipe.quantization) for group in census]
+    patterns = recipe.quantization.llm_int8_skip_modules if recipe.quantization else None
+    skipped = None if patterns is None else SkipList(patterns)
+    quantized_counts = [_quantized_count(group, recipe.quantization, skipped) for group in census]
     in_4bit = _quantized_in_4bit(census, quantized_counts, recipe)
     placed = []
     for group, quantized_count in zip(census, quantized_counts, strict=True):
@@ -83,7 +86,7 @@ def _quantized_in_4bit(census: Census, counts: Iterable[int], recipe: Recipe) ->
     return found
 
 
-def _quantized_count(group: TensorGroup, quantization: Quantization | None) -> int:
+def _quantized_count(group: TensorGroup, quantization: Quantization | None, skipped: SkipList | None) -> int:
     """How many tensors of the group are quantized.
 
     `llm_int8_skip_modules` *replaces* the automatic list: an output head that it does not name is quantized
@@ -91,13 +94,12 @@ def _quantized_count(group: TensorGroup, quantization: Quantization | None) -> i
     """
     if quantization is None:
         return 0
-    patterns = quantization.llm_int8_skip_modules
-    if patterns is None or quantization.quant_method == "hqq":
+    if skipped is None or quantization.quant_method == "hqq":
         return group.count if group.quantizable else 0
     is_linear = group.quantizable or (group.role == "head" and group.name.endswith(".weight"))
     if not is_linear or group.keeps_float32:
         return 0
-    return sum(not is_skipped(name, patterns) for name in indexed_names(group))
+    return sum(not skipped.holds(name) for name in indexed_names(group))
 
 
 def _quantized(group: TensorGroup, census: Census, recipe: Recipe) -> Stored:

@@ -23,7 +23,7 @@ from pydantic import (
 from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.optimizers import Optimizer, checked_optimizer
-from planner.patterns import checked_pattern
+from planner.patterns import MOST_NAMES, checked_list, checked_pattern
 
 Method = Literal["qlora", "lora", "full"]
 
@@ -98,7 +98,9 @@ class Quantization(_Frozen):
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "fp4"
     bnb_4bit_use_double_quant: StrictBool = False
     bnb_4bit_compute_dtype: Dtype = "float32"
-    llm_int8_skip_modules: tuple[Pattern, ...] | None = None
+    llm_int8_skip_modules: (
+        Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), AfterValidator(checked_list)] | None
+    ) = None
     group_size: Literal[32, 64, 128, 256] = 64
 
     @property
@@ -119,7 +121,7 @@ class Lora(_Frozen):
     lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
     lora_dropout: Fraction = 0.0
     target_modules: Annotated[
-        Annotated[Pattern, _Text] | Annotated[tuple[Name, ...], _List],
+        Annotated[Pattern, _Text] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), _List],
         _by_kind('write "all-linear", a pattern, or a list of module names'),
     ] = "all-linear"
     use_dora: StrictBool = False

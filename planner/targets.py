@@ -4,13 +4,13 @@ Source: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists, _maybe_
 utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizers_utils.py (should_convert_module).
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.inventory import Census, TensorGroup
+from planner.patterns import Matcher, suffixes_of
 from planner.request import Lora
 
 ALL_LINEAR = "all-linear"
@@ -71,12 +71,6 @@ def output_rows(group: TensorGroup, census: Census) -> int:
     return group.shape[1] if bias == group.shape[1] and bias != group.shape[0] else group.shape[0]
 
 
-def is_skipped(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether `llm_int8_skip_modules` keeps module `name` unquantized: a prefix or regex up to a dot, or a suffix."""
-    boundary = r"(?:(?<=\.)|(?=\.|$))"
-    return any(re.match(rf"(?:{pattern}){boundary}", name) or name.endswith(pattern) for pattern in patterns)
-
-
 def indexed_names(group: TensorGroup) -> Iterator[str]:
     """Module paths of all tensors of a group, counting its layers from 0."""
     name = module_name(group)
@@ -117,12 +111,13 @@ def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str,
     """Entries of the target list that name nothing. PEFT passes over them in silence as long as one other matches."""
     if isinstance(lora.target_modules, str):
         return ()
-    modules = [group for group in _with_tied_head(census) if _is_module(group)]
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
+    modules = (group for group in _with_tied_head(census) if _is_module(group))
+    named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
     return tuple(
         target
         for target in lora.target_modules
-        if target.rsplit(".", 1)[-1] not in old_names and not any(_matches(modules, (target,)))
+        if target.rsplit(".", 1)[-1] not in old_names and target not in named
     )
 
 
@@ -201,10 +196,9 @@ def _wrappers(names: list[str]) -> list[str]:
 
 def _matcher(targets: str | tuple[str, ...]) -> Callable[[str], bool]:
     if isinstance(targets, str):
-        pattern = re.compile(targets)  # valid and quick: Request refuses others (planner/patterns.py)
-        return lambda name: pattern.fullmatch(name) is not None
-    suffixes = tuple(f".{target}" for target in targets)
-    return lambda name: name in targets or name.endswith(suffixes)
+        return Matcher(targets).matches
+    names = frozenset(targets)
+    return lambda name: any(suffix in names for suffix in suffixes_of(name))
 
 
 def _adapted(group: TensorGroup, census: Census, rank: int, count: int) -> Adapted:

@@ -8,8 +8,9 @@ from planner.errors import InvalidRequestError
 from planner.memory.gradients import gradients_bytes
 from planner.memory.optimizer import optimizer_lines
 from planner.model import resolve_model
+from planner.patterns import SkipList
 from planner.request import Lora
-from planner.targets import adapted_weights, is_skipped, unmatched_targets
+from planner.targets import adapted_weights, unmatched_targets
 from planner.trainable import adapter_tensors
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group
 
@@ -117,7 +118,7 @@ def test_targets_that_match_nothing_beside_one_that_does_are_reported() -> None:
     ],
 )
 def test_skip_patterns_end_at_a_dot(name: str, pattern: str, skipped: bool) -> None:
-    assert is_skipped(name, (pattern,)) is skipped
+    assert SkipList((pattern,)).holds(name) is skipped
 
 
 @pytest.mark.parametrize("model_type", ["phimoe", "llama4_text"])
