@@ -1,10 +1,10 @@
 """Every setting of a plan as one control: its name in the URL, its place in the request document, how to read it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app import strictjson
 from planner.units import parse_size_bytes
 
 Document = dict[str, Any]
@@ -48,12 +48,10 @@ def _modules(text: str) -> str | list[str]:
 
 def _config(text: str) -> Document:
     try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
-        msg = f"this is not JSON: {error.msg} at line {error.lineno}; paste the model's config.json"
-        raise ValueError(msg) from None
-    except RecursionError:
-        msg = "this JSON is nested too deeply for a config.json"
+        config = strictjson.loads(text.encode("utf-8", "surrogatepass"))
+    except strictjson.InvalidJsonError as error:
+        place = "" if error.problems[0].field == "request" else f"{error.problems[0].field}: "
+        msg = f"{place}{error.problems[0].message}; paste the model's config.json"
         raise ValueError(msg) from None
     if not isinstance(config, dict):
         msg = "a config.json is an object in braces: { ... }"

@@ -8,10 +8,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field
-from planner.errors import FieldProblem
+from app.reading import reading
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.text import checked_text
+
+# Three times as many as there are controls.
+MOST_PAIRS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,25 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
         if item.name not in given or not _applies(item, values) or _nobody_chose(item, values):
             continue
         try:
-            _put(document, item.path, _read(item, values[item.name]))
-        except ValueError as error:
-            errors[item.name] = str(error)
+            with reading("a setting", item.name):
+                _put(document, item.path, _read(item, values[item.name]))
+        except InvalidRequestError as error:
+            errors[item.name] = error.problems[0].message
     ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME))
     return PlanForm(values, _finish(document, values), errors, ignored)
+
+
+def pairs_in(address: str) -> list[tuple[str, str]]:
+    """The pairs of a whole link, of a path, or of the bare query itself.
+
+    Raises:
+        InvalidRequestError: it is no address of a plan.
+    """
+    try:
+        return parse_qsl(urlsplit(address).query or address.lstrip("?"), max_num_fields=MOST_PAIRS)
+    except ValueError:
+        problem = FieldProblem("plan", f"paste the address of a plan, with at most {MOST_PAIRS} parameters")
+        raise InvalidRequestError("This is no address of a plan.", [problem]) from None
 
 
 def field_at(path: str) -> str:
@@ -131,6 +150,19 @@ def _nobody_chose(item: Field, values: Mapping[str, str]) -> bool:
 
 
 def _read(item: Field, text: str) -> Any:
+    """Read one control.
+
+    Raises:
+        InvalidRequestError: says what to write instead.
+    """
+    try:
+        checked_text(text)
+        return _value(item, text)
+    except ValueError as error:
+        raise InvalidRequestError("This setting cannot be read.", [FieldProblem(item.name, str(error))]) from None
+
+
+def _value(item: Field, text: str) -> Any:
     if item.name == "quantization":
         if text not in QUANTIZATIONS:
             msg = f"choose one of {', '.join(QUANTIZATIONS)}"

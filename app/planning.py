@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from app.hub.errors import HubUnreachableError, ModelNotOnHubError
 from app.hub.names import RepoName
 from app.hub.source import ConfigSource
+from app.reading import reading
 from planner.catalog import resolve_gpu
 from planner.default_targets import with_targets
 from planner.errors import (
@@ -47,7 +48,8 @@ class Planning:
             InvalidRequestError: names every bad field at once, a model or card nobody knows among them.
         """
         try:
-            return Request.parse(data)
+            with reading("a plan's document"):
+                return Request.parse(data)
         except InvalidRequestError as error:
             problems = [*error.problems, *self._unknown_names(data)]
             raise InvalidRequestError(error.title, _one_per_field(problems)) from None
@@ -111,7 +113,8 @@ class Planning:
             FitproofError: as `plan` does.
         """
         try:
-            return _explained(lambda: resolve_model(model, local_files=self._local_files))
+            with reading("a model's config.json", "model"):
+                return _explained(lambda: resolve_model(model, local_files=self._local_files))
         except UnknownModelError as error:
             repo = RepoName.parse(model) if isinstance(model, str) else None
             if repo is None:
@@ -122,7 +125,8 @@ class Planning:
         except (ModelNotOnHubError, HubUnreachableError) as error:
             error.problems += unknown.problems  # the name may be a misspelt one of the catalogue's
             raise
-        return _explained(lambda: resolve_model(config))
+        with reading("a model's config.json", "model"):
+            return _explained(lambda: resolve_model(config))
 
     async def config(self, model: str | Mapping[str, Any]) -> Mapping[str, Any]:
         """Read the config.json behind a name that the catalogue lacks, whether or not the formulas know its kind.

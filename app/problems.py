@@ -15,6 +15,7 @@ from starlette.responses import Response
 from app.logs import current_request_id
 from planner.complaints import field_problems
 from planner.errors import FieldProblem, FitproofError
+from planner.text import storable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -71,18 +72,17 @@ class Problem:
         """The JSON document."""
         return {
             "type": f"urn:fitproof:problem:{self.code}",
-            "title": self.title,
+            "title": storable(self.title),
             "status": self.status,
             "code": self.code,
-            "errors": [{"field": error.field, "message": error.message} for error in self.errors],
+            # A caller's text may be quoted here, lone surrogates in it: they must not break the answer that complains.
+            "errors": [{"field": storable(error.field), "message": storable(error.message)} for error in self.errors],
             "request_id": current_request_id(),
         }
 
     def response(self) -> Response:
         """The JSON document as a response."""
-        # A lone surrogate from a caller's text must not break the answer that complains about it.
-        body = to_json(self.document(), inf_nan_mode="strings", serialize_unknown=True)
-        return Response(body, self.status, dict(self.headers), MEDIA_TYPE)
+        return Response(to_json(self.document()), self.status, dict(self.headers), MEDIA_TYPE)
 
 
 def install(app: FastAPI, page: ErrorPage | None = None) -> None:

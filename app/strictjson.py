@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from planner.errors import FieldProblem, FitproofError
+from planner.text import checked_text
 
 # Deeper than any config.json (vision-language ones reach 5), shallower than any recursion limit.
 DEEPEST = 32
@@ -61,7 +62,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def check_values(value: Any, deepest: int = DEEPEST) -> None:
-    """Refuse abysses, infinities and lone surrogates in a decoded document.
+    """Refuse abysses, infinities, lone surrogates and control characters in a decoded document.
 
     It is walked level by level, so that no document can exhaust the stack.
 
@@ -95,5 +96,7 @@ def _children(path: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def _check_text(text: str, path: str) -> None:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise _complaint("holds a lone surrogate; write valid Unicode", path or "request")
+    try:
+        checked_text(text)
+    except ValueError as error:
+        raise _complaint(str(error), path or "request") from None

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from planner.allocator import (
-    HIGHEST_ADDRESS,
     LARGE_SEGMENT_BYTES,
     MIN_BLOCK_BYTES,
     SMALL_SIZE_BYTES,
@@ -19,7 +18,10 @@ from planner.allocator import (
 )
 from planner.units import allocated, ceil_div
 
-_ADDRESS_BITS = HIGHEST_ADDRESS.bit_length()
+# Wider than any machine's: a plan that asks for exabytes is told so. The largest request anyone may write, 65,536
+# sequences of 2^24 tokens, holds some 2^76 bytes in the largest tensor of a config that is let in.
+_ADDRESS_BITS = 96
+_HIGHEST_ADDRESS = 1 << (_ADDRESS_BITS - 1)
 _ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
 # Segments never touch, so that free blocks of two of them never merge.
 _GAP_BYTES = MIN_BLOCK_BYTES
@@ -59,7 +61,7 @@ class LargePool:
         self._start_of: dict[int, int] = {}
         self._used: dict[int, int] = {}
         self._segments: dict[int, int] = {}
-        self._edge = 0 if expandable else HIGHEST_ADDRESS
+        self._edge = 0 if expandable else _HIGHEST_ADDRESS
 
     def copy(self) -> "LargePool":
         """The same blocks in a pool of their own."""

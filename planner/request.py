@@ -24,6 +24,7 @@ from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.optimizers import Optimizer, checked_optimizer
 from planner.patterns import MOST_NAMES, checked_list, checked_pattern
+from planner.text import checked_name
 
 Method = Literal["qlora", "lora", "full"]
 
@@ -53,7 +54,7 @@ Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
 Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
-Name = Annotated[str, Field(min_length=1, max_length=300)]
+Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
 # PEFT and transformers match these as regular expressions.
 Pattern = Annotated[Name, AfterValidator(checked_pattern)]
 

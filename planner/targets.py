@@ -115,9 +115,7 @@ def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str,
     modules = (group for group in _with_tied_head(census) if _is_module(group))
     named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
     return tuple(
-        target
-        for target in lora.target_modules
-        if target.rsplit(".", 1)[-1] not in old_names and target not in named
+        target for target in lora.target_modules if target.rsplit(".", 1)[-1] not in old_names and target not in named
     )
 
 

@@ -10,7 +10,8 @@ GIB = 1 << 30
 ALLOCATION_GRANULE_BYTES = 512
 
 _SUFFIX_BYTES = {"b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$", re.IGNORECASE)
+# No size has more digits; a number of hundreds is none that a float could hold.
+_SIZE = re.compile(r"^\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)\s*$", re.IGNORECASE)
 
 
 def ceil_div(dividend: int, divisor: int) -> int:
@@ -37,6 +38,6 @@ def parse_size_bytes(text: str) -> int:
     match = _SIZE.match(text)
     suffix_bytes = _SUFFIX_BYTES.get((match.group(2) or "b").lower()) if match else None
     if match is None or suffix_bytes is None:
-        msg = f"{text!r} is not a size; write 24GiB, 512MiB, 24GB or a number of bytes"
+        msg = f"{text[:60]!r} is not a size; write 24GiB, 512MiB, 24GB or a number of bytes"
         raise ValueError(msg)
     return int(float(match.group(1)) * suffix_bytes)

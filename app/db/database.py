@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -81,7 +81,8 @@ class Database:
             options = {_WRITES: writes, _PATIENCE: patience_seconds}
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
-        except IntegrityError:
+        except (IntegrityError, DataError):
+            # Somebody's data, and nobody else's trouble: the database itself is well.
             raise
         except (DBAPIError, PoolTimeoutError, InvalidRequestError) as error:
             raise StorageUnavailableError(_sentence(error)) from error

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.db.types import JsonText
+from app.db.types import JsonText, PlainString, PlainText
 
 
 class Base(DeclarativeBase):
@@ -14,7 +14,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads a plain dict here)
         dict[str, Any]: JsonText(),
         float: Double(),
-        str: Text(),
+        str: PlainText(),
     }
 
 
@@ -23,12 +23,12 @@ class Probe(Base):
 
     __tablename__ = "probe"
 
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
-    instrument: Mapped[str] = mapped_column(String(16))
+    id: Mapped[str] = mapped_column(PlainString(32), primary_key=True)
+    state: Mapped[str] = mapped_column(PlainString(16))
+    instrument: Mapped[str] = mapped_column(PlainString(16))
     request: Mapped[dict[str, Any]]
     config: Mapped[dict[str, Any] | None]
-    fingerprint: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[str] = mapped_column(PlainString(64))
     weights: Mapped[str]
     memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
     card: Mapped[str | None]
@@ -39,7 +39,7 @@ class Probe(Base):
 
     owner: Mapped[str]
     idempotency_key: Mapped[str | None]
-    body_sha256: Mapped[str] = mapped_column(String(64))
+    body_sha256: Mapped[str] = mapped_column(PlainString(64))
 
     attempt: Mapped[int] = mapped_column(default=1)
     engine: Mapped[str | None]
@@ -53,7 +53,7 @@ class Probe(Base):
     forgotten: Mapped[bool] = mapped_column(default=False)
 
     measurement: Mapped[dict[str, Any] | None]
-    outcome: Mapped[str | None] = mapped_column(String(16))
+    outcome: Mapped[str | None] = mapped_column(PlainString(16))
     prediction_error: Mapped[float | None]
     error: Mapped[str | None]
     last_words: Mapped[str | None]
@@ -80,7 +80,7 @@ class Event(Base):
     probe_id: Mapped[str] = mapped_column(ForeignKey("probe.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
     attempt: Mapped[int]
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(PlainString(16))
     at: Mapped[float]
     body: Mapped[dict[str, Any]]
 
@@ -90,10 +90,10 @@ class Evidence(Base):
 
     __tablename__ = "evidence"
 
-    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[str] = mapped_column(PlainString(64), primary_key=True)
     origin: Mapped[str]
-    instrument: Mapped[str] = mapped_column(String(16))
-    fingerprint: Mapped[str] = mapped_column(String(64))
+    instrument: Mapped[str] = mapped_column(PlainString(16))
+    fingerprint: Mapped[str] = mapped_column(PlainString(64))
     device_name: Mapped[str]
     measurement: Mapped[dict[str, Any]]
     created_at: Mapped[float]
@@ -110,9 +110,9 @@ class Token(Base):
 
     __tablename__ = "token"
 
-    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    id: Mapped[str] = mapped_column(PlainString(16), primary_key=True)
     name: Mapped[str]
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(PlainString(64))
     created_at: Mapped[float]
     revoked_at: Mapped[float | None]
 
@@ -122,7 +122,7 @@ class Lease(Base):
 
     __tablename__ = "lease"
 
-    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(PlainString(32), primary_key=True)
     holder: Mapped[str]
     fence: Mapped[int]
     expires_at: Mapped[float]

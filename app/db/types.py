@@ -3,8 +3,34 @@
 import json
 from typing import Any
 
-from sqlalchemy import Dialect, Text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Dialect, String, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from planner.text import storable
+
+
+class _Plain(TypeDecorator[str]):
+    """Text with U+FFFD for what PostgreSQL refuses: what a program says about itself must not be beyond storing."""
+
+    impl: TypeEngine[str] | type[TypeEngine[str]] = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's signature)
+        """Write, or look for."""
+        return None if value is None else storable(value)
+
+
+class PlainText(_Plain):
+    """Of any length."""
+
+    cache_ok = True
+
+
+class PlainString(_Plain):
+    """Of at most `length` characters."""
+
+    impl: TypeEngine[str] | type[TypeEngine[str]] = String
+    cache_ok = True
 
 
 class JsonText(TypeDecorator[Any]):

@@ -14,6 +14,7 @@ from app.imports.llama_factory import LLAMA_FACTORY
 from app.imports.loading import Loaded, UnreadableConfigError, dump, load, refusal
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.imports.trl import TRL
+from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.not_planned import NotPlanned
 
@@ -62,6 +63,11 @@ def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
         UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
     """
     loaded = load(text)
+    with reading("a trainer's configuration", "config"):
+        return _understood(loaded, model=model, gpu=gpu)
+
+
+def _understood(loaded: Loaded, *, model: str, gpu: str) -> Imported:
     config = {key: _plain(value, yaml=not loaded.is_json) for key, value in loaded.config.items()}
     trainer = _dialect(config)
     reading = trainer.read(config)

@@ -14,7 +14,9 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from app import strictjson
 from app.imports.editing import spliced
+from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.text import checked_text
 
 # The longest example config of Axolotl and LLaMA-Factory is under 8 KiB; a config.json of a large MoE under 30 KiB.
 MOST_CHARACTERS = 64 * 1024
@@ -22,8 +24,10 @@ MOST_NODES = 5_000
 DEEPEST = 16
 # `config = {...}`, as the dictionary stands in a notebook.
 _ASSIGNMENT = re.compile(r"\A\s*[A-Za-z_]\w*\s*(?::\s*\w+\s*)?=\s*(?=[{\[])")
-_INDENTED_LIST = re.compile(r"^\w[^\n]*:[^\n]*\n(?:\s*#[^\n]*\n)*  - ", re.MULTILINE)
-_PLAIN_TAGS = {None, "!"}
+# The core schema's kinds and the two of the failsafe schema (https://yaml.org/spec/1.2.2/#103-core-schema).
+_TAGS = {"None", "!"} | {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+# A word without quotes. The longest in the wild are hub ids and paths; templates stand in quotes or blocks.
+MOST_PLAIN_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,42 @@ def load(text: str) -> Loaded:
         else:
             return Loaded(_mapping(strictjson.loads(text.encode())), text, is_json=True)
     text = _ASSIGNMENT.sub("", text.removeprefix("\ufeff"))
+    with reading("YAML or JSON", "config"):
+        return Loaded(_from_yaml(text), text, is_json=False)
+
+
+def _from_yaml(text: str) -> dict[str, Any]:
     try:
         _inspect(text)
-        return Loaded(_mapping(_yaml(text).load(text)), text, is_json=False)
+        config = _mapping(_yaml(text).load(text))
     except DuplicateKeyError as error:
         raise refusal(f"gives a key twice: {_where(error)}; keep one") from None
     except YAMLError as error:
         raise refusal(f"is neither YAML nor JSON: {_where(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise refusal(f"cannot be read: {str(error)[:200]}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # What the YAML library raises for words that its tag does not fit: `!!bool x`, `!!int ""`, `-_`.
+        plain = "holds a number, a date or a tagged value that is none; write it plainly or in quotes"
+        raise refusal(f"{plain} ({str(error)[:100]})") from None
+    _check_values(config)
+    return config
+
+
+def _check_values(value: Any) -> None:
+    """Refuse what no JSON document could say: keys that are no words, lone surrogates, control characters."""
+    if isinstance(value, str):
+        try:
+            checked_text(value)
+        except ValueError as error:
+            raise refusal(str(error)) from None
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str | int | float | bool | None):
+                raise refusal("has a key that is a list or a mapping; write a word")
+            _check_values(key)
+            _check_values(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item)
 
 
 def dump(loaded: Loaded, config: Mapping[str, Any]) -> str:
@@ -92,9 +123,20 @@ def _yaml(text: str) -> YAML:
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes = True
     yaml.width = 4096
-    if _INDENTED_LIST.search(text):
+    if _indents_lists(text):
         yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
+
+
+def _indents_lists(text: str) -> bool:
+    """Whether a list of the outermost mapping stands two places to the right of its key."""
+    under_key = False
+    for line in text.splitlines():
+        if under_key and line.startswith("  - "):
+            return True
+        if not line.lstrip().startswith("#"):
+            under_key = ":" in line and (line[0].isalnum() or line[0] == "_")
+    return False
 
 
 def refusal(message: str) -> UnreadableConfigError:
@@ -123,6 +165,8 @@ def _inspect(text: str) -> None:
                 sizes[anchor] = total - before
         elif isinstance(event, ScalarEvent):
             total += 1
+            if event.style is None and len(event.value) > MOST_PLAIN_CHARACTERS:
+                raise refusal(f"holds a word of more than {MOST_PLAIN_CHARACTERS} characters; put long text in quotes")
             if event.anchor:
                 sizes[event.anchor] = 1
         if total > MOST_NODES or len(open_nodes) > DEEPEST:
@@ -130,11 +174,9 @@ def _inspect(text: str) -> None:
 
 
 def _refuse_tag(event: NodeEvent) -> None:
-    tag = getattr(event, "tag", None)
-    if str(tag) not in {str(plain) for plain in _PLAIN_TAGS} and not str(tag).startswith("tag:yaml.org,2002:"):
-        raise refusal(f"holds the tag {str(tag)[:60]}; write plain values")
-    if str(tag).startswith("tag:yaml.org,2002:python"):
-        raise refusal(f"holds the tag {str(tag)[:60]}; write plain values")
+    tag = str(getattr(event, "tag", None))
+    if tag not in _TAGS:
+        raise refusal(f"holds the tag {tag[:60]}; write plain values")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app import strictjson
 from app.db.database import Database
 from app.db.models import Evidence
 from app.jobs.order import digest_of, fingerprint_of
-from planner.complaints import field_problems
+from app.reading import reading
+from planner.complaints import MOST_PROBLEMS, field_problems
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.measurement import Measurement
 from planner.request import Request
@@ -129,23 +131,34 @@ def last_reading(database: Database, device_name: str) -> CardReading | None:
 
 
 def _parse_lines(lines: Iterable[str]) -> list[Measurement]:
-    measurements, problems = [], []
+    measurements: list[Measurement] = []
+    problems: list[FieldProblem] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            measurement = Measurement.model_validate(json.loads(line))
-            Request.parse(measurement.request)
-            measurements.append(measurement)
-        except ValidationError as error:
-            problems += [_at_line(number, p) for p in field_problems(error.errors(include_url=False), root="record")]
+            with reading("a measurement"):
+                measurements.append(_measurement(line))
+        except strictjson.InvalidJsonError as error:
+            fix = f"{error.problems[0].message}; write one Measurement on each line"
+            problems.append(FieldProblem(f"line {number}", fix))
         except FitproofError as error:
             problems += [_at_line(number, problem) for problem in error.problems]
-        except (ValueError, RecursionError):
-            problems.append(FieldProblem(f"line {number}", "is no JSON; write one Measurement on each line"))
+        if len(problems) >= MOST_PROBLEMS:
+            break
     if problems:
-        raise InvalidRequestError("The records cannot be imported; none was.", problems[:100])
+        raise InvalidRequestError("The records cannot be imported; none was.", problems[:MOST_PROBLEMS])
     return measurements
+
+
+def _measurement(line: str) -> Measurement:
+    try:
+        measurement = Measurement.model_validate(strictjson.loads(line.encode("utf-8", "surrogatepass")))
+    except ValidationError as error:
+        problems = field_problems(error.errors(include_url=False), root="record")
+        raise InvalidRequestError("This is no measurement.", problems) from None
+    Request.parse(measurement.request)
+    return measurement
 
 
 def _at_line(number: int, problem: FieldProblem) -> FieldProblem:

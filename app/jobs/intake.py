@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.database import Database
@@ -38,7 +38,7 @@ def take_in(database: Database, settled: Settled, sender: Sender, queue_limit: i
 
     Raises:
         QueueFullError: the queue is at its limit.
-        InvalidRequestError: the key was used for another question.
+        InvalidRequestError: the key was used for another question, or the database cannot hold the probe.
     """
     if (known := find_repeat(database, sender, settled.order.body_sha256)) is not None:
         return known
@@ -54,6 +54,9 @@ def take_in(database: Database, settled: Settled, sender: Sender, queue_limit: i
         if (known := find_repeat(database, sender, settled.order.body_sha256)) is not None:
             return known
         raise
+    except (DataError, OverflowError):
+        problem = FieldProblem("request", "has a number that is too large to be kept; no such model can be probed")
+        raise InvalidRequestError("The probe cannot be recorded.", [problem]) from None
     return probe
 
 

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
-from app.forms import PlanForm, query_of, values_of
+from app.forms import PlanForm, pairs_in, query_of, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.words import CAUSE_NAMES, LABELS, METHOD_NAMES
+from planner.errors import InvalidRequestError
 from planner.plan import Plan
 from planner.plan import plan as plan_for
 from planner.request import Request as PlanRequest
@@ -53,9 +53,18 @@ async def compare(request: Request) -> HTMLResponse:
 
 
 async def _two(request: Request, a: str, b: str) -> HTMLResponse:
-    asked = {name: await ask(request, _pairs_in(address)) for name, address in (("a", a), ("b", b))}
-    errors = {name: _complaint(form) for name, (form, answer) in asked.items() if answer is None}
-    answers = [answer for _, answer in asked.values() if answer]
+    errors: dict[str, str] = {}
+    answers: list[Answer] = []
+    for name, address in (("a", a), ("b", b)):
+        try:
+            form, answer = await ask(request, pairs_in(address))
+        except InvalidRequestError as error:
+            errors[name] = error.problems[0].message
+            continue
+        if answer is None:
+            errors[name] = _complaint(form)
+        else:
+            answers.append(answer)
     context: dict[str, Any] = {"a": a, "b": b, "errors": errors, "sides": [], "differences": []}
     if not errors:
         titles = [f"{x.model_name}, {METHOD_NAMES[x.request.method]}, {x.gpu_name}" for x in answers]
@@ -101,11 +110,6 @@ def _differences(one: Answer, other: Answer) -> list[tuple[str, str, str]]:
     """Settings that are not the same, by name."""
     left, right = values_of(one.document), values_of(other.document)
     return [(LABELS.get(name, name), left[name], right[name]) for name in left if left[name] != right[name]]
-
-
-def _pairs_in(address: str) -> list[tuple[str, str]]:
-    """The query of a whole link, of a path, or the bare query itself."""
-    return parse_qsl(urlsplit(address).query or address.lstrip("?"), max_num_fields=100)
 
 
 def _complaint(form: PlanForm) -> str:

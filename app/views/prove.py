@@ -1,12 +1,11 @@
 """Prove it: order a probe from the plan's page, watch it, end it, and see what is attached."""
 
 import asyncio
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.forms import read_form
+from app.forms import pairs_in, read_form
 from app.jobs.intake import Sender
 from app.jobs.roster import seen_workers
 from app.jobs.service import ProbeService
@@ -35,7 +34,7 @@ async def prove(request: Request) -> Response:
         caller = await admit(request)
     except TokenNeededError as error:
         return _ask_for_token(request, f"/plan?{query}", error)
-    plan = read_form(parse_qsl(query, max_num_fields=100))
+    plan = read_form(pairs_in(f"?{query}"))
     if plan.errors:
         problems = [FieldProblem(name, message) for name, message in plan.errors.items()]
         raise InvalidRequestError("The plan to prove cannot be used.", problems)
