@@ -85,43 +85,12 @@ addresses = st.lists(
 ).map(lambda pairs: urlencode([*PLAN.items(), *pairs], errors="surrogatepass"))
 _paths = [".".join(field.path) for field in FIELDS if field.path[0] != "model"]
 documents = st.dictionaries(st.sampled_from(_paths), odd_value, max_size=4).map(lambda change: nested(change))  # noqa: PLW0108 (defined below)
-configs = st.dictionaries(
-    st.sampled_from(
-        [
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "intermediate_size",
-            "vocab_size",
-            "head_dim",
-            "layer_types",
-            "num_local_experts",
-            "tie_word_embeddings",
-            "quantization_config",
-            "torch_dtype",
-            "text_config",
-            "rope_scaling",
-            "sliding_window",
-            "attention_bias",
-            "model_type",
-        ]
-    ),
-    odd_value,
-    max_size=4,
-).map(
-    lambda odd: (
-        {
-            "model_type": "llama",
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "vocab_size": 100,
-        }
-        | odd
-    )
-)
+_config_keys = """hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size vocab_size head_dim
+    layer_types num_local_experts tie_word_embeddings quantization_config torch_dtype text_config rope_scaling
+    sliding_window attention_bias model_type""".split()
+_whole = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_whole |= {"intermediate_size": 64, "vocab_size": 100}
+configs = st.dictionaries(st.sampled_from(_config_keys), odd_value, max_size=4).map(lambda odd: _whole | odd)
 _words = st.one_of(
     st.sampled_from(
         [
@@ -152,28 +121,9 @@ _words = st.one_of(
     ),
     st.text(max_size=12),
 )
-_keys = [
-    "base_model",
-    "adapter",
-    "sequence_len",
-    "lora_r",
-    "lora_target_modules",
-    "micro_batch_size",
-    "optimizer",
-    "gradient_checkpointing_kwargs",
-    "bf16",
-    "cutoff_len",
-    "lora_target",
-    "finetuning_type",
-    "model_name_or_path",
-    "stage",
-    "output_dir",
-    "max_length",
-    "optim",
-    "quantization_bit",
-    "datasets",
-    "load_in_4bit",
-]
+_keys = """base_model adapter sequence_len lora_r lora_target_modules micro_batch_size optimizer bf16 cutoff_len
+    gradient_checkpointing_kwargs lora_target finetuning_type model_name_or_path stage output_dir max_length optim
+    quantization_bit datasets load_in_4bit""".split()
 yamls = st.lists(st.tuples(st.sampled_from(_keys), _words), min_size=1, max_size=5).map(
     lambda pairs: "".join(f"{key}: {word}\n" for key, word in pairs)
 )
