@@ -100,12 +100,6 @@ void settle_visible() {
 
 State& at(int device) { return machine[visible[device]]; }
 
-void start() __attribute__((constructor));
-void start() {
-  const char* text = getenv("FITPROOF_CARDS");
-  if (text && *text && card_configure(text) != 0) fprintf(stderr, "FITPROOF_CARDS names no card: %s\n", text);
-}
-
 }  // namespace
 
 CARD_API int card_configure(const char* text) {
@@ -205,3 +199,13 @@ CARD_API int card_refuse(const char* name, int code) {
 }
 
 CARD_API const char* card_refusal() { return refusal; }
+
+// Last in this file: objects of a file are constructed in their order, and the cards' own list must be there first.
+namespace {
+struct FromEnvironment {
+  FromEnvironment() {
+    const char* text = getenv("FITPROOF_CARDS");
+    if (text && *text && card_configure(text) != 0) fprintf(stderr, "FITPROOF_CARDS names no card: %s\n", text);
+  }
+} from_environment;
+}  // namespace
