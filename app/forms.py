@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.request import CHECKPOINT_KINDS
 from planner.text import checked_text
 
 # Three times as many as there are controls.
@@ -104,8 +105,10 @@ def query_of_values(values: Mapping[str, str]) -> str:
 
 
 def values_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """Every control's text for a complete request document."""
+    """Every control's text for a complete request document. What a checkpoint brings along has none: it comes again."""
     values = dict(DEFAULTS)
+    if _get(document, ("quantization", "quant_method")) in CHECKPOINT_KINDS:
+        document = {key: value for key, value in document.items() if key != "quantization"}
     for item in FIELDS:
         found = _get(document, item.path)
         if found is not None and not isinstance(found, Mapping):

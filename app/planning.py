@@ -12,7 +12,6 @@ from app.hub.names import RepoName
 from app.hub.source import ConfigSource
 from app.reading import reading
 from planner.catalog import resolve_gpu
-from planner.default_targets import with_targets
 from planner.errors import (
     FieldProblem,
     FitproofError,
@@ -27,6 +26,7 @@ from planner.model import Model, local_config, resolve_model
 from planner.not_planned import NotPlanned
 from planner.plan import Plan, plan
 from planner.request import Request
+from planner.settled import settled
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
@@ -73,8 +73,8 @@ class Planning:
         model, gpu = await self.subjects(request)
         if row := model.row:
             # Settled before it is a key: targets nobody chose are not the same question as the same ones written out.
-            settled = with_targets(request, model)
-            return _explained(lambda: _catalogue_document(settled, row.id, gpu))
+            asked = settled(request, model)
+            return _explained(lambda: _catalogue_document(asked, row.id, gpu))
         return await _aside(model, lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))
 
     async def limits(self, request: Request) -> Limits:

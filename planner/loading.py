@@ -156,6 +156,10 @@ def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
         yield source_bytes, False
         yield 2 * elements, False
         yield elements, True
+    elif quantization.quant_method != "hqq":
+        # Of a quantized checkpoint every tensor is loaded as it is stored.
+        yield item.loaded.values_bytes, True
+        yield item.loaded.statistics_bytes, True
     else:
         # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
         yield item.loaded.values_bytes, True
@@ -165,7 +169,8 @@ def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
 
 def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:
     """Half a byte per 4-bit parameter, one per 8-bit parameter, the load dtype for the rest."""
-    halves = 2 if recipe.quantization and recipe.quantization.load_in_8bit else 1
+    quantization = recipe.quantization
+    halves = 2 if quantization and (quantization.load_in_8bit or quantization.quant_method == "fp8") else 1
     return sum(p.count * (p.group.params_each * halves // 2 if p.quantized else p.loaded.values_bytes) for p in placed)
 
 

@@ -96,6 +96,9 @@ def _quantized_count(group: TensorGroup, quantization: Quantization | None, skip
         return 0
     if skipped is None or quantization.quant_method == "hqq":
         return group.count if group.quantizable else 0
+    if quantization.quant_method in {"awq", "gptq"}:  # get_modules_to_not_convert, add_default_skips=True
+        named = sum(is_skipped(name, patterns) for name in indexed_names(group))
+        return group.count - named if group.quantizable else 0
     is_linear = group.quantizable or (group.role == "head" and group.name.endswith(".weight"))
     if not is_linear or group.keeps_float32:
         return 0
@@ -112,9 +115,20 @@ def _quantized(group: TensorGroup, census: Census, recipe: Recipe) -> Stored:
             group_size=quantization.group_size,
             compute_itemsize_bytes=DTYPE_BYTES[recipe.compute_dtype],
         )
+    rows = output_rows(group, census)
+    columns = group.params_each // rows
+    if quantization.quant_method in {"awq", "gptq"}:
+        return storage.packed(
+            rows,
+            columns,
+            bits=quantization.bits,
+            group_size=quantization.group_size,
+            orders_groups=quantization.quant_method == "gptq",
+        )
+    if quantization.quant_method == "fp8":
+        return storage.float8(rows, columns, block=quantization.weight_block_size)
     if quantization.load_in_8bit:
-        rows = output_rows(group, census)
-        return storage.eight_bit(rows, group.params_each // rows, load_itemsize_bytes=load_itemsize_bytes)
+        return storage.eight_bit(rows, columns, load_itemsize_bytes=load_itemsize_bytes)
     return storage.four_bit(
         group.params_each,
         double_quantization=quantization.bnb_4bit_use_double_quant,
@@ -134,7 +148,7 @@ def _refuse_uneven_groups(group: TensorGroup, group_size: int) -> None:
 
 
 def _plain(group: TensorGroup, recipe: Recipe, *, casts: bool) -> tuple[tuple[Stored, Stored], Dtypes]:
-    """As loaded and as prepared, and its dtypes. kbit preparation upcasts all but Params4bit and int8; not with HQQ.
+    """As loaded and as prepared, and its dtypes. kbit preparation upcasts all but Params4bit and int8; not HQQ or GPTQ.
 
     `casts`: the bias of a `Linear4bit`, whose forward leaves it in the dtype it computes in, whatever it was before
     (bitsandbytes/nn/modules.py, `self.bias.data = self.bias.data.to(x.dtype)`).
@@ -145,8 +159,8 @@ def _plain(group: TensorGroup, recipe: Recipe, *, casts: bool) -> tuple[tuple[St
         # The loader stacks the checkpoint's per-expert tensors: sources or halves and result coexist
         # (core_model_loading.py MergeModulelist, Concatenate).
         loaded = Stored(loaded.values_bytes, transient_bytes=loaded.values_bytes)
-    hqq = recipe.quantization is not None and recipe.quantization.quant_method == "hqq"
-    upcast = recipe.kbit_preparation and not hqq and dtype != "float32" and group.role != "buffer"
+    stays = recipe.quantization is not None and recipe.quantization.quant_method in {"hqq", "gptq"}
+    upcast = recipe.kbit_preparation and not stays and dtype != "float32" and group.role != "buffer"
     prepared = storage.dense(group.params_each, 4) if upcast else loaded
     prepared_dtype: Dtype = "float32" if upcast else dtype
     return (loaded, prepared), (dtype, prepared_dtype, recipe.compute_dtype if casts else prepared_dtype)

@@ -9,7 +9,7 @@ from planner.advice import Advice, advise
 from planner.bands import card_context_band
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
-from planner.default_targets import with_targets
+from planner.checkpoint import on_card
 from planner.document import document_of
 from planner.errors import UnknownArchitectureError
 from planner.gpu import CardRecord, Gpu
@@ -22,6 +22,7 @@ from planner.overheads import are_large
 from planner.recipe import Recipe
 from planner.request import Request
 from planner.reserve import reserved_bytes
+from planner.settled import settled
 from planner.static import static_lines
 from planner.targets import adapted_weights
 from planner.textbook import Textbook, textbook
@@ -159,7 +160,7 @@ def plan(
     """
     model = model or resolve_model(request.model)
     gpu = gpu or resolve_gpu(request.gpu)
-    request = with_targets(request, model)
+    request = settled(request, model)
     recipe = Recipe.of(request)
     return _judge(request, gpu, _Walked.of(model, recipe, gpu), not_planned)
 
@@ -173,7 +174,7 @@ def plan_on_cards(
         FitproofError: as `plan` does.
     """
     model = model or resolve_model(request.model)
-    request = with_targets(request, model)
+    request = settled(request, model)
     recipe = Recipe.of(request)
     walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], _Walked] = {}
     plans = []
@@ -248,6 +249,7 @@ class _Walked:
 
     @classmethod
     def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "_Walked":
+        recipe = on_card(recipe, gpu)
         ledger = ledger_of(model, recipe, gpu)
         largest = largest_bytes(model.known_decoder(), recipe, gpu)
         return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), largest)

@@ -54,6 +54,7 @@ Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
 Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
+BlockSize = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
 # PEFT and transformers match these as regular expressions.
 Pattern = Annotated[Name, AfterValidator(checked_pattern)]
@@ -90,10 +91,11 @@ class Quantization(_Frozen):
     """What `BitsAndBytesConfig` takes, with *its* defaults (fp4, no double quantization, float32 compute).
 
     Source: transformers/utils/quantization_config.py, BitsAndBytesConfig. `hqq` is the group-wise int4 kind, the one
-    PEFT trains (planner/storage.py says why); it reads `group_size` only.
+    PEFT trains (planner/storage.py says why); it reads `group_size` only. `awq`, `gptq` and `fp8` are kinds that a
+    checkpoint brings along (planner/checkpoint.py); they read `bits`, `group_size` and `weight_block_size`.
     """
 
-    quant_method: Literal["bitsandbytes", "hqq"] = "bitsandbytes"
+    quant_method: Literal["bitsandbytes", "hqq", "awq", "gptq", "fp8"] = "bitsandbytes"
     load_in_4bit: StrictBool = False
     load_in_8bit: StrictBool = False
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "fp4"
@@ -102,7 +104,9 @@ class Quantization(_Frozen):
     llm_int8_skip_modules: (
         Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), AfterValidator(checked_list)] | None
     ) = None
-    group_size: Literal[32, 64, 128, 256] = 64
+    group_size: Literal[-1, 16, 32, 64, 128, 256, 512, 1024] = 64
+    bits: Literal[2, 4, 8] = 4
+    weight_block_size: tuple[BlockSize, BlockSize] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ class Quantization(_Frozen):
         asked = {
             "load_in_4bit": self.load_in_4bit,
             "load_in_8bit": self.load_in_8bit,
-            "quant_method hqq": self.quant_method == "hqq",
+            f"quant_method {self.quant_method}": self.quant_method != "bitsandbytes",
         }
         return tuple(kind for kind, wanted in asked.items() if wanted)
 
@@ -168,6 +172,8 @@ CHAPTER_QUANTIZATION = Quantization(
     bnb_4bit_compute_dtype="bfloat16",
 )
 
+# Kinds that only a checkpoint can bring along.
+CHECKPOINT_KINDS = frozenset({"awq", "gptq", "fp8"})
 # The keys that say what kind of quantization is meant.
 _KINDS = frozenset({"quant_method", "load_in_4bit", "load_in_8bit"})
 
@@ -228,6 +234,9 @@ class Request(_Frozen):
         kinds = self.quantization.kinds if self.quantization else ()
         if len(kinds) > 1:
             msg = f"quantization: {' and '.join(kinds)} exclude each other; keep one"
+            raise ValueError(msg)
+        if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
+            msg = "quantization: hqq needs a group_size, such as 64"
             raise ValueError(msg)
         return self
 

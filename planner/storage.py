@@ -71,6 +71,29 @@ def eight_bit(rows: int, columns: int, *, load_itemsize_bytes: int) -> Stored:
     )
 
 
+def packed(rows: int, columns: int, *, bits: int, group_size: int, orders_groups: bool) -> Stored:
+    """GPTQ and AWQ as gptqmodel keeps them: values packed into int32; per group a float16 scale and a zero point.
+
+    A group is `group_size` input columns of one row, all of them for -1. `orders_groups`: GPTQ keeps an int32 per
+    column that says which group it is of. Source: gptqmodel 7.7 nn_modules/qlinear, qweight, qzeros, scales, g_idx.
+    """
+    groups = rows * (ceil_div(columns, group_size) if group_size > 0 else 1)
+    return Stored(
+        values_bytes=allocated(ceil_div(rows * columns * bits, 8)),
+        statistics_bytes=allocated(2 * groups) + allocated(ceil_div(groups * bits, 8)),
+        tables_bytes=allocated(4 * columns) if orders_groups else 0,
+    )
+
+
+def float8(rows: int, columns: int, *, block: tuple[int, int] | None) -> Stored:
+    """FP8: a byte per element and a float32 scale per block, or one for the whole weight.
+
+    Source: transformers 5.23 integrations/finegrained_fp8.py FP8Linear.
+    """
+    scales = ceil_div(rows, block[0]) * ceil_div(columns, block[1]) if block else 1
+    return Stored(values_bytes=allocated(rows * columns), statistics_bytes=allocated(4 * scales))
+
+
 def group_wise_int4(elements: int, *, group_size: int, compute_itemsize_bytes: int) -> Stored:
     """HQQ: two values a byte, one scale and one zero point in compute dtype per `group_size` elements.
 

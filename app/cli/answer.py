@@ -71,7 +71,9 @@ def _recipe(request: Request) -> str:
     parts: list[str] = [request.method]
     if request.method == "qlora" and quantization:
         bits = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "int8"
-        parts.append("int4 (hqq)" if quantization.quant_method == "hqq" else bits)
+        kinds = {"bitsandbytes": bits, "hqq": "int4 (hqq)", "fp8": "fp8 checkpoint"}
+        packed = f"{quantization.quant_method} checkpoint, {quantization.bits} bit"
+        parts.append(kinds.get(quantization.quant_method, packed))
     if request.method != "full":
         targets = lora.target_modules if isinstance(lora.target_modules, str) else ",".join(lora.target_modules)
         parts.append(f"rank {lora.r} on {targets}")

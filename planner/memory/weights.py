@@ -79,6 +79,16 @@ def _descriptions(quantization: Quantization) -> tuple[str, str, str, str, str]:
     if quantization.quant_method == "hqq":
         size = quantization.group_size
         return f"int4, groups of {size}", "⌈n/2⌉", f"2 × e n/{size}", "0", "hqq/core/quantize.py Quantizer.quantize"
+    if quantization.quant_method == "fp8":
+        block = quantization.weight_block_size
+        scales = f"4 ⌈N/{block[0]}⌉ ⌈K/{block[1]}⌉" if block else "4"
+        return "fp8", "n", scales, "0", "transformers/integrations/finegrained_fp8.py FP8Linear"
+    if quantization.quant_method in {"awq", "gptq"}:
+        bits, group = quantization.bits, f"K/{quantization.group_size}" if quantization.group_size > 0 else "1"
+        tables = "4 K (group of each column)" if quantization.quant_method == "gptq" else "0"
+        scales = f"(2 + {bits}/8) N ⌈{group}⌉ (scales, zero points)"
+        kind = f"{quantization.quant_method}, {bits} bit"
+        return kind, f"⌈{bits} n/8⌉", scales, tables, "gptqmodel/nn_modules/qlinear"
     if quantization.load_in_8bit:
         return "int8", "n", "4 N (row scales)", "0", "bitsandbytes/nn/modules.py Int8Params._quantize"
     if quantization.bnb_4bit_use_double_quant:

@@ -131,6 +131,6 @@ def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
     """Exact where this family and this recipe's switches were held to dry runs byte for byte."""
     if recipe.loss == "cut_cross_entropy":  # read, and never run here
         return "modelled"
-    hqq = recipe.quantization is not None and recipe.quantization.quant_method == "hqq"
+    other = recipe.quantization is not None and recipe.quantization.quant_method != "bitsandbytes"
     by_liger = recipe.loss == "liger" and decoder.model_type not in liger.EXACT
-    return "modelled" if decoder.evidence == "modelled" or hqq or by_liger else "exact"
+    return "modelled" if decoder.evidence == "modelled" or other or by_liger else "exact"

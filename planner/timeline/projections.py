@@ -6,6 +6,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 
 from planner.families.parts import Linear
 from planner.timeline.adapters import adapter_matmul, autocast_weight
+from planner.timeline.checkpoints import float8_matmul, packed_matmul
 from planner.timeline.dora import dora
 from planner.timeline.groupwise import group_wise_matmul
 from planner.timeline.int8 import int8_matmul
@@ -36,6 +37,10 @@ class Projector:
     def _base(self, part: Linear, x: Value) -> Value:
         if self._quantized(part) and self.switches.storage == "int8":
             return int8_matmul(self.tape, self.switches, part, x)
+        if self._quantized(part) and self.switches.storage == "packed":
+            return packed_matmul(self.tape, part, x)
+        if self._quantized(part) and self.switches.storage == "fp8":
+            return float8_matmul(self.tape, part, x)
         if self._quantized(part):
             return self._four_bit(part, x)
         return plain(self.tape, self.switches, part, x)
@@ -84,20 +89,22 @@ class Projector:
     def _with_adapter(self, part: Linear, x: Value) -> Value:
         tape, switches = self.tape, self.switches
         result = self._base(part, x)
-        if self._quantized(part) and switches.storage != "int8":
+        # An FP8 layer is an nn.Linear to peft, whose adapter is that of any other (tuners/lora/layer.py).
+        quantized = self._quantized(part) and switches.storage != "fp8"
+        if quantized and switches.storage in {"4bit", "hqq"}:
             result = clone(tape, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
         expected = result.each
         with tape.cause(ADAPTERS):
-            if not (switches.autocast and self._quantized(part)):
+            if not (switches.autocast and quantized):
                 x = cast(tape, x, switches.adapter)
             if switches.dora:
                 inner = dropout(tape, x) if switches.dropout else x
                 high = dora(tape, switches, part, inner, result)
                 result = add(tape, result, high)
                 del inner, high
-                return result if switches.autocast and self._quantized(part) else cast(tape, result, expected)
+                return result if switches.autocast and quantized else cast(tape, result, expected)
             high = self._low_rank(part, x)
-            if self._quantized(part):  # bnb.py names the update, layer.py does not
+            if quantized:  # bnb.py names the update, layer.py does not
                 high = high if switches.autocast else cast(tape, high, expected)
                 result = add(tape, result, high)
                 del high

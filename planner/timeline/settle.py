@@ -164,8 +164,9 @@ def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int
 def _storage(recipe: Recipe) -> Storage | None:
     if recipe.quantization is None:
         return None
-    if recipe.quantization.quant_method == "hqq":
-        return "hqq"
+    kinds: dict[str, Storage] = {"hqq": "hqq", "awq": "packed", "gptq": "packed", "fp8": "fp8"}
+    if recipe.quantization.quant_method in kinds:
+        return kinds[recipe.quantization.quant_method]
     return "int8" if recipe.quantization.load_in_8bit else "4bit"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_attention_2"]
-Storage = Literal["4bit", "int8", "hqq"]
+Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
 
 @dataclass(frozen=True, slots=True)

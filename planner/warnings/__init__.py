@@ -32,6 +32,7 @@ _CHECKS = (
     kernels.plain_state_space,
     numerics.fp4_not_nf4,
     numerics.int4_not_nf4,
+    numerics.packed_checkpoint,
     surprises.float32_from_a_string,
     surprises.old_chunked_loss,
     surprises.targets_without_effect,

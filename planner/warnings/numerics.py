@@ -115,6 +115,19 @@ def int4_not_nf4(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
+def packed_checkpoint(plan: "Plan", _: Replan) -> Notice | None:
+    """Which of gptqmodel's kernels is planned."""
+    quantization = plan.recipe.quantization
+    if quantization is None or quantization.quant_method not in {"awq", "gptq"}:
+        return None
+    return Notice(
+        "packed_checkpoint",
+        "Planned with gptqmodel's torch kernel, which trains on every card and keeps each expanded weight until its "
+        "backward. Its Marlin, Machete and ExLlama kernels do not train; pass backend=\"torch\" to from_pretrained's "
+        "GPTQConfig or AwqConfig.",
+    )
+
+
 def no_double_quantization(plan: "Plan", replan: Replan) -> Notice | None:
     """Single quantization, BitsAndBytesConfig's default."""
     quantization = four_bit_of(plan)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from app.fields import FIELDS
 from app.forms import changed, field_at, query_of, read_form
 from planner.errors import FieldProblem
+from planner.model import resolve_model
+from planner.plan import plan
 from planner.request import Request
 
 
@@ -75,7 +77,8 @@ def test_every_setting_of_a_request_has_its_place_in_the_address() -> None:
     leaves = {(section, key) for section, part in full.items() if isinstance(part, dict) for key in part}
     told_by_one_control = {("quantization", key) for key in ("quant_method", "load_in_4bit", "load_in_8bit")}
     told_by_one_control.add(("quantization", "bnb_4bit_quant_type"))
-    assert leaves - told_by_one_control <= {item.path for item in FIELDS}
+    told_by_the_checkpoint = {("quantization", "bits"), ("quantization", "weight_block_size")}
+    assert leaves - told_by_one_control - told_by_the_checkpoint <= {item.path for item in FIELDS}
 
 
 def test_a_described_card_and_a_pasted_config_survive_it_too() -> None:
@@ -143,3 +146,10 @@ def test_a_refused_form_keeps_everything_else() -> None:
     assert refused.errors == {"max_length": "too short"}
     assert refused.values["model"] == "a"
     assert refused.ignored == ("utm_source",)
+
+
+def test_a_checkpoints_own_quantization_comes_from_its_config_again() -> None:
+    config = {**resolve_model("meta-llama/Meta-Llama-3-8B").config, "quantization_config": {"quant_method": "awq"}}
+    answer = plan(Request.parse({"model": config, "gpu": "rtx-4090"}))
+    again = read_form(parse_qsl(query_of(answer.request.model_dump(mode="json"))))
+    assert plan(Request.parse(again.document)).required_bytes == answer.required_bytes
