@@ -97,7 +97,7 @@ def _quantized_count(group: TensorGroup, quantization: Quantization | None, skip
     if skipped is None or quantization.quant_method == "hqq":
         return group.count if group.quantizable else 0
     if quantization.quant_method in {"awq", "gptq"}:  # get_modules_to_not_convert, add_default_skips=True
-        named = sum(is_skipped(name, patterns) for name in indexed_names(group))
+        named = sum(map(skipped.holds, indexed_names(group)))
         return group.count - named if group.quantizable else 0
     is_linear = group.quantizable or (group.role == "head" and group.name.endswith(".weight"))
     if not is_linear or group.keeps_float32:
