@@ -8,9 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 
 from app import problems, views
+from app.compute.answering import API, API_PARTS, compression
+from app.compute.middleware import Computed
+from app.compute.pool import Pool
+from app.compute.telling import Telling
 from app.documents import install_openapi
 from app.engines.base import Engine
 from app.hub.client import Hub
@@ -21,11 +24,12 @@ from app.middleware.body import BodyLimit
 from app.middleware.headers import SecurityHeaders
 from app.middleware.requests import RequestLog
 from app.planning import Planning
-from app.routers import catalog, evidence, health, imports, limits, plans, probes, workers
+from app.routers import evidence, health, probes, workers
 from app.routers.imports import ImportRequest
 from app.security.rates import RateLimit
 from app.settings import Settings
 from app.templating import house_folder
+from app.views import prove
 from planner.request import Request
 
 DESCRIPTION = "Will this fine-tuning run fit on this GPU? A byte budget, and a real probe to prove it."
@@ -36,12 +40,12 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
 
     `app.state.settings` and `app.state.planning` are what routes read; `app.state.service` is there while it runs.
     """
-    settings, metrics = settings or Settings.load(), Metrics()
+    settings, metrics, pool = settings or Settings.load(), Metrics(), Pool()
     app = FastAPI(
         title="Fitproof",
         version=installed_version(),
         description=DESCRIPTION,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=f"{API}/openapi.json",
         # The usual documentation pages load scripts from elsewhere, which our Content-Security-Policy forbids.
         docs_url=None,
         redoc_url=None,
@@ -52,16 +56,22 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
             Middleware(RequestMetrics, metrics=metrics),
             Middleware(RateLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
-            Middleware(GZipMiddleware, minimum_size=4096, compresslevel=5),
         ],
     )
+    telling = Telling(app)
+    # Within all of these, so that a body is whole and short before a worker sees it.
+    app.user_middleware += [
+        Middleware(Computed, pool=pool, facts=telling.facts, tell=telling.tell, page=views.error_page),
+        compression(),
+    ]
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
-    app.state.metrics, app.state.engines = metrics, engines
-    for part in (plans, limits, imports, catalog, probes, workers, evidence):
-        app.include_router(part.router, prefix="/api/v1")
+    app.state.metrics, app.state.engines, app.state.pool = metrics, engines, pool
+    # The parts that workers answer are here for the OpenAPI document.
+    for part in (*API_PARTS, probes, workers, evidence):
+        app.include_router(part.router, prefix=API)
     app.include_router(health.router)
-    app.include_router(views.router)
+    app.include_router(prove.router)
     app.mount("/static", StaticFiles(directory=house_folder("static")))
     problems.install(app, views.error_page)
     install_openapi(app, Request, ProbeDocument, ImportRequest)
@@ -81,6 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what lives as long as the server, in order; close it in reverse."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(app.state.hub.aclose)
+        stack.push_async_callback(app.state.pool.close)
         await stack.enter_async_context(service.lifespan(app, app.state.engines))
         # What start-up made stays for good: without it, collections during requests have less to look through.
         gc.collect()

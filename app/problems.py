@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.logs import current_request_id
 from planner.complaints import field_problems
@@ -89,10 +90,7 @@ def install(app: FastAPI, page: ErrorPage | None = None) -> None:
     """Answer every error of `app` with a problem; outside /api, with `page` where a browser asks."""
 
     def answer(request: Request, problem: Problem) -> Response:
-        wants_page = page is not None and not request.url.path.startswith("/api/")
-        if wants_page and page is not None and "text/html" in request.headers.get("accept", ""):
-            return page(request, problem)
-        return problem.response()
+        return answer_for(request.scope, problem, page)
 
     async def on_fitproof(request: Request, error: Exception) -> Response:
         assert isinstance(error, FitproofError)  # noqa: S101 (Starlette's handler type is wider than its registration)
@@ -109,6 +107,14 @@ def install(app: FastAPI, page: ErrorPage | None = None) -> None:
     app.add_exception_handler(FitproofError, on_fitproof)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+
+
+def answer_for(scope: Scope, problem: Problem, page: ErrorPage | None) -> Response:
+    """`problem` as `page` where a browser asks outside /api, else as a document."""
+    request = Request(scope)
+    if page is not None and not scope["path"].startswith("/api/") and "text/html" in request.headers.get("accept", ""):
+        return page(request, problem)
+    return problem.response()
 
 
 def of_parameters(error: RequestValidationError) -> Problem:

@@ -18,8 +18,10 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (FITPROOF_PORT).")] = None,
 ) -> None:
     """Serve the site and the API until interrupted."""
+    import asyncio
     import contextlib
     import logging
+    import socket
 
     from app import logs
     from app.settings import Settings, unknown_variables
@@ -53,6 +55,11 @@ def serve(
 
     class Server(uvicorn.Server):
         """Ends event streams first: uvicorn waits for open answers, and these would go on for minutes."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            workers = asyncio.ensure_future(app.state.pool.start())  # while the database is opened
+            await super().startup(sockets)
+            await workers
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             app.state.service.streams.stopping = True

@@ -95,11 +95,11 @@ def import_lines(database: Database, text: str, origin: str) -> ImportResult:
     return ImportResult(added, len(measurements) - added)
 
 
-def measurements_of(database: Database, request: Request, limit: int = 20) -> list[Measurement]:
-    """What was measured for exactly this request, newest first: the page shows it beside the prediction."""
+def measurements_by_fingerprint(database: Database, fingerprint: str, limit: int = 20) -> list[Measurement]:
+    """What was measured for exactly one request, newest first: the page shows it beside the prediction."""
     query = (
         select(Evidence.measurement)
-        .where(Evidence.fingerprint == fingerprint_of(request))
+        .where(Evidence.fingerprint == fingerprint)
         .order_by(Evidence.created_at.desc())
         .limit(limit)
     )

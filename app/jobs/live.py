@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -29,6 +30,19 @@ class _Card:
     context_bytes: int | None = None
     record: CardRecord | None = None
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields of the catalogue's card that were measured here."""
+        if self.total_bytes is None:
+            return {"record": self.record}
+        changes = {
+            "usable_bytes": self.total_bytes,
+            "usable_evidence": "measured",
+            "usable_source": "torch, on this installation's own card",
+            "record": self.record,
+        }
+        return changes | ({"context_bytes": self.context_bytes} if self.context_bytes else {})
+
     def add(self, measurement: Measurement, run: CardRun | None, *, own: bool) -> None:
         """Take one measurement in; the newest comes last."""
         if run is not None:
@@ -44,7 +58,8 @@ class LiveCards:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._cards: Mapping[str, _Card] = {}
+        # By catalogue id, the fields of a card that were measured here.
+        self.changes: Mapping[str, Mapping[str, Any]] = {}
         self._read: object = None
         # A run is held to its plan once: the digest names it for good.
         self._runs: dict[str, CardRun | None] = {}
@@ -63,24 +78,12 @@ class LiveCards:
                 if tuple(newest) == self._read:
                     return
                 records = session.execute(select(Evidence).where(cuda).order_by(Evidence.created_at)).scalars().all()
-            self._cards = self._fold(records)
+            self.changes = {name: card.changes for name, card in self._fold(records).items()}
             self._read = tuple(newest)
 
     def __call__(self, gpu: Gpu) -> Gpu:
         """Return `gpu` with what was measured on its kind here, or as it is."""
-        card = self._cards.get(gpu.id)
-        if card is None:
-            return gpu
-        if card.total_bytes is None:
-            return replace(gpu, record=card.record)
-        return replace(
-            gpu,
-            usable_bytes=card.total_bytes,
-            usable_evidence="measured",
-            usable_source="torch, on this installation's own card",
-            context_bytes=card.context_bytes or gpu.context_bytes,
-            record=card.record,
-        )
+        return replace(gpu, **self.changes.get(gpu.id, {}))
 
     def _fold(self, records: Sequence[Evidence]) -> dict[str, _Card]:
         cards: dict[str, _Card] = defaultdict(_Card)

@@ -7,12 +7,11 @@ import time
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import set_request_id
-from app.problems import ErrorPage, Problem
+from app.problems import ErrorPage, Problem, answer_for
 
 _ACCESS = logging.getLogger("fitproof.access")
 _ERRORS = logging.getLogger("fitproof.errors")
@@ -54,16 +53,9 @@ class RequestLog:
         except Exception:  # the last line of defence: no stack trace may reach a client
             _ERRORS.exception("unforeseen error")
             if not status:
-                await self._apology(Request(scope))(scope, receive, send_with_id)
+                await answer_for(scope, Problem.of_status(500), self.page)(scope, receive, send_with_id)
         finally:
             _log(scope, status, time.perf_counter() - started)
-
-    def _apology(self, request: Request) -> Response:
-        """A page for a person, a problem document for a program."""
-        problem = Problem.of_status(500)
-        if self.page and "text/html" in request.headers.get("accept", "") and "/api/" not in request.url.path:
-            return self.page(request, problem)
-        return problem.response()
 
 
 def _briefly(send: Send) -> Send:

@@ -22,12 +22,12 @@ class Search(BaseModel):
 
 
 @router.get("/models", response_model=None, responses={200: {"model": ModelList}, **answers(422)})
-def models(search: Annotated[Search, Query()]) -> Response:
+async def models(search: Annotated[Search, Query()]) -> Response:
     """Models that match, best first, each with its facts and their sources."""
     return json_response(model_list(search.q, search.limit))
 
 
 @router.get("/gpus", response_model=None, responses={200: {"model": GpuList}, **answers(422)})
-def gpus(search: Annotated[Search, Query()]) -> Response:
+async def gpus(search: Annotated[Search, Query()]) -> Response:
     """Cards that match, best first. `usable_bytes` is what the driver gives torch, never the nominal size."""
     return json_response(gpu_list(search.q, search.limit))

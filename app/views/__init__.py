@@ -1,12 +1,17 @@
-"""The site's pages. A view reads, calls and renders."""
+"""The site's pages. A view reads, calls and renders.
+
+Workers (app/compute) answer those of `computed`; `prove` needs the database, which no worker loads.
+"""
 
 from fastapi import APIRouter
 
-from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan, prove, suggestions
+from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan, suggestions
 from app.views.errors import error_page
 
-router = APIRouter(include_in_schema=False)
-for part in (plan, heatmap, compare, guide, catalog, imports, prove, accuracy, suggestions):
-    router.include_router(part.router)
+COMPUTED_PARTS = (plan, heatmap, compare, guide, catalog, imports, accuracy, suggestions)
 
-__all__ = ["error_page", "router"]
+computed = APIRouter(include_in_schema=False)
+for part in COMPUTED_PARTS:
+    computed.include_router(part.router)
+
+__all__ = ["COMPUTED_PARTS", "computed", "error_page"]

@@ -1,6 +1,5 @@
 """How right the formulas are: every reading that can be planned, predicted against measured, nothing left out."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -12,12 +11,11 @@ from statistics import median
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.db.database import StorageUnavailableError
 from app.drawing.scatter import Scatter, draw_scatter
 from app.forms import query_of
-from app.jobs.evidence import cuda_measurements
 from app.jobs.placement import card_named
 from app.templating import page
+from app.views.asking import facts_of
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError
 from planner.evidence.published import published_runs
@@ -84,7 +82,7 @@ class Group:
 @router.get("/accuracy")
 async def accuracy(request: Request) -> HTMLResponse:
     """Every published and every own reading against the formulas, worst first."""
-    groups = [*await asyncio.to_thread(committed_groups), *await _here(request)]
+    groups = [*committed_groups(), *_here(request)]
     scatter = overview(groups)
     return page(request, "pages/accuracy.html", groups=groups, scatter=scatter, families=families())
 
@@ -120,17 +118,10 @@ def families() -> dict[str, tuple[int, bool]]:
     return {name: (counts[name], known[name]) for name in names}
 
 
-async def _here(request: Request) -> list[Group]:
+def _here(request: Request) -> list[Group]:
     """What was measured on this installation's own cards."""
-    service = getattr(request.app.state, "service", None)
-    if service is None:
-        return []
-    try:
-        measurements = await asyncio.to_thread(cuda_measurements, service.database)
-    except StorageUnavailableError:
-        return []
-    rows = [_on_its_card(measurement) for measurement in measurements if measurement.outcome == "ok"]
-    return [await asyncio.to_thread(_group, "Measured on this installation", rows)] if rows else []
+    rows = [_on_its_card(measurement) for measurement in facts_of(request).own_runs() if measurement.outcome == "ok"]
+    return [_group("Measured on this installation", rows)] if rows else []
 
 
 def _group(name: str, rows: Iterable[tuple[str, PlanRequest, int]]) -> Group:

@@ -1,25 +1,21 @@
 """From a query string to an answer: read the form, resolve the names, plan. Errors come back at their controls."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from fastapi import Request as HttpRequest
 
-from app.db.database import StorageUnavailableError
+from app.compute.questions import Facts
 from app.fields import DEFAULTS
 from app.forms import PlanForm, query_of, query_of_values, read_form
-from app.jobs.evidence import measurements_of
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.suggestions import matches
 from app.views.words import CAUSE_NAMES, LABELS, for_the_form
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
-from planner.measurement import Measurement
 from planner.plan import plan as plan_for
-from planner.request import Request
 
 _CATALOGUES = (("model", "models"), ("gpu", "gpus"))
 _MEANT = 5
@@ -35,6 +31,7 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         model, gpu = await planning.subjects(request)
         if form.errors:
             return form, None
+        measurements = facts_of(http).measurements(request)
         plan = plan_for(request, model=model, gpu=gpu)
     except UnknownArchitectureError as error:
         problems = error.problems or [FieldProblem("model", error.title)]
@@ -47,25 +44,20 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         model=model,
         gpu=gpu,
         origin=origin(http),
-        measurements=await _measurements(http, request),
+        measurements=measurements,
         probing=_probes(http),
     )
 
 
 def _probes(http: HttpRequest) -> bool:
     """Whether probes can be ordered here."""
-    return hasattr(http.app.state, "service")
+    return facts_of(http).probing
 
 
-async def _measurements(http: HttpRequest, request: Request) -> tuple[Measurement, ...]:
-    """What was measured for exactly this plan. A database that is down takes no plan with it."""
-    service = getattr(http.app.state, "service", None)
-    if service is None:
-        return ()
-    try:
-        return tuple(await asyncio.to_thread(measurements_of, service.database, request))
-    except StorageUnavailableError:
-        return ()
+def facts_of(http: HttpRequest) -> Facts:
+    """What the server knows for this request."""
+    facts: Facts = http.app.state.facts
+    return facts
 
 
 async def ask_or_raise(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> Answer:

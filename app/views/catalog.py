@@ -16,7 +16,7 @@ _LONGEST_QUERY = 200
 
 
 @router.get("/models")
-def models(request: Request, q: str = "") -> HTMLResponse:
+async def models(request: Request, q: str = "") -> HTMLResponse:
     """Models that hold every word of `q`, the most used first."""
     found = model_catalog().search(q[:_LONGEST_QUERY])
     rows = [(row, config_facts(row.config), _plan_of(model=row.id)) for row in found]
@@ -24,7 +24,7 @@ def models(request: Request, q: str = "") -> HTMLResponse:
 
 
 @router.get("/gpus")
-def gpus(request: Request, q: str = "") -> HTMLResponse:
+async def gpus(request: Request, q: str = "") -> HTMLResponse:
     """Cards that hold every word of `q`."""
     rows = [(card, _plan_of(gpu=card.row.id)) for card in gpu_catalog().search(q[:_LONGEST_QUERY])]
     return page(request, "pages/gpus.html", q=q, rows=rows)

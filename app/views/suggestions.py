@@ -18,7 +18,7 @@ _LONGEST_QUERY = 200
 
 
 @router.get("/suggest/{kind}")
-def suggest(kind: str, q: str = "") -> HTMLResponse:
+async def suggest(kind: str, q: str = "") -> HTMLResponse:
     """The best matches as the options of a listbox; none for a kind that has no catalogue."""
     html = render("partials/options.html", kind=kind, options=matches(kind, q, SHOWN))
     return HTMLResponse(html, headers={"Cache-Control": "public, max-age=3600"})

@@ -252,12 +252,12 @@ def test_what_breaks_here_has_a_page_for_people_and_a_problem_for_programs(
         msg = "the secret cause"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("app.views.plan.pairs_of", broken)
-    page = site.get("/plan", headers=HTML)
-    assert page.status_code == site.get("/plan").status_code == 500
+    monkeypatch.setattr("app.views.prove.list_probes", broken)
+    page = site.get("/probes", headers=HTML)
+    assert page.status_code == site.get("/probes").status_code == 500
     assert "<h1>Something broke here" in page.text
     assert "secret cause" not in page.text
-    assert site.get("/plan").headers["content-type"] == "application/problem+json"
+    assert site.get("/probes").headers["content-type"] == "application/problem+json"
 
 
 def test_pages_travel_compressed(site: httpx.Client) -> None:

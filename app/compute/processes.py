@@ -1,0 +1,168 @@
+"""The server's end of the processes: one template, and the workers made of it."""
+
+import asyncio
+import contextlib
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+from app.compute.frames import exchange
+
+# What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
+_KEPT_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
+_START_SECONDS = 60.0
+# Long requests leave the processors to short ones; half the weight of a usual process (sched(7), nice 5).
+_SLOW_NICENESS = 5
+
+
+class NoWorkersError(Exception):
+    """The template cannot be started."""
+
+
+class Template:
+    """A running template process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process, self._control = process, control
+        self._is_ready = False
+
+    @classmethod
+    async def started(cls) -> Self:
+        """Start one and wait until it has read everything.
+
+        Raises:
+            NoWorkersError: it ended instead, or took too long.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "app.compute.template", str(theirs.fileno())]
+            environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+            environment["PYTHONPATH"] = os.pathsep.join([_root(), *filter(None, [environment.get("PYTHONPATH")])])
+            process = subprocess.Popen(  # noqa: S603 (a fork and exec; it does not wait)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        template = cls(process, ours)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                said = await asyncio.get_running_loop().sock_recv(ours, 1)
+        except BaseException:
+            template.close()
+            raise
+        if said != b"R":
+            template.close()
+            raise NoWorkersError("the template of the workers ended while it was starting")
+        template._is_ready = True
+        return template
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can make workers."""
+        return self._process.poll() is None
+
+    async def worker(self, *, slow: bool) -> "Worker":
+        """Make one.
+
+        Raises:
+            NoWorkersError: the template is gone.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                socket.send_fds(self._control, [b"F"], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise NoWorkersError("the template of the workers is gone") from error
+        try:
+            pid = int(marshal.loads(await exchange(ours, None)))  # noqa: S302 (our own process, our own socket)
+        except OSError as error:
+            ours.close()
+            raise NoWorkersError("a worker ended while it was starting") from error
+        except BaseException:
+            _close(ours)
+            raise
+        worker = Worker(self, pid, ours)
+        if slow:
+            worker.slow_down()
+        return worker
+
+    def kill(self, pid: int) -> None:
+        """End one worker at once."""
+        with contextlib.suppress(OSError):
+            self._control.send(b"K%d" % pid)
+
+    def close(self) -> None:
+        """End it and all its workers."""
+        self._control.close()
+        if not self._is_ready:
+            self._process.kill()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Worker:
+    """One worker, which answers one request at a time."""
+
+    def __init__(self, template: Template, pid: int, stream: socket.socket) -> None:
+        self.pid = pid
+        self.ends = False
+        self._template, self._stream = template, stream
+
+    async def ask(self, message: bytes) -> tuple[Any, ...]:
+        """Send one request and wait for its reply; ("gone",) where the worker ended over it."""
+        try:
+            self.ends, reply = marshal.loads(await exchange(self._stream, message))  # noqa: S302 (as above)
+        except OSError:
+            self.ends = True
+            return ("gone",)
+        return tuple(reply)
+
+    def processor_seconds(self) -> float | None:
+        """What it has computed in its life; None where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
+
+    def slow_down(self) -> None:
+        """Let others go first from here on."""
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, _SLOW_NICENESS)
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+        self.ends = True
+        self._template.kill(self.pid)
+        _close(self._stream)
+
+    def dismiss(self) -> None:
+        """Let it end; it is idle."""
+        self._stream.close()
+
+
+def _close(stream: socket.socket) -> None:
+    """Close a socket that a task may just have waited for: its number may soon be another's."""
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(stream)
+    loop.remove_writer(stream)
+    stream.close()
+
+
+def _root() -> str:
+    """The folder that `app` is imported from."""
+    return str(Path(__file__).parents[2])

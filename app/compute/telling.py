@@ -1,0 +1,49 @@
+"""Answers the workers' questions from the hub and the database."""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.compute.questions import Facts, Question, Refusal
+from app.db.database import StorageUnavailableError
+from app.hub.names import RepoName
+from app.jobs.evidence import cuda_measurements, measurements_by_fingerprint
+from planner.errors import FitproofError
+
+
+class Telling:
+    """What one server knows."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def facts(self) -> Facts:
+        """What every request may rest on."""
+        service = getattr(self._app.state, "service", None)
+        return Facts(probing=service is not None, cards=service.cards.changes if service else {})
+
+    async def tell(self, question: Question) -> Any:
+        """Find a fact. A database that is down takes no plan with it: then nothing was measured."""
+        match question:
+            case ("config", name):
+                return await self._config(name)
+            case ("measurements", fingerprint):
+                return await self._read(lambda database: measurements_by_fingerprint(database, fingerprint))
+            case ("own runs",):
+                return await self._read(cuda_measurements)
+        raise ValueError(question)
+
+    async def _config(self, name: str) -> Any:
+        repo = RepoName.parse(name)
+        assert repo is not None  # noqa: S101 (a worker has parsed it)
+        try:
+            return await self._app.state.hub.config(repo)
+        except FitproofError as error:
+            return Refusal.of(error)
+
+    async def _read(self, read: Any) -> Any:
+        try:
+            return await asyncio.to_thread(read, self._app.state.service.database)
+        except StorageUnavailableError:
+            return []

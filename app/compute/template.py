@@ -1,0 +1,102 @@
+"""The process that workers are made of: everything imported and read once, then one fork for each worker.
+
+`python -m app.compute.template FD`: over the socket FD, `F` and a socket make a worker that serves it, `K` and a number
+end the worker of that process id. When the server goes, so does everything here.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.compute.answering import answering_app
+from app.compute.worker import work
+from app.views.guide import examples, tiers
+
+# How long an ended worker may stay in the process table.
+_REAP_SECONDS = 0.5
+_LONGEST_MESSAGE = 32
+
+
+def main(control: socket.socket) -> None:
+    """Make workers until the server is gone."""
+    app = answering_app()
+    asyncio.run(_warm(app))
+    gc.collect()
+    gc.freeze()  # collections in a worker would otherwise write to every shared page
+    control.sendall(b"R")
+    alive: set[int] = set()
+    while True:
+        ready, _, _ = select.select([control], [], [], _REAP_SECONDS)
+        _reap(alive)
+        if not ready:
+            continue
+        message, descriptors, _, _ = socket.recv_fds(control, _LONGEST_MESSAGE, 1)
+        if not message:
+            break
+        if descriptors:
+            with socket.socket(fileno=descriptors[0]) as stream:
+                pid = os.fork()
+                if pid == 0:
+                    control.close()
+                    _serve(app, stream)
+                alive.add(pid)
+        elif (pid := int(message[1:])) in alive:  # not yet reaped, so that the number is still its own
+            os.kill(pid, signal.SIGKILL)
+    for pid in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _serve(app: FastAPI, stream: socket.socket) -> None:
+    """The rest of a worker's life."""
+    status = 1
+    try:
+        work(app, stream)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _reap(alive: set[int]) -> None:
+    while alive:
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        alive.discard(pid)
+
+
+async def _warm(app: FastAPI) -> None:
+    """Read catalogues, compile templates and work out the chapter's tables once, for all workers."""
+    for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus"):
+        scope: dict[str, Any] = {
+            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": [], "scheme": "http", "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1",
+            "root_path": "", "app": app, "state": {},
+        }  # fmt: skip
+        await app(scope, _no_body, _thrown_away)
+    examples()
+    tiers()
+
+
+async def _no_body() -> dict[str, object]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _thrown_away(message: object) -> None:
+    del message
+
+
+if __name__ == "__main__":
+    # The terminal's interrupt is for the server, which ends this process by closing the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main(socket.socket(fileno=int(sys.argv[1])))

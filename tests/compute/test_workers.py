@@ -1,0 +1,127 @@
+"""What one request does to the others, through the front door of a real server."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.serving import served
+
+PLAN = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
+# Some seconds of a processor: as many layers as a config may have, and nothing that folds them.
+DEEP = {
+    "model": {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 1024, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "max_position_embeddings": 8192,
+    },
+    "gpu": "rtx-4090",
+    "training": {"padded": True, "gradient_checkpointing": False, "per_device_train_batch_size": 64},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), hub_offline=True)
+    with served(create_app(settings, engines=[])) as client:
+        client.timeout = httpx.Timeout(60)
+        yield client
+
+
+def workers() -> dict[int, float]:
+    """The workers of this process's servers: processor seconds by process id."""
+    rows: dict[int, tuple[int, float]] = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes()
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if b"app.compute.template" in command and fields[0] != "Z":
+            seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            rows[int(folder.name)] = (int(fields[1]), seconds)
+    templates = {pid for pid, (parent, _) in rows.items() if parent == os.getpid()}
+    return {pid: seconds for pid, (parent, seconds) in rows.items() if parent in templates}
+
+
+def busy(base: dict[int, float]) -> list[int]:
+    return [pid for pid, seconds in workers().items() if seconds - base.get(pid, 0.0) > 0.2]
+
+
+def until(holds: object, patience_seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
+
+
+def test_a_heavy_request_holds_up_neither_health_nor_anybodys_plan(client: httpx.Client) -> None:
+    client.post("/api/v1/plans", json=PLAN)
+    answered: list[int] = []
+    heavy = threading.Thread(target=lambda: answered.append(httpx.post(url(client), json=DEEP, timeout=60).status_code))
+    heavy.start()
+    waits = []
+    while heavy.is_alive() and len(waits) < 200:
+        began = time.monotonic()
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/api/v1/plans", json=PLAN).status_code == 200
+        waits.append(time.monotonic() - began)
+    heavy.join()
+    assert answered[0] in {200, 503}
+    assert sorted(waits)[len(waits) // 2] < 0.5
+
+
+def test_a_client_that_leaves_stops_its_computation(client: httpx.Client) -> None:
+    client.post("/api/v1/plans", json=PLAN)
+    base = workers()
+    body = httpx.Request("POST", url(client), json=DEEP)
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        head = "POST /api/v1/plans HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        connection.sendall(f"{head}content-length: {len(body.content)}\r\n\r\n".encode() + body.content)
+        until(lambda: busy(base))
+        (computing,) = busy(base)
+    until(lambda: computing not in workers(), 5)
+
+
+def test_a_worker_that_dies_is_an_answer_and_the_next_request_has_another(client: httpx.Client) -> None:
+    base = workers()
+    answered: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answered.append(httpx.post(url(client), json=DEEP, timeout=60)))
+    asking.start()
+    until(lambda: busy(base))
+    os.kill(busy(base)[0], signal.SIGKILL)
+    asking.join()
+    assert answered[0].status_code == 500
+    assert answered[0].json()["code"] == "internal_server_error"
+    assert client.post("/api/v1/plans", json=PLAN).status_code == 200
+
+
+def test_nothing_of_a_callers_own_model_is_kept(client: httpx.Client) -> None:
+    own = {**DEEP, "model": {**DEEP["model"], "num_hidden_layers": 2}}  # type: ignore[dict-item]
+    client.post("/api/v1/plans", json=PLAN)
+    before = set(workers())
+    assert client.post("/api/v1/plans", json=own).status_code == 200
+    until(lambda: before - set(workers()))
+    assert client.post("/api/v1/plans", json=PLAN).status_code == 200
+
+
+def test_workers_know_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("FITPROOF_DATABASE_URL", f"sqlite:///{tmp_path}/other")
+    others = set(workers())
+    with served(create_app(Settings(data_dir=tmp_path, hub_offline=True), engines=[])) as fresh:
+        assert fresh.post("/api/v1/plans", json=PLAN).status_code == 200
+        for pid in set(workers()) - others:
+            assert b"SECRET" not in (environment := Path(f"/proc/{pid}/environ").read_bytes()).upper()
+            assert b"FITPROOF_" not in environment
+
+
+def url(client: httpx.Client) -> str:
+    return str(client.base_url.join("/api/v1/plans"))
