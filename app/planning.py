@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic_core import to_json
 
 from app.hub.errors import HubUnreachableError, ModelNotOnHubError
-from app.hub.names import RepoName
+from app.hub.names import RepoName, without_address
 from app.hub.source import ConfigSource
 from app.reading import reading
 from planner.catalog import resolve_gpu
@@ -49,6 +49,8 @@ class Planning:
         """
         try:
             with reading("a plan's document"):
+                if isinstance(data, Mapping) and isinstance(data.get("model"), str):
+                    data = {**data, "model": without_address(data["model"])}
                 return Request.parse(data)
         except InvalidRequestError as error:
             problems = [*error.problems, *self._unknown_names(data)]
@@ -123,7 +125,8 @@ class Planning:
         try:
             config = await self._from_hub(repo)
         except (ModelNotOnHubError, HubUnreachableError) as error:
-            error.problems += unknown.problems  # the name may be a misspelt one of the catalogue's
+            # The name may be a misspelt one of the catalogue's; that it is not in there, the error says already.
+            error.problems += tuple(problem for problem in unknown.problems if "did you mean" in problem.message)
             raise
         with reading("a model's config.json", "model"):
             return _explained(lambda: resolve_model(config))

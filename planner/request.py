@@ -80,10 +80,13 @@ class _Frozen(BaseModel):
 
 
 class CustomGpu(_Frozen):
-    """A card outside the catalogue, as `torch.cuda.get_device_properties` describes it."""
+    """A card outside the catalogue, as `torch.cuda.get_device_properties` describes it.
+
+    Its kernels are those of compute capability 8.9 where none is given, as at every door.
+    """
 
     total_memory_bytes: Annotated[StrictInt, Field(ge=1 << 28, le=1 << 44)]
-    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")]
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = "8.9"
     name: Name = "custom card"
 
 

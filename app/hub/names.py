@@ -10,6 +10,20 @@ from urllib.parse import quote
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 # A branch, tag or commit. git-check-ref-format(1) allows more; nobody publishes models under such names.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}")
+# A page of a model as a browser shows it: the model itself, a folder or a file of one revision.
+_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/|collections/|papers/)"
+    r"(?P<id>[^/?#\s]+/[^/?#\s]+)(?:/(?:tree|blob|resolve|raw|commit)/(?P<revision>[^/?#\s]+))?(?:[/?#]\S*)?"
+)
+
+
+def without_address(text: str) -> str:
+    """`owner/name@revision` where `text` is the hub's address of a model's page; any other text as it is."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        return text
+    revision = match["revision"]
+    return match["id"] if revision in (None, "main") else f"{match['id']}@{revision}"
 
 
 @dataclass(frozen=True, slots=True)

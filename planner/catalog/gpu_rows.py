@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from planner.catalog.misnamed import Known, explained, with_its_memory
 from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.catalog.usable import Sample, Usable, usable_memory
@@ -20,6 +21,8 @@ from planner.request import CustomGpu
 GPUS_FILE = Path(__file__).with_name("gpus.toml")
 
 _BRANDS = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct"})
+# A family has at most as many cards.
+_MOST_SUGGESTED = 8
 _CAPABILITY = r"^\d{1,2}\.\d$"
 
 
@@ -117,11 +120,27 @@ class GpuCatalog:
         Raises:
             UnknownGpuError: suggests the nearest ids.
         """
+        known = self._known(name) or with_its_memory(name, self._known)
+        if known is None:
+            raise self._unknown(name)
+        return self.cards[known.id]
+
+    def _known(self, name: str) -> Known | None:
         form = normal_form(name)
         card_id = self._names.get(form) or self._names.get(_without_brand(form))
-        if card_id is None:
-            raise _unknown(name, nearest(name, self._entries))
-        return self.cards[card_id]
+        return Known(card_id, self.cards[card_id].row.nominal_gb) if card_id else None
+
+    def _unknown(self, name: str) -> UnknownGpuError:
+        title = f"No card answers to {name!r}."
+        known = [Known(card_id, card.row.nominal_gb) for card_id, card in self.cards.items() if card.gpu]
+        if fix := explained(name, known, self._known):
+            return UnknownGpuError(title, [FieldProblem("gpu", fix)])
+        of_that_name = search(name, self._entries) if normal_form(name) else []
+        suggestions = of_that_name if 0 < len(of_that_name) <= _MOST_SUGGESTED else nearest(name, self._entries)
+        fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
+        return UnknownGpuError(
+            title, [FieldProblem("gpu", f'{fix}give {{"total_memory_bytes": ..., "compute_capability": "8.9"}}')]
+        )
 
     def search(self, query: str) -> list[Card]:
         """Cards that hold every word of `query` ("24gb" is such a word), best first; all for an empty query."""
@@ -145,10 +164,12 @@ def capability_of(text: str) -> tuple[int, int]:
 
 
 def custom_gpu(card: CustomGpu) -> Gpu:
-    """A card outside the catalogue: the caller's own figures."""
+    """A card outside the catalogue: the caller's own figures, and in its name what they leave open."""
+    given = "compute_capability" in card.model_fields_set
+    supposed = "" if given else f", as compute capability {card.compute_capability}"
     return Gpu(
         id="custom",
-        name=card.name,
+        name=card.name + supposed,
         usable_bytes=card.total_memory_bytes,
         usable_evidence="given",
         usable_source="total_memory_bytes of the request",
@@ -195,16 +216,10 @@ def _entry(row: GpuRow) -> Entry:
     )
 
 
-def _unknown(name: str, suggestions: list[str]) -> UnknownGpuError:
-    fix = f"did you mean {', '.join(suggestions)}? Or " if suggestions else "not in the catalogue; "
-    return UnknownGpuError(
-        f"No card answers to {name!r}.",
-        [FieldProblem("gpu", f'{fix}give {{"total_memory_bytes": ..., "compute_capability": "8.9"}}')],
-    )
-
-
 def unplannable(row: GpuRow) -> UnknownGpuError:
-    """The error for a card whose memory, as torch sees it, no source states."""
+    """The error for a card whose memory, as torch sees it, no source states, or that no formula is about."""
+    if row.vendor == "Apple":
+        return UnknownGpuError(f"{row.name} is not supported.", [FieldProblem("gpu", row.note)])
     return UnknownGpuError(
         f"No source says how much memory torch gets on {row.name}.",
         [

@@ -21,7 +21,7 @@ from app.hub.errors import (
     MalformedConfigError,
     ModelNotOnHubError,
 )
-from app.hub.names import RepoName
+from app.hub.names import RepoName, without_address
 from app.settings import Settings
 from tests.app.hub_server import CONFIG, FakeHub, running_hub
 
@@ -240,3 +240,18 @@ def test_the_cache_forgets_the_oldest_configs(tmp_path: Path, monkeypatch: pytes
         kept.put(f"https://hub/{number}", {"n": number}, None)
     assert len(list(tmp_path.iterdir())) <= 9
     assert kept.get("https://hub/39") is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://huggingface.co/acme/tiny-llama", "acme/tiny-llama"),
+        ("hf.co/acme/tiny-llama/", "acme/tiny-llama"),
+        ("https://huggingface.co/acme/tiny-llama/tree/main", "acme/tiny-llama"),
+        ("https://huggingface.co/acme/tiny-llama/blob/v2/config.json?download=true", "acme/tiny-llama@v2"),
+        ("https://huggingface.co/datasets/acme/words", "https://huggingface.co/datasets/acme/words"),
+        ("acme/tiny-llama", "acme/tiny-llama"),
+    ],
+)
+def test_the_address_of_a_models_page_names_the_model(address: str, name: str) -> None:
+    assert without_address(address) == name

@@ -147,7 +147,7 @@ def test_every_bad_field_is_named_at_once(client: httpx.Client) -> None:
     ("changes", "field", "message"),
     [
         ({"gpu": 4090}, "gpu", 'write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
-        ({"gpu": {"total_memory_bytes": 1}}, "gpu.compute_capability", "is required"),
+        ({"gpu": {"compute_capability": "8.9"}}, "gpu.total_memory_bytes", "is required"),
         ({"model": None}, "model", "write a catalogue id, a hub id"),
         ({"stack": "deepspeed"}, "stack", "must be trainer, trl, kbit or loop"),
         ({"stack": {"autocast": "int3"}}, "stack.autocast", "must be float16 or bfloat16"),
