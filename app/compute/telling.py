@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from app.compute.questions import Facts, Question, Refusal
 from app.db.database import StorageUnavailableError
 from app.hub.names import RepoName
-from app.jobs.evidence import cuda_measurements, measurements_by_fingerprint
+from app.jobs.evidence import cuda_measurements, cuda_version, measurements_by_fingerprint
 from planner.errors import FitproofError
 
 
@@ -32,6 +32,8 @@ class Telling:
                 return await self._read(lambda database: measurements_by_fingerprint(database, fingerprint))
             case ("own runs",):
                 return await self._read(cuda_measurements)
+            case ("own runs' version",):
+                return await self._read(cuda_version)
         raise ValueError(question)
 
     async def _config(self, name: str) -> Any:
@@ -43,6 +45,8 @@ class Telling:
             return Refusal.of(error)
 
     async def _read(self, read: Any) -> Any:
+        if not hasattr(self._app.state, "service"):
+            return []
         try:
             return await asyncio.to_thread(read, self._app.state.service.database)
         except StorageUnavailableError:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import strictjson
@@ -112,6 +112,14 @@ def cuda_measurements(database: Database) -> list[Measurement]:
     query = select(Evidence.measurement).where(Evidence.instrument == "cuda").order_by(Evidence.created_at)
     with database.reading() as session:
         return [Measurement.model_validate(document) for document in session.execute(query).scalars()]
+
+
+def cuda_version(database: Database) -> tuple[int, float]:
+    """Changes whenever `cuda_measurements` does: how many there are, and when the newest was kept."""
+    query = select(func.count(), func.max(Evidence.created_at)).where(Evidence.instrument == "cuda")
+    with database.reading() as session:
+        count, newest = session.execute(query).one()
+    return int(count), float(newest or 0.0)
 
 
 def last_reading(database: Database, device_name: str) -> CardReading | None:

@@ -123,5 +123,14 @@ def test_workers_know_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             assert b"FITPROOF_" not in environment
 
 
+def test_the_accuracy_page_is_worked_out_once_for_each_way_to_send_it(client: httpx.Client) -> None:
+    text = client.get("/accuracy").text
+    assert client.get("/accuracy", headers={"accept-encoding": "identity"}).text == text
+    until(lambda: all(seconds < 1 for seconds in workers().values()))
+    before = workers()
+    assert {client.get(f"/accuracy?view={number}").text for number in range(20)} == {text}
+    assert workers() == before
+
+
 def url(client: httpx.Client) -> str:
     return str(client.base_url.join("/api/v1/plans"))
