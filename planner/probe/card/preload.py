@@ -68,7 +68,8 @@ def state_library() -> ctypes.CDLL:
     if path is None:
         raise VirtualCardError("There is no virtual card in this process: insert one first.")
     library = ctypes.CDLL(str(path))
-    library.card_refusal.restype = ctypes.c_char_p
+    for name in ("card_refusal", "card_modelled"):
+        getattr(library, name).restype = ctypes.c_char_p
     for name in ("card_used_bytes", "card_peak_bytes", "card_context_bytes", "card_free_bytes"):
         getattr(library, name).restype = ctypes.c_uint64
     return library

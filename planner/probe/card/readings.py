@@ -57,3 +57,8 @@ def reset_peaks() -> None:
 def last_refusal() -> str:
     """The last sentence with which a call was refused, or nothing."""
     return (state_library().card_refusal() or b"").decode()
+
+
+def modelled() -> list[str]:
+    """What the card answered by a model instead of by knowledge; a measurement should say so."""
+    return (state_library().card_modelled() or b"").decode().splitlines()

@@ -31,6 +31,7 @@ std::vector<int> visible;
 bool visible_known = false;
 thread_local int current = 0;
 char refusal[512];
+std::string modelled;
 
 // "name=NVIDIA L4;capability=8.9;total_bytes=…;…|name=…": planner/probe/card/spec.py writes it.
 void read_field(Card& card, const std::string& key, const std::string& value) {
@@ -199,6 +200,13 @@ CARD_API int card_refuse(const char* name, int code) {
 }
 
 CARD_API const char* card_refusal() { return refusal; }
+
+CARD_API void card_model(const char* sentence) {
+  std::lock_guard<std::mutex> guard(lock);
+  if (modelled.find(sentence) == std::string::npos) modelled += std::string(modelled.empty() ? "" : "\n") + sentence;
+}
+
+CARD_API const char* card_modelled() { return modelled.c_str(); }
 
 // Last in this file: objects of a file are constructed in their order, and the cards' own list must be there first.
 namespace {

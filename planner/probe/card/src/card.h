@@ -52,6 +52,9 @@ CARD_API void card_reset_peaks();
 // ---- card.cpp: refusals. `code` is what the caller's library returns for "not supported"; returned as it is.
 CARD_API int card_refuse(const char* name, int code);
 CARD_API const char* card_refusal();  // the last sentence, or ""
+// What was answered by a model instead of by knowledge: each sentence once, one a line.
+CARD_API void card_model(const char* sentence);
+CARD_API const char* card_modelled();
 
 // ---- space.cpp: addresses
 CARD_API void* space_map(size_t bytes);  // null where the process may have no more address space
