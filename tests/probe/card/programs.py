@@ -1,6 +1,7 @@
 """Programs that run the installed torch on virtual cards, each in a process of its own.
 
-A parent imports torch once and forks for each program; one that needs another environment gets a process from nothing.
+A parent imports torch once and forks for each program, whose cards are its own; one that needs another environment gets
+a process from nothing. Nothing in the parent may ask torch for a card: it would keep the answer.
 """
 
 import json
@@ -27,7 +28,7 @@ PARENT = """
 import json, os, sys, traceback
 exec(START)
 insert("t4")
-import bitsandbytes, torch
+import torch
 for line in sys.stdin:
     work = json.loads(line)
     child = os.fork()
