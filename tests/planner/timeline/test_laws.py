@@ -96,5 +96,5 @@ def test_cut_cross_entropy_never_writes_logits() -> None:
         return plan(Request.parse(request | {"training": training})).peak_allocated_bytes
 
     assert peak_bytes("cut_cross_entropy", 4096) < peak_bytes("full_logits", 4096) - 4096 * 151_936 * 8
-    grown = peak_bytes("cut_cross_entropy", 8192) - peak_bytes("cut_cross_entropy", 4096)
-    assert grown < 4096 * 151_936 * 2  # not even one 16-bit copy of the logits
+    per_token = [peak_bytes(loss, 8192) - peak_bytes(loss, 4096) for loss in ("cut_cross_entropy", "chunked")]
+    assert per_token[0] <= per_token[1] + 4096 * 64  # beside the rest of the step, a few numbers per token
