@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import strictjson
+from planner.targets import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
 Document = dict[str, Any]
@@ -43,7 +44,7 @@ def _switch(text: str) -> bool:
 
 def _modules(text: str) -> str | list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    return names[0] if names == ["all-linear"] else names
+    return names[0] if names in ([ALL_LINEAR], [LINEAR_NAMES]) else names
 
 
 def _config(text: str) -> Document:

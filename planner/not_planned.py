@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.errors import FitproofError
 from planner.gpu import Gpu
 from planner.inventory import TensorGroup
 from planner.ledger import PHASES, Ledger, Line
 from planner.memory.optimizer import ALIVE_IN, optimizer_lines
-from planner.model import Model
+from planner.model import Model, resolve_model
 from planner.recipe import DTYPE_BYTES, Recipe
 from planner.targets import module_name
 from planner.trainable import Trainable
@@ -28,7 +29,9 @@ class WholeModules:
 
 @dataclass(frozen=True, slots=True)
 class FrozenCopy:
-    """A second copy of the model that only runs forward: a reference model."""
+    """A second model that only runs forward: a reference model. Without a name it is a copy of the trained one."""
+
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ def _least_lines(item: NotPlanned, model: Model, recipe: Recipe, gpu: Gpu) -> tu
     if isinstance(item.least, WholeModules):
         return _whole_modules(item.key, item.least.names, model, recipe)
     if isinstance(item.least, FrozenCopy):
-        return (_frozen_copy(item.key, model, recipe),)
+        other = _named(item.least.name) if item.least.name not in {"", model.id} else model
+        return (_frozen_copy(item.key, other, recipe),) if other else ()
     if isinstance(item.least, CardShare):
         return (_card_share(item.key, item.least.fraction, gpu),)
     return ()
@@ -142,6 +146,14 @@ def _trained(group: TensorGroup, recipe: Recipe) -> Trainable:
         itemsize_bytes=DTYPE_BYTES[recipe.adapter_dtype],
         embedding=group.role == "embedding",
     )
+
+
+def _named(name: str) -> Model | None:
+    """The catalogue's model of that name; nothing is fetched to weigh a remainder."""
+    try:
+        return resolve_model(name)
+    except FitproofError:
+        return None
 
 
 def _frozen_copy(key: str, model: Model, recipe: Recipe) -> Line:

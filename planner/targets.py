@@ -4,16 +4,20 @@ Source: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists, _maybe_
 utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizers_utils.py (should_convert_module).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.inventory import Census, TensorGroup
-from planner.patterns import Matcher, suffixes_of
+from planner.matching import WRAPPED, matcher, wrappers
+from planner.patterns import suffixes_of
 from planner.request import Lora
 
 ALL_LINEAR = "all-linear"
+# What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
+# nn.Linear's leaf names. PEFT's own all-linear stands for a mixture's stacked experts, too; such a list does not.
+LINEAR_NAMES = "linear-names"
 FIELD = "lora.target_modules"
 
 # Mixture models whose experts transformers 5 fused into stacked parameters. PEFT translates the old names of their
@@ -35,8 +39,6 @@ _TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") 
     "qwen2_moe",
 )  # fmt: skip
 
-# The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
-_WRAPPED = ".linear"
 
 # Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
 # modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
@@ -90,6 +92,8 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     """
     modules = [group for group in _with_tied_head(census) if _is_module(group)]
     _refuse_linear_routers(model_type, modules, lora)
+    if lora.target_modules == LINEAR_NAMES:
+        lora = lora.model_copy(update={"target_modules": linear_names(census)})
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
     stacked = [group for group in census if _is_stacked(group)]
     if old_names and stacked:
@@ -99,12 +103,23 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     if not found:
         raise InvalidRequestError(
             "No module of this model matches the LoRA targets.",
-            [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}; modules: {_names(modules)}")],
+            [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")],
         )
     _refuse_outputs_of_kernels(model_type, modules, found)
     if any(weight.stacked_experts for weight in found):
         _refuse_what_stacked_experts_cannot(lora)
     return tuple(found)
+
+
+def linear_names(census: Census) -> tuple[str, ...]:
+    """Leaf names of the model's nn.Linear modules, the output head aside."""
+    modules = (group for group in census if _is_module(group) and _is_linear(group) and group.role != "router")
+    return tuple(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules))
+
+
+def has_stacked_experts(census: Census) -> bool:
+    """Whether experts lie in stacked parameters, which no nn.Linear holds."""
+    return any(map(_is_stacked, census))
 
 
 def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str, ...]:
@@ -152,7 +167,7 @@ def _leaf_names(
     if targets.lower() == ALL_LINEAR:
         leaves = {module_name(group).rsplit(".", 1)[-1] for group, _ in _matches(modules, targets)}
         return tuple(sorted(leaves | old_names.keys()))
-    matches = _matcher(targets)
+    matches = matcher(targets)
     # Expert parameters have no module of their own, so the pattern is tried on their full names and on the names the
     # projections had before they were stacked.
     probes = {group.name.replace("*", "0") for group in census} | {name for g in census for name in indexed_names(g)}
@@ -166,16 +181,16 @@ def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list
     """Groups a target names, with how many of each group's tensors it names."""
     if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
         return [(group, group.count) for group in modules if _is_linear(group)]
-    matches = _matcher(targets)
+    matches = matcher(targets, tower_alone=not any("language_model." in group.name for group in modules))
     # A suffix without a digit names all layers or none; anything else is tried layer by layer.
     uniform = not isinstance(targets, str) and not any(char.isdigit() for target in targets for char in target)
     counted = []
     for group in modules:
         names = [next(indexed_names(group))] if uniform else list(indexed_names(group))
         hits = sum(map(matches, names))
-        if any(map(matches, _wrappers(names))):
+        if any(map(matches, wrappers(names))):
             problem = (
-                f"{names[0].removesuffix(_WRAPPED)} wraps its projection in a class that PEFT cannot adapt; name the "
+                f"{names[0].removesuffix(WRAPPED)} wraps its projection in a class that PEFT cannot adapt; name the "
                 r"text model's modules alone, such as .*language_model.*\.(q_proj|v_proj), or all-linear"
             )
             raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
@@ -185,18 +200,6 @@ def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list
         if hits:
             counted.append((group, group.count if len(names) == 1 else hits))
     return counted
-
-
-def _wrappers(names: list[str]) -> list[str]:
-    """Modules that are no nn.Linear and hold one (models/gemma4, Gemma4ClippableLinear), as PEFT finds them first."""
-    return [name.removesuffix(_WRAPPED) for name in names if name.endswith(_WRAPPED)]
-
-
-def _matcher(targets: str | tuple[str, ...]) -> Callable[[str], bool]:
-    if isinstance(targets, str):
-        return Matcher(targets).matches
-    names = frozenset(targets)
-    return lambda name: any(suffix in names for suffix in suffixes_of(name))
 
 
 def _adapted(group: TensorGroup, census: Census, rank: int, count: int) -> Adapted:
@@ -226,7 +229,7 @@ def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
 
 def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
     """All that "all-linear" would name but the router is the way out."""
-    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() == ALL_LINEAR
+    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() in {ALL_LINEAR, LINEAR_NAMES}
     if not whole or model_type not in _ROUTER_IS_LINEAR:
         return
     router = next((module_name(group) for group in modules if group.role == "router"), None)
@@ -282,6 +285,14 @@ def _can_be_adapted(group: TensorGroup) -> bool:
 
 def _names(modules: list[TensorGroup]) -> str:
     return ", ".join(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules if _is_linear(group)))
+
+
+def _as_list(lora: Lora, modules: list[TensorGroup]) -> str:
+    """What to write instead: a name by itself is a pattern, and has to match whole paths."""
+    names = _names(modules)
+    if isinstance(lora.target_modules, str) and lora.target_modules in names.split(", "):
+        return f": a text is a pattern for whole paths; write it as a list, [{lora.target_modules}]"
+    return f"; modules: {names}"
 
 
 def _shown(targets: str | tuple[str, ...]) -> str:

@@ -172,7 +172,7 @@ def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str,
 
 
 def _converted(name: str, value: object) -> object:
-    if name == "target_modules" and value != "all-linear":
+    if name == "target_modules" and value not in {"all-linear", "linear-names"}:
         return [part.strip() for part in str(value).split(",") if part.strip()]
     if name == "total_memory_bytes":
         from planner.units import parse_size_bytes

@@ -40,9 +40,14 @@ class Imported:
     @property
     def not_planned(self) -> tuple[NotPlanned, ...]:
         """The keys that move memory and are not part of the request."""
-        config = self.reading.config
-        left = (item for item in self.reading.ignored if item.matters)
-        return tuple(NotPlanned(key=item.key, value=config.get(item.key), why=item.reason) for item in left)
+        refused = (
+            NotPlanned(
+                key=problem.field, value=self.reading.config.get(problem.field), why=problem.message,
+                planned=f"with {problem.field} read as a mistake", saves=True,
+            )
+            for problem in self.reading.contradictions
+        )  # fmt: skip
+        return (*self.reading.not_planned, *refused)
 
     def in_the_files_words(self, problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> list[FieldProblem]:
         """Problems of the request under the names that the file has for them."""

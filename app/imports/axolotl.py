@@ -8,15 +8,25 @@ loaders/model.py (quantization; prepare_model_for_kbit_training, then norms and 
 loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 """
 
-from collections.abc import Callable
 from typing import Any
 
+from app.imports.attention import put_attention
+from app.imports.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
+from app.imports.effects import LESS, ONE_CARD, PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.leftout import AXOLOTL_HARMLESS, AXOLOTL_UNMODELLED
+from app.imports.linear_targets import linear_targets, stacks_experts
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import Ignored, Reading, Rule, Trainer, looked_up, words
 
-_ATTENTION = {"flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager"}
-_OPTIMIZERS = {"adamw_torch_8bit": "adamw_8bit", "ao_adamw_8bit": "adamw_8bit", "adamw_hf": "adamw_torch"}
+_ATTENTION = {
+    "flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager",
+    "xformers_attention": "xformers", "flex_attention": "flex_attention", "sage_attention": "sage_attention",
+}  # fmt: skip
+# Whose tensors Axolotl turns to 16 bit (loaders/model.py): the kernels that take nothing wider.
+_TAKES_16_BIT = {"flash_attention", "flex_attention", "sage_attention", "xformers_attention"}
+# Liger's other kernels; with its loss they are all that `training.loss: liger` means.
+_LIGER = ("liger_rope", "liger_rms_norm", "liger_glu_activation")
+_OPTIMIZERS = {"ao_adamw_8bit": "adamw_torch_8bit", "ao_adamw_4bit": "adamw_torch_4bit", "adamw_hf": "adamw_torch"}
 _HALVES = ("bf16", "fp16", "bfloat16", "float16")
 _KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
@@ -30,42 +40,6 @@ def _checkpointing(value: Any) -> Any:
     return True if isinstance(value, str) else value
 
 
-def _write_method(config: dict[str, Any], method: Any) -> None:
-    """`adapter` and what it takes; a file that had none gets the plan's own rank and targets."""
-    config["adapter"] = None if method == "full" else method
-    if method == "qlora" or config.get("load_in_4bit"):
-        config["load_in_4bit"] = method == "qlora"
-    if method != "full":
-        config["lora_r"] = config.get("lora_r") or DEFAULT_LORA.r
-        if not config.get("lora_target_modules"):
-            config["lora_target_linear"] = True
-
-
-def _write_four_bits(config: dict[str, Any], four: Any) -> None:
-    config["load_in_4bit"] = four
-    if four:
-        config["adapter"] = "qlora"
-
-
-def _write_bnb(name: str, default: Any) -> Callable[[dict[str, Any], Any], None]:
-    """What Axolotl's own bnb_config has already is not written."""
-
-    def write(config: dict[str, Any], value: Any) -> None:
-        given = config.get("bnb_config_kwargs")
-        kwargs = dict(given) if isinstance(given, dict) else {}
-        if kwargs.get(name, default) != value:
-            config["bnb_config_kwargs"] = kwargs | {name: value}
-
-    return write
-
-
-def _write_accumulation(config: dict[str, Any], steps: Any) -> None:
-    """Axolotl takes either this or the whole batch_size."""
-    config["gradient_accumulation_steps"] = steps
-    if config.get("batch_size"):
-        config["batch_size"] = None
-
-
 def _settle(reading: Reading) -> None:
     config = reading.config
     dtype, autocast = _dtype(reading)
@@ -75,12 +49,11 @@ def _settle(reading: Reading) -> None:
     _stack(reading, dtype, autocast)
     _batches(reading)
     if isinstance(config.get("gradient_checkpointing"), str):
-        reading.ignored.append(Ignored("gradient_checkpointing", "planned as plain checkpointing, on the card", True))
+        why = "planned as plain checkpointing, on the card"
+        reading.leave_out("gradient_checkpointing", Effect(why, "with plain checkpointing", saves=True))
     reading.use_reentrant("gradient_checkpointing_kwargs")
-    if reading.on("liger_fused_linear_cross_entropy"):
-        reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
-    if "cut_cross_entropy" in str(config.get("plugins")) and config.get("cut_cross_entropy") is None:
-        reading.ignored.append(Ignored("plugins", AXOLOTL.unmodelled["cut_cross_entropy"], True))
+    _losses(reading)
+    _beside_training(reading)
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")
@@ -137,13 +110,56 @@ def _method(reading: Reading, dtype: str) -> None:
     reading.assume("quantization.bnb_4bit_compute_dtype", said, "Axolotl's default is bf16: auto")
 
 
+def _losses(reading: Reading) -> None:
+    """Liger's fused loss, Cut Cross-Entropy by its switch or its plugin, whose switch is on by itself."""
+    config = reading.config
+    plugin = "cut_cross_entropy" in str(config.get("plugins"))
+    cut = config.get("cut_cross_entropy", plugin or None) is True
+    on = [key for key in _LIGER if reading.on(key)]
+    if reading.on("liger_fused_linear_cross_entropy"):
+        if cut:
+            reading.contradict("cut_cross_entropy", "liger_fused_linear_cross_entropy: true as well; keep one")
+        reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
+        for key in on:
+            reading.use(key, "training.loss", "liger")
+        if len(on) < len(_LIGER):
+            why = f"planned with all of Liger's kernels, and {', '.join(set(_LIGER) - set(on))} is not on"
+            reading.leave_out("liger_fused_linear_cross_entropy", Effect(why, "with all of Liger's kernels"))
+        return
+    for key in on:
+        reading.leave_out(key, LESS)
+    if cut:
+        key = "cut_cross_entropy" if config.get("cut_cross_entropy") else "plugins"
+        reading.use(key, "training.loss", "cut_cross_entropy")
+
+
+def _beside_training(reading: Reading) -> None:
+    """Preference training, and vLLM where GRPO generates with it in this process."""
+    config = reading.config
+    kind = config.get("rl")
+    if kind not in (None, False, ""):
+        second = ", without its reference model" if kind in ("dpo", "ipo", "kto") else ""
+        reading.leave_out("rl", Effect(PREFERENCES.why, f"{SFT}, without {str(kind).upper()}'s second forward{second}"))
+    inner = config.get("trl")
+    if isinstance(inner, dict) and inner:
+        reading.leave_out("trl", PREFERENCES)
+    if isinstance(inner, dict) and inner.get("use_vllm") is True and inner.get("vllm_mode") == "colocate":
+        given = config.get("vllm")
+        share = given.get("gpu_memory_utilization") if isinstance(given, dict) else None
+        reading.leave_out("vllm", VLLM, least=card_share(share or inner.get("vllm_gpu_memory_utilization", VLLM_SHARE)))
+    elif config.get("vllm"):
+        reading.leave_out("vllm", ONE_CARD)
+    batch, evaluated = config.get("micro_batch_size") or 1, config.get("eval_batch_size")
+    reading.evaluates("eval_batch_size", evaluated, batch)
+
+
 def _targets(reading: Reading) -> None:
     config = reading.config
     if reading.document.get("method") == "full":
         return
     if reading.on("lora_target_linear"):
         # A list beside it is joined to it (loaders/adapter.py), and a linear layer is in it already.
-        reading.use("lora_target_linear", "lora.target_modules", "all-linear")
+        reading.use("lora_target_linear", "lora.target_modules", linear_targets(config.get("base_model")))
         if config.get("lora_target_modules"):
             named = "joined to lora_target_linear: true, which has every linear layer already"
             reading.ignored.append(Ignored("lora_target_modules", named))
@@ -152,16 +168,18 @@ def _targets(reading: Reading) -> None:
     if not config.get("lora_r"):
         reading.contradict("lora_r", "missing; Axolotl has no default rank")
     if not config.get("lora_dropout") and all(config.get(kernel) is None for kernel in _KERNELS):
-        kernels = "Axolotl turns its fused LoRA kernels on where there is no dropout; planned without, which needs more"
-        reading.ignored.append(Ignored("lora_dropout", kernels, True))
+        kernels = "planned without the fused LoRA kernels that Axolotl then turns on by itself, and which need less"
+        reading.assume("lora.lora_dropout", 0.0, kernels)
 
 
 def _attention(reading: Reading) -> None:
     on = [key for key in _ATTENTION if reading.on(key)]
     for key in on[1:]:
         reading.contradict(key, f"{on[0]}: true as well; keep one")
-    if on and not reading.config.get("attn_implementation"):
-        reading.use(on[0], "training.attn_implementation", _ATTENTION[on[0]])
+    if said := reading.config.get("attn_implementation"):
+        put_attention(reading, "attn_implementation", said)
+    elif on:
+        put_attention(reading, on[0], _ATTENTION[on[0]])
 
 
 def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
@@ -171,12 +189,23 @@ def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
     if config.get("adapter") == "lora" and reading.document["method"] == "lora" and reading.on("load_in_4bit"):
         # prepare_model_for_kbit_training runs all the same, and turns every weight to float32.
         model = "float32"
-    if reading.document["method"] == "full" and not reading.on("flash_attention"):
-        reason = "off, and norms and embeddings then stay in float32; planned in 16 bit"
-        reading.ignored.append(Ignored("flash_attention", reason, True))
+    takes_16 = any(map(reading.on, _TAKES_16_BIT)) or str(config.get("attn_implementation") or "sdpa") not in {
+        "sdpa",
+        "eager",
+    }
+    if reading.document["method"] == "full" and not takes_16:
+        key = next((name for name in ("attn_implementation", *_ATTENTION) if config.get(name)), "flash_attention")
+        why = "without a 16-bit attention kernel norms and embeddings stay in float32; planned in 16 bit"
+        reading.leave_out(key, Effect(why, "with norms and embeddings in 16 bit"))
+    if reading.document["method"] == "qlora" and stacks_experts(config.get("base_model")):
+        if reading.on("quantize_moe_experts"):
+            return reading.assume("stack", "trainer", "Axolotl quantizes the experts, too")
+        # prepare_model_for_kbit_training turns what bitsandbytes left to float32, the stacked experts among it.
+        return reading.assume("stack", "kbit", "Axolotl prepares quantized models: stacked experts turn to float32")
     said = next((f"{key} in the file" for key in _HALVES if config.get(key)), "")
     reason = said or ("Axolotl's default is bf16: auto" if autocast else "neither bf16 nor fp16: no autocast")
     put_stack(reading, "trainer", Dtypes(model, autocast, adapters), reason)
+    return None
 
 
 def _batches(reading: Reading) -> None:
@@ -203,30 +232,31 @@ AXOLOTL = Trainer(
         Rule("gradient_accumulation_steps", "training.gradient_accumulation_steps"),
         Rule("gradient_checkpointing", "training.gradient_checkpointing", _checkpointing),
         Rule("optimizer", "training.optim", _optimizer),
-        Rule("attn_implementation", "training.attn_implementation"),
         Rule("max_grad_norm", "training.max_grad_norm"),
         Rule("lora_r", "lora.r"),
         Rule("lora_alpha", "lora.lora_alpha"),
         Rule("lora_dropout", "lora.lora_dropout"),
-        Rule("lora_target_modules", "lora.target_modules", listed, listed),
+        Rule("lora_target_modules", "lora.target_modules"),
         Rule("peft_use_dora", "lora.use_dora"),
         Rule("peft_use_rslora", "lora.use_rslora"),
     ),
     settle=_settle,
     handled=words(
         "adapter load_in_4bit load_in_8bit bnb_config_kwargs lora_target_linear flash_attention sdp_attention "
-        "eager_attention bf16 fp16 bfloat16 float16 gradient_checkpointing_kwargs liger_fused_linear_cross_entropy "
-        "sample_packing pad_to_sequence_len batch_size batch_flattening peft_autocast_adapter_dtype"
+        "eager_attention xformers_attention flex_attention sage_attention attn_implementation bf16 fp16 bfloat16 "
+        "float16 gradient_checkpointing_kwargs plugins cut_cross_entropy liger_fused_linear_cross_entropy liger_rope "
+        "liger_rms_norm liger_glu_activation rl trl vllm eval_batch_size sample_packing pad_to_sequence_len batch_size "
+        "batch_flattening peft_autocast_adapter_dtype"
     ),
     harmless=AXOLOTL_HARMLESS,
     unmodelled=AXOLOTL_UNMODELLED,
     rewrites={
-        "method": _write_method,
-        "training.gradient_accumulation_steps": _write_accumulation,
-        "quantization.load_in_4bit": _write_four_bits,
-        "quantization.bnb_4bit_quant_type": _write_bnb("bnb_4bit_quant_type", "nf4"),
-        "quantization.bnb_4bit_use_double_quant": _write_bnb("bnb_4bit_use_double_quant", True),
-        "quantization.bnb_4bit_compute_dtype": _write_bnb("bnb_4bit_compute_dtype", "bfloat16"),
+        "method": write_method,
+        "training.gradient_accumulation_steps": write_accumulation,
+        "quantization.load_in_4bit": write_four_bits,
+        "quantization.bnb_4bit_quant_type": write_bnb("bnb_4bit_quant_type", "nf4"),
+        "quantization.bnb_4bit_use_double_quant": write_bnb("bnb_4bit_use_double_quant", True),
+        "quantization.bnb_4bit_compute_dtype": write_bnb("bnb_4bit_compute_dtype", "bfloat16"),
     },
     edits=(
         Rule("load_in_8bit", "quantization.load_in_8bit"),

@@ -5,23 +5,29 @@ plugins' args.py; LLaMA-Factory src/llamafactory/hparams; transformers 5.23 Trai
 ModelConfig, ScriptArguments, and the recipes of the alignment handbook.
 """
 
-from collections.abc import Mapping
-
+from app.imports.effects import (
+    COMPILED,
+    EVALUATION,
+    FP8,
+    HALVES,
+    LAYERS,
+    LESS,
+    NO_FORMULA,
+    OFFLOADED,
+    ONE_CARD,
+    PARAMETERS,
+    PARTIAL,
+    PREFERENCES,
+    PROJECTED,
+    REFERENCE,
+    UNSLOTH,
+    VOCABULARY,
+    WHOLE,
+    Effect,
+    Effects,
+    each,
+)
 from app.imports.rules import words
-
-_ONE_CARD = "spreads memory over cards or the host; one card is planned"
-_UNSLOTH = "no formula for Unsloth's kernels"
-_LESS = "keeps less than the model's own code; planned without, which needs more"
-_EVALUATION = "evaluation is not in the plan"
-_PREFERENCES = "preference and reward training run more than one forward; planned as supervised training"
-_WHOLE_MODULES = "trains whole modules beside the adapters; not in the plan"
-_PARTIAL = "trains a part of the weights; planned with all of them"
-_PARAMETERS = "adapters on bare parameters; not in the plan"
-_HALVES = "halves the batch after running out; the batch stated is planned"
-_COMPILED = "compiled graphs save other activations; planned without"
-_OFFLOADED = "moves checkpoints to the host; planned on the card"
-_FP8 = "8-bit floats; not in the plan"
-_PROJECTED = "low-rank gradients; not in the plan"
 
 AXOLOTL_HARMLESS = words(
     """
@@ -32,7 +38,7 @@ group_by_length tf32 early_stopping_patience resume_from_checkpoint auto_resume_
 logging_steps warmup_steps warmup_ratio evals_per_epoch saves_per_epoch eval_steps save_steps save_total_limit
 debug weight_decay special_tokens chat_template chat_template_jinja default_system_message seed strict
 save_first_step save_safetensors shuffle_merged_datasets adam_beta1 adam_beta2 adam_epsilon
-cosine_min_lr_ratio plugins is_llama_derived_model is_mistral_derived_model is_falcon_derived_model
+cosine_min_lr_ratio is_llama_derived_model is_mistral_derived_model is_falcon_derived_model
 is_qwen_derived_model tokens loss_watchdog_threshold loss_watchdog_patience eval_table_size
 eval_max_new_tokens save_strategy eval_strategy eot_tokens field_messages ddp_find_unused_parameters
 ddp_timeout tokenizer_use_mistral_common scaling_softmax lora_model_dir lora_fan_in_fan_out loraplus_lr_ratio
@@ -43,66 +49,84 @@ remove_unused_columns skip_prepare_dataset test_datasets base_model_config revis
 base_model_ignore_patterns hub_strategy use_tensorboard use_wandb use_mlflow use_comet mlflow_tracking_uri
 mlflow_experiment_name mlflow_run_name neftune_noise_alpha noisy_embedding_alpha roles_to_train train_on_eos
 excess_length_strategy low_cpu_mem_usage gc_steps profiler_steps save_only_model include_tokens_per_second
-flash_attn_rms_norm device_map lora_on_cpu tokenizer_save_jinja_files peft_init_lora_weights telemetry
+lora_on_cpu tokenizer_save_jinja_files peft_init_lora_weights telemetry
 message_field_role streaming report_to use_otel_metrics otel_metrics_host otel_metrics_port use_ray
-ray_num_workers resources_per_worker
+ray_num_workers resources_per_worker field_thinking template_thinking_key experimental_skip_move_to_device
+load_best_model_at_end metric_for_best_model greater_is_better pretraining_dataset
+comet_api_key comet_experiment_config comet_experiment_key comet_mode comet_online comet_project_name
+comet_workspace cosine_constant_lr_ratio dataloader_drop_last dataset_shard_idx dataset_shard_num ddp
+ddp_broadcast_buffers ddp_bucket_cap_mb evaluation_strategy gc_collect_steps gradio_title gradio_share
+gradio_server_name gradio_server_port gradio_max_new_tokens gradio_temperature hf_use_auth_token hub_revision
+hf_mlflow_log_artifacts include_tkps lr_groups lr_quadratic_warmup mean_resizing_embeddings lora_alpha_pattern
+max_packed_sequence_len preprocess_shards pretraining_sample_concatenation pretrain_multipack_attn
+pretrain_multipack_buffer_size streaming_multipack_buffer_size processor_type processor_kwargs
+profiler_steps_start ray_run_name sample_packing_mp_start_method scaling_softmax_bias scaling_softmax_factor
+swanlab_project swanlab_workspace swanlab_mode swanlab_description swanlab_experiment_name use_swanlab
+use_trackio trackio_project_name trackio_run_name trackio_space_id tokenizer_legacy tokenizer_use_fast
+torch_empty_cache_steps total_num_tokens total_supervised_tokens train_on_eot embedding_lr_scale curriculum_sampling
+bench_dataset min_sample_len system_prompt
 """
 )
-AXOLOTL_UNMODELLED: Mapping[str, str] = {
-    **dict.fromkeys(
-        words(
-            """
+AXOLOTL_UNMODELLED: Effects = {
+    **each(
+        """
 deepspeed fsdp fsdp_config fsdp_version tensor_parallel_size context_parallel_size sequence_parallel_degree
-dp_shard_size dp_replicate_size gpu_memory_limit max_memory
-"""
-        ),
-        _ONE_CARD,
+dp_shard_size dp_replicate_size gpu_memory_limit max_memory expert_parallel_size expert_parallel_backend
+heads_k_stride ring_attn_func qlora_sharded_model_loading device_map
+""",
+        ONE_CARD,
     ),
-    **dict.fromkeys(words("rl reward_model process_reward_model trl"), _PREFERENCES),
-    **dict.fromkeys(
-        words(
-            """
+    **each(
+        """
+reward_model process_reward_model rl_beta dpo_beta dpo_loss_type dpo_loss_weights dpo_label_smoothing dpo_norm_loss
+dpo_padding_free dpo_use_liger_kernel dpo_use_logits_to_keep dpo_use_weighting dpo_generate_during_eval orpo_alpha
+rpo_alpha simpo_gamma cpo_alpha kto_desirable_weight kto_undesirable_weight precompute_ref_log_probs max_prompt_len
+kd_trainer kd_ce_alpha kd_alpha kd_temperature kd_online_server kd_online_topk diffusion
+""",
+        PREFERENCES,
+    ),
+    **each("lisa_n_layers lisa_step_interval lisa_layers_attribute spectrum_top_fraction spectrum_model_name", PARTIAL),
+    **each("optim_target_modules qgalore_rank qgalore_scale qgalore_proj_bits qgalore_update_proj_gap", PROJECTED),
+    "lora_rank_pattern": Effect("other ranks for some modules; planned with one"),
+    **each("fp32_norms fp32_norm_classes", Effect("norms in float32; planned in the model's dtype")),
+    **each(
+        """
 unsloth_cross_entropy_loss unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm
-"""
-        ),
-        _UNSLOTH,
+""",
+        UNSLOTH,
     ),
-    **dict.fromkeys(
-        words(
-            """
-lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_rope liger_rms_norm liger_layer_norm
-liger_glu_activation liger_cross_entropy flash_attn_cross_entropy flash_attn_fuse_qkv flash_attn_fuse_mlp
-chunked_cross_entropy
-"""
-        ),
-        _LESS,
+    **each(
+        """
+lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel liger_layer_norm liger_cross_entropy
+flash_attn_cross_entropy flash_attn_fuse_qkv flash_attn_fuse_mlp flash_attn_rms_norm chunked_cross_entropy
+use_kernels tiled_mlp tiled_mlp_num_shards tiled_mlp_use_original_mlp use_scattermoe use_sonicmoe liger_swiglu
+liger_rms_norm_gated selective_checkpointing recompute_layer_types
+""",
+        LESS,
     ),
-    "cut_cross_entropy": "never builds the logits; set the loss to Liger for a close figure",
-    "xformers_attention": "no formula for xformers; planned with the model's default attention",
-    "flex_attention": "no formula for flex attention; planned with the model's default attention",
-    "s2_attention": "shifted attention; planned with plain attention",
-    "lora_modules_to_save": _WHOLE_MODULES,
-    "peft_trainable_token_indices": _WHOLE_MODULES,
-    "lora_target_parameters": _PARAMETERS,
-    "embeddings_skip_upcast": "skips a passing float32 copy of the embeddings while loading",
-    "relora": "merges and restarts adapters; not in the plan",
-    "relora_steps": "merges and restarts adapters; not in the plan",
-    "peft_layer_replication": "repeats layers; not in the plan",
-    "eval_batch_size": _EVALUATION,
-    "eval_sample_packing": _EVALUATION,
-    "torch_compile": _COMPILED,
-    "qat": "quantization-aware training; not in the plan",
-    "fp8": _FP8,
-    "peft": "its own quantization backend or LoftQ; planned as load_in_4bit and load_in_8bit say",
-    "gptq": "trains over GPTQ weights; not in the plan",
-    "peft_layers_to_transform": "adapts some layers only; planned with all of them",
-    "auto_find_batch_size": _HALVES,
-    "unfrozen_parameters": _PARTIAL,
-    "activation_offloading": _OFFLOADED,
-    "layer_offloading": _OFFLOADED,
-    "resize_token_embeddings_to_32x": "a larger vocabulary weighs a little more; not in the plan",
-    "moe_kernels": "no formula for these mixture kernels",
-    "quantize_moe_experts": "quantizes stacked experts too; planned in 16 bit",
+    "s2_attention": Effect("shifted attention; planned with plain attention"),
+    "lora_modules_to_save": WHOLE,
+    "peft_trainable_token_indices": Effect("trains rows of the embedding beside the adapters; not in the plan"),
+    "lora_target_parameters": PARAMETERS,
+    "embeddings_skip_upcast": Effect("skips a passing float32 copy of the embeddings while loading", saves=True),
+    **each("relora relora_steps", Effect("merges and restarts adapters; not in the plan")),
+    "peft_layer_replication": Effect("repeats layers; not in the plan"),
+    "eval_sample_packing": Effect("packs what is evaluated, too; evaluation is not in the plan"),
+    **each("torch_compile torch_compile_backend torch_compile_mode flex_attn_compile_kwargs", COMPILED),
+    "qat": Effect("quantization-aware training; not in the plan"),
+    "fp8": FP8,
+    "peft": Effect("its own quantization backend or LoftQ; planned as load_in_4bit and load_in_8bit say"),
+    "gptq": Effect("trains over GPTQ weights; planned in 16 bit", "in 16 bit", saves=True),
+    "model_quantization_config": Effect("loads the weights its own way; planned as the config says", saves=True),
+    "model_quantization_config_kwargs": Effect("loads the weights its own way; planned as the config says", saves=True),
+    "peft_layers_to_transform": LAYERS,
+    "auto_find_batch_size": HALVES,
+    "unfrozen_parameters": PARTIAL,
+    **each("activation_offloading layer_offloading offload", OFFLOADED),
+    **each("resize_token_embeddings_to_32x added_tokens_overrides", VOCABULARY),
+    "moe_kernels": NO_FORMULA,
+    "llama4_linearized_experts": Effect("experts as single layers; planned as the model has them", saves=True),
+    "quantize_moe_experts": Effect("quantizes stacked experts, too; planned in 16 bit", "in 16 bit", saves=True),
 }
 
 LLAMA_FACTORY_HARMLESS = words(
@@ -119,7 +143,7 @@ adam_beta1 adam_beta2 adam_epsilon loraplus_lr_ratio loraplus_lr_embedding mask_
 packing neat_packing save_total_limit save_strategy save_safetensors load_best_model_at_end
 metric_for_best_model greater_is_better low_cpu_mem_usage enable_thinking reasoning_effort default_system
 tool_format ignore_pad_token_for_loss split_special_tokens model_revision adapter_name_or_path adapter_folder
-create_new_adapter moe_aux_loss_coef disable_shuffling neftune_noise_alpha optim_target_modules
+create_new_adapter moe_aux_loss_coef disable_shuffling neftune_noise_alpha
 remove_unused_columns group_by_length logging_strategy logging_first_step log_level data_shared_file_system
 pad_to_multiple_of use_swanlab swanlab_project swanlab_mode swanlab_run_name swanlab_workspace swanlab_api_key
 compute_accuracy flash_attn_2 infer_backend infer_dtype quantization_device_map use_kv_cache
@@ -129,58 +153,43 @@ freeze_vision_tower rope_scaling ray_run_name ray_num_workers ray_storage_path p
 resources_per_worker predict_with_generate max_new_tokens
 """
 )
-LLAMA_FACTORY_UNMODELLED: Mapping[str, str] = {
-    **dict.fromkeys(words("deepspeed fsdp fsdp_config sequence_parallel_size"), _ONE_CARD),
-    **dict.fromkeys(
-        words(
-            """
-pref_beta pref_loss pref_ftx ref_model reward_model reward_model_type kto_chosen_weight
-"""
-        ),
-        _PREFERENCES,
-    ),
-    **dict.fromkeys(
-        words(
-            """
+LLAMA_FACTORY_UNMODELLED: Effects = {
+    **each("deepspeed fsdp fsdp_config sequence_parallel_size", ONE_CARD),
+    **each("pref_beta pref_loss pref_ftx kto_chosen_weight ppo_score_norm ppo_target", PREFERENCES),
+    **each("ref_model reward_model", REFERENCE),
+    **each("reward_model_type ref_model_quantization_bit reward_model_quantization_bit", PREFERENCES),
+    **each(
+        """
 use_galore galore_layerwise galore_target galore_rank galore_update_interval galore_scale use_apollo
-apollo_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale
-"""
-        ),
-        _PROJECTED,
+apollo_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale optim_target_modules
+""",
+        PROJECTED,
     ),
-    **dict.fromkeys(
-        words(
-            """
-badam_mode badam_switch_mode badam_switch_interval badam_verbose use_badam
-"""
-        ),
-        _PARTIAL,
+    **each("badam_mode badam_switch_mode badam_switch_interval badam_verbose use_badam", PARTIAL),
+    **each("oft_rank oft_block_size oft_target module_dropout", Effect("OFT is not planned")),
+    "use_unsloth": UNSLOTH,
+    "use_unsloth_gc": OFFLOADED,
+    **each(
+        "use_adam_mini use_muon", Effect("an optimizer without a formula here", "with the plain optimizer", saves=True)
     ),
-    **dict.fromkeys(words("oft_rank oft_block_size oft_target module_dropout"), "OFT is not planned"),
-    "use_unsloth": _UNSLOTH,
-    "use_unsloth_gc": _OFFLOADED,
-    "use_adam_mini": "an optimizer without a formula here",
-    "use_muon": "an optimizer without a formula here",
-    "shift_attn": "S²-attention; planned with plain attention",
-    "mixture_of_depths": "skips layers; not in the plan",
-    "use_llama_pro": "adds layers; not in the plan",
-    "additional_target": _WHOLE_MODULES,
-    "per_device_eval_batch_size": _EVALUATION,
-    "upcast_lmhead_output": "float32 logits twice; planned without",
-    "upcast_layernorm": "float32 norms widen the residual; planned without",
-    "freeze_trainable_layers": "freeze tuning is not in the plan",
-    "freeze_trainable_modules": "freeze tuning is not in the plan",
-    "freeze_extra_modules": "freeze tuning is not in the plan",
-    "resize_vocab": "a larger vocabulary weighs more; not in the plan",
-    "add_tokens": "a larger vocabulary weighs more; not in the plan",
-    "fp8": _FP8,
-    "fp8_backend": _FP8,
-    "pissa_init": "decomposes the weights while loading; not in the plan",
-    "torch_compile": _COMPILED,
-    "auto_find_batch_size": _HALVES,
-    "use_v1_kernels": _LESS,
-    "use_dft_loss": "weighs the loss by float32 probabilities; planned with the plain loss",
-    "use_eaft_loss": "weighs the loss by float32 probabilities; planned with the plain loss",
+    "shift_attn": Effect("S²-attention; planned with plain attention"),
+    "mixture_of_depths": LAYERS,
+    "use_llama_pro": LAYERS,
+    "additional_target": WHOLE,
+    "upcast_lmhead_output": Effect("float32 logits twice; planned without"),
+    "upcast_layernorm": Effect("float32 norms widen the residual; planned without"),
+    **each("freeze_trainable_layers freeze_trainable_modules freeze_extra_modules", PARTIAL),
+    **each("resize_vocab add_tokens add_special_tokens", VOCABULARY),
+    **each("fp8 fp8_backend", FP8),
+    "pissa_init": Effect("decomposes the weights while loading; not in the plan"),
+    **each("torch_compile torch_compile_backend torch_compile_mode", COMPILED),
+    "auto_find_batch_size": HALVES,
+    "use_v1_kernels": LESS,
+    **each(
+        "use_dft_loss use_eaft_loss use_asft_loss",
+        Effect("weighs the loss by float32 probabilities; planned with the plain loss"),
+    ),
+    "neat_packing_attention": NO_FORMULA,
 }
 
 TRL_HARMLESS = words(
@@ -199,8 +208,8 @@ dataloader_prefetch_factor dataloader_persistent_workers remove_unused_columns g
 load_best_model_at_end metric_for_best_model greater_is_better disable_tqdm log_level log_level_replica
 ddp_timeout ddp_find_unused_parameters ddp_backend resume_from_checkpoint truncation_mode eos_token pad_token
 chat_template chat_template_path streaming shuffle_dataset include_num_input_tokens_seen
-label_smoothing_factor neftune_noise_alpha project full_determinism torch_empty_cache_steps use_cpu
-label_names length_column_name ignore_data_skip save_on_each_node average_tokens_across_devices optim_args
+neftune_noise_alpha project full_determinism torch_empty_cache_steps
+label_names length_column_name ignore_data_skip save_on_each_node average_tokens_across_devices
 preprocessing_num_workers skip_memory_metrics train_sampling_strategy trackio_space_id tags callbacks
 benchmarks system_prompt wandb_entity wandb_project wandb_run_group local_rank use_cache accelerator_config
 bnb_4bit_quant_storage auto_insert_empty_system_msg router_aux_loss_coef lora_bias bias task_type
@@ -209,33 +218,32 @@ debug enable_jit_checkpoint log_on_each_node restore_callback_states_from_checkp
 trackio_static_space_id prediction_loss_only include_for_metrics
 """
 )
-TRL_UNMODELLED: Mapping[str, str] = {
-    **dict.fromkeys(words("deepspeed fsdp fsdp_config parallelism_config"), _ONE_CARD),
-    **dict.fromkeys(
-        words(
-            """
-beta max_prompt_length max_completion_length num_generations ref_model_name_or_path use_vllm
-"""
-        ),
-        _PREFERENCES,
+TRL_UNMODELLED: Effects = {
+    **each("deepspeed fsdp fsdp_config parallelism_config", ONE_CARD),
+    **each(
+        """
+beta max_prompt_length max_completion_length num_generations reference_free precompute_ref_log_probs sync_ref_model
+desirable_weight undesirable_weight max_pixels num_generations_eval generation_batch_size steps_per_generation
+response_length missing_eos_penalty cpo_alpha simpo_gamma rpo_alpha vllm_tensor_parallel_size
+""",
+        PREFERENCES,
     ),
-    "per_device_eval_batch_size": _EVALUATION,
-    **dict.fromkeys(
-        words(
-            """
+    **each("ref_model_name_or_path ref_model reward_model_path reward_model_name_or_path sft_model_path", REFERENCE),
+    **each(
+        """
 eval_accumulation_steps batch_eval_metrics eval_do_concat_batches eval_use_gather_object bf16_full_eval
 fp16_full_eval
-"""
-        ),
-        _EVALUATION,
+""",
+        EVALUATION,
     ),
-    "liger_kernel_config": "switches single Liger kernels; planned with its loss",
-    "torch_compile_mode": _COMPILED,
-    "torch_compile": _COMPILED,
-    "torch_compile_backend": _COMPILED,
-    "activation_offloading": _OFFLOADED,
-    "lora_modules_to_save": _WHOLE_MODULES,
-    "lora_target_parameters": _PARAMETERS,
-    "auto_find_batch_size": _HALVES,
-    "optim_target_modules": _PROJECTED,
+    "liger_kernel_config": Effect("switches single Liger kernels; planned with its loss"),
+    **each("torch_compile torch_compile_mode torch_compile_backend", COMPILED),
+    "activation_offloading": OFFLOADED,
+    **each("lora_modules_to_save modules_to_save", WHOLE),
+    "lora_target_parameters": PARAMETERS,
+    "auto_find_batch_size": HALVES,
+    "optim_target_modules": PROJECTED,
+    "label_smoothing_factor": Effect("takes a second log-softmax of all logits; not in the plan"),
+    "use_cpu": Effect("trains on the processor; planned on the card", "as on the card", saves=True),
+    "optim_args": Effect("may change what the optimizer keeps; planned with its defaults", saves=True),
 }

@@ -10,20 +10,20 @@ float32, all weights of full tuning too, unless pure_bf16).
 
 from typing import Any
 
+from app.imports.attention import put_attention
+from app.imports.effects import PARTIAL, PREFERENCES, SFT, Effect
 from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
+from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, negated, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
+from planner.not_planned import FrozenCopy
+from planner.targets import ALL_LINEAR, LINEAR_NAMES
 
-_ATTENTION = {"sdpa": "sdpa", "fa2": "flash_attention_2", "disabled": "eager"}
-_ATTENTION_BACK = {value: key for key, value in _ATTENTION.items()}
-
-
-def _targets(value: Any) -> Any:
-    return "all-linear" if value == "all" else listed(value)
+_ATTENTION_BACK = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 
 
 def _targets_back(value: Any) -> Any:
-    return "all" if value == "all-linear" else ",".join(listed(value))
+    return "all" if value in {ALL_LINEAR, LINEAR_NAMES} else ",".join(listed(value))
 
 
 def _write_method(config: dict[str, Any], method: Any) -> None:
@@ -40,8 +40,11 @@ def _settle(reading: Reading) -> None:
     config = reading.config
     kind = config.get("finetuning_type", "lora")
     bits = config.get("quantization_bit")
-    if kind not in ("lora", "full"):
-        reading.contradict("finetuning_type", f"{kind} is not planned; lora and full are")
+    if kind == "freeze":
+        reading.leave_out("finetuning_type", PARTIAL)
+        kind = "full"
+    elif kind not in ("lora", "full"):
+        reading.leave_out("finetuning_type", Effect(f"{kind} is not planned; planned as lora", "as LoRA", saves=True))
     if kind == "full" and bits:
         reading.contradict("quantization_bit", "LLaMA-Factory quantizes only for lora; drop it or train lora")
     quantized = bits is not None and kind != "full"
@@ -49,26 +52,50 @@ def _settle(reading: Reading) -> None:
     if quantized:
         _quantization(reading)
     _stack(reading)
-    if attention := looked_up(_ATTENTION, config.get("flash_attn")):
-        reading.use("flash_attn", "training.attn_implementation", attention)
+    if config.get("flash_attn"):
+        put_attention(reading, "flash_attn", config["flash_attn"])
     if reading.on("enable_liger_kernel"):
         reading.use("enable_liger_kernel", "training.loss", "liger")
-    if config.get("stage", "sft") not in ("sft", "pt"):
-        reading.ignored.append(Ignored("stage", LLAMA_FACTORY_UNMODELLED["pref_loss"], True))
+    _targets(reading, kind)
+    _stage(reading, kind)
     if reading.on("gradient_checkpointing") and reading.on("disable_gradient_checkpointing"):
         reading.contradict("gradient_checkpointing", "disable_gradient_checkpointing: true as well; keep one")
     if isinstance(reading.get("lora.r"), int):
         reading.assume("lora.lora_alpha", 2 * reading.get("lora.r"), "lora_alpha defaults to twice the rank")
     reading.assume("lora.r", 8, "LLaMA-Factory's default lora_rank")
-    reading.assume("lora.target_modules", "all-linear", "lora_target defaults to all")
     reading.assume("training.max_length", 2048, "LLaMA-Factory's default cutoff_len")
     reading.assume("training.gradient_checkpointing", True, "on unless disable_gradient_checkpointing")
     reading.assume("training.use_reentrant", True, "use_reentrant_gc defaults to true")
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default since transformers 4.57")
+    batch = reading.get("training.per_device_train_batch_size")
+    evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
+    key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
+    reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
     packs = config.get("packing", config.get("stage") == "pt") or reading.on("neat_packing")
     if not packs:
         reading.pads("packing")
+
+
+def _targets(reading: Reading, kind: str) -> None:
+    """`all`, the default: every linear layer by its name."""
+    everything = linear_targets(reading.config.get("model_name_or_path"))
+    if reading.get("lora.target_modules") == ["all"]:
+        reading.put("lora.target_modules", everything)
+    elif kind != "full":
+        reading.assume("lora.target_modules", everything, "lora_target defaults to all")
+
+
+def _stage(reading: Reading, kind: str) -> None:
+    """What is no supervised training. With LoRA the reference is the model itself without its adapters."""
+    stage = reading.config.get("stage", "sft")
+    if stage in ("sft", "pt"):
+        return
+    losses_without = reading.config.get("pref_loss", "sigmoid") in ("orpo", "simpo")
+    has_reference = stage in ("dpo", "kto", "ppo") and not losses_without
+    second = f", without {str(stage).upper()}'s reference model" if has_reference else ""
+    copied = FrozenCopy() if has_reference and kind == "full" and not reading.config.get("ref_model") else None
+    reading.leave_out("stage", Effect(PREFERENCES.why, f"{SFT}{second}"), least=copied)
 
 
 def _quantization(reading: Reading) -> None:
@@ -76,16 +103,22 @@ def _quantization(reading: Reading) -> None:
     bits = config["quantization_bit"]
     if reading.on("resize_vocab"):
         reading.contradict("resize_vocab", "LLaMA-Factory cannot resize the vocabulary of a quantized model; drop one")
-    if config.get("quantization_method") == "hqq":
+    method = config.get("quantization_method", "bnb")
+    if method == "hqq":
         if bits != 4:
-            reading.contradict("quantization_bit", f"hqq is planned with 4 bits only; got {bits}")
+            why = f"hqq with {bits} bits has no formula; planned with 4"
+            reading.leave_out("quantization_bit", Effect(why, "with 4 bits", saves=True))
         reading.use("quantization_method", "quantization", {"quant_method": "hqq"})
         return
-    if config.get("quantization_method", "bnb") not in ("bnb", "bitsandbytes"):
-        reading.contradict("quantization_method", "bnb and hqq are planned; choose one of them")
+    if method not in ("bnb", "bitsandbytes"):
+        kind = "8 bits" if method == "eetq" else f"{bits} bits"
+        why = f"no formula for {method}'s layers; planned as bitsandbytes with {kind}"
+        reading.leave_out("quantization_method", Effect(why, "with bitsandbytes", saves=True))
+        bits = 8 if method == "eetq" else bits
     if bits not in (4, 8):
-        reading.contradict("quantization_bit", f"bitsandbytes has 4 and 8 bits; got {bits}")
-        return
+        why = f"bitsandbytes has 4 and 8 bits, and no {bits}; planned with 4"
+        reading.leave_out("quantization_bit", Effect(why, "with 4 bits", saves=True))
+        bits = 4
     if bits == 8:
         reading.use("quantization_bit", "quantization", {"load_in_8bit": True})
         return
@@ -133,14 +166,15 @@ LLAMA_FACTORY = Trainer(
         Rule("lora_rank", "lora.r"),
         Rule("lora_alpha", "lora.lora_alpha"),
         Rule("lora_dropout", "lora.lora_dropout"),
-        Rule("lora_target", "lora.target_modules", _targets, _targets_back),
+        Rule("lora_target", "lora.target_modules", listed, _targets_back),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
     ),
     settle=_settle,
     handled=words(
-        "finetuning_type quantization_bit quantization_method quantization_type double_quantization "
-        "flash_attn enable_liger_kernel bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing"
+        "finetuning_type quantization_bit quantization_method quantization_type double_quantization flash_attn "
+        "enable_liger_kernel per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing "
+        "gradient_checkpointing"
     ),
     harmless=LLAMA_FACTORY_HARMLESS,
     unmodelled=LLAMA_FACTORY_UNMODELLED,

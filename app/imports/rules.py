@@ -1,10 +1,13 @@
 """How one trainer's keys become a request: a table of rules, what the trainer does by default, what we leave out."""
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.imports.effects import EVALUATION, Effect, Effects
 from planner.errors import FieldProblem
+from planner.not_planned import Least, NotPlanned
 from planner.request import Lora
 
 # What a plan without words on LoRA assumes, for files that are to get some.
@@ -71,6 +74,7 @@ class Reading:
     assumed: list[Assumed] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
     contradictions: list[FieldProblem] = field(default_factory=list)
+    not_planned: list[NotPlanned] = field(default_factory=list)
 
     def put(self, path: str, value: Any) -> None:
         """Set a dotted path of the request."""
@@ -98,6 +102,17 @@ class Reading:
         self.put(path, value)
         self.recognised.append(Recognised(key, self.config.get(key), path))
 
+    def leave_out(self, key: str, effect: Effect, *, least: Least | None = None) -> None:
+        """Name a key that moves memory and is not part of the plan; once, however many rules meet it."""
+        if any(item.key == key for item in self.not_planned):
+            return
+        value = self.config.get(key)
+        if least is None and effect.least:
+            least = effect.least(value)
+        item = NotPlanned(key=key, value=value, why=effect.why, planned=effect.planned, saves=effect.saves, least=least)
+        self.not_planned.append(item)
+        self.ignored.append(Ignored(key, effect.why, matters=True))
+
     def contradict(self, key: str, message: str) -> None:
         """Report two keys that cannot both be meant."""
         self.contradictions.append(FieldProblem(key, message))
@@ -110,7 +125,17 @@ class Reading:
         if isinstance(kwargs.get("use_reentrant"), bool):
             self.use(key, "training.use_reentrant", kwargs["use_reentrant"])
         if kwargs.get("every_n_layers", 1) != 1 or kwargs.get("offload"):
-            self.ignored.append(Ignored(key, "planned as plain checkpointing of every layer, on the card", True))
+            why = "planned as plain checkpointing of every layer, on the card"
+            self.leave_out(key, Effect(why, "with plain checkpointing", saves=True))
+
+    def evaluates(self, key: str, batch: Any, trained: Any) -> None:
+        """Leave evaluation out where its batch is larger; one no larger keeps nothing for a backward pass."""
+        if not isinstance(batch, int) or isinstance(batch, bool) or not isinstance(trained, int):
+            return
+        if batch > trained:
+            self.leave_out(key, EVALUATION)
+        else:
+            self.ignored.append(Ignored(key, "evaluates no more at a time than it trains, and keeps less of it"))
 
     def pads(self, key: str) -> None:
         """Say that nothing packs the sequences (`key` would), so that a batch of several is padded and masked."""
@@ -126,7 +151,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """One dialect.
+    """One dialect. `sections` are keys whose own keys are read as `section.key`.
 
     `signature`: keys that give the dialect away. `harmless`: keys known not to move memory. `unmodelled`: keys that do
     move memory but that no formula of ours reads. `handled`: keys that `settle` reads by itself. `edits`: rules that
@@ -140,30 +165,57 @@ class Trainer:
     settle: Callable[[Reading], None]
     handled: frozenset[str] = frozenset()
     harmless: frozenset[str] = frozenset()
-    unmodelled: Mapping[str, str] = field(default_factory=dict)
+    unmodelled: Effects = field(default_factory=dict)
+    sections: frozenset[str] = frozenset()
     edits: tuple[Rule, ...] = ()
     rewrites: Mapping[str, Callable[[dict[str, Any], Any], None]] = field(default_factory=dict)
 
     def read(self, config: Mapping[str, Any]) -> Reading:
         """Understand `config`: every key ends up recognised, ignored with a reason, or contradicted."""
-        reading = Reading(config)
+        reading = Reading(self.flat(config))
         rules = {rule.key: rule for rule in self.rules}
-        for key, value in config.items():
-            if value is None or value == "":
+        for key, value in reading.config.items():
+            if value is None or (isinstance(value, str | dict | list) and not value):
                 continue
             if key in rules:
                 reading.use(key, rules[key].path, rules[key].read(value))
             elif key in self.unmodelled:
                 if value is True or value not in (False, 0, 1):  # True is 1, but says something else
-                    reading.ignored.append(Ignored(key, self.unmodelled[key], matters=True))
+                    reading.leave_out(key, self.unmodelled[key])
+            elif key in self.harmless:
+                reading.ignored.append(Ignored(key, "does not move memory"))
             elif key not in self.handled:
-                known = key in self.harmless
-                reading.ignored.append(Ignored(key, "does not move memory" if known else "not known to Fitproof"))
+                reading.leave_out(key, self._unknown(key))
         self.settle(reading)
         return reading
 
+    def flat(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`config` with the keys of its sections beside the others, as `section.key`."""
+        found: dict[str, Any] = {}
+        for key, value in config.items():
+            if key in self.sections and isinstance(value, Mapping):
+                found |= {f"{key}.{name}": inner for name, inner in value.items()}
+            else:
+                found[key] = value
+        return found
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every key that this dialect has."""
+        rules = {rule.key for rule in self.rules}
+        return frozenset(rules | self.handled | self.harmless | self.unmodelled.keys() | self.signature)
+
+    def _unknown(self, key: str) -> Effect:
+        near = _nearest(key, self.known)
+        return Effect("not known to Fitproof, so that it may move memory" + (f"; did you mean {near}?" if near else ""))
+
     def edit(self, config: dict[str, Any], change: Mapping[str, Any]) -> list[str]:
-        """Write `change` (dotted request paths) into `config`; return the paths that the file has no key for."""
+        """Write `change` (dotted request paths) into `config`; return the paths that the file has no key for.
+
+        A file with sections is left as it is.
+        """
+        if self.sections:
+            return list(change)
         left = []
         for path, value in change.items():
             if path in self.rewrites:
@@ -176,6 +228,10 @@ class Trainer:
             else:
                 config[rule.key] = rule.write(value)
         return left
+
+
+def _nearest(key: str, known: Collection[str]) -> str:
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.8)), "")
 
 
 def looked_up(table: Mapping[str, Any], value: Any) -> Any:

@@ -5,13 +5,17 @@ sft_config.py, model_config.py. What is built from them: trl/scripts/sft.py, trl
 (get_quantization_config: the compute dtype is `dtype`), sft_trainer.py (adapters of a quantized model in bfloat16).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from app.imports.attention import put_attention
+from app.imports.effects import PREFERENCES, SFT, UNSLOTH, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.rules import DEFAULT_LORA, Ignored, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
+from planner.not_planned import FrozenCopy
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -20,12 +24,18 @@ _TRL_ONLY = words(
 # TRL 1.16, trainer/sft_config.py: nll works through the output head in chunks, chunked_nll is its deprecated alias.
 _LOSSES = {"nll": "chunked", "chunked_nll": "chunked", "dft": "full_logits"}
 _DTYPES = ("dtype", "torch_dtype")
+_DTYPE_NAMES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+# What no module's name holds.
+_PATTERN = re.compile(r"[\\*+?()|\[\]^$]")
 
 
 def _named_targets(value: Any) -> Any:
-    """A list of one is that one (ModelConfig.__post_init__), so that "all-linear" may stand in a list."""
+    """A list of one is that one (ModelConfig.__post_init__): "all-linear", or a pattern."""
+    if isinstance(value, str) and _PATTERN.search(value):
+        return value
     names = listed(value)
-    return "all-linear" if names == ["all-linear"] else names
+    is_one_word = isinstance(names, list) and len(names) == 1 and isinstance(names[0], str)
+    return names[0] if is_one_word and (names[0] == "all-linear" or _PATTERN.search(names[0])) else names
 
 
 def _write_method(config: dict[str, Any], method: Any) -> None:
@@ -83,7 +93,7 @@ def _precision(reading: Reading, is_trl: bool) -> None:
     adapters = "bfloat16" if is_trl and (four or reading.on("load_in_8bit")) else "float32"
     if is_trl:
         reason = "keys that only TRL's SFTConfig and ModelConfig have"
-        if dtype == "float32" and not any(config.get(name) for name in _DTYPES):
+        if dtype == "float32" and _said_dtype(reading) is None:
             reason = "TRL loads a model by its name in float32 unless dtype says otherwise"
     else:
         reason = "plain TrainingArguments" if half else "neither bf16 nor fp16: no autocast"
@@ -92,18 +102,22 @@ def _precision(reading: Reading, is_trl: bool) -> None:
 
 def _dtype(reading: Reading, is_trl: bool, half: str | None) -> str:
     """What the model is loaded in: TRL's own default is float32, a script's usually the checkpoint's 16 bit."""
-    config = reading.config
-    inner = config.get("model_init_kwargs")
-    places = [config, inner] if isinstance(inner, Mapping) else [config]
-    said = next((place[name] for place in places for name in _DTYPES if place.get(name)), None)
+    config, said = reading.config, _said_dtype(reading)
     if said == "auto":
         if reading.on("load_in_4bit") and is_trl:
             message = "TRL hands it to bitsandbytes as compute dtype, which knows no auto; write bfloat16"
             reading.contradict(next((name for name in _DTYPES if name in config), "model_init_kwargs"), message)
         return "bfloat16"
     if said is not None:
-        return str(said).removeprefix("torch.")
+        name = str(said).removeprefix("torch.")
+        return _DTYPE_NAMES.get(name, name)
     return "float32" if is_trl else half or "bfloat16"
+
+
+def _said_dtype(reading: Reading) -> Any:
+    config, inner = reading.config, reading.config.get("model_init_kwargs")
+    places = [config, inner] if isinstance(inner, Mapping) else [config]
+    return next((place[name] for place in places for name in _DTYPES if place.get(name)), None)
 
 
 def _adapters(reading: Reading) -> None:
@@ -129,18 +143,44 @@ def _step(reading: Reading, is_trl: bool) -> None:
     elif loss := looked_up(_LOSSES, config.get("loss_type")):
         reading.use("loss_type", "training.loss", loss)
     elif config.get("loss_type"):
-        reading.ignored.append(Ignored("loss_type", TRL_UNMODELLED["beta"], True))
-    elif is_trl:
+        reading.leave_out("loss_type", PREFERENCES)
+    elif is_trl and not any(item.why == PREFERENCES.why for item in reading.not_planned):
         reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
     if reading.on("use_flash_attention_2"):
         reading.use("use_flash_attention_2", "training.attn_implementation", "flash_attention_2")
+    if config.get("attn_implementation"):
+        put_attention(reading, "attn_implementation", config["attn_implementation"])
+    if config.get("gradient_checkpointing") == "unsloth":
+        reading.put("training.gradient_checkpointing", True)
+        reading.leave_out("gradient_checkpointing", UNSLOTH)
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
     reading.assume("training.gradient_checkpointing", is_trl, "SFTConfig checkpoints by default, TrainingArguments not")
+    _beside_training(reading)
     if is_trl:
         reading.assume("training.max_length", 1024, "SFTConfig's default")
         if not reading.on("packing") and not reading.on("padding_free"):
             reading.pads("packing")
+
+
+def _beside_training(reading: Reading) -> None:
+    """Evaluation, DPO's pairs and reference model, and vLLM where it shares the process (GRPOConfig's own default)."""
+    config = reading.config
+    evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
+    key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
+    batch = reading.get("training.per_device_train_batch_size")
+    reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
+    if reading.on("use_vllm"):
+        colocated = config.get("vllm_mode", "colocate") == "colocate" and not reading.on("vllm_enable_sleep_mode")
+        share = config.get("vllm_gpu_memory_utilization", VLLM_SHARE)
+        reading.leave_out("use_vllm", VLLM, least=card_share(share) if colocated else None)
+    if "beta" in config and "num_generations" not in config:
+        reference = FrozenCopy() if reading.document.get("method") == "full" else None
+        if config.get("ref_model_name_or_path") or reading.on("reference_free"):
+            reference = None
+        planned = f"{SFT}, without its reference model"
+        reading.not_planned = [item for item in reading.not_planned if item.key != "beta"]
+        reading.leave_out("beta", Effect(PREFERENCES.why, planned), least=reference)
 
 
 TRL = Trainer(
@@ -158,7 +198,6 @@ TRL = Trainer(
         Rule("gradient_checkpointing", "training.gradient_checkpointing"),
         Rule("activation_checkpointing", "training.gradient_checkpointing"),
         Rule("optim", "training.optim"),
-        Rule("attn_implementation", "training.attn_implementation"),
         Rule("max_grad_norm", "training.max_grad_norm"),
         Rule("lora_r", "lora.r"),
         Rule("lora_alpha", "lora.lora_alpha"),
@@ -169,14 +208,16 @@ TRL = Trainer(
     ),
     settle=_settle,
     handled=words(
-        "load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_use_double_quant bf16 "
-        "fp16 dtype torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs "
-        "activation_checkpointing_kwargs use_liger_kernel loss_type use_flash_attention_2 model_init_kwargs"
+        "load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_use_double_quant bf16 fp16 dtype "
+        "torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs activation_checkpointing_kwargs "
+        "attn_implementation use_flash_attention_2 use_liger_kernel loss_type model_init_kwargs use_vllm vllm_mode "
+        "vllm_gpu_memory_utilization vllm_enable_sleep_mode per_device_eval_batch_size"
     ),
     harmless=TRL_HARMLESS,
     unmodelled=TRL_UNMODELLED,
     rewrites={"method": _write_method},
     edits=(
+        Rule("attn_implementation", "training.attn_implementation"),
         Rule("use_liger_kernel", "training.loss", write=lambda loss: loss == "liger"),
         Rule("load_in_4bit", "quantization.load_in_4bit"),
         Rule("load_in_8bit", "quantization.load_in_8bit"),

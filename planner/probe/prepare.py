@@ -11,6 +11,7 @@ from planner.probe import groupwise
 from planner.probe.load import torch_dtype
 from planner.recipe import Recipe
 from planner.request import Lora
+from planner.targets import ALL_LINEAR, LINEAR_NAMES
 
 TrainableModel = PreTrainedModel | PeftModel
 
@@ -28,8 +29,10 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     trainable: Any = model
     if recipe.lora is not None:
         config = lora_config(recipe.lora)
-        if groupwise.is_group_wise(recipe) and config.target_modules == "all-linear":
+        if groupwise.is_group_wise(recipe) and config.target_modules in {ALL_LINEAR, LINEAR_NAMES}:
             config.target_modules = groupwise.all_linear(model)
+        elif config.target_modules == LINEAR_NAMES:
+            config.target_modules = _linear_names(model)
         trainable = get_peft_model(model, config)
         _cast_adapters(trainable, torch_dtype(recipe.adapter_dtype))
     if training.gradient_checkpointing:
@@ -38,6 +41,12 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     apply_loss(trainable, recipe)
     trainable.train()
     return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def _linear_names(model: torch.nn.Module) -> list[str]:
+    """Leaf names of nn.Linear, the output head aside, as Axolotl and LLaMA-Factory list them."""
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})
 
 
 def apply_loss(model: Any, recipe: Recipe) -> None:

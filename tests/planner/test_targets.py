@@ -161,3 +161,28 @@ def test_an_adapter_that_mambas_kernels_would_pass_over_is_refused(targets: str 
         adapted_weights(census, "nemotron_h", Lora(target_modules=targets))
     assert "out_proj" in caught.value.problems[0].message
     assert "in_proj" in caught.value.problems[0].message
+
+
+def test_linear_names_do_not_reach_stacked_experts_and_all_linear_does() -> None:
+    mixtral = resolve_model("mistralai/Mixtral-8x7B-v0.1")
+
+    def parameters(targets: str) -> int:
+        weights = adapted_weights(mixtral.census, "mixtral", Lora(r=32, target_modules=targets))
+        return sum(weight.rank * (weight.rows + weight.columns) * weight.count for weight in weights)
+
+    assert parameters("linear-names") == 27_262_976  # q, k, v, o of 32 layers
+    assert parameters("all-linear") == 719_331_328
+
+
+@pytest.mark.parametrize("prefix", ["model.language_model.layers", "language_model.model.layers"])
+def test_a_pattern_with_the_wrappers_prefix_finds_the_text_tower_alone(prefix: str) -> None:
+    census = resolve_model("Qwen/Qwen3-4B").census
+    weights = adapted_weights(census, "qwen3", Lora(target_modules=prefix + r"\.\d+\.self_attn\.(q|v)_proj"))
+    assert sum(weight.count for weight in weights) == 72
+
+
+def test_one_name_as_a_text_is_a_pattern_that_matches_nothing() -> None:
+    census = resolve_model("Qwen/Qwen3-4B").census
+    with pytest.raises(InvalidRequestError) as caught:
+        adapted_weights(census, "qwen3", Lora(target_modules="q_proj"))
+    assert "write it as a list, [q_proj]" in caught.value.problems[0].message

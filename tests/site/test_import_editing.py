@@ -117,9 +117,12 @@ def test_a_file_with_all_of_the_advice_gets_the_verdict_it_was_promised(
     site: httpx.Client, name: str, card: str
 ) -> None:
     [file] = FOLDER.glob(f"{name}.y*ml")
-    edited = site.post("/api/v1/imports", json={"config": file.read_text(), "gpu": card}).json()["edited"]
+    first = site.post("/api/v1/imports", json={"config": file.read_text(), "gpu": card}).json()
+    edited = first["edited"]
     if edited is None or edited["left"]:
         return  # it fits as it stands, or a part of the advice is no key of a file
     again = site.post("/api/v1/imports", json={"config": edited["text"], "gpu": card}).json()
     assert again["contradictions"] == []
-    assert again["plan"]["verdict"] == edited["verdict"]
+    # A contradiction holds the promise down to tight; where the advice mends it, the file does better.
+    mended = "fits" if first["contradictions"] and edited["verdict"] == "tight" else edited["verdict"]
+    assert again["plan"]["verdict"] == mended

@@ -50,7 +50,9 @@ def test_axolotl_full_fine_tuning_with_liger_and_deepspeed() -> None:
     assert request.method == "full"
     assert (request.training.loss, request.training.attn_implementation) == ("liger", "sdpa")
     assert not request.training.gradient_checkpointing
-    assert [item.key for item in imported.reading.ignored if item.matters] == ["deepspeed", "flash_attention"]
+    assert [item.key for item in imported.reading.ignored if item.matters] == [
+        "deepspeed", "sdp_attention", "liger_fused_linear_cross_entropy",
+    ]  # fmt: skip
 
 
 def test_llama_factory() -> None:
@@ -147,7 +149,6 @@ def test_a_switch_that_moves_memory_is_listed_when_it_is_on() -> None:
         (configs.AXOLOTL, "sdp_attention: true\n", "sdp_attention"),
         (configs.AXOLOTL.replace("bf16: auto", "bf16: true"), "fp16: true\n", "fp16"),
         (configs.LLAMA_FACTORY.replace("finetuning_type: lora", "finetuning_type: full"), "", "quantization_bit"),
-        (configs.LLAMA_FACTORY.replace("quantization_bit: 4", "quantization_bit: 3"), "", "quantization_bit"),
         (configs.TRL_YAML, "max_seq_length: 4096\n", "max_seq_length"),
         (configs.TRL_YAML.replace("use_peft: true", "use_peft: false"), "", "use_peft"),
     ],
@@ -158,7 +159,7 @@ def test_keys_that_cannot_both_be_meant_are_reported(base: str, more: str, key: 
 
 def test_unknown_keys_are_listed() -> None:
     ignored = {item.key: item.reason for item in read(configs.AXOLOTL + "frobnicate: 3\n").reading.ignored}
-    assert ignored["frobnicate"] == "not known to Fitproof"
+    assert ignored["frobnicate"].startswith("not known to Fitproof")
     assert ignored["learning_rate"] == "does not move memory"
 
 
@@ -206,7 +207,9 @@ def test_the_api_plans_every_trainers_file(site: httpx.Client, name: str) -> Non
 
 
 def test_the_api_says_what_is_missing_in_the_files_own_words(site: httpx.Client) -> None:
-    text = configs.AXOLOTL.replace('optimizer: "paged_adamw_32bit"', "optimizer: lion_8bit").replace("2   #", "0   #")
+    text = configs.AXOLOTL.replace('optimizer: "paged_adamw_32bit"', "optimizer: lomo").replace(
+        "2   #", "0   #"
+    )
     document = site.post("/api/v1/imports", json={"config": text}).json()
     assert document["plan"] is None
     assert {"optimizer", "micro_batch_size", "gpu"} <= {problem["field"] for problem in document["problems"]}
