@@ -1,0 +1,100 @@
+"""How an operator's CUDA kernel is replaced and still called: the mechanism, free of rules."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Original = Callable[..., Any]  # torch's kernel, called as the operator is
+Kernel = Callable[..., Any]  # what stands in front of it
+Rule = Callable[[torch._ops.OpOverload, Original], Kernel]
+
+
+def overloads(name: str) -> list[torch._ops.OpOverload]:
+    """The overloads of `name` (functional and out=) that have a CUDA kernel of their own; none where torch lacks it.
+
+    An overload that torch composes of others needs no override: its parts have theirs.
+    """
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None:
+        return []
+    found = [getattr(packet, overload) for overload in packet.overloads()]
+    return [op for op in found if _has_kernel(op, "CUDA") or op.name() == "aten::copy_"]
+
+
+def written(op: torch._ops.OpOverload) -> tuple[str, ...]:
+    """Names of the arguments that the operator writes to."""
+    return tuple(a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+
+
+def override(library: torch.library.Library, op: torch._ops.OpOverload, rule: Rule) -> None:
+    """Put `rule`'s kernel in front of the CUDA kernel of `op`.
+
+    It stands at BackendSelect, directly above the backends and below autograd: switched on in every thread, and falling
+    through for operators that take a tensor, so that the place is free. CUDA's own key keeps torch's kernel, which
+    `_op_dk` calls. (`torch.library.get_kernel`, from 2.10, refuses `x + 1`: it takes no number for a tensor.)
+    """
+    call, composed = op._op_dk, not _has_kernel(op, "CUDA")
+    key = torch._C.DispatchKey.CompositeExplicitAutograd if composed else torch._C.DispatchKey.CUDA
+
+    def original(*args: Any, **kwargs: Any) -> Any:
+        return call(key, *args, **kwargs)
+
+    name = op._schema.name.removeprefix("aten::")
+    name = f"{name}.{op._schema.overload_name}" if op._schema.overload_name else name
+    kernel = rule(op, original)
+    if composed:  # CUDA's key is free, and the busiest of them (`copy_`) costs other devices nothing there
+        library.impl(name, kernel, "CUDA")
+    else:
+        library.impl(name, _on_cuda(op, kernel), "BackendSelect", with_keyset=True)
+
+
+def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
+    """`kernel` for CUDA; every other device goes on below as if nothing stood here."""
+    keyed, redispatch = op._op_dk, op.redispatch
+    cuda, cpu, here = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU, torch._C.DispatchKey.BackendSelect
+    below = torch._C._dispatch_keyset_full_after(here)
+    cpu_only = torch._C.DispatchKeySet(cpu).add(here).raw_repr() if _has_kernel(op, "CPU") else None
+    places = _tensor_places(op)
+    name = op._schema.name.removeprefix("aten::")
+    refused = places if not torch._C._should_allow_numbers_as_tensors(name) else ()
+
+    def front(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        if refused:
+            args = _numbers_as_tensors(args, refused)
+        if keys.has(cuda):
+            return kernel(*args, **kwargs)
+        if keys.raw_repr() == cpu_only:
+            return keyed(cpu, *args, **kwargs)
+        return redispatch(keys & below, *_numbers_as_tensors(args, places), **kwargs)
+
+    return front
+
+
+def _tensor_places(op: torch._ops.OpOverload) -> tuple[int, ...]:
+    """Positions of the arguments that are a tensor, where there are several: one of them may arrive as a number."""
+    places = [place for place, a in enumerate(op._schema.arguments) if str(a.type) == "Tensor" and not a.kwarg_only]
+    return tuple(places) if len(places) > 1 else ()
+
+
+def _numbers_as_tensors(args: tuple[Any, ...], places: tuple[int, ...]) -> tuple[Any, ...]:
+    """For `x % 3` torch wraps 3 as a tensor, hands a Python kernel the number, and refuses it back: wrap it again.
+
+    A tensor without dimensions of the type that the two would have together leaves the result's type as it was.
+    """
+    numbers = [place for place in places if place < len(args) and not isinstance(args[place], torch.Tensor)]
+    numbers = [place for place in numbers if args[place] is not None]
+    if not numbers:
+        return args
+    tensors = [args[place] for place in places if place < len(args) and isinstance(args[place], torch.Tensor)]
+    wrapped = list(args)
+    for place in numbers:
+        dtype = torch.result_type(tensors[-1], args[place])
+        wrapped[place] = torch.scalar_tensor(args[place], dtype=dtype, device="cpu")
+    return tuple(wrapped)
+
+
+def _has_kernel(op: torch._ops.OpOverload, key: str) -> bool:
+    # Some overloads exist for TorchScript's own numbers and lists only; the dispatcher does not know them.
+    known = torch._C._dispatch_has_kernel(op.name())
+    return bool(known and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key))
