@@ -35,7 +35,12 @@ def document_of(plan: "Plan") -> dict[str, Any]:
         "advice": [advice.to_dict() for advice in plan.advice],
         "versions": dict(VERSIONS),
         "request": plan.request.model_dump(mode="json"),
-        "model": {"id": plan.model.id, "model_type": plan.model.model_type, "params": plan.model.params},
+        "model": {
+            "id": plan.model.id,
+            "model_type": plan.model.model_type,
+            "params": plan.model.params,
+            "beside": plan.model.beside,
+        },
         "gpu": {
             "id": plan.gpu.id,
             "name": plan.gpu.name,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from planner.request import Dtype
 
-Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer"]
+Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer", "tower"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from planner.catalog.generated import generated_census
 from planner.catalog.model_rows import ModelCatalog, ModelRow, model_catalog
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError, UnknownModelError
 from planner.families import Decoder, census_of, decoder_of
-from planner.inventory import Census, total_params
+from planner.inventory import Census, TensorGroup, total_params
+from planner.units import format_gib
 
 # NAME_MAX of the common file systems; asking them about more is an error.
 _LONGEST_FILE_NAME = 255
@@ -47,6 +48,17 @@ class Model:
     census_source: Literal["generated", "closed form"]
     decoder: Decoder | None
     row: ModelRow | None = None
+
+    @property
+    def beside(self) -> str:
+        """What the checkpoint holds beside the text model, and whether it is counted; empty where it holds no more."""
+        if self.row is None or self.row.tower is None or self.row.full_model is None:
+            return ""
+        params = self.row.full_model - self.row.params
+        size = f"{params / 1e9:.2f} B parameters, {format_gib(2 * params)} in 16 bit"
+        if self.row.tower == "loaded":
+            return f"trained on text, its vision tower ({size}) beside it"
+        return f"the text model alone, without what AutoModelForCausalLM leaves out (vision tower: {size})"
 
     @property
     def params(self) -> int:
@@ -114,11 +126,22 @@ def _from_row(row: ModelRow) -> Model:
         id=row.id,
         model_type=row.model_type,
         config=row.config,
-        census=generated_census(row.id),
+        census=(*generated_census(row.id), *_tower(row)),
         census_source="generated",
         decoder=decoder,
         row=row,
     )
+
+
+def _tower(row: ModelRow) -> Census:
+    """The vision tower and projector that load with the text model, as one tensor that no text enters.
+
+    Their linear layers are quantized, too, where the text model's are: what they take is at most what is counted here.
+    """
+    if row.tower != "loaded" or row.full_model is None:
+        return ()
+    params = row.full_model - row.params
+    return (TensorGroup(name="model.vision_tower.and_projector", role="tower", shape=(params,), count=1),)
 
 
 def _from_config(config: Mapping[str, Any]) -> Model:

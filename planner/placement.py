@@ -160,7 +160,7 @@ def _plain(group: TensorGroup, recipe: Recipe, *, casts: bool) -> tuple[tuple[St
         # (core_model_loading.py MergeModulelist, Concatenate).
         loaded = Stored(loaded.values_bytes, transient_bytes=loaded.values_bytes)
     stays = recipe.quantization is not None and recipe.quantization.quant_method in {"hqq", "gptq"}
-    upcast = recipe.kbit_preparation and not stays and dtype != "float32" and group.role != "buffer"
+    upcast = recipe.kbit_preparation and not stays and dtype != "float32" and group.role not in {"buffer", "tower"}
     prepared = storage.dense(group.params_each, 4) if upcast else loaded
     prepared_dtype: Dtype = "float32" if upcast else dtype
     return (loaded, prepared), (dtype, prepared_dtype, recipe.compute_dtype if casts else prepared_dtype)

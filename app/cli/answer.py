@@ -49,7 +49,8 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     filled = 0 <= spare < MIB and answer["verdict"] != "does_not_fit"
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
     rest = "torch fills the card" if filled else rest
-    about = f"{answer['model']['id']} on {answer['gpu']['name']}"
+    beside = f" ({answer['model']['beside']})" if answer["model"]["beside"] else ""
+    about = f"{answer['model']['id']}{beside} on {answer['gpu']['name']}"
     if planned and answer["verdict"] != "does_not_fit":
         word = "Fits only as planned here" if spare >= 0 else "Not decided"
     out.print(Text.assemble((word, style), f": {about}{f', planned {planned}' if planned else ''}"))

@@ -77,11 +77,12 @@ class AdviceItem(_Strict):
 
 
 class ModelSubject(_Strict):
-    """The model that was planned."""
+    """The model that was planned; `beside` says what its checkpoint holds beside the text model, or nothing."""
 
     id: str
     model_type: str
     params: int
+    beside: str
 
 
 class GpuSubject(_Strict):

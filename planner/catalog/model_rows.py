@@ -51,7 +51,8 @@ class ModelRow(Row):
 
     `params` was counted on the meta device. `gated` is absent where nobody read the repository without a token.
     `unsourced` names what matters for memory and no source states. `downloads` only ranks search results.
-    `full_model` counts the checkpoint this text tower belongs to. `ties`: whether head and embedding are one follows
+    `full_model` counts the checkpoint this text tower belongs to, `tower` whether the class that transformers 5.23
+    makes of it (models/auto/modeling_auto.py) loads the rest, too. `ties`: whether head and embedding are one follows
     from the count, or untied, the larger, was assumed. `solved` names keys that only one value makes the count right.
     """
 
@@ -66,6 +67,7 @@ class ModelRow(Row):
     kind: Kind
     match: str
     full_model: int | None = None
+    tower: Literal["loaded", "left out"] | None = None
     ties: Literal["count", "assumed"] | None = None
     solved: Texts = ()
     unsourced: Texts = ()

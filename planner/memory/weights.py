@@ -26,13 +26,17 @@ _WHEN = {
 
 _line = partial(Line, cause="weights", evidence="exact")
 
-Part = Literal["embeddings and output head", "experts", "linear weights", "norms, biases and the rest", "buffers"]
+Part = Literal[
+    "embeddings and output head", "experts", "linear weights", "norms, biases and the rest", "buffers",
+    "vision tower, projector",
+]  # fmt: skip
 _PART_OF_ROLE: dict[str, Part] = {
     "embedding": "embeddings and output head",
     "head": "embeddings and output head",
     "expert": "experts",
     "linear": "linear weights",
     "buffer": "buffers",
+    "tower": "vision tower, projector",
 }
 
 
