@@ -1,5 +1,5 @@
 # Two commands: `make serve` and `make test`. Each sets up what it needs; nothing is installed outside .venv,
-# except that `make test` asks the system's package manager for Chromium and PostgreSQL when they are missing.
+# except that `make test` asks the system's package manager for Chromium, PostgreSQL and nginx when they are missing.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -76,7 +76,7 @@ $(VENV)-ray/.done:
 	$(VENV)-ray/bin/pip install -q 'ray[default]==2.60.0'
 	@touch $@
 
-# Real components where a user has them: the browser tests need Chromium, the service tests need PostgreSQL.
+# Real components where a user has them: the browser tests need Chromium, the service tests need PostgreSQL and nginx.
 system:
 	@sh tests/system.sh
 

@@ -26,6 +26,7 @@ from app.middleware.requests import RequestLog
 from app.planning import Planning
 from app.routers import evidence, health, probes, workers
 from app.routers.imports import ImportRequest
+from app.security.local_access import new_key
 from app.security.rates import RateLimit
 from app.settings import Settings
 from app.templating import house_folder
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
             Middleware(SecurityHeaders),
             Middleware(RequestLog, page=views.error_page),
             Middleware(RequestMetrics, metrics=metrics),
-            Middleware(RateLimit, per_minute=settings.requests_per_minute),
+            Middleware(RateLimit, per_minute=settings.requests_per_minute, spares_loopback=settings.local_access),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
     )
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
     app.state.metrics, app.state.engines, app.state.pool = metrics, engines, pool
+    app.state.local_key = new_key()
     # The parts that workers answer are here for the OpenAPI document.
     for part in (*API_PARTS, probes, workers, evidence):
         app.include_router(part.router, prefix=API)

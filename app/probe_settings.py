@@ -31,9 +31,11 @@ class ProbeSettings(BaseSettings):
     weights_allowed: str = Field(
         "", description="Hub ids and absolute folders whose real weights may be probed, separated by commas."
     )
-    requests_per_minute: Annotated[int, Field(ge=1)] = Field(
-        1200, description="Requests a client beyond this machine may send."
+    local_access: bool = Field(
+        False,
+        description="Whoever reaches this machine's loopback address needs no token. Never with a proxy in front.",
     )
+    requests_per_minute: Annotated[int, Field(ge=1)] = Field(1200, description="Requests a client may send.")
     ray_url: str | None = Field(None, description="Dashboard of an existing Ray cluster: http://head:8265.")
     ray_token: SecretStr | None = Field(None, description="The cluster's token. Sent to the cluster only.")
     ray_python: str = Field("python3", description="Interpreter with the probe extra on the cluster's nodes.")

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Install the system packages the tests use for real: Chromium and PostgreSQL. Quiet when both are there.
+# Install the system packages the tests use for real: Chromium, PostgreSQL and nginx. Quiet when all are there.
 set -eu
 
 missing=""
 command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
 command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing="$missing nginx-light"
 [ -n "$missing" ] || exit 0
 
 as_root=""

@@ -40,7 +40,11 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
         measurement = ProbeRun(on or "dry-run", options).of(subject)
     else:
         from app.cli.remote import RemoteProbe, remote_document
+        from app.security.local_access import key_for
+        from app.settings import Settings
 
+        # A server that this account started on this machine has written its key for us.
+        token = token or key_for(Settings.load().data_dir, server)
         measurement = RemoteProbe(server, token).of(remote_document(subject, on, options))["measurement"]
     if as_json:
         print_json(measurement)

@@ -22,6 +22,7 @@ def serve(
     import contextlib
     import logging
     import socket
+    import sys
 
     from app import logs
     from app.settings import Settings, unknown_variables
@@ -33,6 +34,7 @@ def serve(
     from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
     from app.main import create_app
+    from app.security.local_access import published
 
     logs.configure(settings.log_format, settings.log_level)
     for name in unknown_variables():
@@ -53,6 +55,8 @@ def serve(
         timeout_graceful_shutdown=10,
     )
 
+    stack = contextlib.ExitStack()
+
     class Server(uvicorn.Server):
         """Ends event streams first: uvicorn waits for open answers, and these would go on for minutes."""
 
@@ -60,13 +64,19 @@ def serve(
             workers = asyncio.ensure_future(app.state.pool.start())  # while the database is opened
             await super().startup(sockets)
             await workers
+            if self.started:
+                bound = self.servers[0].sockets[0].getsockname()[1]
+                link = stack.enter_context(published(settings.data_dir, settings.host, bound, app.state.local_key))
+                # Not into logs that others may read.
+                shown = link if sys.stderr.isatty() else "what fitproof token --local prints"
+                typer.echo(f"To probe from a browser on this machine, open {shown}", err=True)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             app.state.service.streams.stopping = True
             super().handle_exit(sig, frame)
 
     server = Server(config)
-    with contextlib.suppress(KeyboardInterrupt):
+    with stack, contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         raise typer.Exit(EXIT_BROKEN)

@@ -1,5 +1,6 @@
-"""`fitproof token`: make, list and revoke the tokens that open a server beyond its own machine."""
+"""`fitproof token`: make, list and revoke the tokens that open a server; print its owner's own link."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
 def token(
     name: Annotated[str, typer.Argument(help="Whom the new token is for.")] = "unnamed",
     revoke: Annotated[str | None, typer.Option(help="Refuse the token with this id from now on.", metavar="ID")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Print the link that signs a browser here in.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the tokens; their secrets cannot be shown.")] = False,
 ) -> None:
     """Make a token in the server's database and print it once, or list or revoke tokens."""
@@ -24,7 +26,11 @@ def token(
     from app.security.tokens import create_token, revoke_token
     from app.settings import Settings
 
-    database = open_database(Settings.load())
+    settings = Settings.load()
+    if local:
+        typer.echo(_local_link(settings.data_dir))
+        return
+    database = open_database(settings)
     try:
         migrate(database)
         if listed:
@@ -38,6 +44,17 @@ def token(
             typer.echo(made.secret)
     finally:
         database.close()
+
+
+def _local_link(data_dir: Path) -> str:
+    from app.security.local_access import newest_link
+    from planner.errors import FieldProblem, InvalidRequestError
+
+    link = newest_link(data_dir)
+    if link is None:
+        problem = FieldProblem("--local", f"start one with fitproof serve; its link is kept in {data_dir}")
+        raise InvalidRequestError("No server of this account runs here.", [problem])
+    return link
 
 
 def _print_tokens(database: "Database") -> None:

@@ -1,6 +1,7 @@
-"""Who may probe: anyone on this machine, and elsewhere the bearer of a token."""
+"""Who may probe: the bearer of a token, and whoever proves to be this machine's owner."""
 
 import asyncio
+import hmac
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -29,12 +30,17 @@ class Caller:
 
     owner: str
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether this is whoever runs the server."""
+        return self.owner == LOCAL_OWNER
+
 
 async def admit(request: Request) -> Caller:
     """Let a caller in who may use this installation's cards.
 
     Raises:
-        TokenNeededError: from beyond this machine without a valid token; a wrong token is refused anywhere.
+        TokenNeededError: no valid token, and no proof of being on this machine; a wrong token is refused anywhere.
         ForeignOriginError: a browser on behalf of another site.
     """
     secret, by_cookie = presented_token(request)
@@ -43,11 +49,25 @@ async def admit(request: Request) -> Caller:
         if may_go_without(request):
             return Caller(LOCAL_OWNER)
         raise _needed("Probing needs a token here.", "send Authorization: Bearer TOKEN; make one with: fitproof token")
-    database: Database = request.app.state.service.database
-    owner = await asyncio.to_thread(bearer_of, database, secret)
+    owner = await owner_of(request, secret)
     if owner is None:
         raise _needed("This token opens nothing here.", "it is misspelt or was revoked; make one with: fitproof token")
     return Caller(owner)
+
+
+async def owner_of(request: Request, secret: str) -> str | None:
+    """Whom `secret` stands for: `local` for this start's own key and for what was made with it; None for nobody."""
+    if is_local_key(request, secret):
+        return LOCAL_OWNER
+    database: Database = request.app.state.service.database
+    token_id = await asyncio.to_thread(bearer_of, database, secret)
+    return LOCAL_OWNER if token_id and token_id.startswith(LOCAL_OWNER) else token_id
+
+
+def is_local_key(request: Request, secret: str) -> bool:
+    """Whether `secret` is the key that this start of the server wrote into its data folder."""
+    key: str = request.app.state.local_key
+    return hmac.compare_digest(secret.encode("utf-8", "surrogatepass"), key.encode())
 
 
 def presented_token(request: Request) -> tuple[str | None, bool]:
@@ -60,9 +80,9 @@ def presented_token(request: Request) -> tuple[str | None, bool]:
 
 
 def may_go_without(request: Request) -> bool:
-    """Whether this request needs no token: the server listens on this machine alone, and it came from here."""
-    bound_to = request.app.state.settings.host
-    return is_loopback(bound_to) and arrived_locally(request.scope, request.headers)
+    """Whether this request needs no token: the operator says that loopback is this machine alone, and so it looks."""
+    settings = request.app.state.settings
+    return settings.local_access and is_loopback(settings.host) and arrived_locally(request.scope, request.headers)
 
 
 def _needed(title: str, fix: str) -> TokenNeededError:

@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from app.db.database import Database
 from app.db.models import Token
-from planner.errors import FieldProblem, FitproofError
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+from planner.text import checked_name
 
 _PREFIX = "fitproof"
 # Compared with when no token has the id, so that an unknown id takes as long as a wrong secret.
@@ -32,12 +33,19 @@ class NewToken:
     secret: str
 
 
-def create_token(database: Database, name: str) -> NewToken:
-    """Make a token of 256 random bits; only its SHA-256 is stored.
+def create_token(database: Database, name: str, prefix: str = "") -> NewToken:
+    """Make a token of 256 random bits; only its SHA-256 is stored. `prefix` begins its id.
+
+    Raises:
+        InvalidRequestError: the name holds control characters.
 
     A fast hash is enough for a secret that cannot be guessed (OWASP Password Storage Cheat Sheet speaks of passwords).
     """
-    token_id = secrets.token_hex(4)
+    try:
+        checked_name(name)
+    except ValueError as error:
+        raise InvalidRequestError("This is no name for a token.", [FieldProblem("name", str(error))]) from None
+    token_id = prefix + secrets.token_hex(4)
     secret = f"{_PREFIX}_{token_id}_{secrets.token_urlsafe(32)}"
     with database.writing() as session:
         session.add(Token(id=token_id, name=name, sha256=_hash(secret), created_at=time.time()))

@@ -12,16 +12,16 @@ from app.jobs.service import ProbeService
 from app.jobs.shelf import events_after, get_probe, list_probes
 from app.jobs.views import worker_resource
 from app.routers.workers import NO_WORKER_HINT
-from app.security.access import COOKIE, TokenNeededError, admit
-from app.security.origins import check_origin
-from app.security.tokens import bearer_of
+from app.security.access import TokenNeededError, admit
 from app.templating import page, render, wants_fragment
+from app.views import signing
 from app.views.probing import INSTRUMENTS, ProbeView
+from app.views.signing import SEE_OTHER, ask_for_token
 from planner.errors import FieldProblem, InvalidRequestError
 
 router = APIRouter(include_in_schema=False)
+router.include_router(signing.router)
 
-_SEE_OTHER = 303
 _LATEST = 20
 
 
@@ -33,13 +33,13 @@ async def prove(request: Request) -> Response:
     try:
         caller = await admit(request)
     except TokenNeededError as error:
-        return _ask_for_token(request, f"/plan?{query}", error)
+        return ask_for_token(request, f"/plan?{query}", error)
     plan = read_form(pairs_in(f"?{query}"))
     if plan.errors:
         problems = [FieldProblem(name, message) for name, message in plan.errors.items()]
         raise InvalidRequestError("The plan to prove cannot be used.", problems)
     probe = await _service(request).order({**plan.document, "instrument": instrument}, Sender(caller.owner))
-    return RedirectResponse(f"/probes/{probe.id}", _SEE_OTHER)
+    return RedirectResponse(f"/probes/{probe.id}", SEE_OTHER)
 
 
 @router.get("/probes/{probe_id}")
@@ -48,7 +48,7 @@ async def show(request: Request, probe_id: str) -> Response:
     try:
         await admit(request)
     except TokenNeededError as error:
-        return _ask_for_token(request, request.url.path, error)
+        return ask_for_token(request, request.url.path, error)
     database = _service(request).database
     probe = await asyncio.to_thread(get_probe, database, probe_id)
     _, events = await asyncio.to_thread(events_after, database, probe_id, 0)
@@ -65,7 +65,7 @@ async def cancel(request: Request, probe_id: str) -> Response:
     """End a probe, then show it."""
     await admit(request)
     await _service(request).cancel(probe_id)
-    return RedirectResponse(f"/probes/{probe_id}", _SEE_OTHER)
+    return RedirectResponse(f"/probes/{probe_id}", SEE_OTHER)
 
 
 @router.get("/probes")
@@ -74,7 +74,7 @@ async def probes(request: Request) -> Response:
     try:
         await admit(request)
     except TokenNeededError as error:
-        return _ask_for_token(request, request.url.path, error)
+        return ask_for_token(request, request.url.path, error)
     database = _service(request).database
     latest = await asyncio.to_thread(list_probes, database, None, None, _LATEST)
     workers = [worker_resource(seen) for seen in await asyncio.to_thread(seen_workers, database)]
@@ -82,31 +82,6 @@ async def probes(request: Request) -> Response:
     return page(
         request, "pages/probes.html", views=views, workers=workers, hint=NO_WORKER_HINT, instruments=INSTRUMENTS
     )
-
-
-@router.post("/token")
-async def sign_in(request: Request) -> Response:
-    """Keep a token in a cookie that no script and no other site can use."""
-    check_origin(request.method, request.headers, by_cookie=True)
-    form = await request.form(max_files=0, max_fields=4)
-    secret, onward = str(form.get("token", "")).strip(), _own_path(str(form.get("onward", "/")))
-    if not secret or await asyncio.to_thread(bearer_of, _service(request).database, secret) is None:
-        return page(request, "pages/token.html", 401, onward=onward, error="This token opens nothing here.")
-    response = RedirectResponse(onward, _SEE_OTHER)
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, secret, max_age=30 * 86_400, httponly=True, samesite="strict", secure=secure)
-    return response
-
-
-def _ask_for_token(request: Request, onward: str, error: TokenNeededError) -> HTMLResponse:
-    wrong = COOKIE in request.cookies
-    return page(request, "pages/token.html", 401, onward=onward, error=error.title if wrong else "")
-
-
-def _own_path(address: str) -> str:
-    """A path on this site, whatever was asked for: no scheme, no host, no backslash that browsers read as a slash."""
-    plain = address.startswith("/") and not address.startswith("//") and "\\" not in address
-    return address if plain and address.isprintable() else "/"
 
 
 def _service(request: Request) -> ProbeService:

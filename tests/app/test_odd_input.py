@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from app.fields import FIELDS
+from app.imports.rules import words
 from app.main import create_app
 from app.settings import Settings
 
@@ -23,7 +24,7 @@ PLAN = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090"}
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     data_dir: Path = tmp_path_factory.mktemp("data")
     with TestClient(
-        create_app(Settings(data_dir=data_dir, hub_offline=True)),
+        create_app(Settings(data_dir=data_dir, hub_offline=True, local_access=True)),
         base_url="http://127.0.0.1:8000",
         client=("127.0.0.1", 50000),
         raise_server_exceptions=False,
@@ -85,9 +86,13 @@ addresses = st.lists(
 ).map(lambda pairs: urlencode([*PLAN.items(), *pairs], errors="surrogatepass"))
 _paths = [".".join(field.path) for field in FIELDS if field.path[0] != "model"]
 documents = st.dictionaries(st.sampled_from(_paths), odd_value, max_size=4).map(lambda change: nested(change))  # noqa: PLW0108 (defined below)
-_config_keys = """hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size vocab_size head_dim
+_config_keys = sorted(
+    words(
+        """hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size vocab_size head_dim
     layer_types num_local_experts tie_word_embeddings quantization_config torch_dtype text_config rope_scaling
-    sliding_window attention_bias model_type""".split()
+    sliding_window attention_bias model_type"""
+    )
+)
 _whole = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _whole |= {"intermediate_size": 64, "vocab_size": 100}
 configs = st.dictionaries(st.sampled_from(_config_keys), odd_value, max_size=4).map(lambda odd: _whole | odd)
@@ -121,9 +126,13 @@ _words = st.one_of(
     ),
     st.text(max_size=12),
 )
-_keys = """base_model adapter sequence_len lora_r lora_target_modules micro_batch_size optimizer bf16 cutoff_len
+_keys = sorted(
+    words(
+        """base_model adapter sequence_len lora_r lora_target_modules micro_batch_size optimizer bf16 cutoff_len
     gradient_checkpointing_kwargs lora_target finetuning_type model_name_or_path stage output_dir max_length optim
-    quantization_bit datasets load_in_4bit""".split()
+    quantization_bit datasets load_in_4bit"""
+    )
+)
 yamls = st.lists(st.tuples(st.sampled_from(_keys), _words), min_size=1, max_size=5).map(
     lambda pairs: "".join(f"{key}: {word}\n" for key, word in pairs)
 )

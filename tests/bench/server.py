@@ -21,6 +21,7 @@ def served(factory: str, data_dir: Path) -> Iterator[int]:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port), "--log-level", "error"]
     environment = os.environ | {"FITPROOF_DATA_DIR": str(data_dir), "FITPROOF_LOG_LEVEL": "error"}
+    environment["FITPROOF_LOCAL_ACCESS"] = "yes"
     with subprocess.Popen([*command, "--no-access-log"], cwd=ROOT, env=environment) as process:
         try:
             _wait_for(port)

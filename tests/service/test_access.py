@@ -11,7 +11,7 @@ from app.db.database import Database
 from app.jobs.service import open_database
 from app.main import create_app
 from app.security.addresses import host_name, is_loopback
-from app.security.rates import MOST_CLIENTS, Buckets
+from app.security.rates import CLIENTS_BEHIND_A_PROXY, MOST_CLIENTS, Buckets
 from app.security.tokens import bearer_of, create_token, list_tokens, revoke_token
 from app.settings import Settings
 from tests.service.desk import printed
@@ -49,6 +49,12 @@ class Door:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Door]:
+    yield from opened(Door(tmp_path, local_access=True))
+
+
+@pytest.fixture
+def careful(tmp_path: Path) -> Iterator[Door]:
+    """As a server is without settings."""
     yield from opened(Door(tmp_path))
 
 
@@ -63,7 +69,34 @@ def opened(door: Door) -> Iterator[Door]:
         yield door
 
 
-def test_this_machine_needs_no_token(local: Door) -> None:
+@pytest.mark.parametrize(("method", "path"), LOCKED)
+def test_coming_from_this_machine_is_no_proof_of_being_its_owner(careful: Door, method: str, path: str) -> None:
+    for url in ("http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"):
+        answer = careful.client(url).request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_needed")
+
+
+def test_this_starts_own_key_opens(careful: Door) -> None:
+    bearer = {"Authorization": f"Bearer {careful.app.state.local_key}"}
+    assert careful.client().post(PROBES, json=document(), headers=bearer).status_code == 202
+    assert Door(careful.settings.data_dir).app.state.local_key != careful.app.state.local_key
+
+
+def test_the_printed_link_signs_a_browser_in_for_longer_than_the_server_runs(careful: Door) -> None:
+    browser = careful.client(follow_redirects=False)
+    assert browser.get("/local?key=guessed").status_code == 401
+    assert browser.get("/probes").status_code == 401
+    answer = browser.get(f"/local?key={careful.app.state.local_key}")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.cookies["fitproof_token"]
+    assert cookie != careful.app.state.local_key
+    careful.app.state.local_key = "that of the next start"
+    assert browser.get("/probes").status_code == 200
+    revoke_token(careful.database, cookie.split("_")[1])
+    assert browser.get("/probes").status_code == 401
+
+
+def test_where_the_operator_says_so_this_machine_needs_no_token(local: Door) -> None:
     for url in ("http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"):
         assert local.client(url).post(PROBES, json=document()).status_code == 202
 
@@ -124,7 +157,16 @@ def test_a_name_that_was_rebound_to_this_machine_gets_nothing(local: Door) -> No
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-forwarded-for": "203.0.113.7"}, {"forwarded": "for=127.0.0.1"}, {"via": "1.1 a"}, {"x-real-ip": "127.0.0.1"}],
+    [
+        {"x-forwarded-for": "203.0.113.7"},
+        {"forwarded": "for=127.0.0.1"},
+        {"via": "1.1 a"},
+        {"x-real-ip": "127.0.0.1"},
+        {"cf-connecting-ip": "203.0.113.7"},
+        {"CF-Ray": "8f"},
+        {"x-envoy-external-address": "203.0.113.7"},
+        {"x-envoy-expected-rq-timeout-ms": "15000"},
+    ],
 )
 def test_what_a_proxy_on_this_machine_passes_on_is_not_from_this_machine(local: Door, headers: dict[str, str]) -> None:
     refused = local.client().post(PROBES, json=document(), headers=headers)
@@ -168,7 +210,7 @@ def test_a_signed_in_browser_must_say_where_it_comes_from(public: Door) -> None:
 
 
 def test_a_client_that_asks_too_much_is_told_when_to_come_back(tmp_path: Path) -> None:
-    door = Door(tmp_path, requests_per_minute=5)
+    door = Door(tmp_path, requests_per_minute=5, local_access=True)
     for _ in opened(door):
         far = door.client("http://gpu.example:8000", peer="203.0.113.7")
         codes = [far.get("/api/v1/gpus").status_code for _ in range(7)]
@@ -178,6 +220,31 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_back(tmp_path: Path) -
         assert far.get("/healthz").status_code == 200
         assert door.client("http://gpu.example:8000", peer="203.0.113.8").get("/api/v1/gpus").status_code == 200
         assert [door.client().get("/api/v1/gpus").status_code for _ in range(9)] == [200] * 9
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "198.51.100.1, 203.0.113.7"},
+        {"forwarded": 'for=198.51.100.1, for="[2001:db8::7]:4711";proto=https'},
+        {"cf-connecting-ip": "203.0.113.7"},
+        {"x-envoy-external-address": "203.0.113.7"},
+        {"x-real-ip": "203.0.113.7"},
+    ],
+)
+def test_a_client_that_a_proxy_here_asks_for_has_a_limit_of_its_own(tmp_path: Path, headers: dict[str, str]) -> None:
+    door = Door(tmp_path, requests_per_minute=5)
+    for _ in opened(door):
+        near = door.client("http://gpu.example")
+        assert [near.get("/api/v1/gpus", headers=headers).status_code for _ in range(7)] == [200] * 5 + [429] * 2
+        assert near.get("/api/v1/gpus", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 200
+
+
+def test_all_that_comes_through_a_silent_proxy_has_a_limit_together(tmp_path: Path) -> None:
+    door = Door(tmp_path, requests_per_minute=1)
+    for _ in opened(door):
+        codes = [door.client().get("/api/v1/gpus").status_code for _ in range(CLIENTS_BEHIND_A_PROXY + 5)]
+        assert codes[-1] == 429
 
 
 def test_one_network_of_ipv6_addresses_is_one_client(tmp_path: Path) -> None:

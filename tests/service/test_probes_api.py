@@ -22,7 +22,7 @@ PROBES = "/api/v1/probes"
 
 @contextmanager
 def serving(folder: Path, engine: FakeEngine, **settings: Any) -> Iterator[httpx.Client]:
-    app = create_app(Settings(data_dir=folder, hub_offline=True, **settings), [engine])
+    app = create_app(Settings(data_dir=folder, hub_offline=True, local_access=True, **settings), [engine])
     with served(app) as client:
         if engine.workers and not engine.down:
             wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
@@ -214,7 +214,7 @@ def test_events_resume_after_the_last_one_seen(client: httpx.Client) -> None:
 
 
 def test_as_many_streams_are_open_as_the_server_can_feed_and_each_that_closes_makes_room(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine()])
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, local_access=True), [FakeEngine()])
     with served(app) as client:
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
         app.state.service.streams = Streams(app.state.service.database, most=1)

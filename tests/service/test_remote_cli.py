@@ -57,7 +57,9 @@ def test_a_measured_fit_exits_0_with_the_measurement_beside_the_prediction(serve
 
 
 def test_where_too_many_watch_already_the_answer_is_waited_for_all_the_same(tmp_path: Path) -> None:
-    server = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine(answer=printed(1))])
+    server = create_app(
+        Settings(data_dir=tmp_path, hub_offline=True, local_access=True), [FakeEngine(answer=printed(1))]
+    )
     with served(server) as client:
         server.state.service.streams = Streams(server.state.service.database, most=0)
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)

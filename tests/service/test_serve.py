@@ -25,7 +25,8 @@ PROGRAM = "from app.cli import main; main()"
 @contextmanager
 def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     port = free_port()
-    environment = {**os.environ, "FITPROOF_DATA_DIR": str(folder), "HF_HUB_OFFLINE": "1", **settings}
+    environment = {**os.environ, "FITPROOF_DATA_DIR": str(folder), "HF_HUB_OFFLINE": "1"}
+    environment |= {"FITPROOF_LOCAL_ACCESS": "yes"} | settings
     command = [sys.executable, "-c", PROGRAM, "serve", "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)

@@ -30,7 +30,7 @@ async def no_gpus() -> tuple[()]:
 def main() -> None:
     given = json.loads(sys.argv[1])
     folder = Path(given["data_dir"])
-    settings = Settings(**given["settings"], data_dir=folder)
+    settings = Settings(**{"local_access": True, **given["settings"]}, data_dir=folder)
     program = (sys.executable, fake_probe.__file__, str(folder / "journal"))
     setup = LocalSetup(
         program=program,

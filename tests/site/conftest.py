@@ -20,7 +20,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """The real application behind a real server, away from the hub; no workers, no rate limit in the way."""
     folder: Path = tmp_path_factory.mktemp("site")
-    settings = Settings(data_dir=folder, hub_offline=True, hub_token=None, requests_per_minute=100_000)
+    settings = Settings(data_dir=folder, hub_offline=True, hub_token=None, local_access=True)
     with served(create_app(settings, engines=[])) as client:
         yield client
 

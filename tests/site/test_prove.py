@@ -50,7 +50,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("prove"), hub_offline=True, requests_per_minute=100_000)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("prove"), hub_offline=True, local_access=True)
     engine = FakeEngine(workers=(CPU, H100))
     with served(create_app(settings, engines=[engine])) as client:
         yield Bench(engine, client)
