@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from planner.errors import FieldProblem, FitproofError
-from planner.text import checked_text
+from planner.text import LoneSurrogateError, checked_text
 
 # Deeper than any config.json (vision-language ones reach 5), shallower than any recursion limit.
 DEEPEST = 32
@@ -21,11 +21,18 @@ class InvalidJsonError(FitproofError):
     code = "invalid_json"
 
 
+class UnprintableTextError(InvalidJsonError):
+    """It is JSON, and means one thing, but holds text that nobody can have meant."""
+
+    status = 422
+    code = "unprintable_text"
+
+
 def loads(body: bytes, deepest: int = DEEPEST) -> Any:
     """Decode `body`.
 
     Raises:
-        InvalidJsonError: says where the document breaks and how to mend it.
+        InvalidJsonError: says where the document breaks and how to mend it; `UnprintableTextError` among them.
     """
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
@@ -98,5 +105,8 @@ def _children(path: str, value: Any) -> list[tuple[str, Any]]:
 def _check_text(text: str, path: str) -> None:
     try:
         checked_text(text)
-    except ValueError as error:
+    except LoneSurrogateError as error:
         raise _complaint(str(error), path or "request") from None
+    except ValueError as error:
+        title = "The body holds text that cannot be shown."
+        raise UnprintableTextError(title, [FieldProblem(path or "request", str(error))]) from None

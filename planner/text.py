@@ -8,6 +8,10 @@ _IN_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
+class LoneSurrogateError(ValueError):
+    """Half of a character: no text at all."""
+
+
 def checked_name(text: str) -> str:
     """Return `text`, one line of characters that can be shown.
 
@@ -41,6 +45,6 @@ def _without(unwanted: re.Pattern[str], text: str) -> str:
     code = ord(found.group())
     if 0xD800 <= code <= 0xDFFF:
         msg = "holds a lone surrogate; write valid Unicode"
-        raise ValueError(msg)
+        raise LoneSurrogateError(msg)
     msg = f"holds the control character U+{code:04X}; remove it"
     raise ValueError(msg)
