@@ -171,7 +171,8 @@ def _explained(answer: Callable[[], _Found]) -> _Found:
     try:
         return answer()
     except UnknownArchitectureError as error:
-        error.problems = error.problems or (FieldProblem("model", "ask for a dry run, or choose another model"),)
+        way_on = "ask for a dry run, or choose another model" if "dry run" in error.title else "choose another model"
+        error.problems = error.problems or (FieldProblem("model", way_on),)
         raise
 
 

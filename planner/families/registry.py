@@ -17,6 +17,7 @@ from planner.families.nemotron_h import nemotron_h
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
 from planner.families.qwen3_next import qwen3_next
+from planner.families.unknown import NOT_KNOWN, sentence
 from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
 _LLAMA = (
@@ -41,12 +42,6 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
 # Multimodal configs whose text tower alone AutoModelForCausalLM builds (transformers 5.23 models/auto/modeling_auto.py,
 # MODEL_FOR_CAUSAL_LM_MAPPING_NAMES). Of the other wrappers it builds the whole model or nothing.
 _TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}
-
-# In the catalogue, and not described here. Without its kernels, Mamba 1 is scanned token by token.
-NOT_KNOWN = {
-    "jamba": "Mamba layers",
-}
-
 
 # A key that some classes have no default for.
 _EXAMPLE = {"num_experts_per_tok": 2}
@@ -84,17 +79,8 @@ def decoder_of(config: Mapping[str, Any]) -> Decoder:
         return decoder_of({**text, "model_type": _TEXT_TOWERS[model_type]})
     family = _FAMILIES.get(model_type)
     if family is None:
-        raise UnknownArchitectureError(_unknown(model_type, isinstance(text, Mapping)))
+        raise UnknownArchitectureError(sentence(config, model_type, _FAMILIES))
     fields = Fields(model_type, config)
     decoder = family(fields)
     fields.check()
     return decoder
-
-
-def _unknown(model_type: str, wraps_text: bool) -> str:
-    why = f" ({NOT_KNOWN[model_type]})" if model_type in NOT_KNOWN else ""
-    towers = "; to plan its language model alone, paste its text_config" if wraps_text else ""
-    return (
-        f"Model type {model_type[:60]} is not known to the formulas{why}{towers}; "
-        "the dry run may know it: fitproof probe --on dry-run"
-    )

@@ -148,6 +148,12 @@ def _sliding(fields: Fields, full: Block, period: int) -> list[tuple[Block, dict
     ]
 
 
+def _period(fields: Fields) -> int:
+    """How many layers until the pattern repeats: a number, or EXAONE's letters, "LLLG". Layers listed need neither."""
+    pattern = fields.values.get("sliding_window_pattern")
+    return len(pattern) if isinstance(pattern, str) and pattern else fields.count("sliding_window_pattern", default=4)
+
+
 def exaone4(fields: Fields) -> Decoder:
     """EXAONE 4: norms after attention and MLP, q and k norms per head; full layers carry no positions."""
     full = Block(
@@ -157,7 +163,7 @@ def exaone4(fields: Fields) -> Decoder:
         attention=attention(q_norm=head_norm("self_attn.q_norm", "H"), k_norm=head_norm("self_attn.k_norm", "K")),
         mlp=gated_mlp(),
     )
-    layers = _sliding(fields, full, fields.count("sliding_window_pattern", default=4))
+    layers = _sliding(fields, full, _period(fields))
     if isinstance(full.attention, Attention) and fields.number("sliding_window") is not None:
         blind = replace(full, attention=replace(full.attention, rotary="none"))
         layers = [(blind, {}) if block == full else (block, own) for block, own in layers]

@@ -4,10 +4,12 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OlmoConfig, OlmoForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from planner.catalog.generated import census_file, generated_census
 from planner.catalog.model_rows import model_catalog
 from planner.errors import CatalogError
+from planner.families.unknown import DECODERS
 from planner.probe.census import build_on_meta, census_of, counted, main, write
 
 ROWS = model_catalog().rows
@@ -64,3 +66,7 @@ def test_of_a_tied_model_every_projection_is_quantized_as_the_loader_does(tmp_pa
     row = ROWS["allenai/OLMo-1B-hf"].model_copy(update={"config": config.to_dict()})
     groups = [group for group in census_of(build_on_meta(row)) if group.quantizable]
     assert sum(group.count for group in groups) == len(real) == 2 * 7
+
+
+def test_the_decoders_that_the_dry_run_is_named_for_are_those_that_transformers_builds() -> None:
+    assert set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) >= DECODERS
