@@ -109,7 +109,7 @@ def test_a_gated_model_is_said_to_be_gated(client: httpx.Client, hub: FakeHub) -
 
 
 def test_an_architecture_without_formulas_names_the_dry_run(client: httpx.Client) -> None:
-    answer = post(client, asked(model={"model_type": "perceiver-of-tomorrow", "hidden_size": 8}))
+    answer = post(client, asked(model={"model_type": "mamba2", "hidden_size": 8}))
     assert "dry run" in problem(answer, 422, "unknown_architecture")["model"]
 
 
