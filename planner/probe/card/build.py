@@ -135,7 +135,8 @@ def _stand_in(workshop: "_Workshop", wanted: WantedLibrary, objects: dict[str, P
     library = LIBRARIES.get(wanted.family, Library())
     own = [objects[source] for source in library.sources]
     defined = frozenset[str]().union(*(read_defined(item) for item in own))
-    missing = wanted.names - defined
+    # The driver's entry points are looked up under their plain names and found under their second version.
+    missing = frozenset(name for name in wanted.names - defined if f"{name}_v2" not in defined)
     stubs = workshop.folder / f"{wanted.soname}.stubs.cpp"
     stubs.write_text(write_stubs(library, missing), encoding="utf-8")
     objects_here = [*own, *workshop.compile_all([stubs]).values()]

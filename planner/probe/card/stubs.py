@@ -56,16 +56,28 @@ LIBRARIES = {
     "libcufile": Library((), 5001),
 }
 
+# Calls that return a text, which tells what was refused.
+_TEXT = re.compile(
+    r"(cublas|cublasLt|cusparse|cusparseLt|cudnn|nvrtc|nccl|nvml)(Get)?\w*(ErrorString|ErrorName|Status(String|Name))"
+)
+
 
 def write_stubs(library: Library, names: Iterable[str]) -> str:
     """C++ for every name: success where nothing needs to happen, a refusal with the name elsewhere."""
-    lines = ['extern "C" int card_refuse(const char* name, int code);']
+    lines = [
+        'extern "C" int card_refuse(const char* name, int code);',
+        'extern "C" const char* card_refusal();',
+        '#define STUB extern "C" __attribute__((visibility("default")))',
+    ]
     for name in sorted(names):
-        answer = "0" if library.does_nothing.match(name) else f'card_refuse("{name}", {library.unsupported})'
-        lines.append(f'extern "C" __attribute__((visibility("default"))) long {name}() {{ return {answer}; }}')
+        if _TEXT.fullmatch(name):
+            lines.append(f"STUB const char* {name}() {{ return card_refusal(); }}")
+        else:
+            answer = "0" if library.does_nothing.match(name) else f'card_refuse("{name}", {library.unsupported})'
+            lines.append(f"STUB long {name}() {{ return {answer}; }}")
     return "\n".join(lines) + "\n"
 
 
 def refused(library: Library, names: Iterable[str]) -> list[str]:
     """The names that refuse when called."""
-    return sorted(name for name in names if not library.does_nothing.match(name))
+    return sorted(name for name in names if not (library.does_nothing.match(name) or _TEXT.fullmatch(name)))

@@ -22,6 +22,8 @@ _OF_NAME = {
 }
 # Opened by name while a program runs, so nothing is linked to them.
 _OPENED = {"libcuda": "libcuda.so.1", "libnvidia-ml": "libnvidia-ml.so.1"}
+# This one looks functions of those up by name, all of them before it does anything: c10/cuda/driver_api.cpp.
+_OPENER = "libc10_cuda.so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ def read_wanted(stack: Stack) -> list[WantedLibrary]:
                 names[family].add(symbol.name)
                 if symbol.version:
                     versions[family] = symbol.version
+        if binary.name == _OPENER:
+            for name in _opened_names(binary):
+                names["libnvidia-ml" if name.startswith("nvml") else "libcuda"].add(name)
     return [
         WantedLibrary(soname, versions.get(family, ""), frozenset(names[family]))
         for family, soname in sorted(sonames.items())
@@ -110,6 +115,12 @@ def _binaries(site: Path, cuda_major: int) -> Iterable[Path]:
     yield from sorted((site / "torch" / "lib").glob("*.so"))
     yield from sorted((site / "bitsandbytes").glob(f"libbitsandbytes_cuda{cuda_major}*.so"))
     yield from sorted((site / "triton" / "_C").glob("*.so"))
+
+
+def _opened_names(binary: Path) -> set[str]:
+    """The functions of the driver and of NVML that a binary names in its texts."""
+    found = re.findall(rb"\0((?:cu|nvml)[A-Z][A-Za-z0-9]+(?:_v\d)?)(?=\0)", binary.read_bytes())
+    return {name.decode() for name in found}
 
 
 def _quoted(name: str, text: str) -> str:

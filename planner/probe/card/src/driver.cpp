@@ -52,8 +52,8 @@ NVIDIA_API int cuGetProcAddress_v2(const char* name, void** function, int, uint6
   static void* driver = dlopen("libcuda.so.1", RTLD_NOW);
   char versioned[128];
   snprintf(versioned, sizeof versioned, "%s_v2", name);
-  *function = dlsym(driver, name);
-  if (!*function) *function = dlsym(driver, versioned);
+  *function = dlsym(driver, versioned);
+  if (!*function) *function = dlsym(driver, name);
   if (result) *result = *function ? 0 : 1;
   return *function ? SUCCESS : NOT_FOUND;
 }

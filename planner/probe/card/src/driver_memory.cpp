@@ -1,6 +1,7 @@
 // CUDA driver: memory by handle, mapped into reserved addresses. torch's expandable segments are made of it.
 #include "card.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -98,6 +99,15 @@ NVIDIA_API int cuMemGetAddressRange_v2(void** start, size_t* bytes, void* addres
   if (!space_find(address, &block, &first)) return INVALID_VALUE;
   if (start) *start = first;
   if (bytes) *bytes = block.bytes;
+  return SUCCESS;
+}
+NVIDIA_API int cuMemsetD32Async(void* address, unsigned value, size_t count, void*) {
+  if (value == 0) space_set(address, 0, count * sizeof value);
+  else std::fill_n((unsigned*)address, count, value);
+  return SUCCESS;
+}
+NVIDIA_API int cuStreamWriteValue32(void*, void* address, unsigned value, unsigned) {
+  *(unsigned*)address = value;
   return SUCCESS;
 }
 // CUpointer_attribute: 2 memory type, 3 and 4 device and host pointer, 9 the device.

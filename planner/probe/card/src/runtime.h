@@ -11,6 +11,8 @@ enum Status {
   NO_DEVICE = 100,
   NO_KERNEL_IMAGE = 209,
   SYSTEM_CALL_FAILED = 304,  // cudaErrorOperatingSystem: no address space. Never "out of memory": the card is not full.
+  ALREADY_REGISTERED = 712,
+  NOT_REGISTERED = 713,
   NOT_SUPPORTED = 801,
 };
 

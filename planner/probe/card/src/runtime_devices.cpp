@@ -23,6 +23,8 @@ const Named NAMES[] = {
     {INVALID_DEVICE, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {NO_KERNEL_IMAGE, "cudaErrorNoKernelImageForDevice", "no kernel image is available for execution on the device"},
     {SYSTEM_CALL_FAILED, "cudaErrorOperatingSystem", "OS call failed or operation not supported on this OS"},
+    {ALREADY_REGISTERED, "cudaErrorHostMemoryAlreadyRegistered", "part or all of the requested memory range is already mapped"},
+    {NOT_REGISTERED, "cudaErrorHostMemoryNotRegistered", "pointer does not correspond to a registered memory region"},
     {NOT_SUPPORTED, "cudaErrorNotSupported", "operation not supported"},
 };
 
@@ -98,10 +100,10 @@ void* refusal_for(const char* name) {
 
 int driver_entry(const char* name, void** function, int* result) {
   static void* driver = dlopen("libcuda.so.1", RTLD_NOW);
-  void* found = driver ? dlsym(driver, name) : nullptr;
   char versioned[128];
   snprintf(versioned, sizeof versioned, "%s_v2", name);
-  if (!found && driver) found = dlsym(driver, versioned);
+  void* found = driver ? dlsym(driver, versioned) : nullptr;
+  if (!found && driver) found = dlsym(driver, name);
   *function = found ? found : refusal_for(name);
   if (result) *result = 0;
   return SUCCESS;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <mutex>
-#include <unistd.h>
 
 namespace {
 
@@ -25,6 +25,9 @@ int copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, si
     space_copy((char*)to + row * to_pitch, (const char*)from + row * from_pitch, width);
   return SUCCESS;
 }
+
+std::map<void*, size_t> registered;
+std::mutex registered_lock;
 
 // cudaMemoryType
 enum { UNREGISTERED, HOST_MEMORY, DEVICE_MEMORY, MANAGED_MEMORY };
@@ -83,8 +86,20 @@ NVIDIA_API int cudaMallocManaged(void** address, size_t bytes, unsigned) { retur
 NVIDIA_API int cudaMallocHost(void** address, size_t bytes) { return allocate(address, bytes, PINNED); }
 NVIDIA_API int cudaHostAlloc(void** address, size_t bytes, unsigned) { return allocate(address, bytes, PINNED); }
 NVIDIA_API int cudaFreeHost(void* address) { return release(address); }
-NVIDIA_API int cudaHostRegister(void*, size_t, unsigned) { return SUCCESS; }
-NVIDIA_API int cudaHostUnregister(void*) { return SUCCESS; }
+// Memory that the program took itself and pins afterwards.
+NVIDIA_API int cudaHostRegister(void* address, size_t bytes, unsigned) {
+  std::lock_guard<std::mutex> guard(registered_lock);
+  if (!registered.emplace(address, bytes).second) return remember(ALREADY_REGISTERED);
+  return status_of(card_take(card_current(), bytes, PINNED));
+}
+NVIDIA_API int cudaHostUnregister(void* address) {
+  std::lock_guard<std::mutex> guard(registered_lock);
+  auto found = registered.find(address);
+  if (found == registered.end()) return remember(NOT_REGISTERED);
+  card_give(card_current(), found->second, PINNED);
+  registered.erase(found);
+  return SUCCESS;
+}
 NVIDIA_API int cudaHostGetDevicePointer(void** device, void* host, unsigned) {
   *device = host;
   return SUCCESS;
