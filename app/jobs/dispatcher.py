@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Sequence
 
+from sqlalchemy.exc import DataError
+
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
@@ -214,6 +216,11 @@ async def _guarded(pen: Pen, probe: Probe, act: Awaitable[None]) -> None:
         return
     except (EngineDownError, StorageUnavailableError, LeaseLostError):
         raise
+    except (DataError, OverflowError) as error:
+        # What it says cannot be written down, and will not be the next time: its end, and nobody else's trouble.
+        _LOG.exception("a probe's data cannot be recorded", extra={"probe": probe.id})
+        with contextlib.suppress(StaleProbeError):
+            await asyncio.to_thread(pen.fault, probe, f"its data cannot be recorded ({type(error).__name__})", most=1)
     except Exception as error:  # A poisoned row must not starve the rest: pushed away, its reason kept.
         _LOG.exception("the dispatcher stumbled over a probe", extra={"probe": probe.id})
         with contextlib.suppress(StaleProbeError):

@@ -180,13 +180,13 @@ class Pen:
 
         self._write(probe, probe.state, write)
 
-    def fault(self, probe: Probe, reason: str) -> None:
-        """Push a probe that the dispatcher itself stumbles over out of the way, and give it up in the end."""
+    def fault(self, probe: Probe, reason: str, most: int = MOST_FAULTS) -> None:
+        """Push a probe that the dispatcher itself stumbles over out of the way, and give it up the `most`th time."""
 
         def write(session: Session, row: Probe, now: float) -> None:
             row.faults += 1
             row.not_before = now + 2.0**row.faults
-            if row.faults >= MOST_FAULTS:
+            if row.faults >= most:
                 row.finished_at = now
                 move(session, row, "failed", now, f"the dispatcher cannot handle this probe: {reason}")
 
