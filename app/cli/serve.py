@@ -1,7 +1,7 @@
 """`fitproof serve`: the site and the API."""
 
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -20,6 +20,7 @@ def serve(
     """Serve the site and the API until interrupted."""
     import asyncio
     import contextlib
+    import functools
     import logging
     import socket
     import sys
@@ -31,6 +32,7 @@ def serve(
 
     import uvicorn  # after the settings were checked: a second's worth of imports
 
+    from app.connections import BACKLOG, BoundedConnection, Doors, quiet_accept_errors
     from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
     from app.main import create_app
@@ -53,6 +55,8 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
+        http=cast(Any, functools.partial(BoundedConnection, Doors())),
+        backlog=BACKLOG,
     )
 
     stack = contextlib.ExitStack()
@@ -61,6 +65,7 @@ def serve(
         """Ends event streams first: uvicorn waits for open answers, and these would go on for minutes."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            quiet_accept_errors(asyncio.get_running_loop())
             workers = asyncio.ensure_future(app.state.pool.start())  # while the database is opened
             await super().startup(sockets)
             await workers
