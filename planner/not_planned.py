@@ -78,7 +78,8 @@ class NotPlanned:
 
 def as_planned(items: Sequence[NotPlanned], most: int = 3) -> str:
     """What the verdict is about, in words that follow it: "as plain SFT, without modules_to_save"."""
-    phrases = list(dict.fromkeys(item.in_headline for item in items))
+    said = dict.fromkeys(item.in_headline for item in items)
+    phrases = [one for one in said if not any(other != one and other.startswith(one) for other in said)]
     more = f", and {len(phrases) - most} more left out" if len(phrases) > most else ""
     return ", ".join(phrases[:most]) + more
 

@@ -11,8 +11,13 @@ from typing import Any
 from app.imports.axolotl import AXOLOTL
 from app.imports.chapter import CHAPTER, MODEL_CONFIG, REQUEST
 from app.imports.llama_factory import LLAMA_FACTORY
+from app.imports.llama_factory_v1 import LLAMA_FACTORY_V1
 from app.imports.loading import Loaded, UnreadableConfigError, dump, load, refusal
+from app.imports.lone import ADAPTER, NOT_RUNS
+from app.imports.nested import AUTOTRAIN, OUMI, STUDIO
+from app.imports.own_modules import LITGPT, TORCHTUNE
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
+from app.imports.swift import SWIFT
 from app.imports.trl import TRL
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
@@ -20,8 +25,11 @@ from planner.not_planned import NotPlanned
 
 __all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 
-# Of dialects that explain a file equally well, the earlier is meant.
-TRAINERS = (REQUEST, MODEL_CONFIG, AXOLOTL, LLAMA_FACTORY, TRL, CHAPTER)
+# Of dialects that explain a file equally well, the earlier is meant; a Fitproof request has the commonest keys.
+TRAINERS = (
+    MODEL_CONFIG, AXOLOTL, LLAMA_FACTORY, TRL, SWIFT, LLAMA_FACTORY_V1, STUDIO, AUTOTRAIN, OUMI, TORCHTUNE, LITGPT,
+    CHAPTER, ADAPTER, REQUEST,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,18 @@ def complain(imported: Imported, error: InvalidRequestError) -> InvalidRequestEr
 
 
 def _dialect(config: Mapping[str, Any]) -> Trainer:
-    scores = {trainer.id: len(trainer.signature & set(config)) for trainer in TRAINERS}
+    """The dialect with most of its telling keys in the file, and among equals the one that knows most of all keys."""
+    keys = set(config)
+    flat = {trainer.id: set(trainer.flat(config)) for trainer in TRAINERS}
+    scores = {
+        trainer.id: (len(trainer.signature & flat[trainer.id]), len(trainer.known & flat[trainer.id]))
+        for trainer in TRAINERS
+    }
     best = max(TRAINERS, key=lambda trainer: scores[trainer.id])
-    if not scores[best.id]:
+    for other in NOT_RUNS:
+        if other.certain & keys and len(other.signature & keys) >= scores[best.id][0]:
+            raise refusal(f"is {other.name}: {other.advice}")
+    if not scores[best.id][0]:
         known = ", ".join(trainer.name for trainer in TRAINERS)
         raise refusal(f"has no key that any trainer we read would have; we read {known}")
     return best

@@ -1,7 +1,8 @@
 """The QLoRA chapter's flat dictionary, our own request document, and a model's config.json."""
 
+from app.imports.effects import WHOLE
 from app.imports.rules import Reading, Rule, Trainer, words
-from planner.request import Lora, Quantization, Training
+from planner.request import Lora, Quantization, Request, Training
 
 
 def _settle_chapter(reading: Reading) -> None:
@@ -31,21 +32,32 @@ CHAPTER = Trainer(
         *(Rule(name, f"training.{name}") for name in Training.model_fields),
     ),
     settle=_settle_chapter,
-    harmless=words("bias task_type learning_rate num_epochs num_train_epochs output_dir"),
+    harmless=words("bias task_type learning_rate num_epochs num_train_epochs output_dir seed warmup_steps"),
+    unmodelled={"modules_to_save": WHOLE},
 )
+
+
+def _settle_request(reading: Reading) -> None:
+    """A key that is none of the request's stays in the document, and the request refuses it by name."""
+    for item in reading.not_planned:
+        reading.document[item.key] = item.value
+    reading.not_planned.clear()
+    reading.ignored.clear()
+
 
 REQUEST = Trainer(
     id="fitproof",
     name="a Fitproof request",
     signature=words("model gpu method quantization lora training stack"),
-    rules=tuple(Rule(name, name) for name in ("model", "gpu", "method", "quantization", "lora", "training", "stack")),
-    settle=lambda _reading: None,
+    rules=tuple(Rule(name, name) for name in Request.model_fields),
+    settle=_settle_request,
 )
 
 
 def _settle_model_config(reading: Reading) -> None:
     reading.use("model_type", "model", dict(reading.config))
     reading.ignored.clear()
+    reading.not_planned.clear()
 
 
 MODEL_CONFIG = Trainer(

@@ -40,6 +40,14 @@ def half_precision(reading: Reading, *, bf16: bool, fp16: bool) -> str | None:
     return "bfloat16" if bf16 else "float16" if fp16 else None
 
 
+def four_bits(reading: Reading, key: str, *, nested: bool = False) -> None:
+    """NF4 with bfloat16 compute, as these trainers have it; `nested`: with double quantization."""
+    reading.use(key, "quantization.load_in_4bit", True)
+    reading.put("quantization.bnb_4bit_quant_type", "nf4")
+    reading.put("quantization.bnb_4bit_use_double_quant", nested)
+    reading.put("quantization.bnb_4bit_compute_dtype", "bfloat16")
+
+
 def _meaning(reading: Reading, preset: str) -> dict[str, Any]:
     """What the preset would stand for in this document; the model and the card make no difference."""
     document: dict[str, Any] = {"model": "any", "gpu": "any", "stack": preset}

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from itertools import product
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +19,14 @@ BASES = {
     "axolotl": configs.AXOLOTL, "llama-factory": configs.LLAMA_FACTORY, "trl": configs.TRL_YAML,
     "chapter": configs.CHAPTER, "model-config": configs.MODEL_CONFIG,
     "fitproof": '{"model": "gpt2", "gpu": "t4"}',
+    **{
+        name: (Path(__file__).parent / "dialects" / file).read_text()
+        for name, file in {
+            "ms-swift": "swift/lora.yaml", "unsloth-studio": "studio/lora_text.yaml", "autotrain": "autotrain/dpo.yml",
+            "oumi": "oumi/lora.yaml", "torchtune": "torchtune/lora.yaml", "litgpt": "litgpt/nf4.yaml",
+            "llama-factory-v1": "llama_factory_v1/lora.yaml", "adapter-config": "adapter/plain.json",
+        }.items()
+    },
 }  # fmt: skip
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -207,9 +216,7 @@ def test_the_api_plans_every_trainers_file(site: httpx.Client, name: str) -> Non
 
 
 def test_the_api_says_what_is_missing_in_the_files_own_words(site: httpx.Client) -> None:
-    text = configs.AXOLOTL.replace('optimizer: "paged_adamw_32bit"', "optimizer: lomo").replace(
-        "2   #", "0   #"
-    )
+    text = configs.AXOLOTL.replace('optimizer: "paged_adamw_32bit"', "optimizer: lomo").replace("2   #", "0   #")
     document = site.post("/api/v1/imports", json={"config": text}).json()
     assert document["plan"] is None
     assert {"optimizer", "micro_batch_size", "gpu"} <= {problem["field"] for problem in document["problems"]}
@@ -248,7 +255,7 @@ def test_the_page_shows_what_is_wrong_and_keeps_the_text(site: httpx.Client) -> 
 
 
 # What no trainer means by any of its keys.
-STRANGE = (
+STRANGE: tuple[object, ...] = (
     -1, 10**30, 1.5, "", "x", [], [1], ["a", ["b"]], {}, {"a": 1}, [None], True, "q_proj,v_proj",
     {"use_reentrant": "x"},
 )  # fmt: skip
