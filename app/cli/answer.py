@@ -11,7 +11,7 @@ from planner.request import Request
 from planner.units import GIB, MIB, format_gib
 
 _BAR_CELLS = 60
-_VERDICTS = {
+VERDICTS = {
     "fits": ("Fits", "bold green"),
     "tight": ("Tight", "bold yellow"),
     "does_not_fit": ("Does not fit", "bold red"),
@@ -43,7 +43,7 @@ def show(request: Request, answer: dict[str, Any], *, planned: str = "", every_l
 
 
 def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: str) -> None:
-    word, style = _VERDICTS[answer["verdict"]]
+    word, style = VERDICTS[answer["verdict"]]
     required, spare = answer["required_bytes"], answer["headroom_bytes"]
     # Torch keeps what it frees up to all that the card has, so a run that fits may leave nothing.
     filled = 0 <= spare < MIB and answer["verdict"] != "does_not_fit"
@@ -144,7 +144,7 @@ def _notes(out: Console, answer: dict[str, Any]) -> None:
         out.print("\nWhat would help:")
     for advice in answer["advice"]:
         change = ", ".join(f"{key} = {value}" for key, value in advice["change"].items())
-        verdict = _VERDICTS[advice["verdict"]][0].lower()
+        verdict = VERDICTS[advice["verdict"]][0].lower()
         saves = f"saves {_size(advice['saves_bytes'])}, " if advice["saves_bytes"] else ""
         out.print(Text(f"  {change}: {saves}then {verdict}; {advice['cost']}"))
 

@@ -1,0 +1,46 @@
+"""The report of `fitproof dry-run` as one page that needs nothing else: style and drawing are inside."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.cli.answer import VERDICTS
+from app.cli.dry_running import headline
+from app.drawing.curve import HEIGHT, WIDTH, draw_curve
+from app.templating import house_folder, size
+from planner.errors import FieldProblem, InvalidRequestError
+
+
+def write_page(report: Mapping[str, Any], file: Path) -> None:
+    """Write the page.
+
+    Raises:
+        InvalidRequestError: the file cannot be written.
+    """
+    try:
+        file.write_text(page(report), encoding="utf-8")
+    except OSError as error:
+        problem = FieldProblem("--html", f"{file} cannot be written: {error.strerror}")
+        raise InvalidRequestError("The report has no place.", [problem]) from None
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(house_folder("templates")), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+    )
+    environment.filters["size"] = size
+    worst = next((p for p in report["processes"] if p["process_id"] == report["worst_process_id"]), None)
+    curve = draw_curve(worst["curve"], worst["card"]["total_bytes"]) if worst else None
+    return environment.get_template("reports/dry_run.html").render(
+        report=report,
+        worst=worst,
+        curve=curve,
+        width=WIDTH,
+        height=HEIGHT,
+        headline=headline(report, worst),
+        verdicts={key: word for key, (word, _) in VERDICTS.items()},
+        style=(house_folder("static") / "css" / "site.css").read_text(encoding="utf-8"),
+    )

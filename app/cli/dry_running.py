@@ -1,0 +1,134 @@
+"""Start `python -m planner.probe.command`, and say what it found."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from app.cli.answer import VERDICTS
+from app.cli.errors import EXIT_BAD_INPUT, EXIT_BY_VERDICT
+from app.cli.terminal import console, table
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+from planner.units import MIB, format_gib, parse_size_bytes
+
+PROGRAM = (sys.executable, "-m", "planner.probe.command")
+_ROWS_SHOWN = 8
+
+
+class DryRunRefusedError(FitproofError):
+    """The dry run ended without a report; the reason was said on stderr."""
+
+    code = "dry_run_refused"
+
+
+def run_on_virtual_cards(
+    command: Sequence[str], *, gpus: Sequence[str], memory_limit: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Run `command` on one virtual card for each of `gpus`, its output passed on, and return the report.
+
+    Raises:
+        InvalidRequestError: the machine or an option cannot be used.
+        DryRunRefusedError: there is no report.
+    """
+    if sys.platform != "linux":
+        problem = FieldProblem(
+            "dry-run", "needs Linux; on this system run it in a container or plan with `fitproof plan`"
+        )
+        raise InvalidRequestError("There is no virtual card here.", [problem])
+    with tempfile.TemporaryDirectory(prefix="fitproof-report-") as folder:
+        report, spec = Path(folder, "report.json"), Path(folder, "spec.json")
+        limit_bytes = _limit_bytes(memory_limit)
+        document = {**options, "gpus": list(gpus), "memory_limit_bytes": limit_bytes, "report": str(report), "seed": 0}
+        spec.write_text(json.dumps(document), encoding="utf-8")
+        try:
+            done = subprocess.run([*PROGRAM, str(spec), "--", *command], check=False)  # noqa: S603 (the person's own words)
+        except KeyboardInterrupt:
+            raise DryRunRefusedError("Stopped; nothing is left behind.") from None
+        if not report.exists():
+            raise DryRunRefusedError(f"There is no answer: the dry run ended with status {done.returncode}.")
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return found
+
+
+def status_of(report: Mapping[str, Any]) -> int:
+    """The exit status: the verdict's, or 2 where there is none."""
+    return EXIT_BAD_INPUT if _has_no_answer(report) else EXIT_BY_VERDICT[report["verdict"]]
+
+
+def _has_no_answer(report: Mapping[str, Any]) -> bool:
+    return report["verdict"] is None or bool(report["sentence"])
+
+
+def _limit_bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_size_bytes(text)
+    except ValueError:
+        problem = FieldProblem("--memory-limit", f"must be a size such as 24GiB; got {text}")
+        raise InvalidRequestError("The dry run cannot start.", [problem]) from None
+
+
+def show_report(report: Mapping[str, Any]) -> None:
+    """The verdict, each rank, what the peak is made of, and where it was asked for."""
+    out = console()
+    worst = next((p for p in report["processes"] if p["process_id"] == report["worst_process_id"]), None)
+    out.print(Text(headline(report, worst), style="bold"))
+    if worst is not None and not report["sentence"]:
+        if worst["outcome"] == "out_of_memory":
+            out.print(Text(worst["message"]))
+        _ranks(out, report)
+        _peak(out, worst)
+    for note in report["notes"]:
+        out.print(Text(f"Note: {note}", style="yellow"))
+
+
+def headline(report: Mapping[str, Any], worst: Mapping[str, Any] | None) -> str:
+    """`Fits: 21.4 GiB of 23.5 GiB on rank 0, in backward of step 1`; out of memory names the line that asked."""
+    if worst is None or report["sentence"]:
+        return str(report["sentence"])
+    card, peak, refusal = worst["card"], worst["peak"], worst["out_of_memory"]
+    word = VERDICTS[report["verdict"]][0]
+    if worst["outcome"] == "out_of_memory":
+        where = f" at {refusal['line']}" if refusal else ""
+        return f"{word}: out of memory on rank {worst['rank']}{where}"
+    moment = f", in {peak['phase']} of step {peak['step']}" if peak else ""
+    used, total = format_gib(card["peak_used_bytes"]), format_gib(card["total_bytes"])
+    return f"{word}: {used} of {total} on rank {worst['rank']}{moment}"
+
+
+def _ranks(out: Console, report: Mapping[str, Any]) -> None:
+    made = table("rank", ">allocated", ">reserved", ">context", ">card", ">pinned", ">managed", "verdict")
+    for process in report["processes"]:
+        card = process["card"]
+        sizes = (
+            process["peak_allocated_bytes"],
+            process["peak_reserved_bytes"],
+            card["context_bytes"],
+            card["total_bytes"],
+            card["peak_pinned_bytes"],
+            card["peak_managed_bytes"],
+        )
+        cells = [str(process["rank"]), *(f"{size / MIB:,.1f}" for size in sizes), VERDICTS[process["verdict"]][0]]
+        made.add_row(*cells)
+    out.print(made)
+    out.print(
+        Text("MiB; reserved and context are what the card holds, pinned and managed lie in host memory", style="dim")
+    )
+
+
+def _peak(out: Console, process: Mapping[str, Any]) -> None:
+    if process["peak"] is None:
+        return
+    for title, rows in (("kind", "by_kind"), ("module", "by_module"), ("line", "by_line")):
+        made = table(f"the peak by {title}", ">MiB")
+        for row in process["peak"][rows][:_ROWS_SHOWN]:
+            made.add_row(escape(row["name"]), f"{row['bytes'] / MIB:,.1f}")
+        out.print(made)

@@ -1,0 +1,105 @@
+"""What all processes of a program told, as one answer: the worst rank decides."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from planner.overheads import Band
+from planner.probe.card.spec import CardSpec
+
+Verdict = Literal["fits", "tight", "does_not_fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was run and how it ended: `status` is the program's exit status, None if the deadline ended it."""
+
+    command: tuple[str, ...]
+    cards: tuple[CardSpec, ...]
+    context: Band
+    status: int | None
+    seconds: float
+
+
+def processes_in(folder: Path) -> list[dict[str, Any]]:
+    """The reports that the program's processes wrote, by rank."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("process-*.json")]
+    return sorted(found, key=lambda process: (process["rank"], process["process_id"]))
+
+
+def verdict_of(process: dict[str, Any], context: Band) -> Verdict:
+    """Out of memory does not fit; a survivor is tight where a larger context, as seen on such cards, had no room."""
+    if process["outcome"] == "out_of_memory":
+        return "does_not_fit"
+    card = process["card"]
+    spare_bytes = card["total_bytes"] - card["peak_used_bytes"]
+    return "tight" if context.high - context.likely > spare_bytes else "fits"
+
+
+def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The document that `fitproof dry-run --json` prints."""
+    on_cards = [process for process in processes if process["card"]]
+    judged = [{**process, "verdict": verdict_of(process, run.context)} for process in on_cards]
+    worst = max(judged, key=_badness, default=None)
+    return {
+        "version": 1,
+        "instrument": "dry-run",
+        "verdict": worst["verdict"] if worst else None,
+        "sentence": _sentence(run, processes, worst),
+        "command": list(run.command),
+        "program_exit_status": run.status,
+        "seconds": round(run.seconds, 2),
+        "cards": [asdict(card) for card in run.cards],
+        "worst_process_id": worst["process_id"] if worst else None,
+        "context_bytes": {
+            "low": round(run.context.low),
+            "likely": round(run.context.likely),
+            "high": round(run.context.high),
+        },
+        "processes": judged,
+        "notes": _notes(judged),
+    }
+
+
+def _badness(process: dict[str, Any]) -> tuple[int, int]:
+    return ["fits", "tight", "does_not_fit"].index(process["verdict"]), process["card"]["peak_used_bytes"]
+
+
+def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, Any] | None) -> str:
+    """Why there is no answer; empty where there is one."""
+    if worst is not None and worst["outcome"] == "out_of_memory":
+        return ""
+    if run.status is None:
+        return "The program was ended at its deadline, before the steps that matter."
+    if run.status != 0:
+        return f"The program ended with status {run.status}{_reason(processes)}."
+    if worst is None:
+        return "The program ended with status 0 and never used a card."
+    if not worst["steps"]:
+        return "The program ended with status 0, used the card, and made no optimizer step."
+    return _missing_ranks(processes)
+
+
+def _reason(processes: Sequence[dict[str, Any]]) -> str:
+    """The first error that ended a process; a launcher only repeats those of its ranks."""
+    failed = [process for process in processes if process["outcome"] == "failed"]
+    failed.sort(key=lambda process: process["world_size"] == 1)
+    return f": {failed[0]['message']}" if failed else ""
+
+
+def _missing_ranks(processes: Sequence[dict[str, Any]]) -> str:
+    """A verdict over some of the ranks would be one over half the question."""
+    world = max(process["world_size"] for process in processes)
+    seen = {process["rank"] for process in processes if process["card"]}
+    return "" if len(seen) >= world else f"Only {len(seen)} of {world} ranks used a card to the end."
+
+
+def _notes(processes: Sequence[dict[str, Any]]) -> list[str]:
+    notes = []
+    if any(process["world_size"] > 1 for process in processes):
+        notes.append("NCCL's own buffers lie outside torch's allocator and are not counted.")
+    if any(len(process["steps"]) == 1 for process in processes):
+        notes.append("Only one optimizer step was seen; a second one may need more.")
+    return notes

@@ -1,0 +1,181 @@
+"""`fitproof dry-run -- PROGRAM`: programs that know nothing of Fitproof, on virtual cards, through the terminal."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+FITPROOF = (sys.executable, "-m", "app.cli")
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--rdzv-backend",
+    "c10d",
+    "--rdzv-endpoint",
+    "localhost:0",
+)
+
+
+def run(*words: str, cwd: Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*FITPROOF, "dry-run", "--gpu", "rtx-4090", *options, "--", *words]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
+
+
+def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The document is the last thing on stdout; what the program printed stands before it."""
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index('{\n  "version"') :])
+    return found
+
+
+def program(name: str) -> str:
+    return str(PROGRAMS / f"{name}.py")
+
+
+def test_a_loop_of_a_thousand_steps_ends_when_the_peak_repeats_and_says_what_it_took(tmp_path: Path) -> None:
+    done = run(sys.executable, program("loop"), "512", cwd=tmp_path, options=("--json", "--html", "report.html"))
+    assert done.returncode == 0, done.stderr
+    assert "trained 0" in done.stdout
+    report = report_of(done)
+    (process,) = report["processes"]
+    assert report["verdict"] == "fits"
+    assert report["program_exit_status"] == 0
+    assert 2 <= len(process["steps"]) <= 4
+    assert process["steps"][-1] == process["steps"][-2]
+    card = process["card"]
+    assert card["peak_used_bytes"] == process["peak_reserved_bytes"] + card["context_bytes"]
+    page = (tmp_path / "report.html").read_text()
+    assert "LlamaMLP" in page
+    assert not re.search(r"(src|href)=\"http", page)
+
+
+def test_the_peak_is_made_of_weights_optimizer_and_activations_that_have_a_line(tmp_path: Path) -> None:
+    report = report_of(run(sys.executable, program("loop"), "512", cwd=tmp_path, options=("--json",)))
+    peak = report["processes"][0]["peak"]
+    kinds = {row["name"]: row["bytes"] for row in peak["by_kind"]}
+    parameters = 1024 * 256 * 2 + 2 * (4 * 256 * 256 + 3 * 256 * 512 + 2 * 256) + 256
+    assert kinds["trained weights"] == parameters * 2
+    # AdamW keeps two tensors of the weight's dtype (torch/optim/adamw.py, `exp_avg`, `exp_avg_sq`).
+    assert kinds["optimizer"] == parameters * 4
+    assert kinds["activations"] > 0
+    assert sum(kinds.values()) == sum(row["bytes"] for row in peak["by_module"])
+    assert any("loop.py" in row["name"] for row in peak["by_line"])
+
+
+def test_out_of_memory_is_an_answer_in_torchs_own_words_with_the_line_that_asked(tmp_path: Path) -> None:
+    done = run(sys.executable, program("loop"), "65536", cwd=tmp_path, options=("--memory-limit", "1GiB"))
+    assert done.returncode == 1, done.stderr
+    assert "Does not fit: out of memory on rank 0" in done.stdout
+    assert "CUDA out of memory. Tried to allocate" in done.stdout
+    assert "modeling_llama.py" in done.stdout or "loss_utils.py" in done.stdout
+
+
+def test_two_ranks_of_fsdp2_each_have_a_card_and_half_of_the_optimizer(tmp_path: Path) -> None:
+    done = run(sys.executable, *TORCHRUN, program("fsdp2"), cwd=tmp_path, options=("--gpus", "2", "--json"))
+    assert done.returncode == 0, done.stderr
+    processes = report_of(done)["processes"]
+    assert [(process["rank"], process["device"], process["world_size"]) for process in processes] == [
+        (0, 0, 2),
+        (1, 1, 2),
+    ]
+    first, second = ({row["name"]: row["bytes"] for row in process["peak"]["by_kind"]} for process in processes)
+    assert first["optimizer"] == pytest.approx(second["optimizer"], rel=0.01)
+
+
+def test_a_trl_script_with_4_bit_weights_and_a_paged_optimizer_runs_unchanged(tmp_path: Path) -> None:
+    done = run(sys.executable, program("trl_sft"), "model", "output", cwd=tmp_path, options=("--json",))
+    assert done.returncode == 0, done.stderr
+    (process,) = report_of(done)["processes"]
+    kinds = {row["name"]: row["bytes"] for row in process["peak"]["by_kind"]}
+    linear = 2 * (4 * 256 * 256 + 3 * 256 * 512)
+    embeddings_and_norms = 2 * 52 * 256 + 5 * 256
+    assert kinds["weights"] == linear // 2 + embeddings_and_norms * 2
+    assert "quantization constants" in kinds
+    assert "trained weights" in kinds
+
+
+def test_a_program_with_a_fault_of_its_own_is_one_sentence_and_no_verdict(tmp_path: Path) -> None:
+    done = run(sys.executable, program("dies"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "ended with status 1: ValueError: no such data set: corpus.jsonl" in done.stdout
+
+
+def test_a_program_that_never_trains_is_told_so(tmp_path: Path) -> None:
+    done = run(sys.executable, program("never_trains"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "made no optimizer step" in done.stdout
+
+
+def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = run("no-such-program", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no-such-program is not found" in done.stderr
+
+
+def test_nothing_that_the_program_started_outlives_the_run(tmp_path: Path) -> None:
+    done = run(sys.executable, program("spawns"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "never used a card" in done.stdout
+    assert left_behind() == []
+
+
+def test_control_c_ends_the_program_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [
+        *FITPROOF,
+        "dry-run",
+        "--gpu",
+        "rtx-4090",
+        "--",
+        sys.executable,
+        "-c",
+        "import time; time.sleep(3600)  # left behind",
+    ]
+    child = subprocess.Popen(
+        command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    )
+    deadline = time.monotonic() + 60
+    while not left_behind() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(30) == 2
+    assert left_behind() == []
+
+
+def test_more_processes_than_cards_is_the_programs_own_error(tmp_path: Path) -> None:
+    done = run(sys.executable, *TORCHRUN, program("fsdp2"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "invalid device ordinal" in done.stdout
+
+
+def test_a_system_python_without_torch_says_that_no_card_was_used(tmp_path: Path) -> None:
+    plain = shutil.which("sh")
+    assert plain is not None
+    done = run(plain, "-c", "echo hello", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hello" in done.stdout
+    assert "never used a card" in done.stdout
+
+
+def left_behind() -> list[str]:
+    """Command lines of processes that the programs here leave behind, the searching ones left out."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(word.endswith(b"# left behind") for word in words) and b"dry-run" not in words:
+                found.append(b" ".join(words).decode())
+    return found
