@@ -27,6 +27,7 @@ from planner.probe.card.symbols import Stack, WantedLibrary, find_stack, read_wa
 _HERE = Path(__file__).parent
 SOURCES = _HERE / "src"
 STATE = "libfitproof_card.so"
+STATE_SOURCES = ("card.cpp", "peers.cpp", "space.cpp")
 _FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
@@ -110,7 +111,7 @@ def _build(stack: Stack, folder: Path) -> None:
         workshop = _Workshop(work, (*compiler(), *_FLAGS, *_defines(stack)))
         objects = workshop.compile_all(sorted(SOURCES.glob("*.cpp")))
         state = WantedLibrary(STATE, "", frozenset(("card_*", "space_*")))
-        workshop.link(state, [objects["card.cpp"], objects["space.cpp"]], state.names)
+        workshop.link(state, [objects[name] for name in STATE_SOURCES], state.names)
         wanted = sorted(read_wanted(stack), key=lambda library: library.family != "libcudart")
         refusing = {library.soname: _stand_in(workshop, library, objects) for library in wanted}
         for item in work.glob("*.o"):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -38,13 +39,16 @@ def insert_cards(cards: Sequence[CardSpec], memory_limit_bytes: int | None = Non
 def card_environment(cards: Sequence[CardSpec], memory_limit_bytes: int | None = None) -> dict[str, str]:
     """What a child's environment needs, beside the parent's, to have these cards whatever it runs.
 
+    All processes under one such environment share the cards, as the ranks of a run do; another call makes other cards.
+
     Raises:
         VirtualCardError: the card cannot be built.
     """
     built = build_card()
     before = [item for item in os.environ.get("LD_PRELOAD", "").split(":") if item and str(built.folder) not in item]
     preload = ":".join([*map(str, built.libraries), *before])
-    return {**_environment(built, cards, memory_limit_bytes), "LD_PRELOAD": preload}
+    shared = {"LD_PRELOAD": preload, "FITPROOF_CARD_SET": secrets.token_hex(8)}
+    return {**_environment(built, cards, memory_limit_bytes), **shared}
 
 
 def set_cards(cards: Sequence[CardSpec], memory_limit_bytes: int | None = None) -> None:

@@ -224,3 +224,22 @@ def test_without_address_space_a_sentence_says_so(tmp_path: Path) -> None:
     assert "the virtual card needs address space, not memory" in seen["message"]
     assert "ulimit -v unlimited" in seen["message"]
     assert seen["kind"] != "OutOfMemoryError"
+
+
+def test_where_private_address_space_is_refused_a_sparse_file_has_it(tmp_path: Path) -> None:
+    seen = on_card(
+        tmp_path,
+        """
+        import resource
+        insert("rtx-4090")
+        import torch
+        torch.zeros(1, device="cuda")
+        # Refuses private pages as vm.overcommit_memory=2 does; shared ones stay allowed.
+        resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+        block = torch.empty(20 << 30, device="cuda", dtype=torch.uint8)
+        ids = torch.arange(100_000).cuda()
+        answer |= dict(kept=int(ids.clone().cpu().sum()), file="memfd:fitproof-card" in open("/proc/self/maps").read())
+        """,
+    )
+    assert seen["kept"] == sum(range(100_000))
+    assert seen["file"]

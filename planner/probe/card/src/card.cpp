@@ -101,6 +101,10 @@ void settle_visible() {
 
 State& at(int device) { return machine[visible[device]]; }
 
+void publish(int device) {
+  card_publish(visible[device], at(device).context() + at(device).counts[DEVICE].used());
+}
+
 }  // namespace
 
 CARD_API int card_configure(const char* text) {
@@ -149,9 +153,11 @@ CARD_API Outcome card_take(int device, size_t bytes, Kind kind) {
   Count after = count;
   if (bytes < PAGE / 2) after.small += round_up(bytes, 512);
   else after.large += round_up(bytes, kind == PINNED ? 4096 : PAGE);
-  if (kind == DEVICE && state.context() + after.used() > state.card.total_bytes) return FULL;
+  size_t elsewhere = kind == DEVICE ? card_taken_by_peers(visible[device]) : 0;
+  if (kind == DEVICE && elsewhere + state.context() + after.used() > state.card.total_bytes) return FULL;
   after.peak = std::max(after.peak, after.used());
   count = after;
+  publish(device);
   return TAKEN;
 }
 
@@ -160,17 +166,20 @@ CARD_API void card_give(int device, size_t bytes, Kind kind) {
   Count& count = at(device).counts[kind];
   if (bytes < PAGE / 2) count.small -= round_up(bytes, 512);
   else count.large -= round_up(bytes, kind == PINNED ? 4096 : PAGE);
+  publish(device);
 }
 
 CARD_API void card_touch(int device) {
-  if (device < card_count()) at(device).touched = true;
+  if (device >= card_count() || at(device).touched) return;
+  at(device).touched = true;
+  publish(device);
 }
 
 CARD_API uint64_t card_free_bytes(int device) {
   card_touch(device);
   std::lock_guard<std::mutex> guard(lock);
   State& state = at(device);
-  size_t taken = state.context() + state.counts[DEVICE].used();
+  size_t taken = card_taken_by_peers(visible[device]) + state.context() + state.counts[DEVICE].used();
   return taken > state.card.total_bytes ? 0 : state.card.total_bytes - taken;
 }
 

@@ -1,5 +1,5 @@
 // The state that all stand-in libraries share: which cards there are, what is taken of each, and what was refused.
-// One shared object holds it (card.cpp, space.cpp); the stand-ins for NVIDIA's libraries link to it.
+// One shared object holds it (card.cpp, peers.cpp, space.cpp); the stand-ins for NVIDIA's libraries link to it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +46,7 @@ CARD_API uint64_t card_free_bytes(int device);
 CARD_API uint64_t card_used_bytes(int device, int kind);
 CARD_API uint64_t card_peak_bytes(int device, int kind);
 CARD_API uint64_t card_context_bytes(int device);
-CARD_API uint64_t card_taken_on_machine(int index);  // context included
+CARD_API uint64_t card_taken_on_machine(int index);  // by this process, context included
 CARD_API void card_reset_peaks();
 
 // ---- card.cpp: refusals. `code` is what the caller's library returns for "not supported"; returned as it is.
@@ -55,6 +55,11 @@ CARD_API const char* card_refusal();  // the last sentence, or ""
 // What was answered by a model instead of by knowledge: each sentence once, one a line.
 CARD_API void card_model(const char* sentence);
 CARD_API const char* card_modelled();
+
+// ---- peers.cpp: other processes with the same set of cards, by index on the machine
+CARD_API void card_publish(int index, uint64_t bytes);
+CARD_API int card_peers(int index, int* pids, uint64_t* bytes, int room);  // how many there are
+CARD_API uint64_t card_taken_by_peers(int index);
 
 // ---- space.cpp: addresses
 CARD_API void* space_map(size_t bytes);  // null where the process may have no more address space

@@ -111,7 +111,7 @@ NVIDIA_API int nvmlDeviceGetPciInfo_v3(void* handle, PciInfo* info) {
 }
 NVIDIA_API int nvmlDeviceGetMemoryInfo(void* handle, Memory* memory) {
   memory->total = card_of(handle)->total_bytes;
-  memory->used = card_taken_on_machine(index_of(handle));
+  memory->used = card_taken_on_machine(index_of(handle)) + card_taken_by_peers(index_of(handle));
   memory->free = memory->total - memory->used;
   return SUCCESS;
 }
@@ -125,11 +125,19 @@ NVIDIA_API int nvmlDeviceGetMemoryInfo_v2(void* handle, MemoryV2* memory) {
   return SUCCESS;
 }
 NVIDIA_API int nvmlDeviceGetComputeRunningProcesses_v3(void* handle, unsigned* count, Process* processes) {
+  constexpr int MOST = 64;
+  int pids[MOST];
+  uint64_t bytes[MOST];
+  int others = card_peers(index_of(handle), pids, bytes, MOST - 1);
+  if (uint64_t own = card_taken_on_machine(index_of(handle))) {
+    pids[others] = getpid();
+    bytes[others++] = own;
+  }
   unsigned room = *count;
-  unsigned long long used = card_taken_on_machine(index_of(handle));
-  *count = used > 0;
-  if (room < *count || !processes) return *count ? INSUFFICIENT_SIZE : SUCCESS;
-  if (*count) processes[0] = {(unsigned)getpid(), used, 0xFFFFFFFF, 0xFFFFFFFF};
+  *count = others;
+  if (others && (room < *count || !processes)) return INSUFFICIENT_SIZE;
+  for (int number = 0; number < others; number++)
+    processes[number] = {(unsigned)pids[number], bytes[number], 0xFFFFFFFF, 0xFFFFFFFF};
   return SUCCESS;
 }
 NVIDIA_API int nvmlDeviceGetComputeRunningProcesses_v2(void* handle, unsigned* count, Process* processes) {
