@@ -11,7 +11,7 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-ray lint bench accuracy setup system clean
+.PHONY: help serve test test-ray lint bench attack accuracy setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ lint: $(VENV)/.test ## ruff and mypy --strict
 
 bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, matrix, pages
 	$(BIN)/python -m tests.bench
+
+attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on loopback
+	$(BIN)/python -m tests.attack
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report

@@ -31,7 +31,7 @@ class _ToldHub:
 
 
 class _WatchedPlanning(Planning):
-    """Notes when a model is none of the catalogue's."""
+    """Reads a caller's own model in a worker of its own only."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(_ToldHub(app))
@@ -48,8 +48,9 @@ class _WatchedPlanning(Planning):
         return self._facts.live(gpu)
 
     async def model(self, model: str | Mapping[str, Any]) -> Model:
-        """As the planning of one process; see `Facts.own`."""
-        self._facts.own |= isinstance(model, Mapping)
+        """As the planning of one process; see `Facts.alone`."""
+        if isinstance(model, Mapping):
+            self._facts.be_alone()
         return await super().model(model)
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.compute.answering import computed_paths
 from app.compute.pool import Pool
-from app.compute.questions import Facts, Question
+from app.compute.questions import ALONE, Facts, Question
 from app.logs import current_request_id
 from app.problems import ErrorPage, Problem, answer_for
 from planner.errors import FitproofError
@@ -82,12 +82,15 @@ class Computed:
         }
         facts, client = self.facts(), _client(scope)
         for _ in range(_MOST_QUESTIONS):
-            reply = await self.pool.answer(client, pickle.dumps((facts, request)))
+            reply = await self.pool.answer(client, pickle.dumps((facts, request)), alone=facts.alone)
             if reply[0] == "answer":
                 _, status, headers, content = reply
                 return status, headers, content
             question = tuple(reply[1])
-            facts.known[question] = await self.tell(question)
+            if question == ALONE:
+                facts.alone = True
+            else:
+                facts.known[question] = await self.tell(question)
         raise RuntimeError(f"a request asks on and on: {question}")
 
 

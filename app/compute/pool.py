@@ -19,9 +19,12 @@ QUICK_PLACES = 2
 SLOW_PLACES = 2
 # Of a processor, not of the clock: on a busy machine a plan is no larger. A plan's page takes some 20 ms (make bench).
 SLICE_SECONDS = 0.1
+# For whoever asks little beside others who ask much: a map of a model that no worker has seen takes half of it.
+LIGHT_SLICE_SECONDS = 0.5
 BUDGET_SECONDS = 10.0
-# What is left of the budget while others wait for the place.
+# What is left of the budget while others wait for the place, and while somebody waits who asks little.
 CONTENDED_SECONDS = 2.0
+LIGHT_WAITS_SECONDS = 0.5
 # The budget by the clock, where the processors are taken by others.
 LONGEST_SECONDS = 30.0
 # Waiting ends before two seconds have passed.
@@ -64,6 +67,7 @@ class ComputationFailedError(Exception):
 class _Job:
     client: str
     message: bytes
+    alone: bool
     reply: asyncio.Future[tuple[Any, ...]]
     waited_seconds: float = 0.0
     waits_since: float = 0.0
@@ -98,8 +102,8 @@ class Pool:
                 self._drop_template()
                 self.template = await Template.started()
 
-    async def answer(self, client: str, message: bytes) -> tuple[Any, ...]:
-        """Have `message` answered for `client`. Cancelling frees its place at once.
+    async def answer(self, client: str, message: bytes, *, alone: bool = False) -> tuple[Any, ...]:
+        """Have `message` answered for `client`, `alone`: in a new worker. Cancelling frees its place at once.
 
         Raises:
             BusyError: it would wait too long.
@@ -110,7 +114,7 @@ class Pool:
         if self.template is None or not self.template.is_alive:
             # Whoever asked first may leave before it runs; others wait for it, too.
             await asyncio.shield(asyncio.ensure_future(self.start()))
-        job = _Job(client, message, asyncio.get_running_loop().create_future())
+        job = _Job(client, message, alone, asyncio.get_running_loop().create_future())
         self.enqueue(self.quick, job)
         while len(self.quick) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
             if (worst := self.quick.last_of_longest()) is None:
@@ -199,6 +203,7 @@ class _Run:
         self.pool, self.job, self.slow = pool, job, slow
         self.started = time.monotonic()
         self.before: float | None = None
+        self.used = 0.0
 
     async def run(self) -> None:
         """Answer the job, or say why not."""
@@ -210,7 +215,7 @@ class _Run:
             if not job.reply.done():
                 job.reply.set_exception(BusyError(f"The server cannot work this out now: {error}."))
         finally:
-            pool.shares.charge(job.client, time.monotonic() - self.started)
+            pool.shares.charge(job.client, self.used)
             self._leave_place()
             if again and not job.reply.done():
                 pool.enqueue(pool.slow, job)
@@ -223,7 +228,7 @@ class _Run:
         asked = asyncio.ensure_future(worker.ask(self.job.message))
         try:
             if not self.slow:
-                while not asked.done() and self._used_seconds(worker) < SLICE_SECONDS:
+                while not asked.done() and self._used_seconds(worker) < self._slice_seconds():
                     await asyncio.wait([asked], timeout=SLICE_SECONDS)
                 if not asked.done() and not self._moved(worker):
                     return True
@@ -232,6 +237,7 @@ class _Run:
                 if not asked.done() and self._is_over_budget(worker):
                     self._over_budget()
                     return False
+            self._used_seconds(worker)
             if not self.job.reply.done():
                 self.job.reply.set_result(asked.result())
             return False
@@ -240,7 +246,7 @@ class _Run:
 
     async def _worker(self) -> Worker:
         pool = self.pool
-        if not self.slow and pool.idle:
+        if not self.slow and not self.job.alone and pool.idle:
             return pool.idle.pop()
         await pool.start()
         assert pool.template is not None  # noqa: S101 (start made it)
@@ -269,12 +275,20 @@ class _Run:
     def _used_seconds(self, worker: Worker) -> float:
         """What the job took of a processor so far; by the clock where the system does not say."""
         now = worker.processor_seconds()
-        return time.monotonic() - self.started if now is None or self.before is None else now - self.before
+        self.used = time.monotonic() - self.started if now is None or self.before is None else now - self.before
+        return self.used
+
+    def _slice_seconds(self) -> float:
+        return LIGHT_SLICE_SECONDS if self.pool.shares.is_light(self.job.client) else SLICE_SECONDS
 
     def _is_over_budget(self, worker: Worker) -> bool:
-        others = any(client != self.job.client for client in self.pool.slow.clients())
+        shares, own = self.pool.shares, self.job.client
+        others = [client for client in self.pool.slow.clients() if client != own]
         budget_seconds = CONTENDED_SECONDS if others else BUDGET_SECONDS
-        return self._used_seconds(worker) > budget_seconds or time.monotonic() - self.started > LONGEST_SECONDS
+        if any(map(shares.is_light, others)) and not shares.is_light(own):
+            budget_seconds = LIGHT_WAITS_SECONDS
+        waited_seconds = time.monotonic() - self.started
+        return self._used_seconds(worker) > budget_seconds or waited_seconds > LONGEST_SECONDS
 
     def _over_budget(self) -> None:
         if not self.job.reply.done():
@@ -283,9 +297,10 @@ class _Run:
 
     def _put_back(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
         if not asked.done():
+            self._used_seconds(worker)
             asked.cancel()
             worker.kill()
-            self.pool.shares.charge(self.job.client, _KILL_SECONDS)
+            self.used += _KILL_SECONDS
         elif worker.ends or self.slow:  # a slow worker's priority cannot be given back
             worker.dismiss()
         else:

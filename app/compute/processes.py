@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from app.compute.frames import exchange
+from planner.units import MIB
 
 # What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
 _KEPT_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 _START_SECONDS = 60.0
+# What the server and its workers may hold together, pages that they share counted once.
+CEILING_BYTES = 250 * MIB
 # Long requests leave the processors to short ones; half the weight of a usual process (sched(7), nice 5).
 _SLOW_NICENESS = 5
 
@@ -133,11 +136,10 @@ class Worker:
     def processor_seconds(self) -> float | None:
         """What it has computed in its life; None where the system does not say."""
         try:
-            with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:
-                fields = stat.read().rpartition(")")[2].split()
+            with open(f"/proc/{self.pid}/schedstat", encoding="ascii") as stat:
+                return int(stat.read().split()[0]) / 1e9
         except OSError:
             return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
 
     def slow_down(self) -> None:
         """Let others go first from here on."""

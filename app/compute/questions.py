@@ -17,6 +17,8 @@ from planner.request import Request
 
 # ("config", repository), ("measurements", fingerprint), ("own runs",)
 Question = tuple[str, ...]
+# No fact: the request needs a worker of its own.
+ALONE: Question = ("alone",)
 
 
 class MissingFactError(BaseException):  # no Exception: nothing between a view and the worker's loop may catch it
@@ -54,8 +56,8 @@ class Facts:
     probing: bool = False
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     known: dict[Question, Any] = field(default_factory=dict)
-    # Whether a model of the caller's own was read: such a worker keeps nothing and ends.
-    own: bool = False
+    # A worker that reads a model of the caller's own is made for that request and ends with it.
+    alone: bool = False
 
     def measurements(self, request: Request) -> tuple[Measurement, ...]:
         """What was measured for exactly this request."""
@@ -73,11 +75,16 @@ class Facts:
         Raises:
             HubError: what the hub said instead.
         """
+        self.be_alone()
         told = self._told(("config", str(repo)))
-        self.own = True
         if isinstance(told, Refusal):
             raise told.error()
         return dict(told)
+
+    def be_alone(self) -> None:
+        """Make sure that nothing of what is read next outlives this request."""
+        if not self.alone:
+            raise MissingFactError(ALONE)
 
     def live(self, gpu: Gpu) -> Gpu:
         """Return `gpu` with what was measured on its kind here, or as it is."""

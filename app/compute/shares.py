@@ -4,6 +4,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Generic, TypeVar
 
 _Job = TypeVar("_Job")
@@ -11,6 +12,8 @@ _Job = TypeVar("_Job")
 # After this time what somebody used counts for half.
 HALF_LIFE_SECONDS = 10.0
 MOST_CLIENTS = 10_000
+# Who is compared with whom: the clients that were served last.
+_LATEST = 64
 
 
 class Shares:
@@ -24,6 +27,11 @@ class Shares:
         """What counts of `client`'s use today."""
         seconds, at = self._used.get(client, (0.0, 0.0))
         return seconds * math.exp2((at - self._clock()) / HALF_LIFE_SECONDS)
+
+    def is_light(self, client: str) -> bool:
+        """Whether `client` used less than half of what one of those used who were served lately."""
+        heaviest = max(map(self.used_seconds, islice(reversed(self._used), _LATEST)), default=0.0)
+        return self.used_seconds(client) < heaviest / 2
 
     def charge(self, client: str, seconds: float) -> None:
         """Add to what `client` has used."""

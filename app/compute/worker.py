@@ -1,4 +1,5 @@
-"""One worker: answers requests one after another until it is told to end, has grown, or has met a caller's own model.
+"""One worker: answers requests one after another until it is told to end or has grown; where a request brings a model
+of its own, that request alone.
 
 Whatever a caller brought is forgotten with the process, so no cache ever holds it; and as caches grow the process, a
 bound on its growth bounds all of them by bytes.
@@ -58,7 +59,7 @@ def work(app: FastAPI, stream: socket.socket) -> None:
         facts, request = pickle.loads(message)  # noqa: S301 (the server is at the other end of a socket without a name)
         reply = loop.run_until_complete(_reply(app, facts, request))
         del message, request
-        ends = facts.own or reply[0] == "memory" or _peak_bytes() - started_bytes > GROWN_BYTES
+        ends = facts.alone or reply[0] == "memory" or _peak_bytes() - started_bytes > GROWN_BYTES
         stream.sendall(framed(marshal.dumps((ends, reply))))
         if ends:
             return
