@@ -81,8 +81,16 @@ class Computed:
             "body": body,
         }
         facts, client = self.facts(), _client(scope)
+
+        async def tell_now(question: Question) -> bytes | None:
+            """What is measured lies in the database; the hub may take its time."""
+            if question[0] != "measurements":
+                return None
+            facts.known[question] = await self.tell(question)
+            return pickle.dumps((facts, request))
+
         for _ in range(_MOST_QUESTIONS):
-            reply = await self.pool.answer(client, pickle.dumps((facts, request)), alone=facts.alone)
+            reply = await self.pool.answer(client, pickle.dumps((facts, request)), tell_now, alone=facts.alone)
             if reply[0] == "answer":
                 _, status, headers, content = reply
                 return status, headers, content

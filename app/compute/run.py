@@ -1,0 +1,192 @@
+"""One job in one worker."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from app.compute.budgets import (
+    BUDGET_SECONDS,
+    CONTENDED_SECONDS,
+    KILL_SECONDS,
+    LIGHT_SLICE_SECONDS,
+    LIGHT_WAITS_SECONDS,
+    LONGEST_SECONDS,
+    LOOK_SECONDS,
+    SLICE_SECONDS,
+    SLOW_PLACES,
+)
+from app.compute.processes import GROWTH_BYTES, NoWorkersError, Worker
+from app.compute.questions import Question
+from app.compute.refusals import OverBudgetError, cannot_now
+from planner.errors import FieldProblem
+
+if TYPE_CHECKING:
+    from app.compute.pool import Pool
+
+# The message with a fact in it, or None where a worker should not wait for that.
+Tell = Callable[[Question], Awaitable[bytes | None]]
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request on its way through the pool."""
+
+    client: str
+    message: bytes
+    alone: bool
+    tell: Tell
+    reply: asyncio.Future[tuple[Any, ...]]
+    waited_seconds: float = 0.0
+    waits_since: float = 0.0
+    shed: asyncio.TimerHandle | None = None
+    task: asyncio.Task[None] | None = field(default=None)
+
+
+class Run:
+    """From its place in the pool to its reply."""
+
+    def __init__(self, pool: "Pool", job: Job, *, slow: bool) -> None:
+        self.pool, self.job, self.slow = pool, job, slow
+        self.started = time.monotonic()
+        self.before: float | None = None
+        self.used = 0.0
+        # Done once the place is wanted by somebody who asks less.
+        self.way: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Answer the job, or say why not."""
+        pool, job = self.pool, self.job
+        again = False
+        try:
+            again = await self._answered()
+        except (NoWorkersError, TimeoutError) as error:
+            if not job.reply.done():
+                job.reply.set_exception(cannot_now(error))
+        finally:
+            pool.shares.charge(job.client, self.used)
+            self._leave_place()
+            if again and not job.reply.done():
+                pool.enqueue(pool.slow, job)
+            pool.dispatch()
+
+    async def _answered(self) -> bool:
+        """Give the job its reply; True where it must start again in a slow place."""
+        worker = await self._worker()
+        self.pool.busy.add(worker)
+        self.before = worker.processor_seconds()
+        asked = asyncio.ensure_future(self._talk(worker))
+        try:
+            if not self.slow:
+                await self._slice(worker, asked)
+                if not asked.done() and not self._moved(worker):
+                    return True
+            while not asked.done():
+                await asyncio.wait([asked], timeout=LOOK_SECONDS)
+                self._mind_memory(worker, asked)
+                if not asked.done() and self._is_over_budget(worker):
+                    self._over_budget()
+                    return False
+            self._used_seconds(worker)
+            if not self.job.reply.done():
+                self.job.reply.set_result(asked.result())
+            return False
+        finally:
+            self._put_back(worker, asked)
+
+    async def _slice(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
+        """Wait for the reply, the end of the slice, or somebody who asks less."""
+        self.pool.quick_runs.add(self)
+        try:
+            while not asked.done() and not self.way.done() and self._used_seconds(worker) < self._slice_seconds():
+                waits: set[asyncio.Future[Any]] = {asked, self.way}
+                await asyncio.wait(waits, timeout=SLICE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                self._mind_memory(worker, asked)
+        finally:
+            self.pool.quick_runs.discard(self)
+
+    async def _talk(self, worker: Worker) -> tuple[Any, ...]:
+        """Send the request, and what the worker asks for where that is at hand."""
+        reply = await worker.ask(self.job.message)
+        while reply[0] == "asks" and not worker.ends and (told := await self.job.tell(tuple(reply[1]))) is not None:
+            reply = await worker.ask(told)
+        return reply
+
+    async def _worker(self) -> Worker:
+        pool = self.pool
+        if not self.slow and not self.job.alone and pool.idle:
+            return pool.idle.pop()
+        await pool.start()
+        assert pool.template is not None  # noqa: S101 (start made it)
+        worker = await pool.template.worker(slow=self.slow)
+        self.started = time.monotonic()  # the template may have had to start
+        return worker
+
+    def _moved(self, worker: Worker) -> bool:
+        """Go on in a slow place, and leave the quick one to others."""
+        slow = self.pool.slow_clients
+        if len(slow) >= SLOW_PLACES or self.job.client in slow:
+            return False
+        self._leave_place()
+        self.slow = True
+        slow.append(self.job.client)
+        worker.slow_down()
+        self.pool.dispatch()
+        return True
+
+    def _leave_place(self) -> None:
+        if self.slow:
+            self.pool.slow_clients.remove(self.job.client)
+        else:
+            self.pool.quick_running -= 1
+
+    def _used_seconds(self, worker: Worker) -> float:
+        """What the job took of a processor so far; by the clock where the system does not say."""
+        now = worker.processor_seconds()
+        self.used = time.monotonic() - self.started if now is None or self.before is None else now - self.before
+        return self.used
+
+    def _slice_seconds(self) -> float:
+        return LIGHT_SLICE_SECONDS if self.pool.shares.is_light(self.job.client) else SLICE_SECONDS
+
+    def _is_over_budget(self, worker: Worker) -> bool:
+        shares, own = self.pool.shares, self.job.client
+        others = [client for client in self.pool.slow.clients() if client != own]
+        budget_seconds = CONTENDED_SECONDS if others else BUDGET_SECONDS
+        if any(map(shares.is_light, others)) and not shares.is_light(own):
+            budget_seconds = LIGHT_WAITS_SECONDS
+        waited_seconds = time.monotonic() - self.started
+        return self._used_seconds(worker) > budget_seconds or waited_seconds > LONGEST_SECONDS
+
+    def _mind_memory(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
+        """Give the job up where all workers together hold too much, and its own the most.
+
+        Raises:
+            NoWorkersError: it was.
+        """
+        if asked.done():
+            return
+        grown = {each: each.grown_bytes() for each in (*self.pool.idle, *self.pool.busy)}
+        if sum(grown.values()) > GROWTH_BYTES:
+            while self.pool.idle:
+                self.pool.idle.pop().dismiss()
+            if len(self.pool.busy) > 1 and grown[worker] == max(grown[each] for each in self.pool.busy):
+                raise NoWorkersError("others need the memory")
+
+    def _over_budget(self) -> None:
+        if not self.job.reply.done():
+            fix = f"one request may take {BUDGET_SECONDS:g} s, less while others wait; ask for less, or try again later"
+            self.job.reply.set_exception(OverBudgetError("This took too long.", [FieldProblem("request", fix)]))
+
+    def _put_back(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
+        self.pool.busy.discard(worker)
+        if not asked.done():
+            self._used_seconds(worker)
+            asked.cancel()
+            worker.kill()
+            self.used += KILL_SECONDS
+        elif worker.ends or self.slow:  # a slow worker's priority cannot be given back
+            worker.dismiss()
+        else:
+            self.pool.idle.append(worker)
