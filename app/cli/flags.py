@@ -27,6 +27,8 @@ class Document(dict[str, Any]):
         return self.imported.not_planned if self.imported else ()
 
 
+# What trainers' files and command lines end with.
+_FILES = {".yml", ".yaml", ".json", ".sh", ".py"}
 _MOST_BYTES = 16 << 20
 
 
@@ -116,6 +118,8 @@ def document_of(given: Mapping[str, Any]) -> Document:
 
 def _document_from_files(given: Mapping[str, Any]) -> Document:
     name = given.get("model")
+    if name and _names_a_file(Path(name)):
+        raise _bad("model", f"{name} is not there; give a trainer's file, a catalogue name, a hub id or a folder")
     if name and _is_trainer_file(Path(name)):
         from app.cli.trainer_file import read_trainer_file, say_what_became_of_it
 
@@ -129,7 +133,12 @@ def _document_from_files(given: Mapping[str, Any]) -> Document:
 
 def _is_trainer_file(path: Path) -> bool:
     """Whether a trainer would read it. A model's own config.json is a model."""
-    return path.suffix.lower() in {".yml", ".yaml", ".json"} and path.name != "config.json" and path.is_file()
+    return path.suffix.lower() in _FILES and path.name != "config.json" and path.is_file()
+
+
+def _names_a_file(path: Path) -> bool:
+    """Whether a file was meant that is not there: no model's name ends like one."""
+    return path.suffix.lower() in _FILES and not path.exists()
 
 
 def read_document(source: str) -> Document:

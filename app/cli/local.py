@@ -1,14 +1,15 @@
 """Planning in this process, without a server. The hub is opened only for a model that the catalogue lacks."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from app.hub.names import RepoName
 from app.planning import Planning
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
-from planner.errors import UnknownArchitectureError, UnknownModelError
+from planner.errors import FitproofError, UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
 from planner.limits import Limits
 from planner.not_planned import NotPlanned
@@ -36,16 +37,31 @@ def read(document: object) -> Request:
     Raises:
         InvalidRequestError: names every bad field at once.
     """
-    return _planning().read(document)
+    with _in_the_files_words(document):
+        return _planning().read(document)
 
 
-def answer(request: Request, not_planned: Sequence[NotPlanned] = ()) -> Plan:
-    """Plan `request`, with what a trainer's file asks for beside it.
+def answer(request: Request, document: object = None) -> Plan:
+    """Plan `request`, with what the trainer's file that it was read from asks for beside it.
 
     Raises:
         FitproofError: as `Planning.plan` does.
     """
-    return asyncio.run(_planning().plan(request, not_planned))
+    not_planned: Sequence[NotPlanned] = getattr(document, "not_planned", ())
+    with _in_the_files_words(document):
+        return asyncio.run(_planning().plan(request, not_planned))
+
+
+@contextmanager
+def _in_the_files_words(document: object) -> Iterator[None]:
+    """Name bad fields as the trainer's file does, where the request was read from one."""
+    try:
+        yield
+    except FitproofError as error:
+        imported = getattr(document, "imported", None)
+        if imported is not None:
+            error.problems = tuple(imported.in_the_files_words(error.problems))
+        raise
 
 
 def limits(request: Request) -> Limits:

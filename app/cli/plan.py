@@ -31,7 +31,7 @@ def plan(
     from planner.not_planned import as_planned
 
     request = local.read(document)
-    plan = local.answer(request, document.not_planned)
+    plan = local.answer(request, document)
     answer = plan.to_dict()
     if advised:
         from app.cli.trainer_file import write_advised

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.errors import EXIT_BY_VERDICT
 from app.cli.flags import Document, takes_a_run
 
 
@@ -27,7 +28,7 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
     token: Annotated[str | None, typer.Option(help="The server's token.", envvar="FITPROOF_TOKEN")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurement's document.")] = False,
 ) -> None:
-    """Run one real training step and compare. Exits 0 fits, 1 out of memory or does not fit, 2 bad input."""
+    """Run one real training step and compare. Exits 0 fits, 1 out of memory or does not, 2 bad input, 3 in part."""
     from app.cli import local
     from app.cli.measuring import ProbeRun, show_comparison, status_of
     from app.cli.terminal import print_json
@@ -50,4 +51,5 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
         print_json(measurement)
     else:
         show_comparison(measurement, prediction, gpu.usable_bytes)
-    raise typer.Exit(status_of(measurement, gpu.usable_bytes))
+    status = status_of(measurement, gpu.usable_bytes)
+    raise typer.Exit(EXIT_BY_VERDICT["tight"] if status == 0 and document.not_planned else status)

@@ -10,9 +10,10 @@ from typing import Any
 
 from app.imports.axolotl import AXOLOTL
 from app.imports.chapter import CHAPTER, MODEL_CONFIG, REQUEST
+from app.imports.command_line import is_program, settings_of
 from app.imports.llama_factory import LLAMA_FACTORY
 from app.imports.llama_factory_v1 import LLAMA_FACTORY_V1
-from app.imports.loading import Loaded, UnreadableConfigError, dump, load, refusal
+from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
 from app.imports.lone import ADAPTER, NOT_RUNS
 from app.imports.nested import AUTOTRAIN, OUMI, STUDIO
 from app.imports.own_modules import LITGPT, TORCHTUNE
@@ -20,7 +21,7 @@ from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.imports.swift import SWIFT
 from app.imports.trl import TRL
 from app.reading import reading
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.errors import FieldProblem
 from planner.not_planned import NotPlanned
 
 __all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
@@ -64,6 +65,8 @@ class Imported:
 
     def edited(self, change: Mapping[str, Any]) -> tuple[str, list[str]]:
         """The file with `change` (dotted request paths) made, comments kept, and the paths it has no key for."""
+        if settings_of(self.loaded.text) is not None:
+            return self.loaded.text, list(change)
         config = copy.deepcopy(self.loaded.config)
         left = self.trainer.edit(config, change)
         return dump(self.loaded, config), left
@@ -75,7 +78,7 @@ def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
     Raises:
         UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
     """
-    loaded = load(text)
+    loaded = _from_command(text) or load(text)
     with reading("a trainer's configuration", "config"):
         return _understood(loaded, model=model, gpu=gpu)
 
@@ -90,11 +93,15 @@ def _understood(loaded: Loaded, *, model: str, gpu: str) -> Imported:
     return Imported(trainer, loaded, reading)
 
 
-def complain(imported: Imported, error: InvalidRequestError) -> InvalidRequestError:
-    """The request's error in the file's own words."""
-    return InvalidRequestError(
-        f"Read as {imported.trainer.name}, but it cannot be planned.", imported.in_the_files_words(error.problems)
-    )
+def _from_command(text: str) -> Loaded | None:
+    """A command line's options, which nothing is written back into; a program is refused, never run."""
+    if len(text) > MOST_CHARACTERS:
+        return None  # what loading refuses anyway
+    if (options := settings_of(text)) is not None:
+        return Loaded(options, text, is_json=False)
+    if is_program(text):
+        raise refusal("is a Python program, which is never run here; write its arguments as `name: value` lines")
+    return None
 
 
 def _dialect(config: Mapping[str, Any]) -> Trainer:

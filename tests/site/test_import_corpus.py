@@ -77,6 +77,43 @@ def test_a_trainers_keys_beside_model_are_no_fitproof_request() -> None:
     assert read("model: Qwen/Qwen3-0.6B\ncutoff_len: 32768\nmicro_batch_size: 64\n").trainer.id == "llama-factory-v1"
 
 
+COMMAND = """
+CUDA_VISIBLE_DEVICES=0 llamafactory-cli train \\
+    --stage sft --do_train True --model_name_or_path Qwen/Qwen2.5-7B \\
+    --finetuning_type lora --lora_target q_proj,v_proj --cutoff_len=1024 --bf16 True --packing
+"""
+
+
+def test_a_trainers_command_line_is_read_as_its_settings_and_given_back_as_it_was() -> None:
+    imported = read(COMMAND, gpu="l40s")
+    assert imported.trainer.id == "llama-factory"
+    assert imported.document["lora"]["target_modules"] == ["q_proj", "v_proj"]
+    assert imported.document["training"]["max_length"] == 1024
+    assert imported.not_planned == ()
+    change = {"training.max_length": 512}
+    assert imported.edited(change) == (COMMAND, list(change))
+
+
+def test_a_program_is_named_and_never_run() -> None:
+    with pytest.raises(UnreadableConfigError) as caught:
+        read('from peft import LoraConfig\nlora_config = LoraConfig(r=16, target_modules=["q_proj"])\n')
+    assert "Python program" in caught.value.problems[0].message
+
+
+def test_the_terminal_names_a_fault_by_the_files_own_key(tmp_path: Path) -> None:
+    path = tmp_path / "run.yml"
+    path.write_text((FOLDER / BASES["axolotl"]).read_text().replace("optimizer: ", "optimizer: lomo #"))
+    result = CliRunner().invoke(app, ["plan", str(path), "l40s"])
+    assert result.exit_code == 2
+    assert "  optimizer: lomo is not planned: it updates weights inside the backward pass" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_no_model(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["plan", str(tmp_path / "run.yml"), "l40s"])
+    assert result.exit_code == 2
+    assert "run.yml is not there" in result.stderr
+
+
 def with_key(trainer: Trainer, key: str, value: object) -> dict[str, Any]:
     """The dialect's base file with one key more, inside its section if it has one."""
     config: dict[str, Any] = json.loads(json.dumps(load((FOLDER / BASES[trainer.id]).read_text()).config, default=str))
