@@ -18,6 +18,7 @@ from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.overheads import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
+from planner.probe.command.hub_cache import mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
 from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life, temporary_folder
@@ -96,6 +97,7 @@ def _environment(folder: Path, cards: Sequence[CardSpec]) -> dict[str, str]:
         "PYTHONPATH": path,
         "FITPROOF_DRY_RUN": str(folder),
         CARDS_VARIABLE: cards_text(cards),
+        **mirror_cache(folder, os.environ),
     }
 
 

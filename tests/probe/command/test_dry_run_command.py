@@ -1,6 +1,7 @@
 """`fitproof dry-run -- PROGRAM`: programs that know nothing of Fitproof, on virtual cards, through the terminal."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.probe.command.hub import REPOSITORY, shapes, small_hub
 
 PROGRAMS = Path(__file__).parent / "programs"
 FITPROOF = (sys.executable, "-m", "app.cli")
@@ -179,3 +182,23 @@ def left_behind() -> list[str]:
             if any(word.endswith(b"# left behind") for word in words) and b"dry-run" not in words:
                 found.append(b" ".join(words).decode())
     return found
+
+
+def test_a_hub_models_weights_come_as_a_header_and_a_hole_and_leave_the_persons_cache_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    with small_hub() as (address, hub):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        done = run(sys.executable, program("hub_model"), REPOSITORY, cwd=tmp_path, options=("--json",))
+        sent_bytes = hub.sent_bytes
+    assert done.returncode == 0, done.stderr
+    (process,) = report_of(done)["processes"]
+    parameters = sum(math.prod(shape) for shape in shapes().values())
+    kinds = {row["name"]: row["bytes"] for row in process["peak"]["by_kind"]}
+    assert kinds["trained weights"] == parameters * 2
+    assert sent_bytes < 100_000 < parameters
+    assert list(cache.iterdir()) == []

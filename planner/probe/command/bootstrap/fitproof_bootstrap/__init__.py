@@ -1,4 +1,4 @@
-"""What `fitproof dry-run` puts into a person's own program: the virtual card before torch, a recorder after it.
+"""What `fitproof dry-run` puts into a person's own program: the virtual card, a recorder, and weights without bytes.
 
 The program's environment is not ours, so this package needs nothing but Python 3.9 and its standard library, and does
 nothing in a process that never imports torch. FITPROOF_DRY_RUN names the run's folder; its `run.json` says the rest.
@@ -14,43 +14,53 @@ FOLDER_VARIABLE = "FITPROOF_DRY_RUN"
 
 
 def prepare():
-    """Watch for the import of torch, where this process belongs to a dry run."""
+    """Watch for the import of torch and of the hub's client, where this process belongs to a dry run."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    if folder and "torch" not in sys.modules:
-        sys.meta_path.insert(0, _TorchFinder(folder))
+    if folder:
+        sys.meta_path.insert(0, _Finder(folder))
 
 
-class _TorchFinder(importlib.abc.MetaPathFinder):
-    """Finds torch where Python would, and wraps its loader."""
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules that we prepare where Python would, and wraps their loaders."""
 
     def __init__(self, folder):
+        self.loaders = {"torch": _TorchLoader, "huggingface_hub.file_download": _HubLoader}
         self.folder = folder
 
     def find_spec(self, name, path=None, target=None):
-        """Answer for `torch` alone, once."""
-        if name != "torch":
+        """Answer for each of these modules once."""
+        wrap = self.loaders.pop(name, None)
+        if wrap is None:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _TorchLoader(spec.loader, self.folder, spec.submodule_search_locations)
+            spec.loader = wrap(spec, self.folder)
         return spec
 
 
-class _TorchLoader(importlib.abc.Loader):
-    """Loads the virtual card, then torch, then what watches it."""
+class _Loader(importlib.abc.Loader):
+    """A module's own loader, with something done before and after."""
 
-    def __init__(self, loader, folder, locations):
-        self.loader = loader
+    def __init__(self, spec, folder):
+        self.loader = spec.loader
+        self.spec = spec
         self.folder = folder
-        self.site = os.path.dirname(next(iter(locations)))
 
     def __getattr__(self, name):
         return getattr(self.loader, name)
 
     def create_module(self, spec):
-        """Leave it to torch's own loader."""
+        """Leave it to the module's own loader."""
         return self.loader.create_module(spec)
+
+    def load(self, module):
+        """Run the module as its own loader does."""
+        module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+
+
+class _TorchLoader(_Loader):
+    """Loads the virtual card, then torch, then what watches it."""
 
     def exec_module(self, module):
         """Import torch on the card."""
@@ -58,8 +68,18 @@ class _TorchLoader(importlib.abc.Loader):
 
         with open(os.path.join(self.folder, "run.json"), encoding="utf-8") as file:
             run = json.load(file)
-        cards.insert(run, self.site)
-        module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
+        cards.insert(run, os.path.dirname(next(iter(self.spec.submodule_search_locations))))
+        self.load(module)
         cards.tell_the_truth(run)
         recorder.watch(module, run, self.folder)
+
+
+class _HubLoader(_Loader):
+    """Loads the hub's downloads, and lets weights come without their bytes."""
+
+    def exec_module(self, module):
+        """Import them, changed in one place."""
+        from fitproof_bootstrap import hub
+
+        self.load(module)
+        hub.make_hollow(module)

@@ -1,0 +1,93 @@
+"""A hub on loopback with one repository: a model of 2 GiB that exists as a header and a hole."""
+
+import hashlib
+import http.server
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+REPOSITORY = "someone/some-model"
+COMMIT = "0123456789012345678901234567890123456789"
+WIDTH, MIDDLE, LAYERS, WORDS = 2048, 8192, 4, 131072
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": MIDDLE,
+    "num_hidden_layers": LAYERS, "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": WORDS,
+}  # fmt: skip
+
+
+def shapes() -> dict[str, list[int]]:
+    """The checkpoint's tensors."""
+    found = {
+        "model.embed_tokens.weight": [WORDS, WIDTH],
+        "lm_head.weight": [WORDS, WIDTH],
+        "model.norm.weight": [WIDTH],
+    }
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        found |= {f"{prefix}self_attn.{name}_proj.weight": [WIDTH, WIDTH] for name in "qkvo"}
+        found |= {f"{prefix}mlp.{name}_proj.weight": [MIDDLE, WIDTH] for name in ("gate", "up")}
+        found |= {f"{prefix}mlp.down_proj.weight": [WIDTH, MIDDLE]}
+        found |= {f"{prefix}{name}_layernorm.weight": [WIDTH] for name in ("input", "post_attention")}
+    return found
+
+
+def safetensors_head() -> tuple[bytes, int]:
+    """The file's first bytes, and the size of the whole."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes().items():
+        size = 2
+        for dimension in shape:
+            size *= dimension
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text, 8 + len(text) + end
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    sent_bytes = 0
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        name = self.path.split("?")[0].removeprefix(f"/{REPOSITORY}/resolve/").partition("/")[2]
+        head, size = (json.dumps(CONFIG).encode(), None) if name == "config.json" else safetensors_head()
+        if name not in ("config.json", "model.safetensors"):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        asked = self.headers.get("Range")
+        start, stop = (int(part) for part in asked.removeprefix("bytes=").split("-")) if asked else (0, len(head) - 1)
+        self.send_response(206 if asked else 200)
+        whole = size or len(head)
+        self.send_header("Content-Length", str(stop - start + 1 if asked else whole))
+        self.send_header("X-Linked-Size", str(whole))
+        self.send_header("ETag", '"' + hashlib.sha256(name.encode()).hexdigest() + '"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if body:
+            type(self).sent_bytes += self.wfile.write(head[start : stop + 1])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def small_hub() -> Iterator[tuple[str, type[_Hub]]]:
+    """Its address, and the class that counts what it sent."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", _Hub
+    finally:
+        server.shutdown()
+        server.server_close()
