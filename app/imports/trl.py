@@ -104,7 +104,7 @@ def _dtype(reading: Reading, is_trl: bool, half: str | None) -> str:
     """What the model is loaded in: TRL's own default is float32, a script's usually the checkpoint's 16 bit."""
     config, said = reading.config, _said_dtype(reading)
     if said == "auto":
-        if reading.on("load_in_4bit") and is_trl:
+        if reading.on("load_in_4bit") and is_trl and not config.get("bnb_4bit_compute_dtype"):
             message = "TRL hands it to bitsandbytes as compute dtype, which knows no auto; write bfloat16"
             reading.contradict(next((name for name in _DTYPES if name in config), "model_init_kwargs"), message)
         return "bfloat16"
@@ -144,6 +144,8 @@ def _step(reading: Reading, is_trl: bool) -> None:
         reading.use("loss_type", "training.loss", loss)
     elif config.get("loss_type"):
         reading.leave_out("loss_type", PREFERENCES)
+    elif "max_seq_length" in config and "max_length" not in config:
+        reading.assume("training.loss", "full_logits", "max_seq_length is from before TRL 0.20, which wrote all logits")
     elif is_trl and not any(item.why == PREFERENCES.why for item in reading.not_planned):
         reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
     if reading.on("use_flash_attention_2"):

@@ -73,3 +73,87 @@ def test_the_page_says_it_in_the_verdict(site: httpx.Client) -> None:
     verdict = page[page.index('<section class="verdict') :].split("</section>")[0]
     assert "Fits only as planned here: without additional_target." in verdict
     assert "trains whole modules" in verdict
+
+
+def left_out(site: httpx.Client, config: str, gpu: str) -> tuple[str, dict[str, int]]:
+    """The verdict on a file, and the least bytes of each key that it left out."""
+    plan = site.post("/api/v1/imports", json={"config": config, "gpu": gpu}).json()["plan"]
+    return plan["verdict"], {item["key"]: item.get("at_least_bytes", 0) for item in plan["not_planned"]}
+
+
+def test_vllm_takes_its_share_of_the_card(site: httpx.Client) -> None:
+    grpo = (
+        "model_name_or_path: Qwen/Qwen3-0.6B\nuse_peft: true\nlora_target_modules: [q_proj]\nnum_generations: 8\n"
+        "max_length: 512\nper_device_train_batch_size: 1\nuse_vllm: true\nvllm_gpu_memory_utilization: "
+    )
+    usable_bytes = plan(asked(gpu="rtx-4090")).usable_bytes
+    verdict, least = left_out(site, grpo + "0.3\n", "rtx-4090")
+    assert (verdict, least["use_vllm"]) == ("tight", round(0.3 * usable_bytes))
+    assert left_out(site, grpo + "0.95\n", "rtx-4090")[0] == "does_not_fit"
+    assert left_out(site, grpo + "0.95\nvllm_mode: server\n", "rtx-4090")[1]["use_vllm"] == 0
+
+
+def test_dpo_of_every_weight_has_a_reference_model_and_dpo_of_adapters_has_none(site: httpx.Client) -> None:
+    dpo = "model_name_or_path: Qwen/Qwen3-0.6B\nstage: dpo\ncutoff_len: 512\nper_device_train_batch_size: 1\n"
+    verdict, least = left_out(site, dpo + "finetuning_type: full\n", "h100-sxm-80gb")
+    assert verdict == "tight"
+    assert least["stage"] > 4 * 596_000_000
+    assert left_out(site, dpo + "finetuning_type: lora\nlora_target: all\n", "h100-sxm-80gb")[1]["stage"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("finetuning_type: freeze\n", "finetuning_type"),
+        ("quantization_bit: 3\nquantization_method: hqq\n", "quantization_bit"),
+        ("quantization_bit: 8\nquantization_method: eetq\n", "quantization_method"),
+        ("deepspeed: ds_z3.json\n", "deepspeed"),
+    ],
+)
+def test_what_was_planned_in_its_place_is_said(site: httpx.Client, more: str, key: str) -> None:
+    config = f"model_name_or_path: Qwen/Qwen3-0.6B\nlora_target: all\ncutoff_len: 512\nbf16: true\n{more}"
+    verdict, least = left_out(site, config, "h100-sxm-80gb")
+    assert verdict == "tight"
+    assert key in least
+
+
+def test_a_t4_with_xformers_and_cut_cross_entropy_is_planned_as_it_ran(site: httpx.Client) -> None:
+    """Axolotl's own notebook logged a process of 13.70 GiB of a T4's 14.56 for these settings."""
+    config = """
+base_model: Qwen/Qwen3-14B
+load_in_4bit: true
+adapter: qlora
+lora_r: 32
+lora_alpha: 64
+lora_target_modules: [q_proj, k_proj, v_proj, o_proj, gate_proj, down_proj, up_proj]
+xformers_attention: true
+plugins: [axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin]
+sample_packing: true
+sequence_len: 4096
+micro_batch_size: 1
+gradient_checkpointing: true
+optimizer: paged_adamw_8bit
+fp16: true
+bf16: false
+"""
+    required = site.post("/api/v1/imports", json={"config": config, "gpu": "t4"}).json()["plan"]["required_bytes"]
+    assert required["low"] < 14_710_262_988 < required["high"]
+
+
+def test_axolotl_prepares_quantized_mixtures_whose_experts_turn_to_float32(site: httpx.Client) -> None:
+    config = """
+base_model: zai-org/GLM-4.7-Flash
+load_in_4bit: true
+adapter: qlora
+lora_r: 32
+lora_target_modules: [q_proj, v_proj, k_proj, o_proj]
+sample_packing: true
+sequence_len: 2048
+micro_batch_size: 2
+gradient_checkpointing: true
+"""
+    document = site.post("/api/v1/imports", json={"config": config, "gpu": "h200"}).json()
+    assert document["request"]["stack"] == "kbit"
+    assert document["plan"]["peak_allocated_bytes"] > 105 * GIB
+    sixteen_bit = site.post("/api/v1/imports", json={"config": config + "quantize_moe_experts: true\n", "gpu": "l40s"})
+    assert [item["key"] for item in sixteen_bit.json()["plan"]["not_planned"]] == ["quantize_moe_experts"]
