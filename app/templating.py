@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from planner.optimizers import NAMES
@@ -51,7 +51,7 @@ def gb(size_bytes: float, digits: int = 1) -> str:
 def count(number: float) -> str:
     """`8.03 B` parameters, `41.9 M`, or the number itself."""
     for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
-        if number >= unit:
+        if number >= 0.9995 * unit:  # what three digits round up to the next unit is written in that
             return f"{number / unit:.3g}{NARROW_SPACE}{name}"
     return thousands(number)
 
@@ -85,7 +85,8 @@ def static_url(path: str) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(house_folder("templates")),
-        autoescape=True,
+        # Markdown is a file of its own, no part of a page: entities would stand in it as they are.
+        autoescape=select_autoescape(disabled_extensions=("md",), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -270,3 +270,10 @@ def test_pages_and_their_files_are_small(site: httpx.Client) -> None:
     scripts = [f"/static/js/{name}.js" for name in ("combobox", "live", "picture", "copying", "probe")]
     bodies = [html.encode(), *(site.get(file).content for file in (*files, *scripts))]
     assert sum(len(gzip.compress(body)) for body in bodies) < 60_000
+
+
+def test_markdown_holds_quotes_as_they_are(site: httpx.Client) -> None:
+    config = '{"model_type": "gemma3_text", "_name_or_path": "an \'odd\' name"}'
+    text = site.get("/plan.md", params={"config": config, "gpu": "rtx-4090"}).text
+    assert "an 'odd' name" in text
+    assert "&#39;" not in text

@@ -17,6 +17,8 @@ def test_gib_gb_counts_and_shares() -> None:
     assert gb(6_500_000_000) == "6.5\u202fGB"
     assert count(8_030_261_248) == "8.03\u202fB"
     assert count(512) == "512"
+    assert count(999_400_000) == "999\u202fM"
+    assert count(999_600_000) == "1\u202fB"
     assert thousands(1234567) == "1,234,567"
     assert percent(0.734) == "73\u202f%"
 
