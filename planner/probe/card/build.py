@@ -81,7 +81,7 @@ def _key(stack: Stack) -> str:
     digest = hashlib.sha256(repr((stack.torch, stack.cuda, stack.dnn_version, stack.nccl_version)).encode())
     for source in sorted([*SOURCES.iterdir(), *_HERE.glob("*.py")]):
         digest.update(source.read_bytes())
-    for binary in stack.binaries:
+    for binary in (*stack.binaries, *stack.texts):
         state = binary.stat()
         digest.update(f"{binary.name} {state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()[:24]
@@ -89,10 +89,13 @@ def _key(stack: Stack) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process builds, others wait for it. The lock goes with the process, however it ends."""
+    """One process builds, others wait for it. The lock goes with the process, however it ends.
+
+    Whoever holds it sweeps up what a killed builder left.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = (folder.parent / f"{folder.name}.lock").open("w")
+        lock = (folder.parent / "build.lock").open("w")
     except OSError as error:
         raise VirtualCardError(
             f"The virtual card cannot be kept in {folder.parent} ({error.strerror}): set XDG_CACHE_HOME to a folder "
@@ -100,6 +103,8 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.parent.glob("building-*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
 
 

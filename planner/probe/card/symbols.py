@@ -30,7 +30,8 @@ _OPENER = "libc10_cuda.so"
 class Stack:
     """An installed torch, and the releases of NVIDIA's libraries that it was made for.
 
-    `cuda` is (13, 0). cuDNN, NCCL and cuBLAS are written as their own version calls write them.
+    `cuda` is (13, 0). cuDNN and NCCL are written as their own version calls write them. `texts` are sources that are
+    compiled and linked to the driver while a program runs: Triton's.
     """
 
     torch: str
@@ -38,6 +39,7 @@ class Stack:
     dnn_version: int
     nccl_version: int
     binaries: tuple[Path, ...]
+    texts: tuple[Path, ...]
 
     @property
     def cuda_version(self) -> int:
@@ -83,6 +85,7 @@ def find_stack(site: Path) -> Stack:
         dnn_version=_joined(needs.get("nvidia-cudnn", "9.0.0"), (10000, 100, 1)),
         nccl_version=_joined(needs.get("nvidia-nccl", "2.0.0"), (10000, 100, 1)),
         binaries=tuple(_binaries(site, major)),
+        texts=tuple(sorted((site / "triton" / "backends" / "nvidia").glob("driver.*"))),
     )
 
 
@@ -105,6 +108,8 @@ def read_wanted(stack: Stack) -> list[WantedLibrary]:
         if binary.name == _OPENER:
             for name in _opened_names(binary):
                 names["libnvidia-ml" if name.startswith("nvml") else "libcuda"].add(name)
+    for text in stack.texts:
+        names["libcuda"].update(re.findall(r"\b(cu[A-Z]\w+)\(", text.read_text(encoding="utf-8")))
     return [
         WantedLibrary(soname, versions.get(family, ""), frozenset(names[family]))
         for family, soname in sorted(sonames.items())

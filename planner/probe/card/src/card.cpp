@@ -45,7 +45,6 @@ void read_field(Card& card, const std::string& key, const std::string& value) {
   if (key == "blocks_per_multiprocessor") card.blocks_per_multiprocessor = number();
   if (key == "shared_bytes_per_multiprocessor") card.shared_bytes_per_multiprocessor = number();
   if (key == "shared_bytes_per_block_optin") card.shared_bytes_per_block_optin = number();
-  if (key == "l2_bytes") card.l2_bytes = number();
 }
 
 std::vector<std::string> split(const std::string& text, char mark) {

@@ -14,7 +14,6 @@ struct Card {
   int multiprocessors;
   int threads_per_multiprocessor, blocks_per_multiprocessor;
   int shared_bytes_per_multiprocessor, shared_bytes_per_block_optin;
-  int l2_bytes;
   size_t total_bytes;    // as torch.cuda.get_device_properties reads it
   size_t context_bytes;  // what the driver and the libraries take beside the allocator
 };

@@ -49,7 +49,6 @@ int attribute(const Card& card, int number, int device) {
     case 16: return card.multiprocessors;
     case 19: case 31: case 40: case 41: return 1;     // maps host memory, concurrent kernels, engines, unified addresses
     case 33: return card_index_on_machine(device) + 1;  // PCI bus
-    case 38: return card.l2_bytes;
     case 39: return card.threads_per_multiprocessor;
     case 75: return card.major;
     case 76: return card.minor;
@@ -180,7 +179,6 @@ static int properties(DeviceProp* prop, int device) {
   prop->multiprocessor_count = card->multiprocessors;
   prop->can_map_host_memory = prop->concurrent_kernels = prop->async_engine_count = prop->unified_addressing = 1;
   prop->pci_bus_id = index + 1;
-  prop->l2_cache_size = card->l2_bytes;
   prop->max_threads_per_multiprocessor = card->threads_per_multiprocessor;
   prop->max_blocks_per_multiprocessor = card->blocks_per_multiprocessor;
   prop->shared_mem_per_multiprocessor = card->shared_bytes_per_multiprocessor;

@@ -7,10 +7,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 namespace {
@@ -83,6 +85,22 @@ void zero(char* address, size_t bytes) {
   memset(last, 0, address + bytes - last);
 }
 
+// Pages that were swapped out are not resident, and still hold what was written: bits 63 and 62 of their entries in
+// /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+void add_swapped(const char* page, unsigned char* resident, size_t pages) {
+  static const bool has_swap = [] {
+    struct sysinfo info;
+    return sysinfo(&info) != 0 || info.totalswap > 0;
+  }();
+  if (!has_swap) return;
+  static thread_local uint64_t entries[16384];
+  int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  ssize_t wanted = pages * sizeof *entries;
+  if (file >= 0 && pread(file, entries, wanted, (uintptr_t)page / HOST_PAGE * sizeof *entries) == wanted)
+    for (size_t number = 0; number < pages; number++) resident[number] |= entries[number] >> 62 != 0;
+  if (file >= 0) close(file);
+}
+
 // Call `seen(start, bytes, resident)` for each run of pages of one kind.
 template <typename Seen>
 void walk_pages(const char* address, size_t bytes, Seen seen) {
@@ -92,6 +110,7 @@ void walk_pages(const char* address, size_t bytes, Seen seen) {
     const char* page = (const char*)((uintptr_t)address / HOST_PAGE * HOST_PAGE);
     size_t pages = std::min(sizeof resident, (size_t)(end - page + HOST_PAGE - 1) / HOST_PAGE);
     if (mincore((void*)page, pages * HOST_PAGE, resident) != 0) memset(resident, 1, pages);
+    add_swapped(page, resident, pages);
     for (size_t first = 0, last; first < pages; first = last) {
       for (last = first + 1; last < pages && (resident[last] & 1) == (resident[first] & 1);) last++;
       const char* from = std::max(address, page + first * HOST_PAGE);
