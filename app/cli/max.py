@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.errors import EXIT_BY_VERDICT
 from app.cli.flags import Document, takes_a_run
 
 
@@ -26,7 +27,7 @@ def stretch(
     found = local.limits(request).to_dict()
     if as_json:
         print_json(found)
-        return
+        _end(document)
     out = console()
     knobs = table("knob", ">now", ">fits up to", ">tight up to")
     for knob in ("per_device_train_batch_size", "max_length"):
@@ -35,3 +36,14 @@ def stretch(
     out.print(knobs)
     cards = [f"{card['gpu']} ({format_gib(card['usable_bytes'])})" for card in found["smallest_cards"]]
     out.print(f"\nSmallest cards that fit it as it is: {', '.join(cards) or 'none of the catalogue'}")
+    _end(document)
+
+
+def _end(document: Document) -> None:
+    """A file with something that was not planned has no limits that hold: 3, as `fitproof plan` exits."""
+    from planner.not_planned import as_planned
+
+    if document.not_planned:
+        typer.echo(f"These hold only as planned here: {as_planned(document.not_planned)}.", err=True)
+        raise typer.Exit(EXIT_BY_VERDICT["tight"])
+    raise typer.Exit

@@ -150,22 +150,44 @@ compute_accuracy flash_attn_2 infer_backend infer_dtype quantization_device_map 
 print_param_status export_dir early_stopping_steps train_from_scratch image_max_pixels image_min_pixels
 video_max_pixels video_min_pixels video_fps video_maxlen freeze_language_model freeze_multi_modal_projector
 freeze_vision_tower rope_scaling ray_run_name ray_num_workers ray_storage_path placement_strategy
-resources_per_worker predict_with_generate max_new_tokens
+resources_per_worker predict_with_generate max_new_tokens temperature top_k top_p do_sample repetition_penalty
+length_penalty num_beams skip_special_tokens vllm_maxlen vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank
+vllm_config sglang_maxlen sglang_mem_fraction sglang_tp_size sglang_config sglang_lora_backend export_size
+export_device export_quantization_bit export_quantization_dataset export_quantization_maxlen
+export_quantization_nsamples export_legacy_format export_hub_model_id om_hub_token swanlab_lark_secret
+swanlab_lark_webhook_url swanlab_logdir ray_init_kwargs enable_torch_profiler profiler_output_dir task task_dir lang
+n_shot save_dir preserve_thinking download_mode include_effective_tokens_per_second pissa_iter pissa_convert
+audio_sampling_rate crop_to_patches image_do_pan_and_scan use_audio_in_video
 """
 )
 LLAMA_FACTORY_UNMODELLED: Effects = {
-    **each("deepspeed fsdp fsdp_config sequence_parallel_size", ONE_CARD),
-    **each("pref_beta pref_loss pref_ftx kto_chosen_weight ppo_score_norm ppo_target", PREFERENCES),
+    **each(
+        """
+deepspeed fsdp fsdp_config sequence_parallel_size context_parallel_size use_mca tensor_model_parallel_size
+pipeline_model_parallel_size expert_model_parallel_size use_kt use_megatron_bridge use_hyper_parallel device_map
+offload_folder
+""",
+        ONE_CARD,
+    ),
+    **each(
+        """
+pref_beta pref_loss pref_ftx pref_bco_weight simpo_gamma ld_alpha dpo_label_smoothing kto_chosen_weight
+kto_rejected_weight ppo_score_norm ppo_target ppo_buffer_size ppo_epochs ppo_whiten_rewards ref_model_adapters
+reward_model_adapters
+""",
+        PREFERENCES,
+    ),
     **each("ref_model reward_model", REFERENCE),
     **each("reward_model_type ref_model_quantization_bit reward_model_quantization_bit", PREFERENCES),
     **each(
         """
 use_galore galore_layerwise galore_target galore_rank galore_update_interval galore_scale use_apollo
-apollo_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale optim_target_modules
+apollo_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale apollo_proj apollo_proj_type
+apollo_scale_type apollo_scale_front galore_proj_type optim_target_modules
 """,
         PROJECTED,
     ),
-    **each("badam_mode badam_switch_mode badam_switch_interval badam_verbose use_badam", PARTIAL),
+    **each("badam_mode badam_switch_mode badam_switch_interval badam_verbose badam_start_block use_badam", PARTIAL),
     **each("oft_rank oft_block_size oft_target module_dropout", Effect("OFT is not planned")),
     "use_unsloth": UNSLOTH,
     "use_unsloth_gc": OFFLOADED,
@@ -179,7 +201,7 @@ apollo_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale o
     "upcast_lmhead_output": Effect("float32 logits twice; planned without"),
     "upcast_layernorm": Effect("float32 norms widen the residual; planned without"),
     **each("freeze_trainable_layers freeze_trainable_modules freeze_extra_modules", PARTIAL),
-    **each("resize_vocab add_tokens add_special_tokens", VOCABULARY),
+    **each("resize_vocab add_tokens add_special_tokens new_special_tokens_config", VOCABULARY),
     **each("fp8 fp8_backend", FP8),
     "pissa_init": Effect("decomposes the weights while loading; not in the plan"),
     **each("torch_compile torch_compile_backend torch_compile_mode", COMPILED),
@@ -215,20 +237,10 @@ benchmarks system_prompt wandb_entity wandb_project wandb_run_group local_rank u
 bnb_4bit_quant_storage auto_insert_empty_system_msg router_aux_loss_coef lora_bias bias task_type
 dataloader_in_order dataloader_multiprocessing_context ddp_broadcast_buffers ddp_bucket_cap_mb ddp_static_graph
 debug enable_jit_checkpoint log_on_each_node restore_callback_states_from_checkpoint trackio_bucket_id
-trackio_static_space_id prediction_loss_only include_for_metrics
+trackio_static_space_id prediction_loss_only include_for_metrics disable_dropout chat_template_kwargs
 """
 )
-TRL_UNMODELLED: Effects = {
-    **each("deepspeed fsdp fsdp_config parallelism_config", ONE_CARD),
-    **each(
-        """
-beta max_prompt_length max_completion_length num_generations reference_free precompute_ref_log_probs sync_ref_model
-desirable_weight undesirable_weight max_pixels num_generations_eval generation_batch_size steps_per_generation
-response_length missing_eos_penalty cpo_alpha simpo_gamma rpo_alpha vllm_tensor_parallel_size
-""",
-        PREFERENCES,
-    ),
-    **each("ref_model_name_or_path ref_model reward_model_path reward_model_name_or_path sft_model_path", REFERENCE),
+_TRAINING_UNMODELLED: Effects = {
     **each(
         """
 eval_accumulation_steps batch_eval_metrics eval_do_concat_batches eval_use_gather_object bf16_full_eval
@@ -238,12 +250,42 @@ fp16_full_eval
     ),
     "liger_kernel_config": Effect("switches single Liger kernels; planned with its loss"),
     **each("torch_compile torch_compile_mode torch_compile_backend", COMPILED),
-    "activation_offloading": OFFLOADED,
-    **each("lora_modules_to_save modules_to_save", WHOLE),
-    "lora_target_parameters": PARAMETERS,
+    "parallelism_config": ONE_CARD,
     "auto_find_batch_size": HALVES,
     "optim_target_modules": PROJECTED,
     "label_smoothing_factor": Effect("takes a second log-softmax of all logits; not in the plan"),
     "use_cpu": Effect("trains on the processor; planned on the card", "as on the card", saves=True),
     "optim_args": Effect("may change what the optimizer keeps; planned with its defaults", saves=True),
 }
+TRL_UNMODELLED: Effects = {
+    **each("deepspeed fsdp fsdp_config", ONE_CARD),
+    **each(
+        """
+beta max_prompt_length max_completion_length num_generations reference_free precompute_ref_log_probs sync_ref_model
+desirable_weight undesirable_weight max_pixels num_generations_eval generation_batch_size steps_per_generation
+response_length missing_eos_penalty cpo_alpha simpo_gamma rpo_alpha vllm_tensor_parallel_size
+cache_implementation cast_lm_head_to_fp32 center_rewards_coefficient delta discopop_tau ds3_gather_for_generation
+entropy_coef entropy_coef_delta entropy_coef_max entropy_coef_min entropy_target epsilon epsilon_high
+f_alpha_divergence_coef f_divergence_type generation_kwargs importance_sampling_level label_smoothing ld_alpha
+log_completions log_completions_hub_repo loss_weights mask_truncated_completions max_tool_calling_iterations min_p
+multi_objective_aggregation normalize_advantages num_completions_to_print num_iterations off_policy_mask_threshold
+precompute_ref_batch_size ref_model_mixup_alpha ref_model_sync_steps repetition_penalty reward_clip_range reward_funcs
+reward_weights sapo_temperature_neg sapo_temperature_pos scale_rewards temperature top_entropy_quantile top_k top_p
+transformers_continuous_batching_config use_adaptive_entropy use_bias_correction_kl use_transformers_paged
+use_transformers_continuous_batching use_weighting vespo_k_neg vespo_k_pos vespo_lambda_neg vespo_lambda_pos
+vllm_group_port vllm_importance_sampling_cap vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min
+vllm_importance_sampling_correction vllm_importance_sampling_mode vllm_max_model_length vllm_model_impl
+vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout vllm_structured_outputs_regex
+""",
+        PREFERENCES,
+    ),
+    **each("ref_model_name_or_path ref_model reward_model_path reward_model_name_or_path sft_model_path", REFERENCE),
+    "activation_offloading": OFFLOADED,
+    **each("lora_modules_to_save modules_to_save", WHOLE),
+    "lora_target_parameters": PARAMETERS,
+    **_TRAINING_UNMODELLED,
+}
+
+# LLaMA-Factory's training arguments are TrainingArguments, too.
+LLAMA_FACTORY_HARMLESS |= TRL_HARMLESS
+LLAMA_FACTORY_UNMODELLED = {**_TRAINING_UNMODELLED, **LLAMA_FACTORY_UNMODELLED}

@@ -155,3 +155,11 @@ def test_no_import_with_a_key_that_nobody_knows_exits_0(tmp_path: Path, kind: st
     path = tmp_path / "run.json"
     path.write_text(json.dumps(with_key(trainer, key, value)))
     assert CliRunner().invoke(app, ["plan", str(path), "b200"]).exit_code in {1, 2, 3}
+
+
+def test_limits_of_a_file_with_a_remainder_are_no_promise(tmp_path: Path) -> None:
+    path = tmp_path / "run.yml"
+    path.write_text("model_name_or_path: gpt2\nfinetuning_type: full\nstage: sft\ndeepspeed: zero3.json\n")
+    result = CliRunner().invoke(app, ["max", str(path), "l40s", "--json"])
+    assert result.exit_code == 3
+    assert "as one card alone" in result.stderr
