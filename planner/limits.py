@@ -1,5 +1,6 @@
 """The largest micro-batch and the longest length that fit, and the smallest cards that do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from planner.model import Model, resolve_model
 from planner.plan import Plan, plan, smallest_cards
 from planner.request import Request
 
+# Lengths that kernels pad to, torch's attention and the tensor cores among them.
+_PADDED_TO = (8, 16, 64, 128, 256)
 # The request's own bounds on the two fields.
 MOST = {"per_device_train_batch_size": 65_536, "max_length": 16_777_216}
 
@@ -70,6 +73,29 @@ def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
         return seen[value]
 
     return Limit(
-        fits=largest(lambda value: verdict(value) == "fits", MOST[field]),
-        tight=largest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
+        fits=_largest(lambda value: verdict(value) == "fits", MOST[field]),
+        tight=_largest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
     )
+
+
+def _largest(holds: Callable[[int], bool], most: int) -> int:
+    """Largest value seen that holds, also where a larger one holds beyond a smaller that does not.
+
+    What a run takes rises with its size but for small steps: kernels pad to 8, 64 or 128 tokens, and a tensor may pass
+    the share of the peak from which it counts as large. So the next multiples and an eighth more are looked at, too.
+    """
+    found = largest(holds, most)
+    while found:
+        near = range(found + 2, found + 9)
+        multiples = [(found // size + 1) * size for size in _PADDED_TO]
+        beyond = [found + max(1, found * part // 64) for part in range(1, 9)]
+        further = [value for value in {*near, *multiples, *beyond} if found < value <= most and holds(value)]
+        if not further:
+            break
+        found = _last_from(max(further), holds, most)
+    return found
+
+
+def _last_from(first: int, holds: Callable[[int], bool], most: int) -> int:
+    """The end of the stretch that holds from `first` on."""
+    return first + largest(lambda more: holds(first + more), most - first)

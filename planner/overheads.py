@@ -2,9 +2,11 @@
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -59,6 +61,14 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class Jump:
+    """A fraction of the reserved bytes, and where it was read."""
+
+    fraction: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overheads:
     """The evidence table, folded on demand into bands."""
 
@@ -66,6 +76,7 @@ class Overheads:
     formula: tuple[dict[str, Any], ...]
     reserved: tuple[dict[str, Any], ...]
     replays: tuple[Replay, ...] = ()
+    jumps: tuple[dict[str, Any], ...] = ()
 
     def fragmentation_band(
         self, *, varying_lengths: bool, expandable_segments: bool = False, large_pieces: bool = False
@@ -98,6 +109,12 @@ class Overheads:
         )
         return Band(min(sizes), median(sizes), max(sizes), source, len(rows))
 
+    def jump(self, method: str) -> Jump:
+        """How much more a smaller run of this method may reserve: the worst of all runs played over rising lengths."""
+        rows = [row for row in self.jumps if row["method"] == method]
+        worst = max((_worst_jump([size for _, size in row["reserved"]]) for row in rows), default=0.0)
+        return Jump(worst, f"{sum(len(row['reserved']) for row in rows)} runs played over rising lengths, {method}")
+
     def formula_band(self) -> Band:
         """Fraction by which the formula's allocated peak may be off."""
         worst = max(row["worst_error"] for row in self.formula)
@@ -122,7 +139,10 @@ def overheads() -> Overheads:
     folder = resources.files("planner.evidence")
     replays = folder.joinpath("fragmentation.jsonl").read_text(encoding="utf-8").splitlines()
     table = parse_overheads(folder.joinpath("overheads.toml").read_text(encoding="utf-8"))
-    return replace(table, replays=tuple(Replay.of(json.loads(line)) for line in replays))
+    jumps = folder.joinpath("jumps.jsonl").read_text(encoding="utf-8").splitlines()
+    return replace(
+        table, replays=tuple(Replay.of(json.loads(line)) for line in replays), jumps=tuple(map(json.loads, jumps))
+    )
 
 
 def parse_overheads(text: str) -> Overheads:
@@ -153,6 +173,17 @@ def fragmentation_band(varying_lengths: bool, expandable_segments: bool, large_p
     return overheads().fragmentation_band(
         varying_lengths=varying_lengths, expandable_segments=expandable_segments, large_pieces=large_pieces
     )
+
+
+@cache
+def jump(method: str) -> Jump:
+    """`Overheads.jump` of the shipped table."""
+    return overheads().jump(method)
+
+
+def _worst_jump(rising: Sequence[int]) -> float:
+    """The largest of what came before over each size, less one; 0 where none was larger."""
+    return max(before / size - 1 for before, size in zip(accumulate(rising, max), rising, strict=True))
 
 
 def _capability(row: dict[str, Any]) -> tuple[int, int]:

@@ -276,6 +276,7 @@ def _judge(request: Request, gpu: Gpu, walked: _Walked, not_planned: Sequence[No
             gpu,
             varying_lengths=training.padded,
             expandable_segments=training.expandable_segments,
+            method=request.method,
             large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
         ),
         not_planned=items,

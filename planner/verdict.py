@@ -11,7 +11,7 @@ from typing import Literal
 
 from planner.bands import card_context_band, formula_band, lost_band, reserved_band
 from planner.gpu import Gpu
-from planner.overheads import Band
+from planner.overheads import Band, jump
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -39,6 +39,7 @@ class Estimate:
     varying_lengths: bool = False
     expandable_segments: bool = False
     large_pieces: bool = False
+    method: str = "qlora"
 
     @property
     def lowest_bytes(self) -> int:
@@ -70,7 +71,7 @@ class Estimate:
             high=self._high_bytes(),
             provenance=(
                 f"formula: {formula_band(self.gpu).source}",
-                f"reserved: {reserved_band(self.gpu).source}",
+                f"reserved: {reserved_band(self.gpu).source}; {jump(self.method).source}",
                 f"fragmentation: {self._lost.source}",
                 f"context: {self._context.source}",
             ),
@@ -89,7 +90,11 @@ class Estimate:
         return min(self._plenty("high"), self.gpu.usable_bytes) if fits else self.enough_bytes
 
     def _plenty(self, end: Literal["likely", "high"]) -> int:
-        off: float = getattr(reserved_band(self.gpu), end)
+        reserved = reserved_band(self.gpu)
+        off: float = getattr(reserved, end)
+        if end == "high":
+            # A run a little smaller may reserve more, and likely did say so: more never costs less than what was said.
+            off = max(off, (1 + reserved.likely) * (1 + jump(self.method).fraction) - 1)
         error: float = getattr(formula_band(self.gpu), end)
         context: float = getattr(self._context, end)
         # The allocator cannot hold less than is alive, whatever runs on a card reserved beside their replays.
