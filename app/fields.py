@@ -1,10 +1,12 @@
 """Every setting of a plan as one control: its name in the URL, its place in the request document, how to read it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app import strictjson
+from app import strictjson, untold
 from planner.targets import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
@@ -43,8 +45,20 @@ def _switch(text: str) -> bool:
 
 
 def _modules(text: str) -> str | list[str]:
+    """Names with commas; a pattern, and names that hold commas, as JSON: `".*_proj"`, `["q_proj"]`."""
+    if text[:1] in {'"', "["}:
+        with suppress(strictjson.InvalidJsonError):
+            written: str | list[str] = strictjson.loads(text.encode("utf-8", "surrogatepass"))
+            return written
     names = [name.strip() for name in text.split(",") if name.strip()]
     return names[0] if names in ([ALL_LINEAR], [LINEAR_NAMES]) else names
+
+
+def modules_text(modules: str | Sequence[str]) -> str:
+    """What `_modules` reads as `modules`, as people write it where that can be."""
+    wanted = modules if isinstance(modules, str) else list(modules)
+    plain = wanted if isinstance(wanted, str) else ",".join(wanted)
+    return plain if plain and _modules(plain) == wanted else json.dumps(wanted, ensure_ascii=False)
 
 
 def _config(text: str) -> Document:
@@ -110,6 +124,7 @@ FIELDS = (
     Field("autocast", ("stack", "autocast"), "off", _autocast),
     Field("adapter_dtype", ("stack", "adapter_dtype"), "float32"),
     Field("outputs_kept", ("stack", "outputs_kept"), "off", _switch),
+    Field(untold.NAME, (untold.NAME,), read=untold.read_untold),
 )
 BY_NAME = {item.name: item for item in FIELDS}
 DEFAULTS = {item.name: item.default for item in FIELDS}

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field
+from app import untold
+from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request import CHECKPOINT_KINDS
+from planner.request import CHECKPOINT_KINDS, Request
 from planner.text import checked_text
 
 # Three times as many as there are controls.
 MOST_PAIRS = 100
+_MODULES = {"target_modules", "llm_int8_skip_modules"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,13 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
         except InvalidRequestError as error:
             errors[item.name] = error.problems[0].message
     ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME))
-    return PlanForm(values, _finish(document, values), errors, ignored)
+    beyond = document.pop(untold.NAME, {})
+    document = _finish(document, values)
+    for path, value in beyond.items():
+        # A control that somebody moved is what is meant.
+        if not any(item.path == path and item.name in given and _applies(item, values) for item in FIELDS):
+            _put(document, path, value)
+    return PlanForm(values, document, errors, ignored)
 
 
 def pairs_in(address: str) -> list[tuple[str, str]]:
@@ -105,14 +113,31 @@ def query_of_values(values: Mapping[str, str]) -> str:
 
 
 def values_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """Every control's text for a complete request document. What a checkpoint brings along has none: it comes again."""
-    values = dict(DEFAULTS)
+    """Every control's text for a complete request document, and what no control says.
+
+    What a checkpoint brings along is left out: it comes again.
+    """
     if _get(document, ("quantization", "quant_method")) in CHECKPOINT_KINDS:
         document = {key: value for key, value in document.items() if key != "quantization"}
+    values = _told(document)
+    try:
+        told = Request.parse(read_form(values.items()).document).model_dump(mode="json")
+    except InvalidRequestError:
+        told = {}
+    beyond = untold.untold(document, told)
+    # A name that no control can hold, such as one that begins with a blank, stands there alone.
+    names = {
+        item.name: "" for item in FIELDS if len(item.path) == 1 and item.path in untold.read_untold(beyond or "{}")
+    }
+    return values | names | {untold.NAME: beyond}
+
+
+def _told(document: Mapping[str, Any]) -> dict[str, str]:
+    values = dict(DEFAULTS)
     for item in FIELDS:
         found = _get(document, item.path)
         if found is not None and not isinstance(found, Mapping):
-            values[item.name] = _text(found)
+            values[item.name] = modules_text(found) if item.name in _MODULES else _text(found)
     if isinstance(document.get("model"), Mapping):
         values |= {"model": "", "config": json.dumps(document["model"], separators=(",", ":"))}
     elif document.get("model") is not None:
@@ -180,7 +205,9 @@ def _finish(document: Document, values: Mapping[str, str]) -> Document:
         chapter = {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
         document["quantization"] = chapter | QUANTIZATIONS["nf4"] | document["quantization"]
         if values["quantization"] in ("int8", "int4"):
-            del document["quantization"]["load_in_4bit"]
+            # What a kind does not read keeps its own default, as in a document that says the kind alone.
+            for key in QUANTIZATIONS["nf4"]:
+                del document["quantization"][key]
     if isinstance(document.get("gpu"), dict):
         named = {"name": values["gpu"]} if values["gpu"] else {}
         document["gpu"] = {"compute_capability": values["compute_capability"]} | document["gpu"] | named
@@ -207,9 +234,9 @@ def _get(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
 
 
 def _quantization_name(quantization: Mapping[str, Any]) -> str:

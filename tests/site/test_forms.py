@@ -1,14 +1,15 @@
 """The query string and the request document say the same."""
 
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.fields import FIELDS
 from app.forms import changed, field_at, query_of, read_form
-from planner.errors import FieldProblem
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.model import resolve_model
 from planner.plan import plan
 from planner.request import Request
@@ -20,8 +21,8 @@ def form(query: str) -> dict[str, object]:
 
 def there_and_back(document: dict[str, object]) -> None:
     request = Request.parse(document)
-    again = Request.parse(form(query_of(request.model_dump(mode="json"))))
-    assert again == request
+    query = query_of(request.model_dump(mode="json"))
+    assert Request.parse(form(query)) == request, query
 
 
 training = st.fixed_dictionaries(
@@ -70,6 +71,101 @@ def test_every_request_survives_the_way_through_its_address(
     there_and_back(
         {"model": "a/b", "gpu": "t4", "training": training, "lora": lora, "quantization": quantization, "stack": stack}
     )
+
+
+words = st.one_of(
+    st.sampled_from(["q_proj", "all-linear", "linear-names", "x,y", " x ", "[q]_proj", '"', "[", "a\u00a0"]),
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=8),
+)
+patterns = st.sampled_from(
+    [r".*\.(q|v)_proj", "q_proj", "[qk]_proj", ".*,x", '".*"', "all-linear", "All-Linear", "a.*b"]
+)
+floats = st.floats(0.001, 1e6, allow_nan=False)
+any_lora = st.fixed_dictionaries(
+    {},
+    optional={
+        "r": st.integers(1, 8192),
+        "lora_alpha": floats,
+        "lora_dropout": st.floats(0, 0.999),
+        "target_modules": st.one_of(patterns, st.lists(words, max_size=3)),
+        "use_dora": st.booleans(),
+        "use_rslora": st.booleans(),
+    },
+)
+any_quantization = st.fixed_dictionaries(
+    {},
+    optional={
+        "bnb_4bit_quant_type": st.sampled_from(["nf4", "fp4"]),
+        "bnb_4bit_use_double_quant": st.booleans(),
+        "bnb_4bit_compute_dtype": st.sampled_from(["float32", "float16", "bfloat16"]),
+        "llm_int8_skip_modules": st.one_of(st.none(), st.lists(patterns, max_size=3)),
+        "group_size": st.sampled_from([32, 64, 128]),
+    },
+)
+kinds = st.sampled_from([{}, {"load_in_4bit": True}, {"load_in_8bit": True}, {"quant_method": "hqq"}])
+stacks = st.one_of(
+    st.sampled_from(["trainer", "trl", "kbit", "loop"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "model_dtype": st.sampled_from(["float32", "float16", "bfloat16"]),
+            "autocast": st.sampled_from([None, "float16", "bfloat16"]),
+            "adapter_dtype": st.sampled_from(["float32", "bfloat16"]),
+            "outputs_kept": st.booleans(),
+        },
+    ),
+)
+cards = st.one_of(
+    words,
+    st.fixed_dictionaries(
+        {
+            "total_memory_bytes": st.integers(1 << 28, 1 << 44),
+            "compute_capability": st.sampled_from(["7.5", "8.9", "12.0"]),
+        },
+        optional={"name": words},
+    ),
+)
+models = st.one_of(words, st.dictionaries(words, st.one_of(st.none(), st.integers(), floats, words, st.booleans())))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    model=models,
+    gpu=cards,
+    method=st.sampled_from(["qlora", "lora", "full"]),
+    quantization=st.one_of(st.none(), st.builds(lambda kind, rest: kind | rest, kinds, any_quantization)),
+    lora=any_lora,
+    training=training,
+    clip=floats,
+    stack=stacks,
+)
+def test_the_address_is_the_plan_whatever_the_plan_is(clip: float, **document: Any) -> None:
+    document["training"] = {**document["training"], "max_grad_norm": clip}
+    try:
+        request = Request.parse(document)
+    except InvalidRequestError:
+        return
+    there_and_back(request.model_dump(mode="json"))
+
+
+def test_the_addresses_that_people_read_stay_plain() -> None:
+    for document, query in [
+        ({"lora": {"target_modules": ["q_proj", "v_proj"]}}, "target_modules=q_proj,v_proj"),
+        ({"load_in_8bit": True, "bnb_4bit_compute_dtype": "bfloat16"},
+         "quantization=int8&bnb_4bit_use_double_quant=off"),
+        ({"lora": {"target_modules": ".*_proj"}}, "target_modules=%22.%2A_proj%22"),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+          "bnb_4bit_compute_dtype": "bfloat16", "llm_int8_skip_modules": []}, "llm_int8_skip_modules=%5B%5D"),
+    ]:  # fmt: skip
+        whole = Request.parse({"model": "a/b", "gpu": "t4"} | document).model_dump(mode="json")
+        assert query_of(whole) == f"model=a/b&gpu=t4&{query}"
+
+
+def test_a_control_that_somebody_moves_is_what_is_meant() -> None:
+    kept = query_of(Request.parse({"model": "a/b", "gpu": "t4", "method": "full", "lora": {"r": 8}}).model_dump())
+    assert "also" in kept
+    moved = form(kept.replace("method=full", "method=lora") + "&lora_r=4")
+    assert moved["lora"] == {"r": 4}
 
 
 def test_every_setting_of_a_request_has_its_place_in_the_address() -> None:
