@@ -36,15 +36,18 @@ def insert_cards(cards: Sequence[CardSpec], memory_limit_bytes: int | None = Non
     return built
 
 
-def card_environment(cards: Sequence[CardSpec], memory_limit_bytes: int | None = None) -> dict[str, str]:
+def card_environment(
+    cards: Sequence[CardSpec], memory_limit_bytes: int | None = None, site: Path | None = None
+) -> dict[str, str]:
     """What a child's environment needs, beside the parent's, to have these cards whatever it runs.
 
     All processes under one such environment share the cards, as the ranks of a run do; another call makes other cards.
+    `site` is the site-packages folder whose torch the child imports, where that is another than this process's.
 
     Raises:
         VirtualCardError: the card cannot be built.
     """
-    built = build_card()
+    built = build_card(site)
     before = [item for item in os.environ.get("LD_PRELOAD", "").split(":") if item and str(built.folder) not in item]
     preload = ":".join([*map(str, built.libraries), *before])
     shared = {"LD_PRELOAD": preload, "FITPROOF_CARD_SET": secrets.token_hex(8)}

@@ -1,0 +1,1 @@
+"""Runs in the environment of a publication, where only its releases are installed; Fitproof itself never imports it."""
