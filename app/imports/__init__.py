@@ -52,7 +52,7 @@ class Imported:
         refused = (
             NotPlanned(
                 key=problem.field, value=self.reading.config.get(problem.field), why=problem.message,
-                planned=f"with {problem.field} read as a mistake", saves=True,
+                planned=f"with a guess at {problem.field}", saves=True,
             )
             for problem in self.reading.contradictions
         )  # fmt: skip
