@@ -16,6 +16,8 @@ ANSWERED_ZERO = -0.0
 
 def asked(op: torch._ops.OpOverload, original: Original) -> Kernel:
     """Predicates: whole numbers are computed, floats are asked as 1, once, and the answer fills the result."""
+    if op.name() == "aten::isin.Scalar_Tensor":
+        return _number_in
     whole = computed(op, original)
     names = written(op)
 
@@ -34,6 +36,11 @@ def asked(op: torch._ops.OpOverload, original: Original) -> Kernel:
 
 def _names(op: torch._ops.OpOverload) -> list[str]:
     return [argument.name for argument in op._schema.arguments]
+
+
+def _number_in(element: Any, elements: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    """`torch.isin(2, x)`: torch's kernel compares with a number on the card, which `eq`'s override cannot be given."""
+    return torch.isin(torch.tensor(element, device=elements.device), elements, **kwargs)
 
 
 def _answer(op: Any, args: Any) -> Any:

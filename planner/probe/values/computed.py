@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .host import WHOLE, each, host, is_true, tensors
+from .host import WHOLE, each, host, is_true, one_thread, tensors
 from .kernels import Kernel, Original, written
 from .untold import untold
 
@@ -22,18 +22,16 @@ def computed(op: torch._ops.OpOverload, original: Original) -> Kernel:
         run = _out
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        try:
-            if args[0].dtype.is_floating_point and not kwargs:  # the common call of a training step
-                return original(*args)
-        except (AttributeError, IndexError):
-            pass
         if not _all_true(args) or not _all_true(kwargs.values()):
             result = original(*args, **kwargs)
             if kwargs.get("dtype") in WHOLE:  # sum(float, dtype=int64): every float is asked as 1
                 ones_for(result)
             return result
-        return run(op, original, args, kwargs)
+        with one_thread():
+            return run(op, original, args, kwargs)
 
+    # Where the first argument is a float and there is no `dtype=`, nothing is to be done (kernels.py asks first).
+    kernel.leaves_floats = True  # type: ignore[attr-defined]
     return kernel
 
 
@@ -91,13 +89,13 @@ def _in_place(op: Any, original: Original, args: Any, kwargs: dict[str, Any]) ->
 
 def _out(op: Any, original: Original, args: Any, kwargs: dict[str, Any]) -> Any:
     result = original(*args, **kwargs)
-    outs = {name: kwargs[name] for name in written(op)}
     try:
         host_args, host_kwargs = _on_host(args, kwargs)
         # Into fresh tensors of the final shape (the original resized what it was given): outs may overlap the inputs.
-        fresh = {name: each(out, _fresh) for name, out in outs.items()}
-        op(*host_args, **{**host_kwargs, **fresh})
-        _write([t for out in outs.values() for t in tensors(out)], [t for out in fresh.values() for t in tensors(out)])
+        named = dict(zip((a.name for a in op._schema.arguments), host_args, strict=False)) | host_kwargs
+        fresh = {name: each(named[name], _fresh) for name in written(op)}
+        op(**{**named, **fresh})
+        _write([t for name in fresh for t in tensors(named[name])], [t for out in fresh.values() for t in tensors(out)])
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         untold(op, error)
     return result

@@ -106,6 +106,18 @@ def _to_card(true: torch.Tensor, like: torch.Tensor, *, as_input: bool) -> torch
     return result
 
 
+def triangle(op: torch._ops.OpOverload, _original: Original) -> Kernel:
+    """tril_indices and triu_indices, which take no tensor: one request of the size that torch makes."""
+
+    def kernel(*args: Any, device: torch.device, pin_memory: bool | None = None, **kwargs: Any) -> torch.Tensor:
+        truth = op(*args, device=torch.device("cpu"), pin_memory=pin_memory, **kwargs)
+        result = torch.empty(truth.shape, dtype=truth.dtype, device=device)
+        host(result).copy_(truth)
+        return result
+
+    return kernel
+
+
 def histogram(_op: torch._ops.OpOverload, original: Original) -> Kernel:
     """`histc` of whole numbers (experts' token counts): the CPU has it for floats only, which hold them exactly."""
 

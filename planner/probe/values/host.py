@@ -42,6 +42,19 @@ def host(tensor: torch.Tensor) -> torch.Tensor:
     return empty.set_(same_bytes, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
+class one_thread:  # noqa: N801 - used as a function is
+    """Compute on this thread alone: masks are small, and waking OpenMP's team for one costs 50 times the work."""
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        if self.threads > 1:
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        if self.threads > 1:
+            torch.set_num_threads(self.threads)
+
+
 def each(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
     """`value` with `change` applied to its tensors, as deep as operators nest them (lists of tensors)."""
     if isinstance(value, torch.Tensor):

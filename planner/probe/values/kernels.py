@@ -19,7 +19,16 @@ def overloads(name: str) -> list[torch._ops.OpOverload]:
     if packet is None:
         return []
     found = [getattr(packet, overload) for overload in packet.overloads()]
-    return [op for op in found if _has_kernel(op, "CUDA") or op.name() == "aten::copy_"]
+    return [op for op in found if _reaches_python(op) and (_has_kernel(op, "CUDA") or op.name() == "aten::copy_")]
+
+
+def _reaches_python(op: torch._ops.OpOverload) -> bool:
+    """Whether torch itself never hands it a number as a tensor on the card, which no Python kernel can be given.
+
+    It does in `2 ** x`, which calls pow.Tensor_Tensor. `2 ** x` has a rule of its own; `x ** y` of whole numbers stays
+    noise.
+    """
+    return not op.name().startswith(("aten::pow.Tensor_Tensor", "aten::pow_.Tensor"))
 
 
 def written(op: torch._ops.OpOverload) -> tuple[str, ...]:
@@ -43,7 +52,8 @@ def override(library: torch.library.Library, op: torch._ops.OpOverload, rule: Ru
     name = op._schema.name.removeprefix("aten::")
     name = f"{name}.{op._schema.overload_name}" if op._schema.overload_name else name
     kernel = rule(op, original)
-    if composed:  # CUDA's key is free, and the busiest of them (`copy_`) costs other devices nothing there
+    # For `copy_` CUDA's key is free, and costs other devices nothing; without a tensor BackendSelect's place is taken.
+    if composed or not any("Tensor" in str(argument.type) for argument in op._schema.arguments):
         library.impl(name, kernel, "CUDA")
     else:
         library.impl(name, _on_cuda(op, kernel), "BackendSelect", with_keyset=True)
@@ -57,12 +67,15 @@ def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
     cpu_only = torch._C.DispatchKeySet(cpu).add(here).raw_repr() if _has_kernel(op, "CPU") else None
     places = _tensor_places(op)
     name = op._schema.name.removeprefix("aten::")
+    tensor, leaves_floats = torch.Tensor, getattr(kernel, "leaves_floats", False)
     refused = places if not torch._C._should_allow_numbers_as_tensors(name) else ()
 
     def front(keys: Any, *args: Any, **kwargs: Any) -> Any:
         if refused:
             args = _numbers_as_tensors(args, refused)
         if keys.has(cuda):
+            if leaves_floats and not kwargs and isinstance(args[0], tensor) and args[0].is_floating_point():
+                return keyed(cuda, *args)  # most calls of a training step end here
             return kernel(*args, **kwargs)
         if keys.raw_repr() == cpu_only:
             return keyed(cpu, *args, **kwargs)

@@ -1,7 +1,7 @@
 """Every rule of values on a virtual card, and why. One page: an operator without a line here has noise as its result.
 
 Views (`view`, `expand`, `narrow`, `select` …) share memory and need nothing; an operator that torch composes of others
-(`one_hot`, `clone`, `full`, `isfinite`, `stack`, `argsort`, `masked_select` …) needs nothing either, its parts have
+(`one_hot`, `clone`, `full`, `isfinite`, `stack`, `argsort` …) needs nothing either, its parts have
 their rules. Kernels that are not torch's own (Triton, bitsandbytes, flash-attn) leave noise in whole numbers too.
 Tensors above `host.LIMIT_BYTES`, and bytes above `host.OPAQUE_LIMIT_BYTES`, stay noise: see there for the reasons.
 """
@@ -19,8 +19,8 @@ COMPUTED = """
     where masked_fill fill zero lerp
     sum prod cumsum cumprod amax amin aminmax trace logcumsumexp _cummax_helper _cummin_helper
     cat index index_select take gather scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce
-    put _index_put_impl _unsafe_index masked_scatter _unsafe_masked_index tril triu flip roll
-    repeat_interleave bincount tril_indices triu_indices
+    put _index_put_impl _unsafe_index masked_select masked_scatter _unsafe_masked_index tril triu flip roll
+    repeat_interleave bincount
     arange range linspace eye
     _foreach_add _foreach_sub _foreach_mul _foreach_neg _foreach_abs _foreach_sign _foreach_zero _foreach_copy
     _foreach_maximum _foreach_minimum _foreach_clamp_max _foreach_clamp_min _foreach_pow
@@ -52,6 +52,7 @@ OTHERS: dict[str, str] = {
     "_unique2": "true of whole numbers; floats are all different",
     "unique_consecutive unique_dim": "the same, without the kernel's temporaries",
     "histc": "true of whole numbers (tokens per expert); of floats a float, hence noise",
+    "tril_indices triu_indices": "true",
     "random bernoulli": "in range, seeded by the card's generator",
     "randperm": "a permutation, seeded by the card's generator",
 }
@@ -78,6 +79,7 @@ def rules(seed: int, *, skewed: bool) -> dict[str, Rule]:
         counted.unique,
         counted.unique_elsewhere,
         counted.histogram,
+        counted.triangle,
         drawn.drawn,
         drawn.permuted,
     )
