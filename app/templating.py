@@ -116,12 +116,17 @@ def render(template: str, **context: Any) -> Markup:
 def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """A page of the site. `path` and `query` let the navigation keep the plan at hand."""
     body = render(template, path=request.url.path, **({"query": ""} | context))
-    return HTMLResponse(body, status_code=status, headers={"Vary": "X-Fragment"})
+    return HTMLResponse(_encoded(body), status_code=status, headers={"Vary": "X-Fragment"})
+
+
+def _encoded(body: Markup) -> bytes:
+    """As it travels. A lone surrogate of a caller's text, which UTF-8 has no bytes for, becomes a question mark."""
+    return body.encode("utf-8", "replace")
 
 
 def fragment(template: str, status: int, **context: Any) -> HTMLResponse:
     """The answer alone, for our own script; the page includes the same partial."""
-    return HTMLResponse(render(template, **context), status, {"X-Fragment": "answer", "Vary": "X-Fragment"})
+    return HTMLResponse(_encoded(render(template, **context)), status, {"X-Fragment": "answer", "Vary": "X-Fragment"})
 
 
 def wants_fragment(request: Request) -> bool:

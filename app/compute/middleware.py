@@ -11,11 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.compute.answering import computed_paths
+from app.compute.budgets import MOST_WAITING_SECONDS
 from app.compute.pool import Pool
 from app.compute.questions import ALONE, Facts, Question
+from app.compute.refusals import BusyError
 from app.logs import current_request_id
 from app.problems import ErrorPage, Problem, answer_for
-from planner.errors import FitproofError
+from planner.errors import FieldProblem, FitproofError
 
 # A configuration names one model, a comparison two; each may have measurements.
 _MOST_QUESTIONS = 8
@@ -80,7 +82,8 @@ class Computed:
             | {"server": scope.get("server"), "client": scope.get("client")},
             "body": body,
         }
-        facts, client = self.facts(), _client(scope)
+        # What all share is nobody's own use.
+        facts, client = self.facts(), ACCURACY if scope["path"] == ACCURACY else _client(scope)
 
         async def tell_now(question: Question) -> bytes | None:
             """What is measured lies in the database; the hub may take its time."""
@@ -111,7 +114,12 @@ class Kept:
 
     async def get(self, version: tuple[bool, Any], answer: Callable[[], Awaitable[Answered]]) -> Answered:
         """The answer for `version`; whoever else asks for it meanwhile waits for the same."""
-        async with self._working:
+        try:
+            async with asyncio.timeout(MOST_WAITING_SECONDS):
+                await self._working.acquire()
+        except TimeoutError:
+            raise BusyError("This page is being worked out.", [FieldProblem("request", "try again in 2 s")]) from None
+        try:
             compressed, rests_on = version
             kept = self._answers.get(compressed)
             if kept is None or kept[0] != rests_on:
@@ -119,6 +127,8 @@ class Kept:
                 if kept[1][0] == HTTPStatus.OK:
                     self._answers[compressed] = kept
             return kept[1]
+        finally:
+            self._working.release()
 
 
 def _client(scope: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """A bounded number of workers for any number of requests.
 
 A request first gets a short slice in one of the quick places, by turns of least use, so that whoever asks little never
-waits long. One that needs more goes on beside them in one of the slow places, one for each client; where there is none
-it starts again when one is free. Whatever waits too long, or takes longer than its budget, is given up.
+waits long. One that needs more goes on beside them in the slow place; where that is taken
+it starts again when it is free. Whatever waits too long, or takes longer than its budget, is given up.
 """
 
 import asyncio

@@ -132,5 +132,11 @@ def test_the_accuracy_page_is_worked_out_once_for_each_way_to_send_it(client: ht
     assert workers() == before
 
 
+def test_a_lone_surrogate_in_a_pasted_file_breaks_no_page(client: httpx.Client) -> None:
+    text = 'base_model: meta-llama/Llama-3.1-8B\nload_in_4bit: "\\ud800"\n'
+    answer = client.post("/import", data={"config": text, "gpu": "rtx-4090"}, headers={"accept": "text/html"})
+    assert answer.status_code in {200, 422}
+
+
 def url(client: httpx.Client) -> str:
     return str(client.base_url.join("/api/v1/plans"))
