@@ -36,7 +36,7 @@ def _reserved(row: Compared) -> str:
             f"reserved: the {side} card took a segment more for {count} of the score matrices of eager attention "
             "(batch × heads × length² in float16), the other found a free block for it"
         )
-    if abs(off) <= SMALL_SEGMENT_BYTES:
+    if abs(off) <= SMALL_SEGMENT_BYTES + row.setting.rounding_bytes:
         return "reserved: one segment of the pool of small blocks (2 MiB)"
     return "reserved: free blocks that loading left were of other sizes, so the step took other segments"
 

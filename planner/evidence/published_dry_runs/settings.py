@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planner.evidence.published_dry_runs.environments import releases_of
+
 SETTINGS_FILE = Path(__file__).with_name("settings.jsonl")
-# As a loader's threads decide it: transformers quantizes while they copy. A model that is moved whole knows no race.
+# transformers 5.0 quantizes while threads copy. By 5.8.1 (has_on_the_fly_quantization in core_model_loading.py) it
+# quantizes in turn, and a model that is moved whole never knew a race.
 SCHEDULES = 20
 
 
@@ -33,8 +36,9 @@ class Setting:
 
     @property
     def is_raced(self) -> bool:
-        """Whether threads copied tensors while others were quantized."""
-        return bool(self.document["quantization"] != "none")
+        """Whether threads copied tensors while others were quantized; later releases quantize in turn."""
+        transformers = releases_of(self.document["releases"])["transformers"]
+        return self.document["quantization"] != "none" and transformers == "5.0.0"
 
     @property
     def rounding_bytes(self) -> int:

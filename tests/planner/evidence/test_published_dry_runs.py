@@ -40,10 +40,13 @@ def test_every_setting_names_an_environment_with_every_release_pinned() -> None:
         assert not [name for name in releases_of(publication) if name.startswith("nvidia")]
 
 
-def test_a_raced_setting_ran_under_all_schedules_and_took_its_steps_at_least_once() -> None:
+def test_a_raced_setting_ran_under_all_schedules_and_one_without_a_race_comes_out_the_same_under_any() -> None:
     for row in compared():
-        assert len(row.record.outcomes) == (SCHEDULES if row.setting.is_raced else 1)
         assert row.record.stepped >= 1
+        if row.setting.is_raced:
+            assert len(row.record.outcomes) == SCHEDULES
+        else:
+            assert all(len(set(values)) == 1 for values in row.record.bytes.values())
 
 
 def test_every_run_ends_as_on_the_real_card() -> None:
