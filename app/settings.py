@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -86,6 +87,12 @@ class Settings(ProbeSettings):
             msg = "must start with https:// or http://"
             raise ValueError(msg)
         return value.rstrip("/")
+
+    @property
+    def hub_name(self) -> str:
+        """The hub's address without a user and a password that it may carry."""
+        parts = urlsplit(self.hub_endpoint)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     @field_validator("data_dir")
     @classmethod

@@ -24,6 +24,7 @@ from planner.complaints import BRANCH_MARK, WRONG_KIND, field_problems
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.optimizers import Optimizer, checked_optimizer
 from planner.patterns import MOST_NAMES, checked_list, checked_pattern
+from planner.switches import without_switches
 from planner.text import checked_name
 
 Method = Literal["qlora", "lora", "full"]
@@ -197,7 +198,7 @@ class Request(_Frozen):
     """Will this model, trained by this recipe, fit on this card?"""
 
     model: Annotated[
-        Annotated[Name, _Text] | Annotated[dict[str, Any], _Object],
+        Annotated[Name, _Text] | Annotated[dict[str, Any], AfterValidator(without_switches), _Object],
         _by_kind('write a catalogue id, a hub id such as "meta-llama/Llama-2-7b-hf", or a whole config.json object'),
     ]
     gpu: Annotated[

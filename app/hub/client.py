@@ -86,7 +86,7 @@ class Hub:
         except httpx.InvalidURL:  # httpx reads the Location of a redirect even when told not to follow it
             raise _astray(repo) from None
         except httpx.HTTPError as error:
-            title = f"The hub at {self._settings.hub_endpoint} cannot be reached ({type(error).__name__})."
+            title = f"The hub at {self._settings.hub_name} cannot be reached ({type(error).__name__})."
             raise HubUnreachableError(title, _CATALOGUE) from None
         unchanged = answer.status == httpx.codes.NOT_MODIFIED and kept is not None
         config = kept.config if unchanged and kept else _decoded(repo, answer.body)
@@ -130,7 +130,7 @@ class Hub:
             raise _missing(repo, code)
         if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             token_sent = self._settings.hub_token is not None
-            raise GatedModelError(repo, self._settings.hub_endpoint, token_sent=token_sent)
+            raise GatedModelError(repo, self._settings.hub_name, token_sent=token_sent)
         raise HubTroubleError(f"The hub answered {answer.status} for {repo}.", "try again later")
 
     def _opened(self) -> httpx.AsyncClient:

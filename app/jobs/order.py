@@ -74,6 +74,8 @@ class Order:
             request = read(rest)
         except InvalidRequestError as error:
             problems += error.problems
+        if switches.instrument == "dry-run" and switches.weights != SYNTHETIC:
+            problems.append(FieldProblem("weights", "a dry run loads none; leave them out, or take another instrument"))
         if request is None or problems:
             raise InvalidRequestError("The request has fields that cannot be used.", problems)
         document = request.model_dump(mode="json", exclude_none=True)

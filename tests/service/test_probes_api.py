@@ -136,16 +136,17 @@ def test_a_full_queue_answers_429_and_takes_more_when_there_is_room(tmp_path: Pa
 )
 def test_only_synthetic_weights_and_the_allow_list_may_be_loaded(tmp_path: Path, weights: str, status: int) -> None:
     with serving(tmp_path, FakeEngine(), weights_allowed="/models, meta-llama/Llama-2-7b-hf") as client:
-        answer = client.post(PROBES, json=document(weights=weights))
+        answer = client.post(PROBES, json=document(weights=weights, instrument="cpu"))
         assert answer.status_code == status, answer.text
         assert status == 202 or "FITPROOF_WEIGHTS_ALLOWED" in answer.text
 
 
 def test_a_hub_id_on_the_allow_list_may_bring_its_weights(tmp_path: Path) -> None:
     with serving(tmp_path, FakeEngine(), weights_allowed="Qwen/Qwen2.5-0.5B") as client:
-        probe = client.post(PROBES, json=document(weights="hub")).json()
+        probe = client.post(PROBES, json=document(weights="hub", instrument="cpu")).json()
         assert probe["weights"] == "hub"
-        assert client.post(PROBES, json=document(weights="hub", model="Qwen/Qwen2.5-7B")).status_code == 403
+        other = document(weights="hub", model="Qwen/Qwen2.5-0.5B-Instruct", instrument="cpu")
+        assert client.post(PROBES, json=other).status_code == 403
 
 
 def test_without_a_worker_the_answer_says_how_to_attach_one(tmp_path: Path) -> None:

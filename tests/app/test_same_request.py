@@ -1,0 +1,31 @@
+"""The same request means the same to every instrument, and an answer tells nothing of the operator's."""
+
+from pathlib import Path
+
+import pytest
+
+from app.jobs.order import Order
+from app.settings import Settings
+from planner.errors import InvalidRequestError
+from planner.request import Request
+
+CONFIG = {"model_type": "llama", "hidden_size": 64, "_name_or_path": "a/b"}
+
+
+def test_a_pasted_config_cannot_switch_what_only_the_request_says() -> None:
+    odd = {"_attn_implementation": "kernels-community/x", "attn_implementation": "eager", "_commit_hash": "0"}
+    config = CONFIG | odd | {"text_config": {"hidden_size": 8, "_attn_implementation": "eager"}}
+    request = Request.parse({"model": config, "gpu": "rtx-4090"})
+    assert request.model == CONFIG | {"text_config": {"hidden_size": 8}}
+
+
+@pytest.mark.parametrize("weights", ["hub", "/models/mine"])
+def test_a_dry_run_of_real_weights_is_refused_before_it_is_queued(weights: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Order.parse({"model": "a/b", "gpu": "rtx-4090", "instrument": "dry-run", "weights": weights})
+    assert [problem.field for problem in caught.value.problems] == ["weights"]
+
+
+def test_the_hub_is_named_without_its_password(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, hub_endpoint="https://user:secret@hub.example:8443/x")
+    assert settings.hub_name == "https://hub.example:8443/x"
