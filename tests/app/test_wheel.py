@@ -75,6 +75,7 @@ def test_planning_works_from_any_folder_without_torch(installed: Path, tmp_path:
 def test_serving_works_from_any_folder_without_torch(installed: Path, tmp_path: Path) -> None:
     code = f"{BLOCK_HEAVY}; sys.argv[1:] = ['serve', '--port', '0']\nfrom app.cli import main; main()"
     environment = os.environ | {"PYTHONPATH": str(installed), "FITPROOF_DATA_DIR": str(tmp_path / "data")}
+    environment["FITPROOF_LOCAL_ACCESS"] = "yes"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as server:
