@@ -18,6 +18,6 @@ LONGEST_SECONDS = 30.0
 MOST_WAITING_SECONDS = 1.8
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 16 * MIB
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.1
 # Ending a worker costs a new one, some 10 ms of a processor.
 KILL_SECONDS = 0.02

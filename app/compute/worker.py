@@ -26,8 +26,8 @@ from planner.units import MIB
 
 _Found = TypeVar("_Found")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
-# A worker ends once it has grown by this much: a plan's caches take half a MiB, so some dozens of requests.
-GROWN_BYTES = 8 * MIB
+# A worker ends once it has grown by this much: a plan's caches take half a MiB, so about ten requests.
+GROWN_BYTES = 4 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
 # The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.
