@@ -34,7 +34,12 @@ class DeviceReading(_Frozen):
 
 
 class Measurement(_Frozen):
-    """The last stdout line of `python -m planner.probe`, and `measurement` inside a probe resource."""
+    """The last stdout line of `python -m planner.probe`, and `measurement` inside a probe resource.
+
+    `smallest_capacity_bytes` is the smallest card that survives, its context included. `managed_bytes` (paged optimizer
+    states) and `pinned_bytes` are host memory at their peak, read where the card tells; `layers_measured` is in
+    measurements of older releases only.
+    """
 
     version: Literal[1] = 1
     instrument: Instrument
@@ -47,6 +52,8 @@ class Measurement(_Frozen):
     process_bytes: Size | None = None
     context_bytes: Size | None = None
     smallest_capacity_bytes: Size | None = None
+    managed_bytes: Size | None = None
+    pinned_bytes: Size | None = None
     phases: tuple[PhaseReading, ...]
     steps: Count
     tokens_per_micro_batch: Count

@@ -22,8 +22,8 @@ INSTRUMENTS = ("dry-run", "cpu", "cuda")
 PROGRAM = (sys.executable, "-m", "planner.probe")
 _NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 _STEPS = 3
-# How far along the run is when a stage begins. Steps share what lies between `prepare` and `replay`.
-_BEGINS = {"import": 0.0, "load": 0.15, "prepare": 0.35, "replay": 0.95}
+# How far along the run is when a stage begins. Steps share what lies between `prepare` and `save`.
+_BEGINS = {"import": 0.0, "load": 0.15, "prepare": 0.35, "save": 0.95}
 # A task of this bar has a field `read`: the bytes of the phase under way, in words.
 COLUMNS = (TextColumn("{task.description:<10}"), BarColumn(40), TimeElapsedColumn(), TextColumn("{task.fields[read]}"))
 
@@ -167,6 +167,6 @@ def moved_by(line: Mapping[str, Any]) -> dict[str, Any]:
 def _fraction_done(line: Mapping[str, Any]) -> float | None:
     """How far along a stage's line says we are; None where it does not say."""
     if line["stage"] == "step":
-        share = (_BEGINS["replay"] - _BEGINS["prepare"]) / _STEPS
+        share = (_BEGINS["save"] - _BEGINS["prepare"]) / _STEPS
         return _BEGINS["prepare"] + share * min(int(line.get("index", 1)) - 1, _STEPS)
     return _BEGINS.get(str(line["stage"]))

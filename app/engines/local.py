@@ -6,8 +6,7 @@ import logging
 import re
 import shutil
 import sys
-from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +14,21 @@ from app.engines.base import EngineDownError, EngineRefusedError, Job, LogPage, 
 from app.engines.devices import LocalGpu, local_gpus, missing_probe_packages
 from app.engines.environment import probe_environment
 from app.engines.logfile import read_page
-from app.engines.process import MOST_LOG_BYTES, Limits, end_orphan, end_process, read_ending, run_to_end, start
+from app.engines.process import (
+    MOST_LOG_BYTES,
+    Limits,
+    Process,
+    end_orphan,
+    end_process,
+    read_ending,
+    run_to_end,
+    start,
+)
+from app.engines.warm import WarmError, WarmProbes
 from planner.units import MIB
 
 PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
+WARM_PROGRAM = (sys.executable, "-m", "planner.probe.warm")
 NAME = "local"
 # Shortages that pass: the attempt waits instead of failing.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -38,9 +48,13 @@ def no_card_names(_name: str, _total_memory_bytes: int | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSetup:
-    """What the engine depends on. `missing` names packages without which no probe can start here."""
+    """What the engine depends on. `missing` names packages without which no probe can start here.
+
+    `warm` forks dry runs from a program that has imported its stack; without it each is a program of its own.
+    """
 
     program: Sequence[str] = PROBE_PROGRAM
+    warm: Sequence[str] | None = None
     missing: Callable[[], Sequence[str]] = missing_probe_packages
     gpus: GpuLister = local_gpus
     card_of: CardNamer = no_card_names
@@ -73,6 +87,7 @@ class LocalEngine:
         # Why an attempt has no ending on disk, for as long as this process lives.
         self._unwritten: dict[str, str] = {}
         self._workers: tuple[Worker, ...] | None = None
+        self._warm = WarmProbes(self.setup.warm) if self.setup.warm else None
 
     async def capacity(self) -> tuple[Worker, ...]:
         """Every local worker; looked up once, because cards do not come and go while a server runs."""
@@ -91,7 +106,7 @@ class LocalEngine:
         try:
             folder.mkdir(parents=True)
             (folder / "request.json").write_text(job.document)
-            process = await start([*self.setup.program, *job.arguments], environment, folder)
+            process = await self._start(job, environment, folder)
         except OSError as error:
             await self.forget(job.ref)
             msg = f"the probe program cannot be started: {error.strerror or error}"
@@ -102,6 +117,14 @@ class LocalEngine:
         child = _Child(process, folder, limits)
         self._running[job.ref] = child
         child.watcher = asyncio.create_task(self._watch(job.ref, child))
+
+    async def _start(self, job: Job, environment: Mapping[str, str], folder: Path) -> Process:
+        if self._warm is not None and "dry-run" in job.arguments:
+            try:
+                return await self._warm.start(job.arguments, environment, folder)
+            except WarmError as error:
+                _LOG.warning("no warm probe program: %s", error, extra={"ref": job.ref})
+        return await start([*self.setup.program, *job.arguments], environment, folder)
 
     async def status(self, ref: str) -> Status:
         """What became of `ref`."""
@@ -152,6 +175,8 @@ class LocalEngine:
         await asyncio.gather(*watchers, return_exceptions=True)
         # A watcher cancelled before its first step has not seen to its child.
         await asyncio.gather(*(end_process(child.process) for child in children))
+        if self._warm is not None:
+            await self._warm.close()
 
     async def close(self) -> None:
         """End every child; they run again when the server is back."""

@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 import signal
-from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from app.engines.procfs import resident_bytes, start_ticks
 from planner.units import MIB, format_gib
@@ -22,6 +22,19 @@ _PROCESS_NAME = "process"
 MOST_LOG_BYTES = 64 * MIB
 _LOOK_SECONDS = 0.5
 _POLITE_SECONDS = 3.0
+
+
+class Process(Protocol):
+    """A child that leads a session of its own: started by this process, or forked by a warm one."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and its process group's."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for its end; returns its exit code, negative for a signal."""
+        ...
 
 
 class NoRoomError(OSError):
@@ -55,18 +68,32 @@ async def start(command: Sequence[str], environment: Mapping[str, str], folder: 
         NoRoomError: the largest log might not fit on the disk.
         OSError: the program or its files cannot be had.
     """
-    if _lacks_room(folder):
-        raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    check_room(folder)
     leash = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
     with (folder / "request.json").open("rb") as given, (folder / LOG_NAME).open("ab") as said:
         process = await asyncio.create_subprocess_exec(
             *leash, *command, stdin=given, stdout=said, stderr=said, env=dict(environment), start_new_session=True
         )
-    (folder / _PROCESS_NAME).write_text(f"{process.pid} {start_ticks(process.pid)}")
+    note_process(process.pid, folder)
+    return process
+
+
+def check_room(folder: Path) -> None:
+    """See that there is room for the largest log.
+
+    Raises:
+        NoRoomError: there is not.
+    """
+    if _lacks_room(folder):
+        raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def note_process(pid: int, folder: Path) -> None:
+    """Write down who works in `folder`, for a server that comes after this one."""
+    (folder / _PROCESS_NAME).write_text(f"{pid} {start_ticks(pid)}")
     # Where memory runs out, the kernel should end the probe and not the server.
     with contextlib.suppress(OSError):
-        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-    return process
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
 
 async def run_to_end(process: Process, folder: Path, limits: Limits, stop: asyncio.Event) -> Ending:

@@ -12,7 +12,7 @@ from app.db.database import Database, StorageUnavailableError, database_url
 from app.db.migrate import migrate
 from app.db.models import Probe
 from app.engines.base import Engine
-from app.engines.local import LocalEngine, LocalSetup
+from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Sender, find_repeat, take_in
@@ -115,7 +115,7 @@ def open_database(settings: Settings) -> Database:
 def standard_engines(settings: Settings) -> list[Engine]:
     """This machine, and the Ray cluster where one is named."""
     memory_bytes = settings.probe_memory_bytes or _half_of_this_machine()
-    local = LocalSetup(card_of=card_named, cpu_slots=settings.cpu_slots, memory_bytes=memory_bytes)
+    local = LocalSetup(card_of=card_named, cpu_slots=settings.cpu_slots, memory_bytes=memory_bytes, warm=WARM_PROGRAM)
     engines: list[Engine] = [LocalEngine(settings.data_dir / "probes", local)]
     if settings.ray_url is not None:
         setup = RaySetup(

@@ -22,7 +22,6 @@ STAGES = {
     "prepare": "Attaching the adapters",
     "step": "Training step",
     "save": "Saving the adapters",
-    "replay": "Replaying CUDA’s allocator",
 }
 STATES = {
     "queued": "Waiting for a free worker",
@@ -32,7 +31,7 @@ STATES = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
-INSTRUMENTS = {"dry-run": "Dry run", "cpu": "Run on the processor", "cuda": "Run on the GPU"}
+INSTRUMENTS = {"dry-run": "Dry run on a virtual card", "cpu": "Run on the processor", "cuda": "Run on the GPU"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,7 @@ class ProbeView:
                 state = "ahead"
             count = f" {last[1]}" if last and last[1] and state == "now" else ""
             rows.append((words + count, state))
-        dry = self.probe.instrument == "dry-run"
-        return [row for row, name in zip(rows, names, strict=True) if dry or name != "replay"]
+        return rows
 
     @property
     def notes(self) -> list[str]:

@@ -36,12 +36,6 @@ class Compared:
         return plan(Request.parse(self.request))
 
     @property
-    def shown_name(self) -> str:
-        """The id, and the depths of a run that was extrapolated from."""
-        depths = self.options.get("--layers")
-        return f"{self.id} (layers {depths})" if depths else self.id
-
-    @property
     def cap(self) -> str | None:
         """The smaller card that is played, as it was said."""
         return self.options.get("--memory-limit")

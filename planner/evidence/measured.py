@@ -30,8 +30,14 @@ class Record:
     @property
     def smallest_over_allocated(self) -> float | None:
         """How much more the smallest surviving allocator needs than the tensors do."""
-        smallest_bytes = self.measurement.smallest_capacity_bytes
+        smallest_bytes = smallest_allocator_bytes(self.measurement)
         return smallest_bytes / self.measurement.peak_allocated_bytes if smallest_bytes else None
+
+
+def smallest_allocator_bytes(measurement: Measurement) -> int | None:
+    """The smallest card that survives, less its context where one was read; None where it was not searched for."""
+    smallest_bytes = measurement.smallest_capacity_bytes
+    return smallest_bytes - (measurement.context_bytes or 0) if smallest_bytes else None
 
 
 def records(instrument: Instrument, folder: Path = FOLDER) -> tuple[Record, ...]:

@@ -12,6 +12,7 @@ from statistics import median
 
 from planner.evidence.compared import Compared, compared
 from planner.evidence.markdown import table
+from planner.evidence.measured import smallest_allocator_bytes
 from planner.measurement import Measurement
 from planner.units import MIB
 
@@ -22,8 +23,8 @@ _NOT_RUN = "- not run"
 _INTRO = """\
 Written by `python -m planner.evidence.side_by_side`. MiB throughout; a difference is (left - right) / right. The dry
 run's and CUDA's figures are the records that `python -m planner.probe.matrix` appended to `measured-dry-run.jsonl` and
-`measured-cuda.jsonl`; a dry run is no measurement of a card. *layers 2,4*: two shallow models were run and each phase
-extrapolated to the full depth. Reserved is with memory in plenty, so a run under a cap has none to compare."""
+`measured-cuda.jsonl`; a dry run is no measurement of a card: it is the CUDA stack on a virtual one. Reserved is with
+memory in plenty, so a run under a cap has none to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ RESERVED = Metric("Peak reserved", lambda row: row.reserved_bytes, lambda read: 
 SMALLEST = Metric(
     "Smallest allocator that survives",
     lambda row: row.smallest_bytes,
-    lambda read: read.smallest_capacity_bytes,
+    smallest_allocator_bytes,
 )
 
 
@@ -86,7 +87,7 @@ _HEAD = ("setting", "formula", "dry run", "formula - dry run", "CUDA", "formula 
 def _cells(line: Line) -> tuple[str, ...]:
     dry_run, cuda = line.dry_run_bytes, line.cuda_bytes
     return (
-        line.row.shown_name,
+        line.row.id,
         _mib(line.formula_bytes),
         _mib(dry_run) if dry_run is not None else _NOT_RUN,
         _percent(line.difference),
@@ -117,7 +118,7 @@ def _capped(rows: Iterable[Compared]) -> Iterable[tuple[str, ...]]:
     for row in rows:
         if row.cap is not None and row.verdict is not None:
             dry_run, cuda = _ended(row.measured.dry_run, _NOT_RUN), _ended(row.measured.cuda, _NOT_MEASURED)
-            yield row.shown_name, row.cap, row.verdict.replace("_", " "), dry_run, cuda
+            yield row.id, row.cap, row.verdict.replace("_", " "), dry_run, cuda
 
 
 def _ended(read: Measurement | None, missing: str) -> str:

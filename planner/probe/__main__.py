@@ -20,6 +20,7 @@ from planner.probe.allocsettings import settle_allocator
 from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
 from planner.probe.options import Options, parse_options
 from planner.probe.progress import Progress
+from planner.probe.virtual import insert_card, insert_no_card
 from planner.request import Request
 
 EXIT_BAD_INPUT = 2
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         with bounded_life(options.deadline_seconds):
-            measurement = _measured(_read_request(options), options)
+            measurement = measured(_read_request(options), options, Progress())
     except Stopped as stopped:
         _say(SENTENCES[stopped.reason])
         return EXIT_STATUS[stopped.reason]
@@ -47,12 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(request: Request, options: Options) -> Measurement:
-    progress = Progress()
-    progress("import")
-    _be_quiet()
-    if options.instrument == "cuda":
+def measured(request: Request, options: Options, progress: Progress) -> Measurement:
+    """Settle what torch reads when it wakes up, import the stack, measure.
+
+    Raises:
+        FitproofError: the request or the options name something that cannot be built or run here.
+    """
+    progress("import", 0)
+    be_quiet()
+    if options.instrument != "cpu":
         settle_allocator(os.environ, expandable=request.training.expandable_segments)
+    if options.instrument == "dry-run":
+        insert_card(request, options.memory_limit_bytes)
+    else:
+        insert_no_card()
     from planner.probe.measure import measure  # noqa: PLC0415  # takes seconds: only once the request was read
 
     gc.freeze()  # what was imported stays: spare every collection a walk over it
@@ -71,8 +80,8 @@ def _read_request(options: Options) -> Request:
         raise FitproofError(msg) from None
 
 
-def _be_quiet() -> None:
-    """Leave stderr to the progress lines, and the compiler at home."""
+def be_quiet() -> None:
+    """Leave stderr to the progress lines, and the compiler at home. Before the stack is imported."""
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     # bitsandbytes hands its CPU fallbacks to torch.compile, which costs seconds and is used by no instrument.

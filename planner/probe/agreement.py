@@ -3,35 +3,33 @@
     python -m tests.planner.timeline.settings | python -m planner.probe.agreement > recorded.jsonl
 
 One JSON line per setting on stdin (`name`, `request`); one line back with what was allocated when the steady step
-began (`static_bytes`) and the worst instant of its phases, in live bytes rounded to 512, before the allocator replay.
-A setting that the dry run refuses is recorded with its `error`.
+began (`static_bytes`) and the worst instant of its phases. Both are the bytes that tensors asked for, each rounded to
+512, by torch's own history of the allocator: a formula knows no block that was not split. A setting that the dry run
+refuses is recorded with its `error`, and so is one that runs out of memory.
 """
 
 import json
 import sys
-import warnings
 from typing import Any
 
-import bitsandbytes
-import peft
-import torch
-import transformers
-
-from planner.probe.configs import config_of
+from planner.errors import FitproofError
+from planner.probe.__main__ import be_quiet
+from planner.probe.forked import ChildFailedError, in_fork
 from planner.probe.options import Options
-from planner.probe.run import live_run
-from planner.recipe import Recipe
+from planner.probe.report import library_versions
+from planner.probe.virtual import insert_any_card
 from planner.request import Request
 
 PHASES = ("forward", "loss", "backward", "optimizer")
+_VERSIONS = ("torch", "transformers", "peft", "bitsandbytes")
 
 
 def record(name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Dry-run one request for a first and two steady steps."""
+    """Dry-run one request for a first and two steady steps, in a fork of this process."""
+    from planner.probe.tracing import traced_readings  # noqa: PLC0415  # torch comes after its card
+
     request = Request.parse(document)
-    recipe = Recipe.of(request)
-    meter, _ = live_run(request, recipe, config_of(request, recipe), Options(), lambda *_: None)
-    readings = {reading.name: reading for reading in meter.readings()}
+    readings = {reading.name: reading for reading in in_fork(lambda: traced_readings(request, Options()))}
     return {
         "name": name,
         "request": document,
@@ -42,17 +40,16 @@ def record(name: str, document: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Record every setting on stdin."""
-    warnings.filterwarnings("ignore")
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    modules = (torch, transformers, peft, bitsandbytes)
-    print(json.dumps({"versions": {module.__name__: module.__version__ for module in modules}}))  # noqa: T201  a program
+    be_quiet()
+    insert_any_card()
+    versions = library_versions()
+    print(json.dumps({"versions": {name: versions[name] for name in _VERSIONS}}))  # noqa: T201  a program
     for line in sys.stdin:
         setting = json.loads(line)
         try:
             result = record(setting["name"], setting["request"])
-        except Exception as error:
-            result = {**setting, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        except (FitproofError, ChildFailedError) as error:
+            result = {**setting, "error": " ".join(str(error).split())[:200]}
         print(json.dumps(result), flush=True)  # noqa: T201  a program
         sys.stderr.write(f"{setting['name']}\n")
     return 0

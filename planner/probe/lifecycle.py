@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -26,6 +28,7 @@ Reason = Literal["deadline", "terminated", "parent gone"]
 GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.5
 FOLDER_PREFIX = "fitproof-probe-"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
 # 124 is what timeout(1) answers, 143 what a shell shows for a process ended by SIGTERM.
 EXIT_STATUS: dict[Reason, int] = {"deadline": 124, "terminated": 143, "parent gone": 143}
 SENTENCES: dict[Reason, str] = {
@@ -96,24 +99,43 @@ def bounded_life(deadline_seconds: float | None = None, grace_seconds: float = G
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, however this process ends.
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder, in `parent` or where temporary files go, that is gone afterwards, however this process ends.
 
-    After SIGKILL, which nothing can answer, the next probe of the same user removes it.
+    A shell waits for this process to end and then removes it, so that SIGKILL, which nothing can answer, leaves nothing
+    either; where both are killed, the next probe of the same user does.
     """
     sweep_orphans()
-    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))
     _folders.add(folder)
     try:
-        yield folder
+        with _removed_after_death(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _folders.discard(folder)
 
 
+@contextmanager
+def _removed_after_death(folder: Path) -> Iterator[None]:
+    """The kernel closes the pipe when this process is gone; then the shell's `read` ends."""
+    waiting = 'read -r _; rm -rf -- "$0"'
+    with subprocess.Popen(  # noqa: S603  # a fixed script; the folder is an argument, no part of it
+        ["/bin/sh", "-c", waiting, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ):  # fmt: skip
+        yield
+
+
+def memory_folder() -> Path | None:
+    """Where Linux keeps files in memory, for those whose holes should cost no disk reads; None where there is none."""
+    return _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK | os.X_OK) else None
+
+
 def sweep_orphans() -> None:
     """Remove folders of probes that no longer run, where they are this user's."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+    places = {Path(tempfile.gettempdir()), *filter(None, [memory_folder()])}
+    for folder in chain.from_iterable(place.glob(f"{FOLDER_PREFIX}*") for place in places):
         owner = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
         with suppress(OSError):
             if owner.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(owner)):

@@ -1,9 +1,9 @@
 """Playing a smaller card: a cap on the allocator, out of memory as an answer, and the search for the smallest cap.
 
 `--memory-limit` names what torch would call the card's total memory. That card spends part of it on a CUDA context, so
-the allocator is allowed the rest. On CUDA the cap is `torch.cuda.set_per_process_memory_fraction`; a dry or CPU run
-gives the same number to the replayed allocator as its capacity. Managed memory, where bitsandbytes keeps the larger
-states of a paged optimizer, is outside torch's allocator and so outside the cap, as it is outside a card's memory.
+the allocator is allowed the rest, by `torch.cuda.set_per_process_memory_fraction`. Managed memory, where bitsandbytes
+keeps the larger states of a paged optimizer, is outside torch's allocator and so outside the cap, as it is outside a
+card's memory.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.units import MIB, ceil_div, format_gib, parse_size_bytes
 
-# `--find-smallest` on a device repeats the whole run, so it is content with this; a replay is searched to 1 MiB.
+# `--find-smallest` repeats the whole run, so it is content with this.
 DEVICE_STEP_BYTES = 64 * MIB
 
 # c10/cuda/CUDACachingAllocator.cpp, "CUDA out of memory. Tried to allocate 1.69 GiB."
@@ -65,6 +65,7 @@ class OutOfMemoryWatch:
     """What happened, once `catch_out_of_memory` is left: None in `requested_bytes` when all went well."""
 
     failed: bool = False
+    message: str = ""
     requested_bytes: int | None = None
     short_bytes: int | None = None
     _observed: tuple[int, int, int] | None = field(default=None)
@@ -81,6 +82,7 @@ class OutOfMemoryWatch:
     def settle(self, message: str, reserved_bytes: int) -> None:
         """Turn what was observed, or at worst what the message says, into bytes asked and bytes short."""
         self.failed = True
+        self.message = " ".join(message.split())[:1000]
         if self._observed is None:
             tried = _TRIED.search(message)
             self.requested_bytes = parse_size_bytes(tried.group(1)) if tried else None

@@ -94,7 +94,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 @contextmanager
 def _one_parameter_at_a_time(device: torch.device) -> Iterator[None]:
-    """Load in the thread that a dispatch mode watches: modes are thread-local. On CUDA leave the loader alone."""
+    """Load in the thread that a dispatch mode watches: modes are thread-local. On a card leave the loader alone."""
     name = "HF_DEACTIVATE_ASYNC_LOAD"
     before = os.environ.get(name)
     if device.type == "cpu":

@@ -1,7 +1,8 @@
 """`python -m planner.probe.matrix --on cuda|dry-run`: the evidence matrix, one record for each setting.
 
 The settings are data: `planner/evidence/matrix.jsonl`, quickest and most informative first. Each runs in a process of
-its own and appends one line to `planner/evidence/measured-<instrument>.jsonl` as soon as it is done. A setting that has
+its own (a dry run in a fork of this one, which has imported the stack) and appends one line to
+`planner/evidence/measured-<instrument>.jsonl` as soon as it is done. A setting that has
 a record is left alone, so the program can be stopped at any time, by `--deadline` or a signal, and gone on with.
 """
 
@@ -16,14 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import planner.evidence
+from planner.errors import FitproofError
 from planner.evidence.matrix import SETTINGS_FILE, Setting, settings
+from planner.probe.__main__ import be_quiet, measured
+from planner.probe.forked import ChildFailedError, in_fork
 from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
+from planner.probe.options import parse_options
+from planner.probe.progress import Silence
+from planner.probe.virtual import insert_any_card
+from planner.request import Request
 
 EVIDENCE = Path(planner.evidence.__file__).parent
 # A 70B model in full takes a minute on two cores; nothing here is worth more than ten.
 SETTING_SECONDS = 600.0
+PROGRAM = (sys.executable, "-m", "planner.probe")
 
 Say = Callable[[str], None]
+Run = Callable[[Setting], dict[str, Any]]
+
+
+class SettingFailedError(RuntimeError):
+    """One setting gave no measurement; the message says why."""
 
 
 def recorded_ids(path: Path) -> frozenset[str]:
@@ -34,14 +48,14 @@ def recorded_ids(path: Path) -> frozenset[str]:
     return frozenset(row["id"] for row in rows if row.get("measurement"))
 
 
-def run_matrix(instrument: str, chosen: Sequence[Setting], records: Path, command: Sequence[str], say: Say) -> int:
+def run_matrix(chosen: Sequence[Setting], records: Path, run: Run, say: Say) -> int:
     """Run what has no record yet. Returns how many settings failed."""
     done = recorded_ids(records)
     failures = 0
     for setting in chosen:
         if setting.id in done:
             continue
-        record = _record(instrument, setting, command)
+        record = _record(setting, run)
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         failures += record["measurement"] is None
@@ -49,22 +63,60 @@ def run_matrix(instrument: str, chosen: Sequence[Setting], records: Path, comman
     return failures
 
 
-def _record(instrument: str, setting: Setting, command: Sequence[str]) -> dict[str, Any]:
-    """Run one setting in a fresh process."""
-    arguments = [*command, "--on", instrument, *setting.options, "--deadline", str(SETTING_SECONDS)]
+def _record(setting: Setting, run: Run) -> dict[str, Any]:
+    """Run one setting."""
     started = time.monotonic()
-    with _killed_on_exit(arguments) as process:
-        output, errors = process.communicate(json.dumps(setting.request))
-    measured = process.returncode == 0
+    measurement: dict[str, Any] | None = None
+    error = None
+    try:
+        measurement = run(setting)
+    except (SettingFailedError, FitproofError) as failure:
+        error = str(failure)
     return {
         "id": setting.id,
         "why": setting.why,
         "options": list(setting.options),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - started, 1),
-        "measurement": json.loads(output.strip().splitlines()[-1]) if measured else None,
-        "error": None if measured else (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1],
+        "measurement": measurement,
+        "error": error,
     }
+
+
+def in_a_program(command: Sequence[str], instrument: str) -> Run:
+    """Start `command` for each setting: a context of a real card cannot be forked."""
+
+    def run(setting: Setting) -> dict[str, Any]:
+        arguments = [*command, *_arguments(instrument, setting)]
+        with _killed_on_exit(arguments) as process:
+            output, errors = process.communicate(json.dumps(setting.request))
+        if process.returncode != 0:
+            raise SettingFailedError((errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+        measurement: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+        return measurement
+
+    return run
+
+
+def in_forks() -> Run:
+    """Import the stack once, and fork a child with a virtual card of its own for each setting."""
+    be_quiet()
+    insert_any_card()
+
+    def run(setting: Setting) -> dict[str, Any]:
+        options = parse_options(_arguments("dry-run", setting))
+        request = Request.parse(setting.request)
+        try:
+            measurement = in_fork(lambda: measured(request, options, Silence()))
+        except ChildFailedError as failure:
+            raise SettingFailedError(str(failure)) from None
+        return measurement.model_dump(mode="json")
+
+    return run
+
+
+def _arguments(instrument: str, setting: Setting) -> list[str]:
+    return ["--on", instrument, *setting.options, "--deadline", str(SETTING_SECONDS)]
 
 
 class _killed_on_exit:  # noqa: N801  # reads as the context manager it is
@@ -107,11 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--records", type=Path, help="where the records go (default: planner/evidence/measured-<instrument>.jsonl)")
     options = parser.parse_args(arguments)
     records = options.records or EVIDENCE / f"measured-{options.on}.jsonl"
-    command = [sys.executable, "-m", "planner.probe"]
     chosen = tuple(_chosen(options.only, settings(options.settings)))
     try:
         with bounded_life(options.deadline):
-            failures = run_matrix(options.on, chosen, records, command, lambda line: print(line, flush=True))  # noqa: T201
+            run = in_forks() if options.on == "dry-run" else in_a_program(PROGRAM, options.on)
+            failures = run_matrix(chosen, records, run, lambda line: print(line, flush=True))  # noqa: T201
     except Stopped as stopped:
         print(SENTENCES[stopped.reason], file=sys.stderr)  # noqa: T201  # the one sentence
         return 0 if stopped.reason == "deadline" else EXIT_STATUS[stopped.reason]

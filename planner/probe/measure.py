@@ -4,18 +4,19 @@ from dataclasses import replace
 
 from transformers.utils import logging as transformers_logging
 
-from planner.measurement import DeviceReading, Measurement
+from planner.measurement import Measurement
 from planner.probe.configs import config_of
-from planner.probe.depths import extrapolated_outcome
+from planner.probe.forked import in_fork
+from planner.probe.meters.meter import tell_nobody
 from planner.probe.notes import notes_of
-from planner.probe.ondevice import device_outcome
+from planner.probe.oncpu import cpu_outcome
+from planner.probe.ondevice import Survives, device_outcome, survives_in_a_new_program, with_smallest
 from planner.probe.options import Options
 from planner.probe.progress import Progress
 from planner.probe.refusals import refuse_what_cannot_run
-from planner.probe.replay import allocator_of
-from planner.probe.replayed import card_outcome
 from planner.probe.report import Outcome, measurement_of
-from planner.probe.run import Job, watched_run
+from planner.probe.run import Job
+from planner.probe.virtual import insert_card, virtual_outcome
 from planner.recipe import Recipe
 from planner.request import Request
 
@@ -31,18 +32,31 @@ def measure(request: Request, options: Options, progress: Progress) -> Measureme
     refuse_what_cannot_run(request, recipe, options)
     config = config_of(request, recipe)
     outcome = _outcome(Job(request, recipe, config, options, progress, progress.phase))
-    notes = (*outcome.notes, *notes_of(recipe, config, options, outcome.device.compute_capability))
+    notes = (*outcome.notes, *notes_of(recipe, config, options))
     return measurement_of(request, options, replace(outcome, notes=notes))
 
 
 def _outcome(job: Job) -> Outcome:
-    """Shallow runs (`--layers`) tell nobody: their bytes are not this model's."""
-    if job.options.layers:
-        return extrapolated_outcome(job.request, job.recipe, job.config, job.options, job.progress)
+    if job.options.instrument == "cpu":
+        return cpu_outcome(job)
     if job.options.instrument == "cuda":
-        return device_outcome(job)
-    meter, target = watched_run(job)
-    if target.is_cuda:
-        job.progress("replay", 0)
-        return card_outcome(meter, target, job.options, allocator_of(job.recipe))
-    return Outcome(phases=meter.readings(), device=DeviceReading(name="cpu"))
+        outcome = device_outcome(job)
+        return with_smallest(job, outcome, survives_in_a_new_program(job)) if job.options.find_smallest else outcome
+    if job.options.find_smallest:
+        outcome = in_fork(lambda: virtual_outcome(job))
+        return with_smallest(job, outcome, _survives_in_a_fork(job))
+    return virtual_outcome(job)
+
+
+def _survives_in_a_fork(job: Job) -> Survives:
+    """Try on a virtual card, which wakes up in each fork anew."""
+
+    def on_a_card_of(limit_bytes: int) -> Outcome:
+        insert_card(job.request, limit_bytes)
+        tried = replace(job, options=replace(job.options, memory_limit_bytes=limit_bytes), tell=tell_nobody)
+        return virtual_outcome(tried)
+
+    def survives(limit_bytes: int) -> bool:
+        return in_fork(lambda: on_a_card_of(limit_bytes)).failed_phase is None
+
+    return survives

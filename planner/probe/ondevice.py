@@ -1,10 +1,10 @@
-"""The proof on a real card: the same story under torch's own memory statistics, out of memory caught as an answer."""
+"""The step on a card, real or virtual, under torch's own memory statistics; out of memory is caught as an answer."""
 
-import gc
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,12 @@ from planner.probe.allocsettings import allocator_settings
 from planner.probe.limits import MemoryLimit, cap_cuda_allocator, catch_out_of_memory, smallest_surviving_bytes
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
 from planner.probe.meters.meter import STEP_PHASES
-from planner.probe.options import Options
 from planner.probe.progress import watching
 from planner.probe.report import Outcome
-from planner.probe.run import Job, own_quantization_tables, story
-from planner.request import Request
+from planner.probe.run import Job, story
+
+# Whether the run survives a card of this many bytes.
+Survives = Callable[[int], bool]
 
 
 def device_outcome(job: Job) -> Outcome:
@@ -36,19 +37,15 @@ def device_outcome(job: Job) -> Outcome:
     meter.tell = job.tell
     if told := allocator_settings(os.environ):
         meter.notes.append(f"torch's allocator was told {told}")
-    outcome = run_on(torch.device("cuda", 0), job, meter)
-    if job.options.find_smallest and outcome.failed_phase is None:
-        smallest = _smallest(job, outcome, meter)
-        outcome = replace(outcome, smallest_capacity_bytes=smallest)
-    return outcome
+    return _run_on(torch.device("cuda", 0), job, meter)
 
 
-def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
+def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
     """The story on `device` under `meter`; out of memory ends it early and is an outcome."""
     recipe, options = job.recipe, job.options
     trained: Any = None
-    with own_quantization_tables(), meter:
-        if options.memory_limit_bytes is not None:
+    with meter:
+        if options.memory_limit_bytes is not None and options.memory_limit_bytes != meter.device().total_memory_bytes:
             limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
             cap_cuda_allocator(limit, torch.cuda)
         with catch_out_of_memory(torch.cuda, torch._C) as watch, watching(meter, meter.tell):
@@ -57,7 +54,8 @@ def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         trained.verify()
     phases = meter.readings()
     steps = recipe.training.gradient_accumulation_steps * (options.steps - 1)
-    outcome = Outcome(
+    timed = options.instrument == "cuda" and not watch.failed
+    return Outcome(
         phases=phases,
         device=meter.device(),
         failed_phase=meter.phase if watch.failed else None,
@@ -65,14 +63,10 @@ def run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         short_bytes=watch.short_bytes,
         process_bytes=meter.process_bytes,
         context_bytes=meter.context_bytes,
-        tokens_per_second=None if watch.failed else tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps),
-        notes=tuple(meter.notes),
+        tokens_per_second=tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps) if timed else None,
+        notes=(*meter.notes, *((watch.message,) if watch.message else ())),
         versions=cuda_versions(),
     )
-    del trained
-    gc.collect()
-    torch.cuda.empty_cache()
-    return outcome
 
 
 def _context_bytes(meter: CudaMeter) -> int:
@@ -82,40 +76,52 @@ def _context_bytes(meter: CudaMeter) -> int:
     """
     torch.zeros(1, device="cuda")  # the context exists from the first allocation
     if meter.driver is None:
-        return _expected_context_bytes()
+        return _expected_context_bytes(torch.cuda.get_device_capability())
     process_bytes, _ = meter.driver.process_bytes()
-    return max(_expected_context_bytes(), process_bytes - torch.cuda.memory_reserved())
+    expected_bytes = _expected_context_bytes(torch.cuda.get_device_capability())
+    return max(expected_bytes, process_bytes - torch.cuda.memory_reserved())
 
 
-def _expected_context_bytes() -> int:
-    return round(context_band(torch.cuda.get_device_capability()).likely)
+def _expected_context_bytes(capability: tuple[int, int]) -> int:
+    return round(context_band(capability).likely)
 
 
-def _smallest(job: Job, outcome: Outcome, meter: CudaMeter) -> int:
+def with_smallest(job: Job, outcome: Outcome, survives: Survives) -> Outcome:
     """Bisect the card to play, each try in a process of its own: a failed run leaves fragments behind."""
+    if outcome.failed_phase is not None:
+        return outcome
     # As much room as a run that plays a card leaves (`_context_bytes`), or the largest try would be smaller than this
     # run was.
-    context_bytes = max(outcome.context_bytes or 0, _expected_context_bytes())
+    major, minor = (outcome.device.compute_capability or "0.0").split(".")
+    context_bytes = max(outcome.context_bytes or 0, _expected_context_bytes((int(major), int(minor))))
 
-    def survives(limit_bytes: int) -> bool:
+    def tried(limit_bytes: int) -> bool:
         job.progress("find-smallest", limit_bytes)
-        return bool(_run_again(job.request, job.options, limit_bytes)["outcome"] == "ok")
+        return survives(limit_bytes)
 
     peak_bytes = max(phase.peak_allocated_bytes for phase in outcome.phases)
     reserved_bytes = max(phase.peak_reserved_bytes or 0 for phase in outcome.phases)
-    total_bytes = meter.device().total_memory_bytes or 0
+    total_bytes = outcome.device.total_memory_bytes or 0
     enough_bytes = min(reserved_bytes + context_bytes, total_bytes)
-    return smallest_surviving_bytes(survives, too_small_bytes=peak_bytes, enough_bytes=enough_bytes)
+    too_small_bytes = min(peak_bytes + context_bytes, enough_bytes) - 1
+    smallest = smallest_surviving_bytes(tried, too_small_bytes=too_small_bytes, enough_bytes=enough_bytes)
+    return replace(outcome, smallest_capacity_bytes=smallest)
 
 
-def _run_again(request: Request, options: Options, limit_bytes: int) -> dict[str, Any]:
-    command = [
-        sys.executable, "-m", "planner.probe", "--on", "cuda", "--memory-limit", str(limit_bytes),
-        "--steps", str(options.steps), "--seed", str(options.seed), "--weights", options.weights,
-    ]  # fmt: skip
-    ran = subprocess.run(command, input=request.model_dump_json(), capture_output=True, text=True, check=False)  # noqa: S603  # our own interpreter and program
-    if ran.returncode != 0:
-        msg = f"A run at {limit_bytes} bytes failed: {ran.stderr.strip().splitlines()[-1:]}"
-        raise FitproofError(msg)
-    measurement: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
-    return measurement
+def survives_in_a_new_program(job: Job) -> Survives:
+    """Try on a real card: a context cannot be forked, so each try starts the program anew."""
+
+    def survives(limit_bytes: int) -> bool:
+        options = job.options
+        command = [
+            sys.executable, "-m", "planner.probe", "--on", options.instrument, "--memory-limit", str(limit_bytes),
+            "--steps", str(options.steps), "--seed", str(options.seed), "--weights", options.weights,
+        ]  # fmt: skip
+        document = job.request.model_dump_json()
+        ran = subprocess.run(command, input=document, capture_output=True, text=True, check=False)  # noqa: S603  # our own interpreter and program
+        if ran.returncode != 0:
+            msg = f"A run at {limit_bytes} bytes failed: {ran.stderr.strip().splitlines()[-1:]}"
+            raise FitproofError(msg)
+        return bool(json.loads(ran.stdout.strip().splitlines()[-1])["outcome"] == "ok")
+
+    return survives

@@ -1,35 +1,35 @@
 """The command line of `python -m planner.probe`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from planner.measurement import Instrument
 from planner.units import parse_size_bytes
 
+Routing = Literal["even", "skewed"]
+
 # One step to fill optimizer states, one steady step, one that proves it stays so.
 DEFAULT_STEPS = 3
-_FOLLOW = re.compile(r"^(cpu|sm_\d{2,3})$")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the probe was told besides the request.
 
-    `follow` is the device whose kernel choices a dry run follows: `cpu`, `sm_89`, or None for the request's card.
-    `weights` is `synthetic`, `hub` or a folder. `layers` are the shallow depths to extrapolate from.
+    `weights` is `synthetic`, `hub` or a folder; a dry run reads only their headers. `routing` is how made-up routers of
+    a dry run spread tokens over experts.
     """
 
     instrument: Instrument = "dry-run"
-    follow: str | None = None
-    layers: tuple[int, ...] = ()
     steps: int = DEFAULT_STEPS
     weights: str = "synthetic"
     seed: int = 0
     memory_limit_bytes: int | None = None
     find_smallest: bool = False
+    routing: Routing = "even"
     snapshot: Path | None = None
     deadline_seconds: float | None = None
     request_file: Path | None = None
@@ -41,13 +41,12 @@ def parse_options(arguments: Sequence[str]) -> Options:
     space = _parser().parse_args(arguments)
     return Options(
         instrument=space.on,
-        follow=space.follow,
-        layers=space.layers,
         steps=space.steps,
         weights=space.weights,
         seed=space.seed,
         memory_limit_bytes=space.memory_limit,
         find_smallest=space.find_smallest,
+        routing=space.routing,
         snapshot=space.snapshot,
         deadline_seconds=space.deadline,
         request_file=space.request,
@@ -62,36 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--on", choices=("dry-run", "cpu", "cuda"), default="dry-run", help="which instrument")
-    add("--as", dest="follow", type=_follow, help="device a dry run follows: sm_89, cpu (default: the request's card)")
-    add("--layers", type=_layers, default=(), help="two or more shallow depths to extrapolate from, e.g. 2,4")
     add("--steps", type=_steps, default=DEFAULT_STEPS, help=f"optimizer steps, at least {DEFAULT_STEPS}")
     add("--weights", default="synthetic", help="synthetic (default), hub, or a folder with real weights")
     add("--seed", type=int, default=0)
     add("--memory-limit", type=_size, help="play a smaller card, e.g. 24GiB")
     add("--find-smallest", action="store_true", help="find the smallest memory that survives")
-    add("--snapshot", type=Path, help="write torch's memory snapshot here (cuda)")
+    add("--routing", choices=("even", "skewed"), default="even", help="how a dry run's routers spread tokens")
+    add("--snapshot", type=Path, help="write torch's memory snapshot here (dry-run, cuda)")
     add("--deadline", type=_seconds, help="give up after this many seconds")
     add("--request", type=Path, help="read the request from this file instead of stdin")
     add("--debug", action="store_true", help="show a trace when the machinery fails")
     return parser
-
-
-def _follow(text: str) -> str:
-    if not _FOLLOW.match(text):
-        msg = f"{text!r} is no device; write sm_89 or cpu"
-        raise argparse.ArgumentTypeError(msg)
-    return text
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        depths = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        depths = ()
-    if len(depths) < 2 or depths[0] < 1:
-        msg = f"{text!r} is no list of depths; write two or more, e.g. 2,4"
-        raise argparse.ArgumentTypeError(msg)
-    return depths
 
 
 def _steps(text: str) -> int:

@@ -47,6 +47,17 @@ class Progress:
             sys.stderr.flush()
 
 
+class Silence(Progress):
+    """For runs that nobody watches."""
+
+    def _say(self, line: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def __reduce__(self) -> tuple[type["Silence"], tuple[()]]:
+        """It has nothing to keep, and its lock cannot be pickled."""
+        return Silence, ()
+
+
 @contextmanager
 def watching(meter: Meter, tell: Tell) -> Iterator[None]:
     """Tell of the phase under way twice a second: loading a large model is one phase of minutes."""

@@ -1,5 +1,6 @@
 """What an instrument cannot do, said before anything is loaded: every problem at once, each with the fix."""
 
+import importlib.util
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
@@ -21,36 +22,26 @@ def refuse_what_cannot_run(request: Request, recipe: Recipe, options: Options) -
 
 
 def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[FieldProblem]:
-    on_cpu = options.instrument == "cpu" or (options.instrument == "dry-run" and options.follow == "cpu")
+    on_cpu, on_virtual_card = options.instrument == "cpu", options.instrument == "dry-run"
     if groupwise.is_group_wise(recipe) and not groupwise.is_installed():
         yield FieldProblem("quantization.quant_method", f"{groupwise.INSTALL}; or plan hqq by formula")
     yield from _not_installed(recipe)
-    if on_cpu and recipe.loss == "liger":
-        yield FieldProblem("training.loss", "Liger's kernels need CUDA; use --on cuda, or follow a card in a dry run")
-    if on_cpu and recipe.training.attn_implementation == "flash_attention_2":
-        fix = "flash_attention_2 needs CUDA; use sdpa, --on cuda, or follow a card in a dry run"
-        yield FieldProblem("training.attn_implementation", fix)
-    if on_cpu and recipe.lora and recipe.lora.use_dora and request.quantization and request.quantization.load_in_8bit:
-        # peft 0.21.2, utils/integrations.py dequantize_module_weight: `module.weight.to("cpu")` forgets the scales.
-        fix = "on a CPU peft loses the row scales of 8-bit weights; use 4-bit, --on cuda, or follow a card in a dry run"
-        yield FieldProblem("lora.use_dora", fix)
-    if on_cpu and options.memory_limit_bytes is not None:
-        yield FieldProblem("--memory-limit", "a CPU run has no card to play; drop it, or follow a card in a dry run")
-    if on_cpu and options.find_smallest:
-        yield FieldProblem("--find-smallest", "a CPU run has no card to play; drop it, or follow a card in a dry run")
-    if recipe.cannot_unscale and not on_cpu:
+    if on_cpu:
+        yield from _needs_a_card(request, recipe, options)
+    elif recipe.cannot_unscale:
         fix = (
             f"GradScaler cannot unscale {recipe.trained_dtype} gradients, so this run fails at its first optimizer "
             "step; use bfloat16, or a stack whose adapters are float32"
         )
         yield FieldProblem("stack", fix)
-    if options.instrument != "dry-run" and options.follow is not None:
-        yield FieldProblem("--as", "only a dry run can follow another device; drop it")
-    if options.instrument != "cuda" and options.snapshot is not None:
-        yield FieldProblem("--snapshot", "only a CUDA run has torch's memory snapshot; drop it, or use --on cuda")
-    if options.instrument == "dry-run" and options.weights != "synthetic":
-        yield FieldProblem("--weights", "a dry run has no weights; drop it, or use --on cpu or --on cuda")
-    if options.weights == "hub" and not isinstance(request.model, str):
+    if not on_cpu and recipe.training.attn_implementation == "flash_attention_2" and not _has_flash_attn():
+        fix = (
+            "flash_attention_2 needs the flash_attn package, which is not installed here; use sdpa, or plan by formula"
+        )
+        yield FieldProblem("training.attn_implementation", fix)
+    if not on_virtual_card and options.routing != "even":
+        yield FieldProblem("--routing", "a device routes by the weights' values; drop it, or use --on dry-run")
+    if options.weights == "hub" and not isinstance(request.model, str) and "_name_or_path" not in request.model:
         yield FieldProblem("--weights", "a pasted config names no repository; give a folder, or a hub id as model")
 
 
@@ -61,3 +52,28 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
     if recipe.training.optim not in optimizers.BUILDERS:
         fix = f"{recipe.training.optim} comes from a package the probe does not install; plan it by formula"
         yield FieldProblem("training.optim", fix)
+
+
+def _needs_a_card(request: Request, recipe: Recipe, options: Options) -> Iterator[FieldProblem]:
+    """What a CPU run cannot do."""
+    if recipe.loss == "liger":
+        yield FieldProblem("training.loss", "Liger's kernels need CUDA; use --on cuda or --on dry-run")
+    if recipe.training.attn_implementation == "flash_attention_2":
+        fix = "flash_attention_2 needs CUDA; use sdpa, --on cuda or --on dry-run"
+        yield FieldProblem("training.attn_implementation", fix)
+    if recipe.lora and recipe.lora.use_dora and request.quantization and request.quantization.load_in_8bit:
+        # peft 0.21.2, utils/integrations.py dequantize_module_weight: `module.weight.to("cpu")` forgets the scales.
+        fix = "on a CPU peft loses the row scales of 8-bit weights; use 4-bit, --on cuda or --on dry-run"
+        yield FieldProblem("lora.use_dora", fix)
+    for name, asked in (
+        ("--memory-limit", options.memory_limit_bytes is not None),
+        ("--find-smallest", options.find_smallest),
+    ):
+        if asked:
+            yield FieldProblem(name, "a CPU run has no card to play; drop it, or use --on dry-run")
+    if options.snapshot is not None:
+        yield FieldProblem("--snapshot", "a CPU run has no memory snapshot; drop it, or use --on dry-run or --on cuda")
+
+
+def _has_flash_attn() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None

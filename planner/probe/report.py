@@ -22,6 +22,8 @@ class Outcome:
     requested_bytes: int | None = None
     short_bytes: int | None = None
     smallest_capacity_bytes: int | None = None
+    managed_bytes: int | None = None
+    pinned_bytes: int | None = None
     process_bytes: int | None = None
     context_bytes: int | None = None
     tokens_per_second: float | None = None
@@ -44,13 +46,14 @@ def measurement_of(request: Request, options: Options, outcome: Outcome) -> Meas
         process_bytes=outcome.process_bytes,
         context_bytes=outcome.context_bytes,
         smallest_capacity_bytes=outcome.smallest_capacity_bytes,
+        managed_bytes=outcome.managed_bytes,
+        pinned_bytes=outcome.pinned_bytes,
         phases=outcome.phases,
         steps=options.steps,
         tokens_per_micro_batch=Recipe.of(request).tokens,
         tokens_per_second=outcome.tokens_per_second,
         weights=options.weights,
         memory_limit_bytes=options.memory_limit_bytes,
-        layers_measured=options.layers or None,
         seed=options.seed,
         notes=outcome.notes,
         device=outcome.device,

@@ -18,6 +18,6 @@ def grad_scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:
 def scales_on(device: torch.device) -> bool:
     """Whether accelerate makes a scaler for this device (accelerate/accelerator.py, "Mixed precision attributes").
 
-    It makes none on a CPU; a dry run that follows a card says yes in spite of its device.
+    It makes none on a CPU.
     """
     return device.type != "cpu"

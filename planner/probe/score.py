@@ -1,70 +1,44 @@
 """`python -m planner.probe.score`: dry runs of published training runs, beside what was measured.
 
-Each run in `planner/evidence/published.jsonl` is dry-run, its allocation stream is given the habits of the releases it
-was measured with, and replayed through the model of the caching allocator. What that predicts is appended to
-`planner/evidence/score.jsonl`; `--table` prints the records without running anything.
+Each run in `planner/evidence/published.jsonl` is dry-run with the installed releases, as far as they can be told to do
+as those did that it was measured with: the loss of transformers 4, a model moved from host memory, a cache that is
+kept. What that predicts is appended to `planner/evidence/score.jsonl`; `--table` prints the records without running
+anything.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-
-from transformers.utils import logging as transformers_logging
 
 from planner.evidence.loaders import habits_of
 from planner.evidence.published import PublishedRun, published_runs
 from planner.evidence.scores import SCORES_FILE, Prediction, Score, predictions, scores, summary
-from planner.probe.allocator import CachingAllocator
-from planner.probe.configs import config_of
-from planner.probe.loader import by_threads, keeping_cache, without_warmup
-from planner.probe.meters.events import Event
-from planner.probe.older_loss import loss_of_transformers_4
+from planner.probe.__main__ import be_quiet
+from planner.probe.forked import in_fork
 from planner.probe.options import Options
-from planner.probe.replay import replay
-from planner.probe.run import live_run
-from planner.recipe import Recipe
+from planner.probe.virtual import insert_any_card
 
 # fitcheck measured the second of two steps; the Trainer's peak over many is that of any step after the first.
 STEPS = 2
 
 
 def predict(run: PublishedRun) -> Prediction:
-    """Dry-run one published setting and replay it as it was loaded."""
-    return predict_from(run, recorded(run))
+    """Dry-run one published setting in a fork of this process."""
+    from planner.probe.habits import habitual_outcome  # noqa: PLC0415  # torch comes after its card
 
-
-def recorded(run: PublishedRun) -> list[Event]:
-    """The allocation stream of the run's setting, with the loss its release had."""
-    recipe = Recipe.of(run.request)
-    config = config_of(run.request, recipe)
-    with loss_of_transformers_4() if _by_transformers_4(run) else nullcontext():
-        meter, _ = live_run(run.request, recipe, config, Options(steps=STEPS), lambda *_: None)
-    return meter.events
-
-
-def predict_from(run: PublishedRun, events: Sequence[Event]) -> Prediction:
-    """Replay a recorded stream with the loading habits of the run's releases; medians over the races."""
-    replays = [replay(each, CachingAllocator()) for each in as_measured(run, events)]
-    reserved = [each.peak_reserved_bytes for each in replays]
+    habits = habits_of(run)[0]
+    outcome = in_fork(
+        lambda: habitual_outcome(run.request, Options(steps=STEPS), habits, older_loss=_by_transformers_4(run))
+    )
+    reserved_bytes = max(phase.peak_reserved_bytes or 0 for phase in outcome.phases)
     return Prediction(
         id=run.id,
-        peak_allocated_bytes=round(median(each.peak_allocated_bytes for each in replays)),
-        peak_reserved_bytes=round(median(reserved)),
-        reserved_range_bytes=(min(reserved), max(reserved)),
-        races=len(replays),
+        peak_allocated_bytes=max(phase.peak_allocated_bytes for phase in outcome.phases),
+        peak_reserved_bytes=reserved_bytes,
+        reserved_range_bytes=(reserved_bytes, reserved_bytes),
     )
-
-
-def as_measured(run: PublishedRun, events: Sequence[Event]) -> Iterator[list[Event]]:
-    """The stream with the loading habits of the run's releases, once for each way the load may have gone."""
-    for habits in habits_of(run):
-        given = keeping_cache(events) if habits.keeps_cache else list(events)
-        given = without_warmup(given) if habits.moved else given
-        yield given if habits.threads_seed is None else by_threads(given, habits.threads_seed)
 
 
 def can_be_followed(run: PublishedRun) -> bool:
@@ -115,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=SCORES_FILE, help="where predictions are kept")
     options = parser.parse_args(arguments)
     if not options.table:
-        transformers_logging.disable_progress_bar()
+        be_quiet()
+        insert_any_card()
         _predict_missing(options.records, options.only, print)
     print(table(scores(options.records)))  # noqa: T201  # the product of this program
     return 0

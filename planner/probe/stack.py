@@ -70,8 +70,7 @@ def _fused_head_loss(forward: Forward, batch: Batch, recipe: Recipe, items: torc
 def pinned_attention(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Run sdpa on the one kernel the request names; grouped K/V are expanded where that kernel takes none.
 
-    A CPU has flash and math only; for the others it keeps its own choice. A dry run that follows a card never asks
-    torch's dispatcher, so there this changes nothing.
+    A CPU has flash and math only; for the others it keeps its own choice.
     """
     kernel = recipe.training.sdpa_kernel
     if kernel == "auto" or (device.type == "cpu" and kernel not in _CPU_KERNELS):

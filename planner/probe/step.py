@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from planner.probe.batch import make_batch
-from planner.probe.extrapolate import BOTTOM
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.optimizers import build_optimizer
 from planner.probe.scaling import grad_scaler
@@ -20,14 +19,13 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """What is trained, how, under which meter. `bottom` is the first decoder layer, where backward is to be split."""
+    """What is trained, how, under which meter."""
 
     model: Any
     recipe: Recipe
     device: torch.device
     meter: Meter
     vocabulary: int
-    bottom: torch.nn.Module | None = None
 
 
 @dataclass(slots=True)
@@ -36,36 +34,24 @@ class _Phases:
 
     meter: Meter
     prefix: str = FIRST
-    backward: bool = False
 
     def begin(self, phase: str) -> None:
-        self.backward = phase == "backward"
         self.meter.begin(f"{self.prefix}{phase}")
 
 
 @contextmanager
-def _phases_within(model: Any, meter: Meter, bottom: torch.nn.Module | None) -> Iterator[_Phases]:
-    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase.
-
-    With `bottom`, the first decoder layer, backward's last part is told apart: it begins when that layer is recomputed.
-    """
+def _phases_within(model: Any, meter: Meter) -> Iterator[_Phases]:
+    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase."""
     phases = _Phases(meter)
 
     def begin_loss(*_: Any) -> None:
         phases.begin("loss")
 
-    def begin_bottom(*_: Any) -> None:
-        if phases.backward:
-            meter.begin(f"{phases.prefix}backward{BOTTOM}")
-
-    handles = [decoder_of(model).register_forward_hook(begin_loss)]
-    if bottom is not None:
-        handles.append(bottom.register_forward_pre_hook(begin_bottom))
+    handle = decoder_of(model).register_forward_hook(begin_loss)
     try:
         yield phases
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
@@ -76,7 +62,7 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     scaler = grad_scaler(recipe, trainee.device)
     forward = stack_forward(model, recipe, trainee.device)
     loss = torch.zeros(())
-    with _phases_within(model, trainee.meter, trainee.bottom) as phases:
+    with _phases_within(model, trainee.meter) as phases:
         for step in range(steps):
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
@@ -91,9 +77,7 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     return loss
 
 
-def _micro_batches(
-    forward: Forward, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler
-) -> torch.Tensor:
+def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler) -> torch.Tensor:
     """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
     recipe, device = trainee.recipe, trainee.device
     count = recipe.training.gradient_accumulation_steps

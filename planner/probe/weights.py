@@ -1,4 +1,4 @@
-"""Where the weights come from: made up tensor by tensor while the real loader asks for them, or a real checkpoint.
+"""Weights made up tensor by tensor while the real loader asks for them, for devices that are there.
 
 Memory does not depend on the values of dense weights, so synthetic ones need no download. They are sane all the same
 (norms one, biases zero, matrices normal with the model's own spread), so that the loss is finite.
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from types import EllipsisType
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
+
+from planner.probe.checkpoint.header import stored_tensors
 
 
 class SyntheticTensor:
@@ -39,21 +39,9 @@ class SyntheticTensor:
 def synthetic_checkpoint(
     skeleton: PreTrainedModel, dtype: torch.dtype, device: torch.device
 ) -> Mapping[str, SyntheticTensor]:
-    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds, tied weights once.
-
-    Named and shaped as on disk, where experts are one tensor each: the loader gathers and merges them, which costs
-    memory for an instant.
-    """
+    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds."""
     spread = float(getattr(skeleton.config.get_text_config(), "initializer_range", None) or 0.02)
-    tied = set(skeleton.all_tied_weights_keys or ())
-    kept = {name: tensor for name, tensor in skeleton.state_dict().items() if name not in tied}
-    with _disable_current_modes(), torch.no_grad():
-        stored = revert_weight_conversion(skeleton, kept)
     return {
-        name: SyntheticTensor(name, tensor.shape, _stored_as(tensor, dtype), device, spread)
-        for name, tensor in stored.items()
+        name: SyntheticTensor(name, tensor.shape, tensor.dtype, device, spread)
+        for name, tensor in stored_tensors(skeleton, dtype).items()
     }
-
-
-def _stored_as(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
-    return dtype if tensor.dtype.is_floating_point else tensor.dtype

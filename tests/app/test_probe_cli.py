@@ -28,7 +28,7 @@ PROGRAM = """
 import json, sys
 request = json.load(sys.stdin)
 json.dump({"arguments": sys.argv[1:], "request": request}, open(%(seen)r, "w"))
-for stage, index in (("import", 0), ("load", 0), ("prepare", 0), ("step", 1), ("step", 2), ("step", 3), ("replay", 0)):
+for stage, index in (("import", 0), ("load", 0), ("prepare", 0), ("step", 1), ("step", 2), ("step", 3), ("save", 0)):
     print(json.dumps({"stage": stage, "index": index, "seconds": 0.1}), file=sys.stderr, flush=True)
 print("a word that is no progress", file=sys.stderr)
 %(ending)s
@@ -59,13 +59,13 @@ def prints(measurement: dict[str, Any]) -> str:
 
 def test_the_measurement_stands_beside_the_prediction(probe_that: Any) -> None:
     seen = probe_that(prints(MEASURED))
-    result = run(*RUN, "--on", "dry-run", "--layers", "2,4", "--length", "512")
+    result = run(*RUN, "--on", "dry-run", "--routing", "skewed", "--length", "512")
     assert result.exit_code == 0, result.output
     assert "Measured on dry-run: 4.66 GiB allocated at the peak, 5.12 GiB reserved, of 23.52 GiB" in result.stdout
     for word in ("predicted", "measured", "difference", "load", "backward", "peak", "5,000,000,000", "%"):
         assert word in result.stdout
     given = json.loads(seen.read_text())
-    assert given["arguments"] == ["--on", "dry-run", "--layers", "2,4"]
+    assert given["arguments"] == ["--on", "dry-run", "--routing", "skewed"]
     assert Request.parse(given["request"]).training.max_length == 512
 
 

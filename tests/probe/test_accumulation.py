@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from planner.probe import oncpu
 from planner.probe.configs import config_of
 from planner.probe.meters.live import LiveMeter
+from planner.probe.oncpu import own_quantization_tables
 from planner.probe.options import Options
-from planner.probe.run import Job, own_quantization_tables, story
+from planner.probe.patching import Patch, patched
+from planner.probe.run import Job, story
 from planner.recipe import Recipe
 from planner.request import Request
 from tests.probe.tiny import request, watch
@@ -59,15 +63,37 @@ def allocated_by_sums_unwatched(asked: Request) -> list[int]:
     return sorted(event.cpu_memory_usage for event in sums)
 
 
+class Recording(LiveMeter):
+    """Keeps what was asked for by which operator in which phase."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.phase = self.operator = ""
+        self.made: list[tuple[str, str, int]] = []
+
+    def begin(self, phase: str) -> None:
+        self.phase = phase
+        super().begin(phase)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operator = str(func)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _alloc(self, size_bytes: int) -> int:
+        self.made.append((self.phase, self.operator, size_bytes))
+        return super()._alloc(size_bytes)
+
+
 def allocated_by_sums_watched(asked: Request) -> list[int]:
     """The same under the meter, whose backward pass makes no other sums when nothing is recomputed."""
-    phase, found = "", []
-    for event in watch(asked, instrument="cpu").events:
-        phase = event.label if event.action == "phase" else phase
-        summed = event.label == "aten.add.Tensor" and event.size_bytes > A_LOSS_BYTES
-        if phase == "backward" and event.action == "alloc" and summed:
-            found.append(event.size_bytes)
-    return sorted(found)
+    with patched([Patch(oncpu, "LiveMeter", Recording)]):
+        meter = watch(asked)
+    assert isinstance(meter, Recording)
+    return sorted(
+        size_bytes
+        for phase, operator, size_bytes in meter.made
+        if phase == "backward" and operator == "aten.add.Tensor" and size_bytes > A_LOSS_BYTES
+    )
 
 
 @pytest.mark.parametrize(("model", "parts"), SETTINGS)
@@ -99,11 +125,11 @@ PICKS = {
 def test_what_was_picked_is_put_back_into_zeros_in_place(pick: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """torch's derivatives do it out of place under any dispatch mode, a meter's among them."""
     values = torch.randn(32, 64, requires_grad=True)
-    with LiveMeter() as meter:
+    with Recording() as meter:
         picked = pick(values * 1.0)
         meter.begin("backward")
         picked.sum().backward()
-    whole = [event.label for event in meter.events if event.action == "alloc" and event.size_bytes == 32 * 64 * 4]
+    whole = [operator for _, operator, size_bytes in meter.made if size_bytes == 32 * 64 * 4]
     made = [label for label in whole if label not in {"aten.mul.Tensor", "aten.gt.Scalar"}]
     assert made in (["aten.new_zeros.default"], ["aten.zeros.default"], ["aten.zeros_like.default"])
     assert values.grad is not None

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -104,13 +105,19 @@ def test_it_outlives_the_thread_that_started_it():
     assert subprocess.run([sys.executable, "-c", script], timeout=20, check=False).returncode == 0
 
 
-def test_a_killed_probe_leaves_its_folder_to_the_next_one():
+def test_a_killed_probe_leaves_no_folder_either():
     process, folder = start()
     process.kill()
     process.communicate(timeout=10)
-    assert os.path.exists(folder)  # SIGKILL cannot be answered
+    wait_until(lambda: not os.path.exists(folder))
+
+
+def test_a_folder_whose_owner_is_gone_is_removed_by_the_next_probe(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{FOLDER_PREFIX}4194305-left"  # beyond the largest process id of Linux
+    left.mkdir()
     sweep_orphans()
-    assert not os.path.exists(folder)
+    assert not left.exists()
 
 
 def test_the_folder_of_a_running_probe_is_left_alone():

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InvalidRequestError
-from planner.probe.matrix import main, recorded_ids, run_matrix, settings
+from planner.probe.matrix import in_a_program, in_forks, main, recorded_ids, run_matrix, settings
 from planner.recipe import Recipe
 from planner.request import Request
+from tests.probe import helper
+from tests.probe.tiny import request
 
 FAKE_PROBE = """
 import json, os, sys
@@ -28,7 +30,12 @@ def matrix(tmp_path):
     """Three settings, the second of which breaks."""
     path = tmp_path / "matrix.jsonl"
     rows = [
-        {"id": "one", "why": "first", "request": {"model": "works", "gpu": "t4"}, "options": ["--layers", "2,4"]},
+        {
+            "id": "one",
+            "why": "first",
+            "request": {"model": "works", "gpu": "t4"},
+            "options": ["--memory-limit", "8GiB"],
+        },
         {"id": "two", "why": "second", "request": {"model": "breaks", "gpu": "t4"}},
         {"id": "three", "why": "third", "request": {"model": "works", "gpu": "t4"}},
     ]
@@ -49,20 +56,33 @@ def rows_of(path):
 
 def test_each_setting_runs_in_a_process_of_its_own_with_its_options(matrix, command, tmp_path):
     records = tmp_path / "records.jsonl"
-    failures = run_matrix("dry-run", settings(matrix), records, command, lambda _: None)
+    failures = run_matrix(settings(matrix), records, in_a_program(command, "cuda"), lambda _: None)
     one, two, three = rows_of(records)
     assert failures == 1
-    assert one["measurement"]["options"][:4] == ["--on", "dry-run", "--layers", "2,4"]
+    assert one["measurement"]["options"][:4] == ["--on", "cuda", "--memory-limit", "8GiB"]
     assert one["measurement"]["peak_allocated_bytes"] != three["measurement"]["peak_allocated_bytes"]
     assert (two["measurement"], two["error"]) == (None, "The probe failed: no reason.")
 
 
 def test_a_second_run_tries_only_what_has_no_measurement(matrix, command, tmp_path):
     records, said = tmp_path / "records.jsonl", []
-    run_matrix("dry-run", settings(matrix), records, command, lambda _: None)
-    run_matrix("dry-run", settings(matrix), records, command, said.append)
+    run_matrix(settings(matrix), records, in_a_program(command, "cuda"), lambda _: None)
+    run_matrix(settings(matrix), records, in_a_program(command, "cuda"), said.append)
     assert recorded_ids(records) == {"one", "three"}
     assert [line.split()[0] for line in said] == ["two"]
+
+
+def run_in_forks(path, records):
+    return run_matrix(settings(path), records, in_forks(), lambda _: None)
+
+
+def test_a_dry_run_forks_this_process_and_its_failure_is_that_settings_alone(tmp_path):
+    path, records = tmp_path / "matrix.jsonl", tmp_path / "records.jsonl"
+    bad = request(training={"attn_implementation": "flash_attention_2"})
+    rows = [("good", request()), ("bad", bad), ("also good", request("gpt2"))]
+    path.write_text("\n".join(json.dumps({"id": i, "why": "", "request": r.model_dump(mode="json")}) for i, r in rows))
+    assert helper.call(run_in_forks, path, records) == 1
+    assert [row["measurement"] and row["measurement"]["outcome"] for row in rows_of(records)] == ["ok", None, "ok"]
 
 
 def test_the_deadline_stops_the_matrix_and_keeps_what_was_measured(matrix, tmp_path):
@@ -103,7 +123,7 @@ def test_the_committed_matrix_covers_what_the_evidence_must_show():
     assert {recipe.training.padded for recipe in recipes} == {True, False}
     assert len({recipe.training.optim for recipe in recipes}) >= 6
     assert limits == {"8GiB", "12GiB", "16GiB", "24GiB", "48GiB"}
-    assert any("--layers" in setting.options and "70B" in setting.request["model"] for setting in chosen)
+    assert any("70B" in setting.request["model"] for setting in chosen)
 
 
 def test_the_committed_dry_run_records_are_of_settings_in_the_matrix():

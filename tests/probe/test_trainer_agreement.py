@@ -15,8 +15,8 @@ from planner.probe import scaling
 from planner.probe.configs import config_of
 from planner.probe.load import load_model
 from planner.probe.meters.live import LiveMeter
+from planner.probe.oncpu import own_quantization_tables
 from planner.probe.prepare import lora_config
-from planner.probe.run import own_quantization_tables
 from planner.recipe import Recipe
 from planner.request import Request
 from tests.probe.tiny import peaks, request, watch
@@ -107,7 +107,7 @@ def peak_of(asked: Request, build: Any, folder: Path) -> int:
 def test_the_real_trainer_peaks_where_our_step_does(stack: str, build: Any, tmp_path: Path) -> None:
     asked = request(**ASKED, stack=stack)
     real_bytes = peak_of(asked, build, tmp_path)
-    our_bytes = max(peaks(watch(asked, instrument="cpu", steps=STEPS)).values())
+    our_bytes = max(peaks(watch(asked, steps=STEPS)).values())
     assert our_bytes == pytest.approx(real_bytes, rel=CLOSE)
 
 
@@ -115,5 +115,5 @@ def test_so_does_the_trainer_that_scales_its_loss(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(scaling, "scales_on", lambda _: True)
     asked = request(**ASKED, quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"})
     real_bytes = peak_of(asked, with_scaling_trainer, tmp_path)
-    our_bytes = max(peaks(watch(asked, instrument="cpu", steps=STEPS)).values())
+    our_bytes = max(peaks(watch(asked, steps=STEPS)).values())
     assert our_bytes == pytest.approx(real_bytes, rel=CLOSE)

@@ -90,7 +90,7 @@ def test_broken_machinery_is_no_verdict(server: str, token: str, engine: FakeEng
         (["--server", "SERVER", "--token", "wrong"], "This token opens nothing here."),
         (["--server", "http://127.0.0.1:9"], "The server does not answer"),
         (["--server", "gpu.example"], "must start with http"),
-        (["--server", "SERVER", "--layers", "2,4"], "is the server's to decide"),
+        (["--server", "SERVER", "--routing", "skewed"], "is the server's to decide"),
         (["--server", "SERVER", "--memory-limit", "much"], "is not a size"),
     ],
 )

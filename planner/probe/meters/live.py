@@ -7,26 +7,19 @@ that needs it is gone: autograd's saved tensors included, with no model of what 
 import functools
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.measurement import PhaseReading
 from planner.probe.meters.accumulation import InPlaceSums
-from planner.probe.meters.events import Event
 from planner.probe.meters.inplace import in_place_where_torch_is
 from planner.probe.meters.meter import Tell, tell_nobody
 from planner.units import allocated
-
-# Bytes a kernel allocates for itself and frees before it returns: (operator's arguments) -> sizes.
-Temporary = Callable[[Sequence[Any], Mapping[str, Any]], Sequence[int]]
-
-_DEVICE = torch.ops.prim.device.default
 
 
 @dataclass(slots=True)
@@ -46,29 +39,19 @@ class _Phase:
 
 
 class LiveMeter(TorchDispatchMode):
-    """Counts live bytes for runs on real CPU tensors and on fake ones; `events` is the stream for the replay."""
+    """Counts live bytes for runs on CPU tensors."""
 
-    def __init__(
-        self,
-        temporaries: Mapping[str, Temporary] | None = None,
-        workspaces: Mapping[str, int] | None = None,
-        tell: Tell = tell_nobody,
-    ) -> None:
-        """`temporaries`: by operator name. `workspaces`: bytes a library takes for good when a phase first begins."""
+    def __init__(self, tell: Tell = tell_nobody) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.live_bytes = 0
         self.tell = tell
-        self.events: list[Event] = []
-        self._temporaries = dict(temporaries or {})
-        self._workspaces = dict(workspaces or {})
-        self._names: dict[Any, str] = {}
         self._blocks: dict[int, tuple[int, weakref.ref[torch.UntypedStorage]]] = {}  # by storage address
         self._sizes: dict[int, int] = {}  # block -> counted bytes
         self._next_block = 0
         self._phases: dict[str, _Phase] = {}
         self._phase: _Phase | None = None
         self._started = 0.0
-        self._host: Literal["no", "scalars", "all"] = "no"
+        self._on_host = False
         self._sums = InPlaceSums()
 
     def begin(self, phase: str) -> None:
@@ -76,9 +59,6 @@ class LiveMeter(TorchDispatchMode):
         self._end_phase()
         self._phase = self._phases.setdefault(phase, _Phase(phase, self.live_bytes))
         self._phase.peak_bytes = max(self._phase.peak_bytes, self.live_bytes)
-        self.events.append(Event("phase", label=phase))
-        if phase in self._workspaces:
-            self._alloc(self._workspaces.pop(phase), "workspace")
 
     def __exit__(self, *raised: Any) -> None:
         """End the last phase and stop watching."""
@@ -103,29 +83,17 @@ class LiveMeter(TorchDispatchMode):
         return None if phase is None else replace(phase, resident_bytes=self.live_bytes).reading()
 
     @contextmanager
-    def on_host(self, scalars_only: bool = False) -> Iterator[None]:
-        """Leave new storages (or only scalars) uncounted: code that in life allocates host memory."""
-        before, self._host = self._host, "scalars" if scalars_only else "all"
+    def on_host(self) -> Iterator[None]:
+        """Leave new storages uncounted: code that on a card allocates host memory."""
+        before, self._on_host = self._on_host, True
         try:
             yield
         finally:
-            self._host = before
-
-    def leave_host(self) -> None:
-        """Count again, until the `on_host` block ends: what follows is on the device after all."""
-        self._host = "no"
+            self._on_host = before
 
     def adopt(self, tensor: torch.Tensor) -> None:
         """Count a storage that no operator returned, or that was made `on_host` and has now moved."""
-        self._count(tensor, "adopt")
-
-    def transient(self, size_bytes: int, label: str) -> None:
-        """A block that is allocated and freed at once."""
-        self._free(self._alloc(size_bytes, label))
-
-    def empty_cache(self) -> None:
-        """Pass `torch.cuda.empty_cache()` on to the replay."""
-        self.events.append(Event("empty_cache"))
+        self._count(tensor)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -135,37 +103,28 @@ class LiveMeter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is _DEVICE and isinstance(args[0], FakeTensor):  # two of three calls ask this
-            return args[0].fake_device
-        kwargs, func = kwargs or {}, in_place_where_torch_is(self._sums.instead_of(func, args))
-        name = self._names.get(func) or self._names.setdefault(func, str(func))
-        if name.startswith("prim."):  # questions such as "which device?"; they make nothing
-            return func(*args, **kwargs)
-        temporary = self._temporaries.get(name)
-        blocks = [self._alloc(size, name) for size in temporary(args, kwargs)] if temporary else ()
-        result = func(*args, **kwargs)
-        self._count_all(result, name)
-        for block in blocks:
-            self._free(block)
+        func = in_place_where_torch_is(self._sums.instead_of(func, args))
+        result = func(*args, **(kwargs or {}))
+        self._count_all(result)
         return result
 
-    def _count_all(self, result: Any, label: str) -> None:
+    def _count_all(self, result: Any) -> None:
         if isinstance(result, torch.Tensor):
-            self._count(result, label)
+            self._count(result)
         elif isinstance(result, (tuple, list)):
             for item in result:
-                self._count_all(item, label)
+                self._count_all(item)
 
-    def _count(self, tensor: torch.Tensor, label: str) -> None:
+    def _count(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         address = storage._cdata
-        if address in self._blocks or self._host == "all" or (self._host == "scalars" and tensor.dim() == 0):
+        if address in self._blocks or self._on_host:
             return
         if tensor.device.type == "meta":
             return
         size_bytes = storage.nbytes()
         if size_bytes:
-            block = self._alloc(size_bytes, label)
+            block = self._alloc(size_bytes)
             forget = functools.partial(self._forget, address, block)
             self._blocks[address] = block, weakref.ref(storage, forget)
 
@@ -174,15 +133,13 @@ class LiveMeter(TorchDispatchMode):
             del self._blocks[address]
         self._free(block)
 
-    def _alloc(self, size_bytes: int, label: str) -> int:
+    def _alloc(self, size_bytes: int) -> int:
         self._next_block = block = self._next_block + 1
         counted_bytes = self._sizes[block] = allocated(size_bytes)
         self.live_bytes += counted_bytes
         if self._phase is not None and self.live_bytes > self._phase.peak_bytes:
             self._phase.peak_bytes = self.live_bytes
-        self.events.append(Event("alloc", block, size_bytes, label))
         return block
 
     def _free(self, block: int) -> None:
         self.live_bytes -= self._sizes.pop(block)
-        self.events.append(Event("free", block))

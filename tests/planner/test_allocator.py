@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.allocator import HIGHEST_ADDRESS as TOP
+from planner.allocator import CachingAllocator, OutOfDeviceMemoryError, segment_bytes
 from planner.expandable import ADDRESS_RANGE_BYTES, ExpandableAllocator
-from planner.probe.allocator import HIGHEST_ADDRESS as TOP
-from planner.probe.allocator import CachingAllocator, OutOfDeviceMemoryError, segment_bytes
 from planner.units import GIB, KIB, MIB
 
 

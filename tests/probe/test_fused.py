@@ -2,23 +2,31 @@
 
 import random
 
+import pytest
 import torch
+from bitsandbytes.backends.cuda import ops
 
-from planner.memory.fused import MULTIPROCESSORS, fused_four_bit
-from planner.probe.fused4bit import uses_fused_kernel
-from planner.probe.target import Target
+from planner.memory.fused import MULTIPROCESSORS, fused_four_bit, multiprocessors
 
 TOKENS = [1, 4, 5, 6, 7, 8, 9, 16, 17, 24, 33, 48, 64, 65, 100, 128, 192, 256, 320, 384, 512, 513, 1000, 1536, 1537]
 WIDTHS = [64, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 4096, 5120, 8192, 11008, 14336, 28672]
 
 
-def test_the_fused_kernel_is_chosen_as_bitsandbytes_chooses_it() -> None:
+# `_gemm_4bit_custom_max_m` in the CUDA branch of the same file: past it the dense product always wins.
+MOST_FUSED_TOKENS = 1536
+
+
+def test_the_fused_kernel_is_chosen_as_bitsandbytes_chooses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = ops._gemm_4bit_use_custom_cuda.__wrapped__
     chance = random.Random(7)
     for _ in range(20_000):
         capability = chance.choice([*MULTIPROCESSORS, (8, 7), (12, 1)])
         m, n, k = chance.choice(TOKENS), chance.choice(WIDTHS), chance.choice(WIDTHS)
         dtype = chance.choice(["float16", "bfloat16", "float32"])
-        theirs = k % 64 == 0 and uses_fused_kernel(Target(capability), getattr(torch, dtype), m, n, k)
+        card = (multiprocessors(capability), *capability)
+        monkeypatch.setattr(ops, "_gpu_dispatch_props", lambda _, card=card: card)
+        small = k % 64 == 0 and m <= MOST_FUSED_TOKENS
+        theirs = small and rule(0, getattr(torch, dtype), m, n, k)
         assert fused_four_bit(m, n, k, dtype, capability) == theirs, (capability, m, n, k, dtype)
 
 
