@@ -27,10 +27,10 @@ ask torch's allocator for what the steps asked (`harness/requests.py`)."""
 
 
 _TRIED = """\
-Without a race, only eager attention differs by more than one small segment, and only with torch 2.14. It is the same
-with transformers 5.0.0 and peft 0.19.1, with garbage collection off or frequent, and with the card's addresses rising
-instead of falling. Which of its tensors the real card freed later is not known;
-torch 2.14.0 itself, for which 2.14.1 stands here, was not tried."""
+Without a race, reserved bytes differ by more than 1 % in eager attention with torch 2.14 and in the one unquantized run
+of the RTX 4080; why is not known. Tried without effect: garbage collection off or frequent (0047), transformers 5.0.0
+with peft 0.19.1 (0047, 0055), rising addresses on the card (0039, 0047). Not tried: torch 2.14.0 itself, for which
+2.14.1 stands here; Windows; Python 3.12, which fitcheck used."""
 
 
 def lines() -> Iterator[str]:
