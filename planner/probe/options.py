@@ -19,8 +19,8 @@ DEFAULT_STEPS = 3
 class Options:
     """What the probe was told besides the request.
 
-    `weights` is `synthetic`, `hub` or a folder; a dry run reads only their headers. `routing` is how made-up routers of
-    a dry run spread tokens over experts.
+    `weights` is `synthetic`, `hub` or a folder; a dry run makes its own up. `routing` is how made-up routers of a dry
+    run spread tokens over experts.
     """
 
     instrument: Instrument = "dry-run"

@@ -41,7 +41,10 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield FieldProblem("training.attn_implementation", fix)
     if not on_virtual_card and options.routing != "even":
         yield FieldProblem("--routing", "a device routes by the weights' values; drop it, or use --on dry-run")
-    if options.weights == "hub" and not isinstance(request.model, str) and "_name_or_path" not in request.model:
+    if on_virtual_card and options.weights != "synthetic":
+        fix = "a dry run makes its checkpoint up from the model's config; drop it, or use --on cuda or --on cpu"
+        yield FieldProblem("--weights", fix)
+    elif options.weights == "hub" and not isinstance(request.model, str) and "_name_or_path" not in request.model:
         yield FieldProblem("--weights", "a pasted config names no repository; give a folder, or a hub id as model")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.card.preload import insert_cards
-from planner.probe.card.readings import read_card
+from planner.probe.card.readings import modelled, read_card
 from planner.probe.card.spec import CardSpec, card_of
 from planner.probe.limits import MemoryLimit
 from planner.probe.options import Routing
@@ -117,7 +117,12 @@ def virtual_outcome(job: "Job") -> "Outcome":
     make_values_true(job.options.seed, job.options.routing)
     outcome = device_outcome(job)
     taken = read_card()
-    return replace(outcome, managed_bytes=taken.managed.peak_bytes, pinned_bytes=taken.pinned.peak_bytes)
+    return replace(
+        outcome,
+        managed_bytes=taken.managed.peak_bytes,
+        pinned_bytes=taken.pinned.peak_bytes,
+        notes=(*outcome.notes, *modelled()),
+    )
 
 
 def make_values_true(seed: int, routing: Routing) -> None:
