@@ -60,11 +60,15 @@ def override(library: torch.library.Library, op: torch._ops.OpOverload, rule: Ru
 
 
 def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
-    """`kernel` for CUDA; every other device goes on below as if nothing stood here."""
+    """`kernel` where torch would call CUDA's; everything else goes on below as if nothing stood here.
+
+    Holding CUDA's key is not enough: a fake tensor holds it beside Meta's, which comes first, while its shape is worked
+    out (so does a DTensor's on every new operator), and a dense operand holds it beside a sparse one's.
+    """
     keyed, redispatch = op._op_dk, op.redispatch
-    cuda, cpu, here = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU, torch._C.DispatchKey.BackendSelect
-    below = torch._C._dispatch_keyset_full_after(here)
-    cpu_only = torch._C.DispatchKeySet(cpu).add(here).raw_repr() if _has_kernel(op, "CPU") else None
+    cuda, cpu = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU
+    below = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+    cpu_only = torch._C.DispatchKeySet(cpu).raw_repr() if _has_kernel(op, "CPU") else None
     places = _tensor_places(op)
     name = op._schema.name.removeprefix("aten::")
     tensor, leaves_floats = torch.Tensor, getattr(kernel, "leaves_floats", False)
@@ -73,13 +77,14 @@ def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
     def front(keys: Any, *args: Any, **kwargs: Any) -> Any:
         if refused:
             args = _numbers_as_tensors(args, refused)
-        if keys.has(cuda):
+        keys &= below
+        if keys.highestPriorityTypeId() == cuda:
             if leaves_floats and not kwargs and isinstance(args[0], tensor) and args[0].is_floating_point():
                 return keyed(cuda, *args)  # most calls of a training step end here
             return kernel(*args, **kwargs)
         if keys.raw_repr() == cpu_only:
             return keyed(cpu, *args, **kwargs)
-        return redispatch(keys & below, *_numbers_as_tensors(args, places), **kwargs)
+        return redispatch(keys, *_numbers_as_tensors(args, places), **kwargs)
 
     return front
 
