@@ -15,6 +15,8 @@ from planner.errors import FieldProblem, FitproofError
 from planner.units import MIB
 
 PREFIX = "FITPROOF_"
+# Read by what we start, and set by us: cards of a dry run (planner/probe/card), a program under one, the CLI's token.
+_READ_ELSEWHERE = {"FITPROOF_CARDS", "FITPROOF_CARD_SET", "FITPROOF_DRY_RUN", "FITPROOF_TOKEN", "FITPROOF_HUB_OFFLINE"}
 
 
 class SettingsError(FitproofError):
@@ -126,7 +128,7 @@ def variable_of(field: str) -> str:
 
 def unknown_variables() -> list[str]:
     """Names with our prefix that no setting reads: most likely typing mistakes, worth a warning."""
-    known = {variable_of(field) for field in Settings.model_fields} | {"FITPROOF_HUB_OFFLINE"}
+    known = {variable_of(field) for field in Settings.model_fields} | _READ_ELSEWHERE
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 

@@ -152,7 +152,7 @@ class _Run:
         places = [0] * step.script.slots
         parts = {id(pattern): _Sized.of(pattern, step.sizes) for pattern in step.script.patterns}
         for number, scene in enumerate(step.script.scenes):
-            if number in {0, step.script.backward}:
+            if number in {0, step.script.product}:
                 self._take_workspace()
             part, highest_bytes = parts[id(scene.pattern)], parts[id(scene.whole)].highest_small_bytes
             self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes + highest_bytes)

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from app.compute.budgets import (
+    BUDGET_SECONDS,
     MOST_WAITING,
     MOST_WAITING_BYTES,
     MOST_WAITING_SECONDS,
@@ -119,6 +120,12 @@ class Pool:
             job.shed = None
 
     def _shed_waiting(self, job: Job) -> None:
+        others = {*self.quick.clients(), *self.slow.clients()} - {job.client}
+        waited_seconds = job.waited_seconds + time.monotonic() - job.waits_since
+        if not others and waited_seconds < BUDGET_SECONDS:
+            # Nobody else waits: turning away whom only a busy machine holds up would help no one.
+            job.shed = asyncio.get_running_loop().call_later(MOST_WAITING_SECONDS, self._shed_waiting, job)
+            return
         if self.quick.remove(job.client, job) or self.slow.remove(job.client, job):
             self._shed(job)
 

@@ -17,6 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from planner.probe.virtual import insert_no_card
+
+insert_no_card()  # torch's CUDA build is imported next, with or without NVIDIA's libraries
+
 import torch
 import transformers
 from torch import nn

@@ -44,12 +44,14 @@ class Program:
     """A step without numbers. A key is (line, symbolic size).
 
     `leading`: so many kinds, numbered after the others, are those of the first layers, which are unlike their like.
+    `product`: the segment that begins with the first product of the backward pass; None where a layer has the first.
     """
 
     keys: tuple[tuple[str, Size], ...]
     sizes: frozenset[Size]
     segments: tuple[Segment, ...]
     leading: int = 0
+    product: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def compiled(tape: Tape, *, leading: int) -> Program:
         come, gone = ({event.born for event in tape.events[start:end] if event.sign == sign} for sign in (1, -1))
         passing = frozenset(come & gone)
         segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left, births, passing))
-    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading)
+    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, tape.product)
 
 
 def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:

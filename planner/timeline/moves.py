@@ -55,14 +55,15 @@ class Scene:
 class Script:
     """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
 
-    `backward` is the first scene of the backward pass. `left`: (index of the size, slot) of those still there when that
-    is over; `gradients`: of those among them that the optimizer reads.
+    `product` is the scene that begins with the first product of the backward pass, or with its first layer. `left`:
+    (index of the size, slot) of those still there when the backward pass is over; `gradients`: of those among them that
+    the optimizer reads.
     """
 
     patterns: tuple[Pattern, ...]
     scenes: tuple[Scene, ...]
     slots: int
-    backward: int
+    product: int
     left: Moves
     gradients: Moves
 
@@ -107,9 +108,10 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
     played_whole: dict[int, Pattern] = {}
     scenes: list[Scene] = []
     alive: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
-    slots, forward_scenes = 0, 0
+    slots, product = 0, None
     for segment, layer, whole in _scenes(program, order, layers_backward):
-        forward_scenes += segment.phase != "backward"
+        if product is None and segment.phase == "backward" and _has_the_first_product(program, segment):
+            product = len(scenes)
         offset = (segment.kind or 0) * len(program.keys)
         moves: list[tuple[int, int]] = []
         first = slots
@@ -131,10 +133,16 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
         tuple(patterns),
         tuple(scenes),
         slots,
-        forward_scenes,
+        len(scenes) if product is None else product,
         tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
         tuple(place for key, place in left if program.keys[key][0] == GRADIENTS),
     )
+
+
+def _has_the_first_product(program: Program, segment: Segment) -> bool:
+    if program.product is None:
+        return segment.kind is not None
+    return segment is program.segments[program.product]
 
 
 def _scene(

@@ -160,7 +160,10 @@ def matmul(tape: Tape, x: Value, weight: Value, out: str) -> Value:
         tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is tape.head) else ""
         # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
         to_weight = (w_edge, Alias(tape.new(each, (out, width), tag))) if w_edge else (None, None)
+        if w_edge:
+            tape.mark_product()
         to_input = (x_edge, Alias(tape.new(each, (*rows, width)))) if x_edge else (None, None)
+        tape.mark_product()
         return to_input, to_weight
 
     saved = (tape.save(x) if w_edge else []) + (tape.save(weight) if x_edge else [])

@@ -100,6 +100,9 @@ class Tape:
         # What the layer under way returns beside its output.
         self.returned: list[Value] = []
         self.keeps_gradients = keeps_gradients
+        # The segment that begins with the first product of the backward pass, where that comes before the layers.
+        self.product: int | None = None
+        self.runs_backward = False
         # Where the gradient of the head's weight goes.
         self.head = Edge(leaf=True)
         self.recording = True
@@ -120,6 +123,17 @@ class Tape:
     def mark(self, name: str) -> None:
         """Begin a segment of the event list."""
         self.marks.append((name, len(self.events)))
+
+    def mark_product(self) -> None:
+        """Begin a segment at the first product of the backward pass, once its output is there.
+
+        autograd's thread has a cuBLAS handle of its own, whose workspace is allocated then (aten/src/ATen/cuda/
+        CublasHandlePool.cpp): among logits, of which some are gone by now. Products of layers need no mark.
+        """
+        before_layers = self.marks and not any(name.startswith("backward ") for name, _ in self.marks)
+        if self.runs_backward and self.product is None and before_layers:
+            self.product = len(self.marks)
+            self.mark("backward")
 
     def mark_backward(self, name: str) -> None:
         """Begin a segment when the backward pass comes back to this point."""
@@ -195,7 +209,7 @@ class Tape:
 
     def backward(self, down_to: int = 0) -> None:
         """Run the nodes created after the first `down_to` ones, last first."""
-        before = self.tag
+        before, self.runs_backward = self.tag, True
         while len(self.nodes) > down_to:
             entry = self.nodes.pop()
             if isinstance(entry, str):

@@ -37,9 +37,11 @@ def test_a_config_from_the_hub_keeps_its_name():
     assert resolve_model(TINY | {"_name_or_path": "acme/anvil"}).id == "acme/anvil"
 
 
-def test_a_config_of_an_unknown_type_is_told_of_the_dry_run():
-    with pytest.raises(UnknownArchitectureError, match="dry run"):
+def test_a_config_of_a_type_that_nobody_builds_is_told_so_and_one_that_transformers_builds_of_the_dry_run():
+    with pytest.raises(UnknownArchitectureError, match="builds no decoder of that name"):
         resolve_model({"model_type": "anvil", "hidden_size": 64})
+    with pytest.raises(UnknownArchitectureError, match="dry run"):
+        resolve_model({"model_type": "xglm", "hidden_size": 64})
 
 
 @pytest.mark.parametrize("config", [{}, {"model_type": 7}, {"model_type": ""}])

@@ -83,19 +83,23 @@ def test_a_plan_in_padded_batches_keeps_more_than_one_of_equal_lengths() -> None
     assert gaps[1] > gaps[0]
 
 
-def test_expandable_segments_keep_less_where_lengths_vary() -> None:
-    answers = [
-        plan(
-            Request.parse({
-                "model": "meta-llama/Llama-3.1-8B",
-                "gpu": "a100-sxm-80gb",
-                "training": {"padded": True, "expandable_segments": flag},
-            })
-        )
-        for flag in (False, True)
-    ]
-    default, expandable = (reserved_bytes(answer.model, answer.recipe, answer.gpu) for answer in answers)
-    assert answers[1].peak_allocated_bytes < expandable < default
+@pytest.mark.parametrize(
+    ("expandable", "dry_run_bytes"),
+    # python -m planner.probe --on dry-run --steps 6, torch 2.14.1: in both, autograd's cuBLAS workspace falls among the
+    # logits of the first step, and expandable segments keep more for it here.
+    [(False, 10_724_835_328), (True, 10_940_841_984)],
+)
+def test_padded_batches_reserve_what_they_do_on_a_virtual_card(expandable: bool, dry_run_bytes: int) -> None:
+    answer = plan(
+        Request.parse({
+            "model": "meta-llama/Llama-3.1-8B",
+            "gpu": "a100-sxm-80gb",
+            "training": {"padded": True, "expandable_segments": expandable},
+        })
+    )
+    found_bytes = reserved_bytes(answer.model, answer.recipe, answer.gpu)
+    assert answer.peak_allocated_bytes < found_bytes
+    assert found_bytes == pytest.approx(dry_run_bytes, rel=0.01)
 
 
 def test_no_run_known_by_its_end_is_a_false_fits_or_a_false_refusal() -> None:
