@@ -42,8 +42,8 @@ def test_in_between_it_is_tight_and_needs_no_replay() -> None:
 
 
 def test_large_pieces_leave_larger_holes() -> None:
-    assert estimate(20).verdict() == "fits"
-    assert estimate(20, large_pieces=True).verdict() == "tight"
+    assert estimate(19.5).verdict() == "fits"
+    assert estimate(19.5, large_pieces=True).verdict() == "tight"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_tensor_is_large_beside_the_peak_it_is_part_of() -> None:
 def test_the_shipped_replays_know_every_kind_of_run() -> None:
     for use in product((False, True), repeat=3):
         band = fragmentation_band(*use)
-        assert band.low < band.likely < band.high < 0.25
+        assert band.low < band.likely < band.high < 0.31
 
 
 def test_the_shipped_replays_favour_expandable_segments() -> None:

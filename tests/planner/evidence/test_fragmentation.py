@@ -31,6 +31,7 @@ def test_played_again_a_run_survives_with_what_is_kept(row: dict[str, Any]) -> N
 
 
 def test_a_run_needs_at_least_what_is_alive_at_once_and_at_most_what_it_reserves_with_plenty() -> None:
+    # Up to 1.304: a workspace of autograd's among the logits costs a segment of their size.
     for row in ROWS:
         assert row["capacity_bytes"] >= row["allocated_bytes"] * 0.999  # the last block's slack may go unused
-        assert row["capacity_bytes"] <= row["allocated_bytes"] * 1.25
+        assert row["capacity_bytes"] <= row["allocated_bytes"] * 1.31
