@@ -18,8 +18,8 @@ _KEYS = {
     "formula": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
-# From this share of the peak on, a tensor counts as large. Of the replays that made none, none lost more than 13 %;
-# of the others, up to 23 % (planner/evidence/fragmentation.jsonl).
+# From this share of the peak on, a tensor counts as large. Of the replays that made none, none lost more than 15 %;
+# of the others, up to 31 % (planner/evidence/fragmentation.jsonl).
 LARGE_SHARE = 0.08
 
 
