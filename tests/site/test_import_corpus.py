@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from app.cli import app
 from app.imports import TRAINERS, UnreadableConfigError, read
 from app.imports.loading import load
 from app.imports.rules import Trainer
+from tests.site.terminal import invoke
 
 FOLDER = Path(__file__).parent
 CORPUS: dict[str, dict[str, Any]] = json.loads((FOLDER / "corpus.json").read_text())
@@ -67,7 +67,7 @@ def test_what_is_no_run_is_named_for_what_it_is(text: str, name: str) -> None:
 def test_a_request_with_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "run.yml"
     path.write_text("model: Qwen/Qwen3-8B\nmethod: full\nbatch_size: 8\nmax_seq_len: 8192\n")
-    result = CliRunner().invoke(app, ["plan", str(path), "h100-sxm-80gb"])
+    result = invoke(app, ["plan", str(path), "h100-sxm-80gb"])
     assert result.exit_code == 2
     assert "batch_size: unknown key" in result.stderr
     assert "did you mean max_length?" in result.stderr
@@ -103,13 +103,13 @@ def test_a_program_is_named_and_never_run() -> None:
 def test_the_terminal_names_a_fault_by_the_files_own_key(tmp_path: Path) -> None:
     path = tmp_path / "run.yml"
     path.write_text((FOLDER / BASES["axolotl"]).read_text().replace("optimizer: ", "optimizer: lomo #"))
-    result = CliRunner().invoke(app, ["plan", str(path), "l40s"])
+    result = invoke(app, ["plan", str(path), "l40s"])
     assert result.exit_code == 2
     assert "  optimizer: lomo is not planned: it updates weights inside the backward pass" in result.stderr
 
 
 def test_a_file_that_is_not_there_is_no_model(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["plan", str(tmp_path / "run.yml"), "l40s"])
+    result = invoke(app, ["plan", str(tmp_path / "run.yml"), "l40s"])
     assert result.exit_code == 2
     assert "run.yml is not there" in result.stderr
 
@@ -140,7 +140,7 @@ def test_no_import_with_a_key_that_moves_memory_and_was_not_planned_exits_0(
     trainer = next(trainer for trainer in TRAINERS if trainer.id == chosen[0])
     path = tmp_path / "run.json"
     path.write_text(json.dumps(with_key(trainer, chosen[1], value)))
-    result = CliRunner().invoke(app, ["plan", str(path), "b200", "--json"])
+    result = invoke(app, ["plan", str(path), "b200", "--json"])
     assert result.exit_code in {1, 2, 3}
     if result.exit_code == 3:
         assert chosen[1] in {item["key"] for item in json.loads(result.stdout)["not_planned"]}
@@ -154,12 +154,12 @@ def test_no_import_with_a_key_that_nobody_knows_exits_0(tmp_path: Path, kind: st
         return
     path = tmp_path / "run.json"
     path.write_text(json.dumps(with_key(trainer, key, value)))
-    assert CliRunner().invoke(app, ["plan", str(path), "b200"]).exit_code in {1, 2, 3}
+    assert invoke(app, ["plan", str(path), "b200"]).exit_code in {1, 2, 3}
 
 
 def test_limits_of_a_file_with_a_remainder_are_no_promise(tmp_path: Path) -> None:
     path = tmp_path / "run.yml"
     path.write_text("model_name_or_path: gpt2\nfinetuning_type: full\nstage: sft\ndeepspeed: zero3.json\n")
-    result = CliRunner().invoke(app, ["max", str(path), "l40s", "--json"])
+    result = invoke(app, ["max", str(path), "l40s", "--json"])
     assert result.exit_code == 3
     assert "as one card alone" in result.stderr

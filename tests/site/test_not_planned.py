@@ -4,13 +4,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from app.cli import app
 from planner.not_planned import CardShare, FrozenCopy, NotPlanned, WholeModules
 from planner.plan import plan
 from planner.request import Request
 from planner.units import GIB
+from tests.site.terminal import invoke
 
 LLAMA_3 = "meta-llama/Meta-Llama-3-8B"
 WHOLE = f"""
@@ -63,7 +63,7 @@ def test_what_may_save_memory_takes_the_no_back() -> None:
 def test_the_terminal_says_what_was_planned_and_exits_3(tmp_path: Path) -> None:
     path = tmp_path / "run.yml"
     path.write_text(WHOLE)
-    result = CliRunner().invoke(app, ["plan", str(path), "h100-sxm-80gb"])
+    result = invoke(app, ["plan", str(path), "h100-sxm-80gb"])
     assert result.exit_code == 3
     assert "planned without additional_target" in result.stdout.splitlines()[0]
 
