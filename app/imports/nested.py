@@ -1,6 +1,7 @@
 """Trainers whose files have sections: Unsloth Studio, AutoTrain and oumi.
 
-Keys as read in unslothai/unsloth studio/backend/assets/configs, huggingface/autotrain-advanced
+Keys of Unsloth as read in unslothai/unsloth studio/backend/assets/configs; of the others from memory, to be checked
+against huggingface/autotrain-advanced
 src/autotrain/trainers/clm/params.py and oumi-ai/oumi src/oumi/core/configs/params. Advice is not written back into
 them: a section is one value to the editor.
 """

@@ -1,6 +1,7 @@
 """torchtune and LitGPT, which have decoders of their own: planned as transformers and peft run the same model.
 
-Keys as read in pytorch/torchtune recipes/configs and Lightning-AI/litgpt litgpt/finetune/lora.py.
+Keys from memory, to be checked against pytorch/torchtune recipes/configs and Lightning-AI/litgpt
+litgpt/finetune/lora.py.
 """
 
 import re
