@@ -1,7 +1,8 @@
 """ms-swift YAML.
 
 Keys and defaults from memory, to be checked against modelscope/ms-swift, swift/llm/argument (tuner_args.py:
-lora_rank 8, lora_alpha 32, lora_dropout 0.05, target_modules all-linear; train_args.py) and swift/trainers/arguments.py (gradient_checkpointing
+lora_rank 8, lora_alpha 32, lora_dropout 0.05, target_modules all-linear; train_args.py)
+and swift/trainers/arguments.py (gradient_checkpointing
 true, batch 1 by its own default).
 """
 
