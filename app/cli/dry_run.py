@@ -21,6 +21,7 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
     gpu: Annotated[str, typer.Option(help="A card of the catalogue: rtx-4090.")],
     gpus: Annotated[int, typer.Option(help="How many of it.", min=1, max=MOST_CARDS)] = 1,
     memory_limit: Annotated[str | None, typer.Option(help="Give each card less memory.", metavar="24GiB")] = None,
+    ranks: Annotated[int, typer.Option(help="Run only the first so many of the world's ranks; 0: all.", min=0)] = 0,
     steps: Annotated[int, typer.Option(help="Optimizer steps; 0: until a step's peak repeats.", min=0)] = 0,
     routing: Annotated[Literal["even", "skewed"], typer.Option(help="How mixtures route tokens.")] = "even",
     deadline: Annotated[float, typer.Option(help="Give up after this many seconds.", min=1)] = 900,
@@ -39,6 +40,7 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         gpus=[gpu] * gpus,
         memory_limit=memory_limit,
         options={
+            "ranks": ranks,
             "steps": steps,
             "most_steps": MOST_STEPS,
             "routing": routing,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from planner.catalog.gpu_rows import GpuCatalog, capability_of, custom_gpu, gpu_catalog
 from planner.gpu import Gpu
@@ -71,8 +72,9 @@ class CardSpec:
 
 
 def cards_text(cards: Iterable[CardSpec]) -> str:
-    """Several cards as the C side reads them."""
-    return "|".join(card.text for card in cards)
+    """Several cards as the C side reads them; equal ones in a row once, as Linux limits a variable to 128 KiB."""
+    rows = [(text, sum(1 for _ in same)) for text, same in groupby(card.text for card in cards)]
+    return "|".join(text if count == 1 else f"count={count};{text}" for text, count in rows)
 
 
 def card_of(gpu: str | CustomGpu, catalog: GpuCatalog | None = None) -> CardSpec:

@@ -1,12 +1,13 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
-SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `steps`,
-`most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write) and `snapshot` (a file or null). The
+SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `ranks` (how many run; 0: all),
+`steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write) and `snapshot` (a file or null). The
 program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
 """
 
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -64,6 +65,7 @@ def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict
         context=context_band(cards[0].compute_capability),
         status=status,
         seconds=time.monotonic() - started,
+        ranks=spec["ranks"],
     )
     if status == REFUSED_STATUS:
         raise InvalidRequestError("The program got no virtual card; the reason stands above.")
@@ -81,6 +83,7 @@ def _run_document(spec: dict[str, Any]) -> dict[str, Any]:
         "values_folder": str(VALUES),
         "seed": spec["seed"],
         "routing": spec["routing"],
+        "ranks": spec["ranks"],
         "steps": spec["steps"],
         "most_steps": spec["most_steps"],
         "snapshot": bool(spec["snapshot"]),
@@ -97,6 +100,8 @@ def _environment(folder: Path, cards: Sequence[CardSpec]) -> dict[str, str]:
         "PYTHONPATH": path,
         "FITPROOF_DRY_RUN": str(folder),
         CARDS_VARIABLE: cards_text(cards),
+        # Processes of one set see each other's memory on a card (planner/probe/card/src/peers.cpp).
+        "FITPROOF_CARD_SET": secrets.token_hex(8),
         **mirror_cache(folder, os.environ),
     }
 

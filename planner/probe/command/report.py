@@ -21,6 +21,7 @@ class Run:
     context: Band
     status: int | None
     seconds: float
+    ranks: int = 0
 
 
 def processes_in(folder: Path) -> list[dict[str, Any]]:
@@ -79,7 +80,7 @@ def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, An
         return "The program ended with status 0 and never used a card."
     if not worst["steps"]:
         return "The program ended with status 0, used the card, and made no optimizer step."
-    return _missing_ranks(processes)
+    return _missing_ranks(run, processes)
 
 
 def _reason(processes: Sequence[dict[str, Any]]) -> str:
@@ -89,11 +90,12 @@ def _reason(processes: Sequence[dict[str, Any]]) -> str:
     return f": {failed[0]['message']}" if failed else ""
 
 
-def _missing_ranks(processes: Sequence[dict[str, Any]]) -> str:
-    """A verdict over some of the ranks would be one over half the question."""
+def _missing_ranks(run: Run, processes: Sequence[dict[str, Any]]) -> str:
+    """A verdict over fewer ranks than were to run would be one over half the question."""
     world = max(process["world_size"] for process in processes)
+    wanted = min(world, run.ranks or world)
     seen = {process["rank"] for process in processes if process["card"]}
-    return "" if len(seen) >= world else f"Only {len(seen)} of {world} ranks used a card to the end."
+    return "" if len(seen) >= wanted else f"Only {len(seen)} of {wanted} ranks used a card to the end."
 
 
 def _notes(processes: Sequence[dict[str, Any]]) -> list[str]:

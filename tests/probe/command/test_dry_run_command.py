@@ -1,6 +1,5 @@
 """`fitproof dry-run -- PROGRAM`: programs that know nothing of Fitproof, on virtual cards, through the terminal."""
 
-import json
 import math
 import os
 import re
@@ -10,40 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.probe.command.hub import REPOSITORY, shapes, small_hub
-
-PROGRAMS = Path(__file__).parent / "programs"
-FITPROOF = (sys.executable, "-m", "app.cli")
-TORCHRUN = (
-    "-m",
-    "torch.distributed.run",
-    "--nproc-per-node",
-    "2",
-    "--rdzv-backend",
-    "c10d",
-    "--rdzv-endpoint",
-    "localhost:0",
-)
-
-
-def run(*words: str, cwd: Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [*FITPROOF, "dry-run", "--gpu", "rtx-4090", *options, "--", *words]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
-
-
-def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The document is the last thing on stdout; what the program printed stands before it."""
-    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index('{\n  "version"') :])
-    return found
-
-
-def program(name: str) -> str:
-    return str(PROGRAMS / f"{name}.py")
+from tests.probe.command.terminal import FITPROOF, ROOT, program, report_of, run, torchrun
 
 
 def test_a_loop_of_a_thousand_steps_ends_when_the_peak_repeats_and_says_what_it_took(tmp_path: Path) -> None:
@@ -85,7 +55,7 @@ def test_out_of_memory_is_an_answer_in_torchs_own_words_with_the_line_that_asked
 
 
 def test_two_ranks_of_fsdp2_each_have_a_card_and_half_of_the_optimizer(tmp_path: Path) -> None:
-    done = run(sys.executable, *TORCHRUN, program("fsdp2"), cwd=tmp_path, options=("--gpus", "2", "--json"))
+    done = run(*torchrun(2), program("fsdp2"), cwd=tmp_path, options=("--gpus", "2", "--json"))
     assert done.returncode == 0, done.stderr
     processes = report_of(done)["processes"]
     assert [(process["rank"], process["device"], process["world_size"]) for process in processes] == [
@@ -145,7 +115,7 @@ def test_control_c_ends_the_program_and_leaves_nothing(tmp_path: Path) -> None:
         "import time; time.sleep(3600)  # left behind",
     ]
     child = subprocess.Popen(
-        command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     deadline = time.monotonic() + 60
     while not left_behind() and time.monotonic() < deadline:
@@ -156,7 +126,7 @@ def test_control_c_ends_the_program_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_more_processes_than_cards_is_the_programs_own_error(tmp_path: Path) -> None:
-    done = run(sys.executable, *TORCHRUN, program("fsdp2"), cwd=tmp_path)
+    done = run(*torchrun(2), program("fsdp2"), cwd=tmp_path)
     assert done.returncode == 2
     assert "invalid device ordinal" in done.stdout
 

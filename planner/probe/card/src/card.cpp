@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <pthread.h>
 #include <set>
 #include <string>
 #include <vector>
@@ -33,7 +34,7 @@ thread_local int current = 0;
 char refusal[512];
 std::string modelled;
 
-// "name=NVIDIA L4;capability=8.9;total_bytes=…;…|name=…": planner/probe/card/spec.py writes it.
+// "count=2;name=NVIDIA L4;capability=8.9;total_bytes=…;…|name=…": planner/probe/card/spec.py writes it.
 void read_field(Card& card, const std::string& key, const std::string& value) {
   auto number = [&] { return strtoull(value.c_str(), nullptr, 10); };
   if (key == "name") snprintf(card.name, sizeof card.name, "%s", value.c_str());
@@ -59,12 +60,16 @@ std::vector<std::string> split(const std::string& text, char mark) {
 bool read_cards(const char* text, std::vector<State>& found) {
   for (const auto& one : split(text, '|')) {
     State state{};
+    size_t count = 1;
     for (const auto& field : split(one, ';')) {
       size_t equals = field.find('=');
-      if (equals != std::string::npos) read_field(state.card, field.substr(0, equals), field.substr(equals + 1));
+      if (equals == std::string::npos) continue;
+      std::string key = field.substr(0, equals), value = field.substr(equals + 1);
+      if (key == "count") count = strtoull(value.c_str(), nullptr, 10);
+      else read_field(state.card, key, value);
     }
     if (!state.card.total_bytes || !state.card.major || !state.card.multiprocessors) return false;
-    found.push_back(state);
+    found.insert(found.end(), count, state);
   }
   return true;
 }
@@ -216,10 +221,23 @@ CARD_API void card_model(const char* sentence) {
 
 CARD_API const char* card_modelled() { return modelled.c_str(); }
 
-// Last in this file: objects of a file are constructed in their order, and the cards' own list must be there first.
 namespace {
+
+// A child of a fork has no context and no memory on a card: what it inherited is its parent's, and counted there.
+void before_fork() { lock.lock(); }
+void after_fork() { lock.unlock(); }
+void in_child() {
+  for (auto& state : machine) {
+    for (auto& count : state.counts) count = Count{};
+    state.touched = false;
+  }
+  lock.unlock();
+}
+
+// Last in this file: objects of a file are constructed in their order, and the cards' own list must be there first.
 struct FromEnvironment {
   FromEnvironment() {
+    pthread_atfork(before_fork, after_fork, in_child);
     const char* text = getenv("FITPROOF_CARDS");
     if (text && *text && card_configure(text) != 0) fprintf(stderr, "FITPROOF_CARDS names no card: %s\n", text);
   }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -28,6 +29,15 @@ void drop(Handle* handle) {
   if (handle->counted) card_give(handle->device, handle->bytes, DEVICE);
   delete handle;
 }
+
+// What a child of a fork inherited is counted in its parent.
+void before_fork() { lock.lock(); }
+void after_fork() { lock.unlock(); }
+void in_child() {
+  for (auto& entry : mapped) entry.second->counted = false;
+  lock.unlock();
+}
+const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);
 
 // CUmemAllocationProp up to what is read: type, requested handle types, and where it lies.
 struct AllocationProp {

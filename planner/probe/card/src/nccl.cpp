@@ -9,6 +9,8 @@
 
 namespace {
 
+constexpr int INVALID_USAGE = 5;  // ncclResult_t
+
 struct Communicator {
   int ranks, rank;
 };
@@ -56,8 +58,11 @@ NVIDIA_API int ncclCommInitAll(Communicator** made, int ranks, const int*) {
   for (int rank = 0; rank < ranks; rank++) join(&made[rank], ranks, rank);
   return 0;
 }
-NVIDIA_API int ncclCommSplit(Communicator* parent, int, int, Communicator** made, void*) {
-  return join(made, parent->ranks, parent->rank);
+// Nobody tells a split communicator its ranks: they would ask each other. fitproof_bootstrap/ranks.py makes torch form
+// such groups anew. A negative color (NCCL_SPLIT_NOCOLOR) joins none.
+NVIDIA_API int ncclCommSplit(Communicator*, int color, int, Communicator** made, void*) {
+  *made = nullptr;
+  return color < 0 ? 0 : card_refuse("ncclCommSplit", INVALID_USAGE);
 }
 NVIDIA_API int ncclCommDestroy(Communicator*) { return 0; }
 NVIDIA_API int ncclCommAbort(Communicator*) { return 0; }

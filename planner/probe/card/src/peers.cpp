@@ -1,5 +1,6 @@
 // Processes that share a set of cards, as the ranks of one run do. Each publishes what it takes in an anonymous file
-// that bears the set's name and goes with the process, however it ends; the others find it through /proc.
+// that bears the set's name and goes with the process, however it ends; the others find it through /proc. A child of a
+// fork holds its parent's file open: the file names its owner, so that nobody counts it twice.
 #include "card.h"
 
 #include <chrono>
@@ -16,25 +17,28 @@
 namespace {
 
 constexpr int CARDS = 64;
-constexpr size_t BYTES = CARDS * sizeof(uint64_t);
+struct Page {
+  uint64_t owner;         // process id
+  uint64_t taken[CARDS];  // by index on the machine
+};
 // A look through /proc takes some milliseconds; figures of processes known already are read where they are mapped.
 constexpr auto LOOK_EVERY = std::chrono::milliseconds(200);
 
 struct Peer {
   int pid;
-  volatile uint64_t* taken;  // by index on the machine
+  volatile Page* page;
 };
 
 std::mutex lock;
 std::vector<Peer> peers;
 std::chrono::steady_clock::time_point looked;
-volatile uint64_t* mine = nullptr;
+volatile Page* mine = nullptr;
 pid_t owner = 0;
 
 const char* set_name() { return getenv("FITPROOF_CARD_SET"); }
 
 void* map(int file, int protection) {
-  void* address = mmap(nullptr, BYTES, protection, MAP_SHARED, file, 0);
+  void* address = mmap(nullptr, sizeof(Page), protection, MAP_SHARED, file, 0);
   return address == MAP_FAILED ? nullptr : address;
 }
 
@@ -42,8 +46,9 @@ void publish_anew() {
   char name[64];
   snprintf(name, sizeof name, "fitproof-%s", set_name());
   int file = memfd_create(name, MFD_CLOEXEC);
-  mine = file >= 0 && ftruncate(file, BYTES) == 0 ? (uint64_t*)map(file, PROT_READ | PROT_WRITE) : nullptr;
+  mine = file >= 0 && ftruncate(file, sizeof(Page)) == 0 ? (Page*)map(file, PROT_READ | PROT_WRITE) : nullptr;
   owner = getpid();
+  if (mine) mine->owner = owner;
 }
 
 void* map_of(int pid, const char* wanted) {
@@ -63,6 +68,10 @@ void* map_of(int pid, const char* wanted) {
     if (file < 0) continue;
     found = map(file, PROT_READ);
     close(file);
+    if (found && ((volatile Page*)found)->owner != (uint64_t)pid) {
+      munmap(found, sizeof(Page));
+      found = nullptr;
+    }
   }
   if (files) closedir(files);
   return found;
@@ -70,7 +79,7 @@ void* map_of(int pid, const char* wanted) {
 
 void look() {
   if (std::chrono::steady_clock::now() - looked < LOOK_EVERY) return;
-  for (auto& peer : peers) munmap((void*)peer.taken, BYTES);
+  for (auto& peer : peers) munmap((void*)peer.page, sizeof(Page));
   peers.clear();
   char wanted[96];
   snprintf(wanted, sizeof wanted, "/memfd:fitproof-%s ", set_name());
@@ -78,7 +87,7 @@ void look() {
   while (dirent* entry = processes ? readdir(processes) : nullptr) {
     int pid = atoi(entry->d_name);
     if (pid <= 0 || pid == getpid()) continue;
-    if (void* taken = map_of(pid, wanted)) peers.push_back({pid, (volatile uint64_t*)taken});
+    if (void* page = map_of(pid, wanted)) peers.push_back({pid, (volatile Page*)page});
   }
   if (processes) closedir(processes);
   looked = std::chrono::steady_clock::now();
@@ -90,7 +99,7 @@ CARD_API void card_publish(int index, uint64_t bytes) {
   if (!set_name() || index >= CARDS) return;
   std::lock_guard<std::mutex> guard(lock);
   if (owner != getpid()) publish_anew();
-  if (mine) mine[index] = bytes;
+  if (mine) mine->taken[index] = bytes;
 }
 
 CARD_API int card_peers(int index, int* pids, uint64_t* bytes, int room) {
@@ -99,7 +108,7 @@ CARD_API int card_peers(int index, int* pids, uint64_t* bytes, int room) {
   look();
   int found = 0;
   for (const auto& peer : peers)
-    if (uint64_t taken = peer.taken[index]; taken && found < room) {
+    if (uint64_t taken = peer.page->taken[index]; taken && found < room) {
       pids[found] = peer.pid;
       bytes[found++] = taken;
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <pthread.h>
 
 namespace {
 
@@ -67,6 +68,16 @@ void pool_trim(int device, size_t keep) {
   card_give(device, pool.reserved - wanted, DEVICE);
   pool.reserved = wanted;
 }
+
+// What a child of a fork inherited is counted in its parent: its pools are empty, and blocks of them are nobody's.
+void before_fork() { pools_lock.lock(), registered_lock.lock(); }
+void after_fork() { registered_lock.unlock(), pools_lock.unlock(); }
+void in_child() {
+  for (auto& pool : pools) pool = Pool{};
+  registered.clear();
+  after_fork();
+}
+const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);
 
 int pool_of(void* handle) { return (int)((Pool*)handle - pools); }
 
@@ -133,7 +144,7 @@ NVIDIA_API int cudaFreeAsync(void* address, void*) {
   if (!space_find(address, &block, &start) || start != address) return remember(INVALID_VALUE);
   if (!block.counted) {
     std::lock_guard<std::mutex> guard(pools_lock);
-    pools[block.device].used -= block.bytes;
+    pools[block.device].used -= std::min(pools[block.device].used, block.bytes);
   }
   return release(address);
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <map>
 #include <mutex>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -127,6 +128,15 @@ void zero_anywhere(char* address, size_t bytes, bool sparse) {
     if (resident) memset((char*)part, 0, size);
   });
 }
+
+// What a child of a fork inherited is counted in its parent: freeing it gives nothing back.
+void before_fork() { lock.lock(); }
+void after_fork() { lock.unlock(); }
+void in_child() {
+  for (auto& entry : blocks) entry.second.counted = false;
+  lock.unlock();
+}
+const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);
 
 }  // namespace
 

@@ -14,17 +14,30 @@ FOLDER_VARIABLE = "FITPROOF_DRY_RUN"
 
 
 def prepare():
-    """Watch for the import of torch and of the hub's client, where this process belongs to a dry run."""
+    """Watch for the imports that matter, where this process belongs to a dry run."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    if folder:
-        sys.meta_path.insert(0, _Finder(folder))
+    if not folder:
+        return
+    with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
+        run = json.load(file)
+    if run["ranks"]:
+        from fitproof_bootstrap import ranks
+
+        ranks.wait_if_not_needed(run, folder)
+    sys.meta_path.insert(0, _Finder(run, folder))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the modules that we prepare where Python would, and wraps their loaders."""
 
-    def __init__(self, folder):
-        self.loaders = {"torch": _TorchLoader, "huggingface_hub.file_download": _HubLoader}
+    def __init__(self, run, folder):
+        self.loaders = {
+            "torch": _TorchLoader,
+            "torch.distributed.distributed_c10d": _GroupsLoader,
+            "torch.distributed.rendezvous": _RendezvousLoader,
+            "huggingface_hub.file_download": _HubLoader,
+        }
+        self.run = run
         self.folder = folder
 
     def find_spec(self, name, path=None, target=None):
@@ -34,16 +47,17 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = wrap(spec, self.folder)
+            spec.loader = wrap(spec, self.run, self.folder)
         return spec
 
 
 class _Loader(importlib.abc.Loader):
     """A module's own loader, with something done before and after."""
 
-    def __init__(self, spec, folder):
+    def __init__(self, spec, run, folder):
         self.loader = spec.loader
         self.spec = spec
+        self.run = run
         self.folder = folder
 
     def __getattr__(self, name):
@@ -66,12 +80,32 @@ class _TorchLoader(_Loader):
         """Import torch on the card."""
         from fitproof_bootstrap import cards, recorder
 
-        with open(os.path.join(self.folder, "run.json"), encoding="utf-8") as file:
-            run = json.load(file)
-        cards.insert(run, os.path.dirname(next(iter(self.spec.submodule_search_locations))))
+        cards.insert(self.run, os.path.dirname(next(iter(self.spec.submodule_search_locations))))
         self.load(module)
-        cards.tell_the_truth(run)
-        recorder.watch(module, run, self.folder)
+        cards.tell_the_truth(self.run)
+        recorder.watch(module, self.run, self.folder)
+
+
+class _GroupsLoader(_Loader):
+    """Loads torch's groups of processes, and lets them form without the ranks that do not run."""
+
+    def exec_module(self, module):
+        """Import them, changed where a group is made."""
+        from fitproof_bootstrap import ranks
+
+        self.load(module)
+        ranks.let_groups_form(module, self.run, self.folder)
+
+
+class _RendezvousLoader(_Loader):
+    """Loads what ranks meet by."""
+
+    def exec_module(self, module):
+        """Import it, changed where it would wait."""
+        from fitproof_bootstrap import ranks
+
+        self.load(module)
+        ranks.do_not_wait_for_ranks(module, self.run)
 
 
 class _HubLoader(_Loader):

@@ -1,0 +1,83 @@
+"""A large world of which only the first ranks run: the others wait, and nobody waits for them.
+
+NCCL's calls return at once on a virtual card (planner/probe/card/src/nccl.cpp). What else ranks wait for is here: the
+store they meet in, and gloo's groups, which have torch's own pretend group in their place.
+"""
+
+import functools
+import glob
+import os
+import time
+
+POLL_SECONDS = 0.5
+
+
+def wait_if_not_needed(run, folder):
+    """Where a launcher started this process as a rank that need not run: wait for those that do, and end."""
+    rank = os.environ.get("RANK", "")
+    if run["ranks"] and rank.isdigit() and int(rank) >= run["ranks"] and "WORLD_SIZE" in os.environ:
+        _wait(run["ranks"], folder)
+
+
+def _wait(ranks, folder):
+    while len(glob.glob(os.path.join(folder, "process-*.json"))) < ranks:
+        time.sleep(POLL_SECONDS)
+    os._exit(0)
+
+
+def let_groups_form(distributed, run, folder):
+    """Change torch.distributed.distributed_c10d where a group of processes is made."""
+    # A split communicator is not told how many ranks it has: NCCL asks the others. Made anew, it is told.
+    distributed._get_split_source = _no_split
+    distributed.split_group = functools.partial(_form_groups, distributed)
+    if not run["ranks"]:
+        return
+    if hasattr(distributed, "ProcessGroupGloo"):
+        distributed.ProcessGroupGloo = _pretend_group
+    original = distributed._new_process_group_helper
+
+    def new_group(group_size, group_rank, *args, **kwargs):
+        # Only a first group is made where there is none: the whole world. torch.multiprocessing.spawn names ranks here.
+        if not distributed.is_initialized() and isinstance(group_rank, int) and group_rank >= run["ranks"]:
+            _wait(run["ranks"], folder)
+        return original(group_size, group_rank, *args, **kwargs)
+
+    distributed._new_process_group_helper = new_group
+
+
+def _no_split(group):
+    """In place of _get_split_source."""
+    return None
+
+
+def _form_groups(
+    distributed, parent_pg=None, split_ranks=None, timeout=None, pg_options=None, group_desc=None, **_
+):
+    """In place of split_group, whose ranks are those of the parent: the group that this process is in."""
+    parent = distributed.get_process_group_ranks(parent_pg or distributed._get_default_group())
+    own = None
+    for ranks in split_ranks:
+        members = [parent[rank] for rank in ranks]
+        made = distributed.new_group(members, timeout=timeout, group_desc=group_desc)
+        own = made if distributed.get_rank() in members else own
+    return own
+
+
+def _pretend_group(store, rank, size, *args, **kwargs):
+    """In place of ProcessGroupGloo: collectives that return, as if every rank held what this one holds."""
+    from torch._C._distributed_c10d import FakeProcessGroup
+
+    make = getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)
+    return make(rank, size)
+
+
+def do_not_wait_for_ranks(rendezvous, run):
+    """Let the store's owner begin without the ranks that never come (torch.distributed.rendezvous)."""
+    if not run["ranks"]:
+        return
+    store = rendezvous.TCPStore
+
+    def open_store(*args, **kwargs):
+        return store(*args, **{**kwargs, "wait_for_workers": False})
+
+    rendezvous.TCPStore = open_store
