@@ -1,8 +1,8 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
 SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `ranks` (how many run; 0: all),
-`steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write) and `snapshot` (a file or null). The
-program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
+`steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write) and `snapshot` (a file or
+null). The program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
 """
 
 import json

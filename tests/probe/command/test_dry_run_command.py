@@ -114,9 +114,7 @@ def test_control_c_ends_the_program_and_leaves_nothing(tmp_path: Path) -> None:
         "-c",
         "import time; time.sleep(3600)  # left behind",
     ]
-    child = subprocess.Popen(
-        command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    child = subprocess.Popen(command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 60
     while not left_behind() and time.monotonic() < deadline:
         time.sleep(0.1)

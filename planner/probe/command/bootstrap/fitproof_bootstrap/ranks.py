@@ -28,7 +28,7 @@ def _wait(ranks, folder):
 def let_groups_form(distributed, run, folder):
     """Change torch.distributed.distributed_c10d where a group of processes is made."""
     # A split communicator is not told how many ranks it has: NCCL asks the others. Made anew, it is told.
-    distributed._get_split_source = _no_split
+    distributed._get_split_source = lambda _: None
     distributed.split_group = functools.partial(_form_groups, distributed)
     if not run["ranks"]:
         return
@@ -45,14 +45,7 @@ def let_groups_form(distributed, run, folder):
     distributed._new_process_group_helper = new_group
 
 
-def _no_split(group):
-    """In place of _get_split_source."""
-    return None
-
-
-def _form_groups(
-    distributed, parent_pg=None, split_ranks=None, timeout=None, pg_options=None, group_desc=None, **_
-):
+def _form_groups(distributed, parent_pg=None, split_ranks=(), timeout=None, _options=None, group_desc=None, **_):
     """In place of split_group, whose ranks are those of the parent: the group that this process is in."""
     parent = distributed.get_process_group_ranks(parent_pg or distributed._get_default_group())
     own = None
@@ -63,7 +56,7 @@ def _form_groups(
     return own
 
 
-def _pretend_group(store, rank, size, *args, **kwargs):
+def _pretend_group(_store, rank, size, *_args, **_kwargs):
     """In place of ProcessGroupGloo: collectives that return, as if every rank held what this one holds."""
     from torch._C._distributed_c10d import FakeProcessGroup
 
