@@ -46,7 +46,7 @@ def with_checkpoint(request: Request, config: Mapping[str, Any], census: Census)
     Raises:
         InvalidRequestError: it is written wrongly, of a kind that is not planned, or cannot be trained this way.
     """
-    written = _written(config)
+    written = written_quantization(config)
     if written is None:
         _refuse_without_checkpoint(request)
         return request
@@ -73,7 +73,12 @@ def on_card(recipe: Recipe, gpu: Gpu) -> Recipe:
     return recipe if computes else replace(recipe, quantization=None, kbit_preparation=False)
 
 
-def _written(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def written_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The `quantization_config` of a config.json, wherever it stands; None for a checkpoint that is not quantized.
+
+    Raises:
+        InvalidRequestError: it is no object.
+    """
     text = config.get("text_config")
     places = (config, text) if isinstance(text, Mapping) else (config,)
     # compression_config is what compressed-tensors called it at first.

@@ -36,7 +36,7 @@ def _from_pretrained(
     model_class = model_class_of(config)
     dtype = torch_dtype(recipe.model_dtype)
     arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
-    if recipe.quantization is not None and not groupwise.is_group_wise(recipe):
+    if recipe.quantization is not None and recipe.quantization.quant_method == "bitsandbytes":
         arguments["quantization_config"] = quantization_config(recipe.quantization)
     if recipe.training.attn_implementation is not None:
         arguments["attn_implementation"] = recipe.training.attn_implementation
@@ -45,13 +45,13 @@ def _from_pretrained(
         arguments |= {"config": config, "state_dict": synthetic_checkpoint(skeleton, dtype, device)}
         source = None
     else:
-        source = _hub_id(request) if weights == "hub" else weights
+        source = hub_id(request) if weights == "hub" else weights
     with _one_parameter_at_a_time(device):
         model: PreTrainedModel = model_class.from_pretrained(source, **arguments)
     return model
 
 
-def _hub_id(request: Request) -> str:
+def hub_id(request: Request) -> str:
     """The id the weights are under; a config that was read from the hub for us carries it."""
     if isinstance(request.model, str):
         return request.model

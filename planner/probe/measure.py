@@ -4,8 +4,11 @@ from dataclasses import replace
 
 from transformers.utils import logging as transformers_logging
 
+from planner.catalog import resolve_gpu
+from planner.checkpoint import on_card, with_checkpoint
 from planner.measurement import Measurement
-from planner.probe.configs import config_of
+from planner.probe.checkpoint.source import as_stored
+from planner.probe.configs import config_fields, config_of
 from planner.probe.forked import in_fork
 from planner.probe.meters.meter import tell_nobody
 from planner.probe.notes import notes_of
@@ -28,10 +31,12 @@ def measure(request: Request, options: Options, progress: Progress) -> Measureme
         FitproofError: the request or the options name something that cannot be built or run here.
     """
     transformers_logging.disable_progress_bar()
-    recipe = Recipe.of(request)
-    refuse_what_cannot_run(request, recipe, options)
-    config = config_of(request, recipe)
-    outcome = _outcome(Job(request, recipe, config, options, progress, progress.phase))
+    stored = as_stored(request, options)
+    settled = with_checkpoint(stored, config_fields(stored), ())
+    recipe = on_card(Recipe.of(settled), resolve_gpu(request.gpu))
+    refuse_what_cannot_run(settled, recipe, options)
+    config = config_of(settled, recipe)
+    outcome = _outcome(Job(settled, recipe, config, options, progress, progress.phase))
     notes = (*outcome.notes, *notes_of(recipe, config, options))
     return measurement_of(request, options, replace(outcome, notes=notes))
 

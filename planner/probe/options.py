@@ -11,6 +11,9 @@ from planner.units import parse_size_bytes
 
 Routing = Literal["even", "skewed"]
 
+# What `weights` says besides a folder.
+SYNTHETIC, HUB = "synthetic", "hub"
+
 # One step to fill optimizer states, one steady step, one that proves it stays so.
 DEFAULT_STEPS = 3
 
@@ -19,13 +22,13 @@ DEFAULT_STEPS = 3
 class Options:
     """What the probe was told besides the request.
 
-    `weights` is `synthetic`, `hub` or a folder; a dry run makes its own up. `routing` is how made-up routers of a dry
-    run spread tokens over experts.
+    `weights` is `synthetic`, `hub` or a folder; of the hub's a dry run fetches headers only. `routing` is how made-up
+    routers of a dry run spread tokens over experts.
     """
 
     instrument: Instrument = "dry-run"
     steps: int = DEFAULT_STEPS
-    weights: str = "synthetic"
+    weights: str = SYNTHETIC
     seed: int = 0
     memory_limit_bytes: int | None = None
     find_smallest: bool = False
@@ -62,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--on", choices=("dry-run", "cpu", "cuda"), default="dry-run", help="which instrument")
     add("--steps", type=_steps, default=DEFAULT_STEPS, help=f"optimizer steps, at least {DEFAULT_STEPS}")
-    add("--weights", default="synthetic", help="synthetic (default), hub, or a folder with real weights")
+    add("--weights", default=SYNTHETIC, help="synthetic (default), hub, or a folder with real weights")
     add("--seed", type=int, default=0)
     add("--memory-limit", type=_size, help="play a smaller card, e.g. 24GiB")
     add("--find-smallest", action="store_true", help="find the smallest memory that survives")

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe import groupwise, optimizers
-from planner.probe.options import Options
+from planner.probe.options import HUB, Options
 from planner.recipe import Recipe
 from planner.request import Request
+
+# What transformers imports to load and run weights of a kind (quantizers/quantizer_*.py, validate_environment).
+_NEEDED = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",), "fp8": ("kernels",)}
 
 
 def refuse_what_cannot_run(request: Request, recipe: Recipe, options: Options) -> None:
@@ -41,15 +44,22 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield FieldProblem("training.attn_implementation", fix)
     if not on_virtual_card and options.routing != "even":
         yield FieldProblem("--routing", "a device routes by the weights' values; drop it, or use --on dry-run")
-    if on_virtual_card and options.weights != "synthetic":
-        fix = "a dry run makes its checkpoint up from the model's config; drop it, or use --on cuda or --on cpu"
-        yield FieldProblem("--weights", fix)
-    elif options.weights == "hub" and not isinstance(request.model, str) and "_name_or_path" not in request.model:
+    if options.weights == HUB and not names_a_repository(request):
         yield FieldProblem("--weights", "a pasted config names no repository; give a folder, or a hub id as model")
+
+
+def names_a_repository(request: Request) -> bool:
+    """Whether the hub has weights under this request's model."""
+    return isinstance(request.model, str) or "_name_or_path" in request.model
 
 
 def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
     """What the probe's own packages do not bring."""
+    method = recipe.quantization.quant_method if recipe.quantization else ""
+    missing = [name for name in _NEEDED.get(method, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        fix = f"transformers runs {method} weights with {' and '.join(missing)}, not installed here; plan it by formula"
+        yield FieldProblem("model.quantization_config", fix)
     if recipe.loss == "cut_cross_entropy":
         yield FieldProblem("training.loss", "no instrument runs Cut Cross-Entropy; plan it by formula, or probe liger")
     if recipe.training.optim not in optimizers.BUILDERS:

@@ -59,7 +59,7 @@ def story(job: Job, device: torch.device, meter: Meter) -> Trained:
     recipe, options = job.recipe, job.options
     dry = options.instrument == "dry-run"  # a virtual card keeps no values
     torch.manual_seed(options.seed)
-    with checkpoint_of(recipe, job.config, options) as weights:
+    with checkpoint_of(job.request, recipe, job.config, options) as weights:
         meter.begin(LOAD)
         job.progress(LOAD, 0)
         model = load_model(job.request, recipe, job.config, device, weights)

@@ -35,9 +35,14 @@ class StoredTensor:
     content: bytes | None = None
 
     @property
+    def elements(self) -> int:
+        """How many numbers it has."""
+        return prod(self.shape)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of data in the file."""
-        return prod(self.shape) * _BITS[self.dtype] // 8
+        return self.elements * _BITS[self.dtype] // 8
 
 
 def stored_tensors(skeleton: PreTrainedModel, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
