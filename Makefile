@@ -40,15 +40,15 @@ attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
 	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings
-	mv .recorded-settings tests/planner/timeline/recorded.jsonl
-	mv .recorded-mixture_settings tests/planner/timeline/recorded_mixtures.jsonl
-	mv .recorded-latest_settings tests/planner/timeline/recorded_latest.jsonl
-	mv .recorded-crossing_settings tests/planner/timeline/recorded_crossings.jsonl
-	$(BIN)/python -m pytest tests/planner/timeline tests/planner/evidence
+	mv .recorded-settings tests/planner/step/recorded.jsonl
+	mv .recorded-mixture_settings tests/planner/step/recorded_mixtures.jsonl
+	mv .recorded-latest_settings tests/planner/step/recorded_latest.jsonl
+	mv .recorded-crossing_settings tests/planner/step/recorded_crossings.jsonl
+	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence
 
 # Dry runs take one core each, so two tables are recorded at a time.
 .recorded-%: FORCE
-	$(BIN)/python -m tests.planner.timeline.$* | $(BIN)/python -m planner.probe.agreement > $@.part
+	$(BIN)/python -m tests.planner.step.$* | $(BIN)/python -m planner.probe.recording.agreement > $@.part
 	mv $@.part $@
 
 FORCE:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from planner.catalog import Card, ModelRow, search_gpus, search_models
-from planner.model import config_facts
+from planner.model.model import config_facts
 
 
 def model_list(query: str, limit: int) -> dict[str, Any]:

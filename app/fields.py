@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import strictjson, untold
-from planner.targets import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
 Document = dict[str, Any]

@@ -14,8 +14,8 @@ from app import untold
 from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request import CHECKPOINT_KINDS, Request
-from planner.text import checked_text
+from planner.request.control_characters import checked_text
+from planner.request.schema import CHECKPOINT_KINDS, Request
 
 # Three times as many as there are controls.
 MOST_PAIRS = 100

@@ -31,7 +31,7 @@ from app.security.rates import RateLimit
 from app.settings import Settings
 from app.templating import house_folder
 from app.views import prove
-from planner.request import Request
+from planner.request.schema import Request
 
 DESCRIPTION = "Will this fine-tuning run fit on this GPU? A byte budget, and a real probe to prove it."
 

@@ -11,6 +11,9 @@ from app.hub.errors import HubUnreachableError, ModelNotOnHubError
 from app.hub.names import RepoName, without_address
 from app.hub.source import ConfigSource
 from app.reading import reading
+from planner.answer.limits import Limits, limits
+from planner.answer.not_planned import NotPlanned
+from planner.answer.plan import Plan, plan
 from planner.catalog import resolve_gpu
 from planner.errors import (
     FieldProblem,
@@ -21,12 +24,9 @@ from planner.errors import (
     UnknownModelError,
 )
 from planner.gpu import Gpu
-from planner.limits import Limits, limits
-from planner.model import Model, local_config, resolve_model
-from planner.not_planned import NotPlanned
-from planner.plan import Plan, plan
-from planner.request import Request
-from planner.settled import settled
+from planner.model.model import Model, local_config, resolve_model
+from planner.model.resolved_request import settled
+from planner.request.schema import Request
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.logs import current_request_id
-from planner.complaints import field_problems
 from planner.errors import FieldProblem, FitproofError
-from planner.text import storable
+from planner.request.control_characters import storable
+from planner.request.validation_messages import field_problems
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -6,9 +6,9 @@ from typing import Any
 from app.fields import FIELDS
 from app.forms import PlanForm, field_at, read_form
 from app.planning import Planning
-from planner.complaints import MOST_PROBLEMS, UNKNOWN_KEY
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request import Request
+from planner.request.schema import Request
+from planner.request.validation_messages import MOST_PROBLEMS, UNKNOWN_KEY
 
 
 def read_query(planning: Planning, pairs: Iterable[tuple[str, str]]) -> Request:

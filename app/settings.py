@@ -10,8 +10,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import SettingsConfigDict
 
 from app.probe_settings import ProbeSettings
-from planner.complaints import field_problems
 from planner.errors import FieldProblem, FitproofError
+from planner.request.validation_messages import field_problems
 from planner.units import MIB
 
 PREFIX = "FITPROOF_"

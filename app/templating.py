@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from planner.optimizers import NAMES
+from planner.request.optimizer_names import NAMES
 from planner.units import GIB, KIB, MIB
 
 _PACKAGE = Path(__file__).parent

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import strictjson
-from planner.request import Request
+from planner.request.schema import Request
 
 NAME = "also"
 _SECTIONS = frozenset({"quantization", "lora", "training", "stack"})

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from app.cli.terminal import console, table
-from planner.request import Request
+from planner.request.schema import Request
 from planner.units import GIB, MIB, format_gib
 
 _BAR_CELLS = 60

@@ -13,7 +13,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 
 if TYPE_CHECKING:
     from app.imports import Imported
-    from planner.not_planned import NotPlanned
+    from planner.answer.not_planned import NotPlanned
 
 
 class Document(dict[str, Any]):

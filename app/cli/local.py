@@ -7,14 +7,14 @@ from typing import Any
 
 from app.hub.names import RepoName
 from app.planning import Planning
+from planner.answer.limits import Limits
+from planner.answer.not_planned import NotPlanned
+from planner.answer.plan import Plan, plan
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError, UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
-from planner.limits import Limits
-from planner.not_planned import NotPlanned
-from planner.plan import Plan, plan
-from planner.request import Request
+from planner.request.schema import Request
 
 
 class _HubOnDemand:

@@ -41,7 +41,7 @@ def stretch(
 
 def _end(document: Document) -> None:
     """A file with something that was not planned has no limits that hold: 3, as `fitproof plan` exits."""
-    from planner.not_planned import as_planned
+    from planner.answer.not_planned import as_planned
 
     if document.not_planned:
         typer.echo(f"These hold only as planned here: {as_planned(document.not_planned)}.", err=True)

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.errors import EXIT_BROKEN, EXIT_BY_VERDICT
 from app.cli.terminal import console, table
+from planner.answer.plan import Plan
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
-from planner.plan import Plan
-from planner.request import Request
+from planner.request.schema import Request
 from planner.units import format_gib
 
 INSTRUMENTS = ("dry-run", "cpu", "cuda")

@@ -28,7 +28,7 @@ def plan(
     """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight or not wholly planned."""
     from app.cli import local
     from app.cli.terminal import print_json
-    from planner.not_planned import as_planned
+    from planner.answer.not_planned import as_planned
 
     request = local.read(document)
     plan = local.answer(request, document)

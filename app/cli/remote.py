@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from app.cli.measuring import COLUMNS, ProbeFailedError, moved_by
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
-from planner.request import Request
+from planner.request.schema import Request
 from planner.units import parse_size_bytes
 
 # A server that restarts is back within this time; its probes go on.

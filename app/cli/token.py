@@ -59,7 +59,7 @@ def _local_link(data_dir: Path) -> str:
 
 def _print_tokens(database: "Database") -> None:
     from app.cli.terminal import print_rows
-    from app.jobs.views import moment
+    from app.jobs.resources import moment
     from app.security.tokens import list_tokens
 
     tokens = list_tokens(database)

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from app.imports import Imported, read
-from planner.advice import Advice
+from planner.answer.advice import Advice
 from planner.errors import FieldProblem, InvalidRequestError
 
 

@@ -13,7 +13,7 @@ from app.hub.names import RepoName
 from app.planning import Planning
 from app.routers import catalog, imports, limits, plans
 from planner.gpu import Gpu
-from planner.model import Model
+from planner.model.model import Model
 
 API = "/api/v1"
 API_PARTS = (plans, limits, imports, catalog)

@@ -13,7 +13,7 @@ from app.jobs.order import fingerprint_of
 from planner.errors import FieldProblem, FitproofError
 from planner.gpu import Gpu
 from planner.measurement import Measurement
-from planner.request import Request
+from planner.request.schema import Request
 
 # ("config", repository), ("measurements", fingerprint), ("own runs",)
 Question = tuple[str, ...]

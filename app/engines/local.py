@@ -28,7 +28,7 @@ from app.engines.warm import WarmError, WarmProbes
 from planner.units import MIB
 
 PROBE_PROGRAM = (sys.executable, "-m", "planner.probe")
-WARM_PROGRAM = (sys.executable, "-m", "planner.probe.warm")
+WARM_PROGRAM = (sys.executable, "-m", "planner.probe.processes.warm")
 NAME = "local"
 # Shortages that pass: the attempt waits instead of failing.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

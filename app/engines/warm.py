@@ -1,4 +1,4 @@
-"""A probe program that has imported its stack once and forks a child for each dry run; see `planner.probe.warm`."""
+"""A process that imported the stack once and forks a child per dry run (`planner.probe.processes.warm`)."""
 
 import asyncio
 import contextlib

@@ -21,8 +21,8 @@ from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.imports.swift import SWIFT
 from app.imports.trl import TRL
 from app.reading import reading
+from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem
-from planner.not_planned import NotPlanned
 
 __all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 

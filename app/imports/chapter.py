@@ -2,7 +2,7 @@
 
 from app.imports.effects import WHOLE
 from app.imports.rules import Reading, Rule, Trainer, words
-from planner.request import Lora, Quantization, Request, Training
+from planner.request.schema import Lora, Quantization, Request, Training
 
 
 def _settle_chapter(reading: Reading) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from planner.not_planned import CardShare, FrozenCopy, Least, WholeModules
+from planner.answer.not_planned import CardShare, FrozenCopy, Least, WholeModules
 
 # vllm_gpu_memory_utilization where a trainer runs vLLM in its own process (trl 1.16, GRPOConfig).
 VLLM_SHARE = 0.3

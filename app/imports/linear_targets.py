@@ -3,8 +3,8 @@
 from typing import Any
 
 from planner.errors import FitproofError
-from planner.model import Model, resolve_model
-from planner.targets import ALL_LINEAR, LINEAR_NAMES, has_stacked_experts
+from planner.model.model import Model, resolve_model
+from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES, has_stacked_experts
 
 
 def linear_targets(model: Any) -> str:

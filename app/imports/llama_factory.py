@@ -16,8 +16,8 @@ from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
-from planner.not_planned import FrozenCopy
-from planner.targets import ALL_LINEAR, LINEAR_NAMES
+from planner.answer.not_planned import FrozenCopy
+from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
 _ATTENTION_BACK = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 

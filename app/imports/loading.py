@@ -16,7 +16,7 @@ from app import strictjson
 from app.imports.editing import spliced
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.text import checked_text
+from planner.request.control_characters import checked_text
 
 # The longest example config of Axolotl and LLaMA-Factory is under 8 KiB; a config.json of a large MoE under 30 KiB.
 MOST_CHARACTERS = 64 * 1024

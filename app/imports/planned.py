@@ -7,9 +7,9 @@ from typing import Any
 
 from app.imports import Imported, read
 from app.planning import Planning
+from planner.answer.plan import Plan
 from planner.errors import FieldProblem, FitproofError
-from planner.plan import Plan
-from planner.request import Request
+from planner.request.schema import Request
 
 
 @dataclass(frozen=True, slots=True)

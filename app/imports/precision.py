@@ -9,8 +9,8 @@ from typing import Any
 
 from app.imports.rules import Reading
 from planner.errors import InvalidRequestError
-from planner.recipe import stack_switches
-from planner.request import Request
+from planner.request.recipe import stack_switches
+from planner.request.schema import Request
 
 
 @dataclass(frozen=True, slots=True)

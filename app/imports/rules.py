@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.imports.effects import EVALUATION, Effect, Effects
+from planner.answer.not_planned import Least, NotPlanned
 from planner.errors import FieldProblem
-from planner.not_planned import Least, NotPlanned
-from planner.request import Lora
+from planner.request.schema import Lora
 
 # What a plan without words on LoRA assumes, for files that are to get some.
 DEFAULT_LORA = Lora()

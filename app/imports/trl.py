@@ -15,7 +15,7 @@ from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
-from planner.not_planned import FrozenCopy
+from planner.answer.not_planned import FrozenCopy
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from planner.document import VERSIONS
+from planner.answer.document import VERSIONS
 from planner.measurement import Measurement
-from planner.overheads import overheads
+from planner.overheads.table import overheads
 from planner.units import format_gib
 
 

@@ -18,10 +18,10 @@ from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLo
 from app.jobs.decision import Step, decide
 from app.jobs.housekeeping import Housekeeping
 from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
-from app.jobs.pen import Pen
-from app.jobs.placement import choose, free_slots, job_for, ref_of
+from app.jobs.probe_events import StaleProbeError
+from app.jobs.probe_store import Pen
 from app.jobs.roster import Roster
-from app.jobs.timeline import StaleProbeError
+from app.jobs.scheduling import choose, free_slots, job_for, ref_of
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 10.0

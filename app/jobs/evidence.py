@@ -14,10 +14,10 @@ from app.db.database import Database
 from app.db.models import Evidence
 from app.jobs.order import digest_of, fingerprint_of
 from app.reading import reading
-from planner.complaints import MOST_PROBLEMS, field_problems
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.measurement import Measurement
-from planner.request import Request
+from planner.request.schema import Request
+from planner.request.validation_messages import MOST_PROBLEMS, field_problems
 
 _PAGE = 500
 

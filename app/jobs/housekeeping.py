@@ -13,8 +13,8 @@ from app.db.database import StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError
 from app.jobs.lease import LeaseLostError
-from app.jobs.pen import Pen
-from app.jobs.timeline import StaleProbeError
+from app.jobs.probe_events import StaleProbeError
+from app.jobs.probe_store import Pen
 
 _LOG = logging.getLogger(__name__)
 # Long enough to look at a finished attempt's files, short enough that disks and Ray's job table stay small.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.db.database import Database
 from app.db.models import Lease, Probe
 from app.jobs.order import Settled
-from app.jobs.timeline import add_event
+from app.jobs.probe_events import add_event
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 
 QUEUE = "queue"

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from app.db.database import Database
 from app.db.models import Evidence
-from app.jobs.placement import card_named
+from app.jobs.scheduling import card_named
 from planner.catalog import find_gpu
 from planner.evidence.cards import CardRun, card_record, card_run
 from planner.gpu import CardRecord, Gpu

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from planner.complaints import field_problems
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.measurement import Instrument
-from planner.request import Request
+from planner.request.schema import Request
+from planner.request.validation_messages import field_problems
 from planner.units import MIB
 
 SYNTHETIC = "synthetic"

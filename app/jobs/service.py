@@ -14,14 +14,14 @@ from app.db.models import Probe
 from app.engines.base import Engine
 from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
+from app.jobs.admission import Limits, settle_order
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Sender, find_repeat, take_in
 from app.jobs.live import REFRESH_SECONDS, LiveCards
 from app.jobs.order import Order
-from app.jobs.placement import card_named
+from app.jobs.probe_queries import ask_to_cancel
 from app.jobs.roster import seen_workers
-from app.jobs.settling import Limits, settle_order
-from app.jobs.shelf import ask_to_cancel
+from app.jobs.scheduling import card_named
 from app.jobs.streaming import Streams
 from app.planning import Planning
 from app.security.weights import check_weights

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Event
-from app.jobs.shelf import UnknownProbeError, events_after
+from app.jobs.probe_queries import UnknownProbeError, events_after
 from app.jobs.states import is_final
 from planner.errors import FieldProblem, FitproofError
 

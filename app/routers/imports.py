@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.documents import answers, json_body, json_response, read_json
 from app.imports.planned import plan_import
 from app.schemas.plan import PlanDocument
-from planner.complaints import field_problems
 from planner.errors import InvalidRequestError
-from planner.request import Request as PlanRequest
+from planner.request.schema import Request as PlanRequest
+from planner.request.validation_messages import field_problems
 
 router = APIRouter(tags=["imports"])
 

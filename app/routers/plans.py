@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from app import examples
 from app.documents import answers, json_body, read_json
 from app.schemas.plan import PlanDocument
-from planner.request import Request as PlanRequest
+from planner.request.schema import Request as PlanRequest
 
 router = APIRouter(tags=["plans"])
 

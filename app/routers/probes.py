@@ -11,9 +11,9 @@ from app import examples
 from app.documents import answers, json_body, json_response, read_json
 from app.jobs.intake import Sender
 from app.jobs.order import ProbeDocument
+from app.jobs.probe_queries import get_probe, list_probes
+from app.jobs.resources import probe_resource
 from app.jobs.service import ProbeService
-from app.jobs.shelf import get_probe, list_probes
-from app.jobs.views import probe_resource
 from app.schemas.probe import ProbeList, ProbeResource
 from app.security.access import admit
 

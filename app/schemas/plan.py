@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from planner.ledger import Cause, Evidence
-from planner.request import Request
+from planner.request.schema import Request
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from app.jobs.order import SYNTHETIC
 from planner.errors import FieldProblem, FitproofError
-from planner.request import Request
+from planner.request.schema import Request
 
 HUB = "hub"
 

@@ -8,8 +8,7 @@ from app.drawing.timeline import Timeline, draw_timeline
 from app.forms import changed, query_of, values_of
 from app.templating import gib, size
 from app.views.copies import copies
-from app.views.sides import SideRow, newest_of_each, side_rows
-from app.views.words import (
+from app.views.messages import (
     CAUSE_NAMES,
     MOMENTS,
     change_in_words,
@@ -19,13 +18,14 @@ from app.views.words import (
     short_gpu_name,
     verdict_sentence,
 )
+from app.views.sides import SideRow, newest_of_each, side_rows
+from planner.answer.not_planned import as_planned
+from planner.answer.plan import Plan
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.measurement import Measurement
-from planner.model import Model
-from planner.not_planned import as_planned
-from planner.plan import Plan
-from planner.request import Request
+from planner.model.model import Model
+from planner.request.schema import Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from app.fields import DEFAULTS
 from app.forms import PlanForm, query_of, query_of_values, read_form
 from app.planning import Planning
 from app.views.answer import Answer
+from app.views.messages import CAUSE_NAMES, LABELS, for_the_form
 from app.views.suggestions import matches
-from app.views.words import CAUSE_NAMES, LABELS, for_the_form
+from planner.answer.plan import plan as plan_for
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
-from planner.plan import plan as plan_for
 
 _CATALOGUES = (("model", "models"), ("gpu", "gpus"))
 _MEANT = 5

@@ -8,7 +8,7 @@ from app.templating import page
 from app.views.asking import EXAMPLE
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog
-from planner.model import config_facts
+from planner.model.model import config_facts
 
 router = APIRouter(include_in_schema=False)
 

@@ -12,11 +12,11 @@ from app.forms import PlanForm, pairs_in, query_of, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
-from app.views.words import CAUSE_NAMES, LABELS, METHOD_NAMES
+from app.views.messages import CAUSE_NAMES, LABELS, METHOD_NAMES
+from planner.answer.plan import Plan
+from planner.answer.plan import plan as plan_for
 from planner.errors import InvalidRequestError
-from planner.plan import Plan
-from planner.plan import plan as plan_for
-from planner.request import Request as PlanRequest
+from planner.request.schema import Request as PlanRequest
 
 router = APIRouter(include_in_schema=False)
 

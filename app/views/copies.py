@@ -14,7 +14,7 @@ def copies(origin: str, query: str, asked: Mapping[str, Any]) -> dict[str, str]:
         f"  -d {shlex.quote(json.dumps(asked))}",
         "Command line": f"fitproof plan --request - <<'JSON'\n{json.dumps(asked, indent=2)}\nJSON",
         "Python": (
-            "from planner.plan import plan\nfrom planner.request import Request\n\n"
+            "from planner.answer.plan import plan\nfrom planner.request.schema import Request\n\n"
             f"answer = plan(Request.parse({dict(asked)!r}))\n"
             "print(answer.verdict, answer.headroom_bytes)"
         ),

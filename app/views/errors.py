@@ -5,7 +5,7 @@ from fastapi.responses import HTMLResponse
 
 from app.problems import Problem
 from app.templating import page
-from app.views.words import LABELS
+from app.views.messages import LABELS
 
 
 def error_page(request: Request, problem: Problem) -> HTMLResponse:

@@ -13,14 +13,14 @@ from app.forms import changed, query_of
 from app.templating import fragment, page, size, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
+from app.views.messages import short_gpu_name
 from app.views.sides import CONSTANTS
-from app.views.words import short_gpu_name
+from planner.answer.plan import Plan
+from planner.answer.plan import plan as plan_for
+from planner.answer.textbook import EXAMPLE_LENGTH, EXAMPLE_TABLE, EXPLANATION, OwnNumbers, example_rows, exercise
 from planner.ledger import Line
-from planner.plan import Plan
-from planner.plan import plan as plan_for
-from planner.request import Request as PlanRequest
-from planner.targets import adapted_weights
-from planner.textbook import EXAMPLE_LENGTH, EXAMPLE_TABLE, EXPLANATION, OwnNumbers, example_rows, exercise
+from planner.request.schema import Request as PlanRequest
+from planner.tensors.targets import adapted_weights
 
 router = APIRouter(include_in_schema=False)
 

@@ -12,11 +12,11 @@ from app.forms import query_of_values, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
-from app.views.words import short_gpu_name
+from app.views.messages import short_gpu_name
+from planner.answer.limits import limits
+from planner.answer.plan import Plan, plan_on_cards
+from planner.answer.plan import plan as plan_for
 from planner.catalog.gpu_rows import gpu_catalog
-from planner.limits import limits
-from planner.plan import Plan, plan_on_cards
-from planner.plan import plan as plan_for
 
 router = APIRouter(include_in_schema=False)
 

@@ -14,8 +14,8 @@ from app.imports.planned import PlannedImport, plan_import
 from app.templating import page
 from app.views.answer import Answer
 from app.views.asking import EXAMPLE, origin
+from planner.answer.plan import Plan
 from planner.errors import FitproofError
-from planner.plan import Plan
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,10 +10,10 @@ from app.forms import query_of
 from app.jobs.comparison import prediction_error
 from app.jobs.states import is_final
 from app.templating import gib, size
+from app.views.messages import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
 from app.views.phases import PhaseTable, phase_table
-from app.views.words import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
 from planner.measurement import Measurement
-from planner.request import Request
+from planner.request.schema import Request
 
 # What `python -m planner.probe` says on its way, in order.
 STAGES = {

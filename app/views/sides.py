@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from planner.answer.plan import Plan
 from planner.ledger import Line
 from planner.measurement import Measurement
-from planner.plan import Plan
 
 # What planner/memory/weights.py calls the chapter's "quantization constants".
 CONSTANTS = frozenset({"quantization statistics", "code tables and offsets"})

@@ -5,7 +5,7 @@ from functools import lru_cache
 from planner.catalog.gpu_rows import Card, GpuRow, custom_gpu, gpu_catalog, unplannable
 from planner.catalog.model_rows import ModelRow, model_catalog
 from planner.gpu import Gpu
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 
 __all__ = ["Card", "GpuRow", "ModelRow", "custom_gpu", "find_gpu", "resolve_gpu", "search_gpus", "search_models"]
 

@@ -1,4 +1,4 @@
-"""The generated census: every tensor of every catalogue model, written by `python -m planner.probe.census`."""
+"""Every tensor of every catalogue model, as `python -m planner.probe.recording.census` wrote it."""
 
 import json
 from functools import lru_cache
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from planner.errors import CatalogError
-from planner.inventory import Census, Role, TensorGroup
+from planner.tensors.inventory import Census, Role, TensorGroup
 
 CENSUS_FOLDER = Path(__file__).with_name("census")
 
@@ -25,7 +25,8 @@ def generated_census(model_id: str) -> Census:
     groups = _publisher(census_file(model_id)).get(model_id)
     if groups is None:
         raise CatalogError(
-            f"{census_file(model_id).name}: no census of {model_id}; run python -m planner.probe.census {model_id}"
+            f"{census_file(model_id).name}: no census of {model_id}; "
+            f"run python -m planner.probe.recording.census {model_id}"
         )
     return tuple(read_group(group) for group in groups)
 

@@ -15,8 +15,8 @@ from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.catalog.usable import Sample, Usable, usable_memory
 from planner.errors import FieldProblem, UnknownGpuError
 from planner.gpu import Gpu
-from planner.lazily import worked_out_once
-from planner.request import CustomGpu
+from planner.lazy_attribute import lazy_attribute
+from planner.request.schema import CustomGpu
 
 GPUS_FILE = Path(__file__).with_name("gpus.toml")
 
@@ -109,7 +109,7 @@ class GpuCatalog:
         official = {normal_form(name): row.id for row in rows for name in _official_names(row)}
         self._names = official | index_names(path, rows)
 
-    @worked_out_once
+    @lazy_attribute
     def _entries(self) -> tuple[Entry, ...]:
         """What search reads; built when somebody searches."""
         return tuple(_entry(row) for row in (card.row for card in self.cards.values()))

@@ -11,7 +11,7 @@ from pydantic import Field, Json, field_validator
 from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
 from planner.errors import FieldProblem, UnknownModelError
-from planner.lazily import worked_out_once
+from planner.lazy_attribute import lazy_attribute
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 
@@ -107,7 +107,7 @@ class ModelCatalog:
         self.rows: Mapping[str, ModelRow] = {row.id: row for row in read_rows(path, "model", ModelRow)}
         self._names = index_names(path, self.rows.values(), short=True)
 
-    @worked_out_once
+    @lazy_attribute
     def _entries(self) -> tuple[Entry, ...]:
         """What search reads; built when somebody searches."""
         return tuple(_entry(row) for row in self.rows.values())

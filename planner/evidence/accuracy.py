@@ -12,12 +12,12 @@ from importlib.resources import files
 from statistics import median
 from typing import Any
 
+from planner.answer.plan import Plan, plan
 from planner.errors import FitproofError
 from planner.evidence.loaders import likely_bytes_as_loaded
 from planner.evidence.published import PublishedRun, published_runs
-from planner.lazily import worked_out_once
-from planner.plan import Plan, plan
-from planner.request import Request
+from planner.lazy_attribute import lazy_attribute
+from planner.request.schema import Request
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Prediction:
         """(predicted - measured) / measured, of the allocated peak."""
         return self.plan.peak_allocated_bytes / self.run.bytes - 1
 
-    @worked_out_once
+    @lazy_attribute
     def process_error(self) -> float | None:
         """`likely`, loaded as its releases did, against the whole process as the driver saw it, if the run read it."""
         process = self.run.also.get("process")
         return likely_bytes_as_loaded(self.run, self.plan) / process - 1 if process else None
 
-    @worked_out_once
+    @lazy_attribute
     def process_error_by_plan(self) -> float | None:
         """The same of the plan as it stands, which plays the loader of the releases it follows."""
         process = self.run.also.get("process")

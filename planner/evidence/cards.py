@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from planner.document import VERSIONS
+from planner.answer.document import VERSIONS
+from planner.answer.plan import Plan, plan
 from planner.errors import FitproofError
 from planner.gpu import CardRecord, Gpu, Seen
 from planner.measurement import Measurement
-from planner.overheads import context_band, fragmentation_band, overheads
-from planner.plan import Plan, plan
-from planner.request import Request
+from planner.overheads.table import context_band, fragmentation_band, overheads
+from planner.request.schema import Request
 
 _Use = tuple[bool, bool, bool]
 

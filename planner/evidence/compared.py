@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from planner.answer.plan import Plan, plan
+from planner.answer.reserved_bytes import reserved_bytes, smallest_capacity_bytes
 from planner.evidence.matrix import SETTINGS_FILE, settings
 from planner.evidence.measured import FOLDER, records
-from planner.lazily import worked_out_once
+from planner.lazy_attribute import lazy_attribute
 from planner.measurement import Instrument, Measurement
-from planner.plan import Plan, plan
-from planner.request import Request
-from planner.reserve import reserved_bytes, smallest_capacity_bytes
+from planner.request.schema import Request
 from planner.units import parse_size_bytes
 
 
@@ -31,7 +31,7 @@ class Compared:
     options: dict[str, str]
     measured: Measured
 
-    @worked_out_once
+    @lazy_attribute
     def _plan(self) -> Plan:
         return plan(Request.parse(self.request))
 

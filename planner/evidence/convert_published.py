@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import UnknownModelError
-from planner.model import resolve_model
-from planner.request import Request
+from planner.model.model import resolve_model
+from planner.request.schema import Request
 from planner.units import MIB
 
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""`python -m planner.evidence.fragmentation`: write fragmentation.jsonl beside this file. No torch.
+"""`python -m planner.evidence.fragmentation`: write planner/overheads/fragmentation.jsonl. No torch.
 
 What the allocator cannot hand out because it is cut into the wrong pieces, for many models and recipes: each one's
 whole run is played with less and less memory until it fails. Takes about six minutes of one core.
@@ -11,12 +11,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from planner.plan import plan
-from planner.request import Request
-from planner.reserve import smallest_capacity_bytes
-from planner.timeline import largest_bytes
+import planner.overheads
+from planner.answer.plan import plan
+from planner.answer.reserved_bytes import smallest_capacity_bytes
+from planner.request.schema import Request
+from planner.step import largest_bytes
 
-ROWS_FILE = Path(__file__).with_name("fragmentation.jsonl")
+ROWS_FILE = Path(planner.overheads.__file__).with_name("fragmentation.jsonl")
 
 MODELS = (
     "Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "HuggingFaceTB/SmolLM2-1.7B", "Qwen/Qwen3-4B",

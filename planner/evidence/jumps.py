@@ -1,18 +1,19 @@
 """How far reserved bytes jump: a run a little longer may reserve less, where its pieces suit each other better.
 
-`python -m planner.evidence.jumps` records jumps.jsonl: reserved bytes of runs over rising lengths, each step played
-through the allocator.
+`python -m planner.evidence.jumps` records planner/overheads/jumps.jsonl: reserved bytes of runs over rising lengths,
+each step played through the allocator.
 """
 
 import json
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from planner.evidence.measured import FOLDER
-from planner.plan import plan
-from planner.request import Request
+import planner.overheads
+from planner.answer.plan import plan
+from planner.request.schema import Request
 
-FILE = FOLDER / "jumps.jsonl"
+FILE = Path(planner.overheads.__file__).with_name("jumps.jsonl")
 # One of each kind that a 16-bit full fine-tuning of up to 10 billion parameters is tried with.
 _MODELS = (
     "HuggingFaceTB/SmolLM-1.7B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen1.5-7B", "google/gemma-3-1b-it",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.request import Request
+from planner.request.schema import Request
 
 SETTINGS_FILE = Path(__file__).with_name("matrix.jsonl")
 

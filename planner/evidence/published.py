@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from planner.request import Request
+from planner.request.schema import Request
 
 Metric = Literal["peak_allocated", "peak_reserved", "process"]
 

@@ -22,9 +22,9 @@ _NOT_MEASURED = "- not measured"
 _NOT_RUN = "- not run"
 _INTRO = """\
 Written by `python -m planner.evidence.side_by_side`. MiB throughout; a difference is (left - right) / right. The dry
-run's and CUDA's figures are the records that `python -m planner.probe.matrix` appended to `measured-dry-run.jsonl` and
-`measured-cuda.jsonl`; a dry run is no measurement of a card: it is the CUDA stack on a virtual one. Reserved is with
-memory in plenty, so a run under a cap has none to compare."""
+run's and CUDA's figures are the records that `python -m planner.probe.recording.matrix` appended to
+`measured-dry-run.jsonl` and `measured-cuda.jsonl`; a dry run is no measurement of a card: it is the CUDA stack on a
+virtual one. Reserved is with memory in plenty, so a run under a cap has none to compare."""
 
 
 @dataclass(frozen=True, slots=True)

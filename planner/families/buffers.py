@@ -7,7 +7,7 @@ but for GPT-J's tables of positions, one in every layer.
 from collections.abc import Iterator
 
 from planner.families.parts import Decoder, Experts, Structure
-from planner.inventory import TensorGroup
+from planner.tensors.inventory import TensorGroup
 
 # Every attention layer keeps a table of its own in place of frequencies (models/gptj: create_sinusoidal_positions).
 _TABLES_IN_LAYERS = frozenset({"gptj"})

@@ -21,7 +21,7 @@ from planner.families.parts import (
     PlainMlp,
     Structure,
 )
-from planner.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, TensorGroup
 
 # (name, role, symbolic shape, quantizable, keeps float32)
 _Row = tuple[str, str, tuple[str, ...], bool, bool]

@@ -16,7 +16,7 @@ _MOST_LAYERS = 1024
 
 @cache
 def class_defaults() -> dict[str, Any]:
-    """What transformers' config classes say where a config is silent (planner/probe/config_defaults.py)."""
+    """What transformers' config classes say where a config is silent (planner/probe/recording/config_defaults.py)."""
     text = files("planner.families").joinpath("defaults.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table

@@ -11,7 +11,7 @@ from typing import Any
 from planner.families.config import Fields
 from planner.families.gemma4 import gemma4
 from planner.families.parts import Block, Decoder, LayerInputs, Norm, Structure
-from planner.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, TensorGroup
 
 _TEXT, _INNER = "model.", "model.language_model."
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from planner.families.basics import Extra, Linear, Norm, Role
 from planner.families.mixers import DeltaNet, Mamba2
-from planner.inventory import Census
+from planner.tensors.inventory import Census
 
 __all__ = [
     "Attention", "Beside", "Block", "Decoder", "DeltaNet", "Experts", "Extra", "GatedMlp", "Indexer", "Latent",

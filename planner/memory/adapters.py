@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from planner.ledger import PHASES, Line
-from planner.trainable import MAGNITUDE, Trainable
+from planner.tensors.trainable import MAGNITUDE, Trainable
 from planner.units import allocated
 
 ALIVE_IN = PHASES[PHASES.index("prepare") :]

@@ -1,7 +1,7 @@
 """Does bitsandbytes multiply a 4-bit weight as it is, or expand it first? Its own rules, as plain conditions.
 
 Source: bitsandbytes 0.50 backends/cuda/ops.py, _gemm_4bit_use_custom_cuda. Each rule gives the largest number of
-tokens that is not expanded; `tests/planner/timeline/test_fused.py` holds them to the rule itself.
+tokens that is not expanded; `tests/planner/step/test_fused.py` holds them to the rule itself.
 """
 
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from planner.ledger import Line
-from planner.trainable import Trainable, reached
+from planner.tensors.trainable import Trainable, reached
 from planner.units import allocated
 
 # How much of them is alive during the step depends on the layer the worst instant is in, and with accumulation all

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ledger import Line
-from planner.optimizers import KEPT, Kept, Optimizer
-from planner.trainable import Trainable, reached
+from planner.request.optimizer_names import KEPT, Kept, Optimizer
+from planner.tensors.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
 # From the second step on the state is there from the beginning.

@@ -63,7 +63,7 @@ def slack_lines(loaded_bytes: int, prepared_bytes: int) -> list[Line]:
             formula="Σ (block - tensor) over blocks that were not worth cutting (1 MiB or less left over)",
             working=f"{size_bytes:,}",
             evidence="modelled",
-            source="c10/cuda/CUDACachingAllocator.cpp should_split, loader played by planner/loading.py",
+            source="c10/cuda/CUDACachingAllocator.cpp should_split, loader played by planner/allocator/load_phase.py",
         )
         for phases, size_bytes in spans
     ]

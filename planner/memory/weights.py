@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
-from planner import storage
-from planner.inventory import TensorGroup
 from planner.ledger import PHASES, Line
-from planner.placement import Placed, in_load_order
-from planner.recipe import DTYPE_BYTES, Recipe
-from planner.request import Dtype, Quantization
+from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.request.schema import Dtype, Quantization
+from planner.tensors import storage_formats as storage
+from planner.tensors.inventory import TensorGroup
+from planner.tensors.tensor_storage import Placed, in_load_order
 from planner.units import allocated
 
 AFTER_LOAD = PHASES[1:]

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from planner.errors import FitproofError
 from planner.measurement import Measurement
-from planner.probe.allocsettings import settle_allocator
-from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
+from planner.probe.devices.allocator_settings import settle_allocator
+from planner.probe.devices.virtual_card import insert_card, insert_no_card
 from planner.probe.options import Options, parse_options
+from planner.probe.processes.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
 from planner.probe.progress import Progress
-from planner.probe.virtual import insert_card, insert_no_card
-from planner.request import Request
+from planner.request.schema import Request
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1

@@ -5,23 +5,23 @@ from dataclasses import replace
 from transformers.utils import logging as transformers_logging
 
 from planner.catalog import resolve_gpu
-from planner.checkpoint import on_card, with_checkpoint
 from planner.measurement import Measurement
+from planner.model.quantized_checkpoint import on_card, with_checkpoint
 from planner.probe.checkpoint.source import as_stored
-from planner.probe.configs import config_fields, config_of
-from planner.probe.forked import in_fork
+from planner.probe.devices.cpu import cpu_outcome
+from planner.probe.devices.cuda import Survives, device_outcome, survives_in_a_new_program, with_smallest
+from planner.probe.devices.virtual_card import insert_card, virtual_outcome
 from planner.probe.meters.meter import tell_nobody
 from planner.probe.notes import notes_of
-from planner.probe.oncpu import cpu_outcome
-from planner.probe.ondevice import Survives, device_outcome, survives_in_a_new_program, with_smallest
 from planner.probe.options import Options
+from planner.probe.processes.forked import in_fork
 from planner.probe.progress import Progress
 from planner.probe.refusals import refuse_what_cannot_run
 from planner.probe.report import Outcome, measurement_of
-from planner.probe.run import Job
-from planner.probe.virtual import insert_card, virtual_outcome
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training.configs import config_fields, config_of
+from planner.probe.training.phases import Job
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 
 
 def measure(request: Request, options: Options, progress: Progress) -> Measurement:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from transformers import PretrainedConfig
 
-from planner.probe.groupwise import is_group_wise
 from planner.probe.options import Options
-from planner.recipe import Recipe
+from planner.probe.training.hqq import is_group_wise
+from planner.request.recipe import Recipe
 
 # The names transformers' configs give to the number of experts.
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")

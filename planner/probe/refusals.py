@@ -4,10 +4,11 @@ import importlib.util
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.probe import groupwise, optimizers
 from planner.probe.options import HUB, Options
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training import hqq as groupwise
+from planner.probe.training import optimizers
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 
 # What transformers imports to load and run weights of a kind (quantizers/quantizer_*.py, validate_environment).
 _NEEDED = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",), "fp8": ("kernels",)}

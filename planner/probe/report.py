@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from planner.measurement import DeviceReading, Measurement, PhaseReading
 from planner.probe.options import Options
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 
 # Every library whose release can move a byte.
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl", "liger-kernel")

@@ -6,8 +6,8 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.examples import PLAN_REQUESTS
-from planner.plan import plan
-from planner.request import Request
+from planner.answer.plan import plan
+from planner.request.schema import Request
 from tests.app.hub_server import CONFIG, running_hub
 
 RUN = ("meta-llama/Llama-2-7b-hf", "rtx-4090")

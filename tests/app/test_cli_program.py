@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.plan import plan
-from planner.request import Request
+from planner.answer.plan import plan
+from planner.request.schema import Request
 
 ROOT = Path(__file__).parents[2]
 RUN = ("meta-llama/Llama-2-7b-hf", "rtx-4090")

@@ -1,9 +1,9 @@
 import httpx
 
 from app.schemas.limits import LimitsDocument
-from planner.limits import limits
-from planner.plan import plan
-from planner.request import Request
+from planner.answer.limits import limits
+from planner.answer.plan import plan
+from planner.request.schema import Request
 
 ASKED = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-4090"}
 

@@ -6,8 +6,8 @@ import pytest
 
 from app.examples import PLAN_REQUESTS
 from app.schemas.plan import PlanDocument
-from planner.plan import plan
-from planner.request import Request
+from planner.answer.plan import plan
+from planner.request.schema import Request
 from tests.app.hub_server import CONFIG, FakeHub
 
 MODEL = "meta-llama/Llama-2-7b-hf"

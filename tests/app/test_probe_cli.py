@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from app.cli import app, measuring
 from app.cli.measuring import ProbeRun
 from planner.errors import FitproofError
-from planner.request import Request
+from planner.request.schema import Request
 from tests.app.hub_server import CONFIG
 
 RUN = ("meta-llama/Llama-2-7b-hf", "rtx-4090")

@@ -7,7 +7,7 @@ import pytest
 from app.jobs.order import Order
 from app.settings import Settings
 from planner.errors import InvalidRequestError
-from planner.request import Request
+from planner.request.schema import Request
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "_name_or_path": "a/b"}
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from app.fields import FIELDS
 from app.forms import query_of
 from planner.errors import FitproofError
-from planner.request import Request as PlanRequest
+from planner.request.schema import Request as PlanRequest
 from tests.attack.values import GPUS, MODELS, anything, config, document, word
 
 PAGES = ("/", "/plan", "/plan.json", "/plan.md", "/map", "/compare", "/guide", "/api/v1/limits")

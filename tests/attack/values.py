@@ -6,7 +6,7 @@ from typing import Any
 
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog
-from planner.request import Request
+from planner.request.schema import Request
 
 MODELS = tuple(model_catalog().rows)
 GPUS = tuple(card.gpu.id for card in gpu_catalog().cards.values() if card.gpu)

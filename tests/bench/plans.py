@@ -5,7 +5,7 @@ import time
 from planner import plan
 from planner.catalog import search_gpus, search_models
 from planner.errors import FitproofError
-from planner.request import Request
+from planner.request.schema import Request
 from tests.bench.timing import median_seconds, report
 
 MODELS = ("meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.1", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-14B")

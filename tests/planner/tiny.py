@@ -1,8 +1,8 @@
 """A small model written by hand, for worked numbers that a reader can follow with a pencil."""
 
-from planner.inventory import Census, TensorGroup
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
+from planner.tensors.inventory import Census, TensorGroup
 
 
 def group(name: str, role: str, shape: tuple[int, ...], count: int = 1, **flags: bool) -> TensorGroup:

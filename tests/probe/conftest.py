@@ -3,7 +3,7 @@
 torch cannot be forked any more once its autograd has run, so each dry run is a fork of the helper.
 """
 
-from planner.probe.virtual import insert_any_card
+from planner.probe.devices.virtual_card import insert_any_card
 
 insert_any_card()
 

@@ -6,7 +6,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from planner.probe.forked import in_fork
+from planner.probe.processes.forked import in_fork
 
 _calls: list[Connection] = []
 

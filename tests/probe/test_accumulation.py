@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from planner.probe import oncpu
-from planner.probe.configs import config_of
+from planner.probe.devices import cpu
+from planner.probe.devices.cpu import own_quantization_tables
 from planner.probe.meters.live import LiveMeter
-from planner.probe.oncpu import own_quantization_tables
 from planner.probe.options import Options
-from planner.probe.patching import Patch, patched
-from planner.probe.run import Job, story
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training.configs import config_of
+from planner.probe.training.patching import Patch, patched
+from planner.probe.training.phases import Job, story
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe.tiny import request, watch
 
 ENGINE = "autograd::engine::evaluate_function"
@@ -86,7 +86,7 @@ class Recording(LiveMeter):
 
 def allocated_by_sums_watched(asked: Request) -> list[int]:
     """The same under the meter, whose backward pass makes no other sums when nothing is recomputed."""
-    with patched([Patch(oncpu, "LiveMeter", Recording)]):
+    with patched([Patch(cpu, "LiveMeter", Recording)]):
         meter = watch(asked)
     assert isinstance(meter, Recording)
     return sorted(

@@ -10,7 +10,7 @@ from planner.catalog.generated import census_file, generated_census
 from planner.catalog.model_rows import model_catalog
 from planner.errors import CatalogError
 from planner.families.unknown import DECODERS
-from planner.probe.census import build_on_meta, census_of, counted, main, write
+from planner.probe.recording.census import build_on_meta, census_of, counted, main, write
 
 ROWS = model_catalog().rows
 

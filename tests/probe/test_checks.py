@@ -4,10 +4,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from planner.probe import saving
-from planner.probe.checks import TrainingCheckError, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.meters.live import LiveMeter
-from planner.probe.saving import AdapterSaveError, save_and_verify
+from planner.probe.training import save
+from planner.probe.training.checks import (
+    TrainingCheckError,
+    fingerprints,
+    verify_finite,
+    verify_only_trainables_changed,
+)
+from planner.probe.training.save import AdapterSaveError, save_and_verify
 
 
 def model() -> torch.nn.Module:
@@ -61,8 +66,8 @@ def adapted() -> torch.nn.Module:
 def test_saved_adapters_are_read_back_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert save_and_verify(adapted()) == 2
     assert save_and_verify(model()) == 0
-    loaded = saving.load_file
-    monkeypatch.setattr(saving, "load_file", lambda path: {key: value + 1 for key, value in loaded(path).items()})
+    loaded = save.load_file
+    monkeypatch.setattr(save, "load_file", lambda path: {key: value + 1 for key, value in loaded(path).items()})
     with pytest.raises(AdapterSaveError, match="differ"):
         save_and_verify(adapted())
 

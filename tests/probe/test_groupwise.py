@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
+from planner.answer.plan import plan
 from planner.errors import InvalidRequestError
-from planner.plan import plan
-from planner.probe import groupwise
-from planner.probe.configs import config_of
 from planner.probe.measure import measure
 from planner.probe.notes import notes_of
 from planner.probe.options import Options
 from planner.probe.progress import Progress
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training import hqq as hqq_loading
+from planner.probe.training.configs import config_of
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe.tiny import on_card, peaks, request, watch
 
 
@@ -49,7 +49,7 @@ def test_the_measurement_says_that_the_layers_were_named() -> None:
 
 
 def test_a_machine_without_hqq_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groupwise, "is_installed", lambda: False)
+    monkeypatch.setattr(hqq_loading, "is_installed", lambda: False)
     with pytest.raises(InvalidRequestError) as refusal:
         measure(hqq(), Options(), Progress())
     assert [problem.field for problem in refusal.value.problems] == ["quantization.quant_method"]

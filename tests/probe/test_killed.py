@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from planner.probe.lifecycle import EXIT_STATUS
+from planner.probe.processes.lifecycle import EXIT_STATUS
 from tests.probe.tiny import request
 
 ENDLESS = "1000000"

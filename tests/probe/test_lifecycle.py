@@ -9,11 +9,18 @@ import time
 
 import pytest
 
-from planner.probe.lifecycle import EXIT_STATUS, FOLDER_PREFIX, Stopped, bounded_life, sweep_orphans, temporary_folder
+from planner.probe.processes.lifecycle import (
+    EXIT_STATUS,
+    FOLDER_PREFIX,
+    Stopped,
+    bounded_life,
+    sweep_orphans,
+    temporary_folder,
+)
 
 SLEEPER = """
 import sys, time
-from planner.probe.lifecycle import EXIT_STATUS, Stopped, bounded_life, temporary_folder
+from planner.probe.processes.lifecycle import EXIT_STATUS, Stopped, bounded_life, temporary_folder
 try:
     with bounded_life({deadline}, grace_seconds={grace}), temporary_folder() as folder:
         print(folder, flush=True)

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from planner.errors import InvalidRequestError
-from planner.probe.limits import MemoryLimit, OutOfMemoryWatch, catch_out_of_memory, smallest_surviving_bytes
+from planner.probe.devices.memory_limit import (
+    MemoryLimit,
+    OutOfMemoryWatch,
+    catch_out_of_memory,
+    smallest_surviving_bytes,
+)
 from planner.units import GIB, MIB
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from planner.errors import InvalidRequestError
-from planner.probe.matrix import in_a_program, in_forks, main, recorded_ids, run_matrix, settings
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.recording.matrix import in_a_program, in_forks, main, recorded_ids, run_matrix, settings
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe import helper
 from tests.probe.tiny import request
 
@@ -87,7 +87,7 @@ def test_a_dry_run_forks_this_process_and_its_failure_is_that_settings_alone(tmp
 
 def test_the_deadline_stops_the_matrix_and_keeps_what_was_measured(matrix, tmp_path):
     records = tmp_path / "records.jsonl"
-    program = "import sys, planner.probe.matrix as m; sys.exit(m.main(sys.argv[1:]))"
+    program = "import sys, planner.probe.recording.matrix as m; sys.exit(m.main(sys.argv[1:]))"
     arguments = ["--on", "dry-run", "--settings", str(matrix), "--records", str(records), "--deadline", "0.1"]
     finished = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert finished.returncode == 0

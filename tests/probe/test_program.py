@@ -13,13 +13,13 @@ import torch
 from planner.errors import InvalidRequestError
 from planner.measurement import Measurement
 from planner.probe.__main__ import main
-from planner.probe.configs import config_of
-from planner.probe.load import model_class_of
 from planner.probe.measure import measure
 from planner.probe.notes import notes_of
 from planner.probe.options import Options, parse_options
 from planner.probe.progress import Progress
-from planner.recipe import Recipe
+from planner.probe.training.configs import config_of
+from planner.probe.training.load import model_class_of
+from planner.request.recipe import Recipe
 from tests.probe.tiny import on_card, peaks, request, watch
 
 STEP = ["forward", "loss", "backward", "optimizer"]

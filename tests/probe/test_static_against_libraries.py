@@ -23,11 +23,11 @@ from transformers.optimization import Adafactor
 
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import state_of
-from planner.placement import place
-from planner.probe.census import census_of
-from planner.recipe import Recipe
-from planner.request import Lora, Request
-from planner.trainable import Trainable, adapter_tensors
+from planner.probe.recording.census import census_of
+from planner.request.recipe import Recipe
+from planner.request.schema import Lora, Request
+from planner.tensors.tensor_storage import place
+from planner.tensors.trainable import Trainable, adapter_tensors
 from planner.units import allocated
 
 # The libraries warn about the odd targets and tiny models on purpose here.

@@ -11,14 +11,14 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from planner.probe import scaling
-from planner.probe.configs import config_of
-from planner.probe.load import load_model
+from planner.probe.devices.cpu import own_quantization_tables
 from planner.probe.meters.live import LiveMeter
-from planner.probe.oncpu import own_quantization_tables
-from planner.probe.prepare import lora_config
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training import loss_scaling
+from planner.probe.training.configs import config_of
+from planner.probe.training.load import load_model
+from planner.probe.training.prepare import lora_config
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe.tiny import peaks, request, watch
 
 STEPS = 3
@@ -61,7 +61,7 @@ class ScalingTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         self.accelerator.native_amp = True
-        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scaling.INITIAL_SCALE)
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=loss_scaling.INITIAL_SCALE)
 
 
 def with_scaling_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, folder: Path) -> Trainer:
@@ -112,7 +112,7 @@ def test_the_real_trainer_peaks_where_our_step_does(stack: str, build: Any, tmp_
 
 
 def test_so_does_the_trainer_that_scales_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "scales_on", lambda _: True)
+    monkeypatch.setattr(loss_scaling, "scales_on", lambda _: True)
     asked = request(**ASKED, quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"})
     real_bytes = peak_of(asked, with_scaling_trainer, tmp_path)
     our_bytes = max(peaks(watch(asked, steps=STEPS)).values())

@@ -6,14 +6,14 @@ from transformers.utils import logging as transformers_logging
 
 from planner.measurement import Measurement
 from planner.probe.__main__ import measured
-from planner.probe.configs import config_of
+from planner.probe.devices.cpu import watched_run
 from planner.probe.meters.live import LiveMeter
-from planner.probe.oncpu import watched_run
 from planner.probe.options import Options
 from planner.probe.progress import Silence
-from planner.probe.run import Job
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training.configs import config_of
+from planner.probe.training.phases import Job
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe import helper
 
 _DENSE = {

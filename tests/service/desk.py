@@ -12,7 +12,7 @@ from app.db.models import Probe
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Sender, take_in
 from app.jobs.order import Order, Settled
-from app.jobs.shelf import events_after, get_probe
+from app.jobs.probe_queries import events_after, get_probe
 from app.jobs.states import is_final
 from tests.service import fake_probe
 from tests.service.fake_engine import GIB, FakeEngine

@@ -15,8 +15,8 @@ from app.jobs.evidence import export_lines
 from app.jobs.housekeeping import FILES_KEPT_SECONDS, PROBES_KEPT_SECONDS, Housekeeping
 from app.jobs.intake import Sender
 from app.jobs.lease import DISPATCHER, DispatcherLease, Fence, LeaseLostError
-from app.jobs.pen import Pen
-from app.jobs.shelf import UnknownProbeError, ask_to_cancel
+from app.jobs.probe_queries import UnknownProbeError, ask_to_cancel
+from app.jobs.probe_store import Pen
 from tests.service.desk import Desk, printed
 from tests.service.fake_engine import FakeEngine
 

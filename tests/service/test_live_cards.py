@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 
 from app.jobs.comparison import explanations
+from planner.answer.plan import plan as planned
 from planner.measurement import Measurement
-from planner.plan import plan as planned
-from planner.request import Request
+from planner.request.schema import Request
 from tests.service.desk import MEASUREMENT, document_of, printed
 from tests.service.fake_engine import CPU, GIB, H100, FakeEngine
 from tests.service.harness import document, wait_until

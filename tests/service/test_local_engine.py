@@ -13,7 +13,7 @@ from app.engines.devices import LocalGpu, read_gpu_table
 from app.engines.environment import probe_environment
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.logfile import PAGE_BYTES, page_of
-from app.jobs.placement import card_named
+from app.jobs.scheduling import card_named
 from tests.service import fake_probe
 from tests.service.fake_probe import BABBLING, GREEDY, HANG, QUICK
 from tests.service.harness import document, is_running, journal, wait_until

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from app.fields import FIELDS
 from app.forms import changed, field_at, query_of, read_form
+from planner.answer.plan import plan
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.model import resolve_model
-from planner.plan import plan
-from planner.request import Request
+from planner.model.model import resolve_model
+from planner.request.schema import Request
 
 
 def form(query: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from app.imports import TRAINERS, read
 from app.imports.loading import load
 from app.imports.rules import Trainer
 from planner.errors import FitproofError
-from planner.request import Request
+from planner.request.schema import Request
 from tests.site import configs
 
 BASES = {

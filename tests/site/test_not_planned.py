@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from app.cli import app
-from planner.not_planned import CardShare, FrozenCopy, NotPlanned, WholeModules
-from planner.plan import plan
-from planner.request import Request
+from planner.answer.not_planned import CardShare, FrozenCopy, NotPlanned, WholeModules
+from planner.answer.plan import plan
+from planner.request.schema import Request
 from planner.units import GIB
 from tests.site.terminal import invoke
 

@@ -17,7 +17,7 @@ from typing import Any
 from planner.evidence.published_dry_runs.environments import cache_folder, environment_of, site_packages
 from planner.evidence.published_dry_runs.records import Record, records, write_records
 from planner.evidence.published_dry_runs.settings import SCHEDULES, Setting, published_settings
-from planner.model import resolve_model
+from planner.model.model import resolve_model
 from planner.units import MIB
 
 HERE = Path(__file__).parent

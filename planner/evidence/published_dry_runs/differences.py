@@ -1,7 +1,7 @@
 """Why a run on the virtual card differs from the real one, by the tensor or block that makes it. No torch."""
 
 from planner.evidence.published_dry_runs.compared import Compared
-from planner.model import resolve_model
+from planner.model.model import resolve_model
 from planner.units import MIB
 
 # c10/cuda/CUDACachingAllocator.cpp, kSmallBuffer.

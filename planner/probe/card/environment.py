@@ -12,7 +12,7 @@ from pathlib import Path
 from planner.errors import FitproofError
 from planner.probe.card.preload import card_environment
 from planner.probe.card.spec import cards_of
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,9 +6,9 @@ from itertools import groupby
 
 from planner.catalog.gpu_rows import GpuCatalog, capability_of, custom_gpu, gpu_catalog
 from planner.gpu import Gpu
-from planner.overheads import context_band
+from planner.overheads.table import context_band
 from planner.probe.card.refusal import VirtualCardError
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 from planner.units import KIB
 
 

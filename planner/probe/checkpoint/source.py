@@ -9,19 +9,19 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from planner.checkpoint import written_quantization
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.model.quantized_checkpoint import written_quantization
 from planner.probe.checkpoint.header import StoredTensor, header_of, stored_tensors
 from planner.probe.checkpoint.hollow import write_hollow_checkpoint, write_made_up
 from planner.probe.checkpoint.prequantized import quantized
 from planner.probe.checkpoint.remote import config_on_hub, files_on_hub
-from planner.probe.configs import config_fields
-from planner.probe.lifecycle import memory_folder, temporary_folder
-from planner.probe.load import build_skeleton, hub_id, model_class_of, torch_dtype
 from planner.probe.options import HUB, SYNTHETIC, Options
+from planner.probe.processes.lifecycle import memory_folder, temporary_folder
 from planner.probe.refusals import names_a_repository
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training.configs import config_fields
+from planner.probe.training.load import build_skeleton, hub_id, model_class_of, torch_dtype
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 
 
 def as_stored(request: Request, options: Options) -> Request:

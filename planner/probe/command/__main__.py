@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
-from planner.overheads import context_band
+from planner.overheads.table import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
 from planner.probe.command.hub_cache import mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
-from planner.probe.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life, temporary_folder
+from planner.probe.processes.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life, temporary_folder
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
 VALUES = Path(__file__).parents[1] / "values"

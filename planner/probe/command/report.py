@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from planner.overheads import Band
+from planner.overheads.table import Band
 from planner.probe.card.spec import CardSpec
 
 Verdict = Literal["fits", "tight", "does_not_fit"]

@@ -7,7 +7,7 @@ import pytest
 from planner.catalog.generated import CENSUS_FOLDER, census_file, generated_census, read_group, write_group
 from planner.catalog.model_rows import model_catalog
 from planner.errors import CatalogError
-from planner.inventory import TensorGroup, total_params
+from planner.tensors.inventory import TensorGroup, total_params
 
 ROWS = model_catalog().rows
 
@@ -25,7 +25,7 @@ def test_the_files_hold_the_catalogue_and_nothing_else():
 def test_each_file_says_what_made_it():
     for file in CENSUS_FOLDER.iterdir():
         document = json.loads(file.read_text())
-        assert document["generated_by"] == "python -m planner.probe.census"
+        assert document["generated_by"] == "python -m planner.probe.recording.census"
         assert set(document["versions"]) == {"torch", "transformers"}
 
 
@@ -50,7 +50,7 @@ def test_a_tied_head_is_listed_once():
 
 
 def test_a_model_without_a_census_says_how_to_get_one():
-    with pytest.raises(CatalogError, match=r"acme.json: no census of acme/anvil; run python -m planner.probe.census"):
+    with pytest.raises(CatalogError, match=r"acme.json: no census of acme/anvil; run python -m planner\.probe\."):
         generated_census("acme/anvil")
 
 

@@ -5,7 +5,7 @@ import pytest
 from planner.catalog import find_gpu, resolve_gpu, search_gpus
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.errors import UnknownGpuError
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 from planner.units import GIB, MIB
 
 UNPLANNABLE = {"apple-silicon", "mi325x"}

@@ -4,7 +4,7 @@ import pytest
 
 from planner.catalog import find_gpu, resolve_gpu
 from planner.errors import UnknownGpuError
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 
 
 def answer(name: str) -> str:

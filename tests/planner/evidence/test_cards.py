@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from planner.answer.plan import Plan, plan
 from planner.catalog import find_gpu
 from planner.evidence.cards import card_record, card_run
 from planner.gpu import CardRecord
 from planner.measurement import Measurement
-from planner.overheads import fragmentation_band
-from planner.plan import Plan, plan
-from planner.request import Request
+from planner.overheads.table import fragmentation_band
+from planner.request.schema import Request
 from planner.units import MIB
 
 CARD = find_gpu("h100-sxm-80gb")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from planner import Request, plan
+from planner.answer.reserved_bytes import smallest_capacity_bytes
 from planner.evidence.fragmentation import MODELS, RECIPES, ROWS_FILE
-from planner.reserve import smallest_capacity_bytes
 
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in ROWS_FILE.read_text(encoding="utf-8").splitlines()]
 

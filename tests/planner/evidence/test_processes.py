@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from planner import Request
+from planner.answer.plan import plan
+from planner.answer.reserved_bytes import reserved_bytes
 from planner.evidence.accuracy import Prediction, endings, predictions
-from planner.overheads import overheads
-from planner.plan import plan
-from planner.reserve import reserved_bytes
+from planner.overheads.table import overheads
 
 ROWS = tuple(row for row in predictions()[0] if "process" in row.run.also)
 RESERVED = tuple(row for row in predictions()[0] if row.run.family in {"fitcheck", "rtx4080"})

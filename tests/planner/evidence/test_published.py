@@ -6,7 +6,7 @@ import pytest
 
 from planner.evidence.convert_published import converted, main, obstacle
 from planner.evidence.published import published_runs
-from planner.recipe import Recipe
+from planner.request.recipe import Recipe
 from planner.units import MIB
 
 

@@ -7,7 +7,7 @@ from planner.catalog.model_rows import ModelRow, model_catalog
 from planner.errors import UnknownArchitectureError
 from planner.families import census_of, decoder_of
 from planner.families.unknown import NOT_KNOWN
-from planner.inventory import TensorGroup, total_params
+from planner.tensors.inventory import TensorGroup, total_params
 
 ROWS = list(model_catalog().rows.values())
 

@@ -5,7 +5,7 @@ import pytest
 from planner.catalog.model_rows import model_catalog
 from planner.errors import InvalidRequestError, UnknownArchitectureError
 from planner.families import census_of, decoder_of, known_models
-from planner.inventory import total_params
+from planner.tensors.inventory import total_params
 
 LLAMA = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8}
 

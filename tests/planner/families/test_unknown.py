@@ -6,7 +6,7 @@ import pytest
 
 from planner.errors import UnknownArchitectureError
 from planner.families import decoder_of
-from planner.model import resolve_model
+from planner.model.model import resolve_model
 
 TEXT = {"hidden_size": 64, "num_hidden_layers": 2}
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import MAP_BYTES, State, optimizer_lines, state_of
-from planner.optimizers import KEPT, NAMES, NOT_PLANNED, Optimizer
-from planner.request import Request
-from planner.trainable import Trainable
+from planner.request.optimizer_names import KEPT, NAMES, NOT_PLANNED, Optimizer
+from planner.request.schema import Request
+from planner.tensors.trainable import Trainable
 
 
 def tensor(*shape: int, itemsize_bytes: int = 4, count: int = 1, embedding: bool = False) -> Trainable:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.storage import dense, eight_bit, four_bit, group_wise_int4
+from planner.tensors.storage_formats import dense, eight_bit, four_bit, group_wise_int4
 
 SIZES = st.integers(1, 1 << 28)
 

@@ -1,8 +1,8 @@
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines, gradients_bytes
 from planner.memory.runtime import runtime_lines, workspace_bytes
-from planner.request import Lora
-from planner.trainable import adapter_tensors, model_tensors
+from planner.request.schema import Lora
+from planner.tensors.trainable import adapter_tensors, model_tensors
 from tests.planner.tiny import LLAMA
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from planner.errors import InvalidRequestError
-from planner.inventory import Census
 from planner.ledger import Ledger
 from planner.memory.weights import weight_lines
-from planner.placement import place
-from planner.recipe import Recipe
+from planner.request.recipe import Recipe
+from planner.tensors.inventory import Census
+from planner.tensors.tensor_storage import place
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group, recipe
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,

@@ -19,7 +19,7 @@ import json
 from planner.probe.card.preload import insert_cards
 from planner.probe.card.readings import modelled, read_card
 from planner.probe.card.spec import cards_of
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 def insert(*gpus, limit=None): insert_cards(cards_of(gpus, limit))
 answer = {}
 """

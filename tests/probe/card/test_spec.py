@@ -6,7 +6,7 @@ from planner.catalog.gpu_rows import gpu_catalog
 from planner.errors import FitproofError
 from planner.probe.card.refusal import VirtualCardError
 from planner.probe.card.spec import card_of, cards_of
-from planner.request import CustomGpu
+from planner.request.schema import CustomGpu
 from planner.units import GIB
 
 CARDS = {card.row.id: card for card in gpu_catalog().cards.values()}

@@ -15,13 +15,13 @@ from planner.errors import InvalidRequestError
 from planner.measurement import Measurement
 from planner.probe.__main__ import measured
 from planner.probe.checkpoint.source import made_up
-from planner.probe.configs import config_of
-from planner.probe.load import model_class_of
 from planner.probe.measure import measure
 from planner.probe.options import Options
 from planner.probe.progress import Progress, Silence
-from planner.recipe import Recipe
-from planner.request import Request
+from planner.probe.training.configs import config_of
+from planner.probe.training.load import model_class_of
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from tests.probe import helper
 from tests.probe.checkpoint.hub import REPOSITORY, Hub, hub_of
 from tests.probe.tiny import MODELS, on_card, request

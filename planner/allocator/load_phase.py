@@ -1,0 +1,187 @@
+"""Loading, played through the allocator: the holes it leaves, and the slack of its blocks.
+
+Slack is what the caching allocator counts as allocated beyond the tensors once the model is loaded.
+
+A free block of the large pool is cut only when more than 1 MiB would be left (c10/cuda/CUDACachingAllocator.cpp,
+should_split); otherwise the tensor gets the whole block, and `torch.cuda.memory_allocated()` counts it. Quantizing
+weight after weight leaves holes of sizes where that happens, so the loader's own order is played through the
+allocator's rules. Expandable segments always cut, and the small pool cuts to 512 bytes: neither has slack.
+Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
+from planner.allocator.expandable_segments import ExpandablePool
+from planner.allocator.large_pool import LargePool
+from planner.allocator.threaded_load import race
+from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.tensors.storage_formats import BLOCK_ELEMENTS
+from planner.tensors.tensor_storage import Placed, in_load_order
+from planner.units import allocated, ceil_div
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The large pool once the model is prepared, and the bytes its blocks had beyond the tensors, then and before."""
+
+    pool: LargePool
+    loaded_slack_bytes: int
+    prepared_slack_bytes: int
+
+
+Pool = LargePool | ExpandablePool
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a release of the libraries loads. As they stand: transformers 5.23 and peft 0.21, which this planner follows.
+
+    `threads_seed`: transformers 5.0's threads copy while the main thread quantizes; a seed is one way their race goes.
+    `keeps_cache`: before 0.20, peft did not empty the cache after its float32 upcast. `moved`: the model was loaded in
+    host memory and then moved, module by module, with no block of the whole model's size taken before.
+    """
+
+    threads_seed: int | None = None
+    keeps_cache: bool = False
+    moved: bool = False
+
+
+INSTALLED = Habits()
+
+
+def play_load(placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> Loaded:
+    """Load and prepare a model with memory in plenty."""
+    pool = LargePool(expandable=recipe.training.expandable_segments)
+    loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
+    return Loaded(pool, loaded_slack_bytes, prepared_slack_bytes)
+
+
+def load_into(
+    pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED
+) -> tuple[int, int]:
+    """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
+
+    Returns the slack once loaded and once prepared.
+
+    Source: the order of operations as the dry run records it; transformers 5.23 core_model_loading.py (one parameter
+    at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py, which
+    empties the cache after its upcast.
+
+    Raises:
+        OutOfDeviceMemoryError: the pool's capacity does not allow it.
+    """
+    if not habits.moved and (recipe.quantization is None or recipe.quantization.quant_method != "hqq"):
+        # One block as large as the model will be, taken and freed: everything after is carved out of it.
+        pool.free(pool.allocate(_warm_up_bytes(placed, recipe)))
+    order = placed if habits.moved else in_load_order(placed)
+    plain: dict[int, list[int]] = {}
+    tensor_bytes = 0
+    for item, kept in _loads(pool, list(_one_by_one(order)), recipe, habits):
+        tensor_bytes += sum(size for size, _ in kept)
+        if item.upcast:
+            plain.setdefault(id(item), []).extend(address for _, address in kept)
+    loaded_slack_bytes = pool.allocated_bytes - tensor_bytes
+    upcast = [item for item in placed if item.upcast]
+    for item in _one_by_one(upcast):
+        size = item.prepared.values_bytes
+        if size > SMALL_SIZE_BYTES:
+            pool.allocate(size)
+            tensor_bytes += size
+        if item.loaded.values_bytes > SMALL_SIZE_BYTES:
+            pool.free(plain[id(item)].pop(0))
+            tensor_bytes -= item.loaded.values_bytes
+    if upcast and not habits.keeps_cache:
+        pool.empty_cache()
+    return loaded_slack_bytes, pool.allocated_bytes - tensor_bytes
+
+
+# (bytes, address) of the large tensors that stay.
+Kept = list[tuple[int, int]]
+
+
+def _loads(pool: Pool, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
+    """Load one tensor after the other, or let threads copy ahead."""
+    if habits.threads_seed is None:
+        for item in items:
+            first, *rest = _pieces(item, recipe)
+            yield item, _make(pool, [_copy(pool, *first)], rest)
+        return
+    pieces = [list(_pieces(item, recipe)) for item in items]
+    copies: dict[int, _Copied] = {}
+    for what, index in race([first for (first, _), *_ in pieces], habits.threads_seed):
+        if what == "copied":
+            copies[index] = _copy(pool, *pieces[index][0])
+        else:
+            yield items[index], _make(pool, [copies.pop(index)], pieces[index][1:])
+
+
+# (bytes, stays?, address where it is large)
+_Copied = tuple[int, bool, int | None]
+
+
+def _copy(pool: Pool, size: int, stays: bool) -> _Copied:
+    return size, stays, pool.allocate(size) if size > SMALL_SIZE_BYTES else None
+
+
+def _make(pool: Pool, made: list[_Copied], rest: Iterable[tuple[int, bool]]) -> Kept:
+    """Make the rest of a tensor's pieces; what passes goes in reverse."""
+    made += [_copy(pool, size, stays) for size, stays in rest]
+    for _, stays, address in reversed(made):
+        if address is not None and not stays:
+            pool.free(address)
+    return [(allocated(size), address) for size, stays, address in made if address is not None and stays]
+
+
+def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
+    """(bytes, stays?) of every tensor that loading one weight makes, in order; what passes is freed in reverse."""
+    elements, quantization = item.group.params_each, recipe.quantization
+    if not item.quantized or quantization is None:
+        if item.loaded.transient_bytes:
+            yield item.loaded.transient_bytes, False
+        yield item.loaded.values_bytes, True
+        return
+    source_bytes = DTYPE_BYTES[recipe.model_dtype] * elements
+    if quantization.load_in_4bit:
+        blocks = ceil_div(elements, BLOCK_ELEMENTS)
+        double = quantization.bnb_4bit_use_double_quant
+        yield source_bytes, False
+        yield ceil_div(elements, 2), True
+        yield 4 * blocks, not double
+        if double:
+            yield 4 * blocks, False
+            yield blocks, True
+    elif quantization.load_in_8bit:
+        yield source_bytes, False
+        yield 2 * elements, False
+        yield elements, True
+    elif quantization.quant_method != "hqq":
+        # Of a quantized checkpoint every tensor is loaded as it is stored.
+        yield item.loaded.values_bytes, True
+        yield item.loaded.statistics_bytes, True
+    else:
+        # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
+        yield item.loaded.values_bytes, True
+        yield item.loaded.statistics_bytes // 2, True
+        yield item.loaded.statistics_bytes // 2, True
+
+
+def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:
+    """Half a byte per 4-bit parameter, one per 8-bit parameter, the load dtype for the rest."""
+    quantization = recipe.quantization
+    halves = 2 if quantization and (quantization.load_in_8bit or quantization.quant_method == "fp8") else 1
+    return sum(p.count * (p.group.params_each * halves // 2 if p.quantized else p.loaded.values_bytes) for p in placed)
+
+
+def _one_by_one(placed: Sequence[Placed]) -> Iterator[Placed]:
+    """Every tensor in turn: what comes before the layers, layer after layer, what comes after them."""
+    layered = [item for item in placed if "*" in item.group.name]
+    first = placed.index(layered[0]) if layered else len(placed)
+    for item in placed[:first]:
+        yield from [item] * item.count
+    for layer in range(max((item.count for item in layered), default=0)):
+        yield from (item for item in layered if layer < item.count)
+    for item in placed[first:]:
+        if "*" not in item.group.name:
+            yield from [item] * item.count

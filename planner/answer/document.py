@@ -1,0 +1,63 @@
+"""A plan as the JSON document of the public contract (design.md, section 2)."""
+
+from typing import TYPE_CHECKING, Any
+
+from planner.ledger import Line
+
+if TYPE_CHECKING:
+    from planner.answer.plan import Plan
+
+# What the formulas were held to.
+VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.13"}
+
+
+def document_of(plan: "Plan") -> dict[str, Any]:
+    """`plan`, complete, in plain values."""
+    required = plan.required_bytes
+    book = plan.textbook
+    return {
+        "verdict": plan.verdict,
+        "peak_allocated_bytes": plan.peak_allocated_bytes,
+        "peak_phase": plan.peak_phase,
+        "required_bytes": {"low": required.low, "likely": required.likely, "high": required.high},
+        "usable_bytes": plan.usable_bytes,
+        "headroom_bytes": plan.headroom_bytes,
+        "paged_bytes": plan.paged_bytes,
+        "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in plan.phases],
+        "lines": [_line(line) for line in plan.lines],
+        "textbook": {
+            "weights_bytes": book.weights_bytes,
+            "constants_bytes": book.constants_bytes,
+            "adapters_bytes": book.adapters_bytes,
+        },
+        "not_planned": [item.to_dict() for item in plan.not_planned],
+        "warnings": [warning.to_dict() for warning in plan.warnings],
+        "advice": [advice.to_dict() for advice in plan.advice],
+        "versions": dict(VERSIONS),
+        "request": plan.request.model_dump(mode="json"),
+        "model": {
+            "id": plan.model.id,
+            "model_type": plan.model.model_type,
+            "params": plan.model.params,
+            "beside": plan.model.beside,
+        },
+        "gpu": {
+            "id": plan.gpu.id,
+            "name": plan.gpu.name,
+            "usable_evidence": plan.gpu.usable_evidence,
+            "usable_source": plan.gpu.usable_source,
+        },
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.name,
+        "bytes": line.bytes,
+        "cause": line.cause,
+        "alive_in": list(line.alive_in),
+        "formula": line.formula,
+        "working": line.working,
+        "evidence": line.evidence,
+        "source": line.source,
+    }

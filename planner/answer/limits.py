@@ -1,0 +1,101 @@
+"""The largest micro-batch and the longest length that fit, and the smallest cards that do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from planner.answer.advice import largest
+from planner.answer.plan import Plan, plan, smallest_cards
+from planner.catalog import resolve_gpu
+from planner.gpu import Gpu
+from planner.model.model import Model, resolve_model
+from planner.request.schema import Request
+
+# Lengths that kernels pad to, torch's attention and the tensor cores among them.
+_PADDED_TO = (8, 16, 64, 128, 256)
+# The request's own bounds on the two fields.
+MOST = {"per_device_train_batch_size": 65_536, "max_length": 16_777_216}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The largest value whose verdict is `fits`, and the largest that is not surely too much. 0 where even 1 is."""
+
+    fits: int
+    tight: int
+
+    def to_dict(self) -> dict[str, int]:
+        """As the API writes it."""
+        return {"fits": self.fits, "tight": self.tight}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recipe could be stretched to on its card, everything else unchanged."""
+
+    per_device_train_batch_size: Limit
+    max_length: Limit
+    smallest_cards: tuple[Plan, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the API writes it."""
+        return {
+            "per_device_train_batch_size": self.per_device_train_batch_size.to_dict(),
+            "max_length": self.max_length.to_dict(),
+            "smallest_cards": [
+                {"gpu": card.gpu.id, "usable_bytes": card.usable_bytes, "verdict": card.verdict}
+                for card in self.smallest_cards
+            ],
+        }
+
+
+def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = None, cards: int = 3) -> Limits:
+    """Stretch batch and length until they no longer fit; name the `cards` smallest cards that fit the request.
+
+    Raises:
+        FitproofError: as `plan` does.
+    """
+    model, gpu = model or resolve_model(request.model), gpu or resolve_gpu(request.gpu)
+    return Limits(
+        per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
+        max_length=_stretch(request, model, gpu, "max_length"),
+        smallest_cards=smallest_cards(request, model=model, vendor=gpu.vendor, count=cards) if cards else (),
+    )
+
+
+def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
+    seen: dict[int, str] = {}
+
+    def verdict(value: int) -> str:
+        if value not in seen:
+            training = request.training.model_copy(update={field: value})
+            seen[value] = plan(request.model_copy(update={"training": training}), model=model, gpu=gpu).verdict
+        return seen[value]
+
+    return Limit(
+        fits=_largest(lambda value: verdict(value) == "fits", MOST[field]),
+        tight=_largest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
+    )
+
+
+def _largest(holds: Callable[[int], bool], most: int) -> int:
+    """Largest value seen that holds, also where a larger one holds beyond a smaller that does not.
+
+    What a run takes rises with its size but for small steps: kernels pad to 8, 64 or 128 tokens, and a tensor may pass
+    the share of the peak from which it counts as large. So the next multiples and an eighth more are looked at, too.
+    """
+    found = largest(holds, most)
+    while found:
+        near = range(found + 2, found + 9)
+        multiples = [(found // size + 1) * size for size in _PADDED_TO]
+        beyond = [found + max(1, found * part // 64) for part in range(1, 9)]
+        further = [value for value in {*near, *multiples, *beyond} if found < value <= most and holds(value)]
+        if not further:
+            break
+        found = _last_from(max(further), holds, most)
+    return found
+
+
+def _last_from(first: int, holds: Callable[[int], bool], most: int) -> int:
+    """The end of the stretch that holds from `first` on."""
+    return first + largest(lambda more: holds(first + more), most - first)

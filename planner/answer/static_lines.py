@@ -1,0 +1,112 @@
+"""The lines that do not depend on batch, length or card: what is there before the first token."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from planner.allocator.load_phase import INSTALLED, Habits, Loaded, play_load
+from planner.ledger import Line
+from planner.memory.adapters import adapter_lines
+from planner.memory.gradients import gradient_lines
+from planner.memory.optimizer import optimizer_lines
+from planner.memory.runtime import slack_lines
+from planner.memory.scaler import loss_lines, scaler_lines
+from planner.memory.weights import weight_lines
+from planner.model.model import Model
+from planner.request.optimizer_names import Optimizer
+from planner.request.recipe import Recipe
+from planner.request.schema import Dtype, Training
+from planner.tensors.inventory import Census
+from planner.tensors.tensor_storage import place
+from planner.tensors.trainable import Trainable, adapter_tensors, model_tensors
+
+_NO_TRAINING = Training()
+_EXPANDABLE = Training(expandable_segments=True)
+
+
+def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
+    """Weights, adapters, gradients and optimizer state.
+
+    Raises:
+        InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
+    """
+    return _static_lines(model.census, model.model_type, _without_sizes(recipe))
+
+
+def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
+    """What the run updates: the adapters, or everything.
+
+    Raises:
+        InvalidRequestError: see `static_lines`.
+    """
+    return _trained(model.census, model.model_type, recipe)
+
+
+@lru_cache(maxsize=2048)
+def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line, ...]:
+    tensors = _trained(census, model_type, recipe)
+    adapters = adapter_lines(tensors) if recipe.lora else []
+    # Full fine-tuning trains the weights themselves, already counted below.
+    adapters_bytes = sum(line.bytes for line in adapters)
+    training = recipe.training
+    placed = place(census, recipe)
+    lines = [
+        *weight_lines(placed, recipe, adapters_bytes=adapters_bytes),
+        *adapters,
+        *gradient_lines(tensors),
+        *optimizer_lines(
+            tensors,
+            training.optim,
+            clips=training.max_grad_norm > 0,
+            embeddings_in_32bit=recipe.by_trainer,
+        ),
+        *loss_lines(),
+        *scaler_lines(scales_loss=recipe.scales_loss),
+        *([] if training.expandable_segments else _slack_lines(census, recipe)),
+    ]
+    return tuple(line for line in lines if line.bytes)
+
+
+def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:
+    if recipe.lora is None:
+        return model_tensors(census, recipe.model_dtype)
+    magnitude_dtype: Dtype = "float32" if recipe.stack_name == "trl" else recipe.adapter_dtype
+    return adapter_tensors(census, model_type, recipe.lora, recipe.adapter_dtype, magnitude_dtype)
+
+
+def _without_sizes(recipe: Recipe) -> Recipe:
+    """`recipe` with everything erased that static bytes do not depend on, so that all sizes share one answer."""
+    training = recipe.training
+    clips, expandable = training.max_grad_norm > 0, training.expandable_segments
+    plain = _plain_training(training.optim, clips, expandable)
+    autocast: Dtype | None = "float16" if recipe.scales_loss else None
+    return replace(recipe, training=plain, loss="full_logits", autocast=autocast, outputs_kept=False)
+
+
+@lru_cache(maxsize=64)
+def _plain_training(optim: Optimizer, clips: bool, expandable: bool) -> Training:
+    return Training(
+        optim=optim,
+        max_grad_norm=float(clips),
+        expandable_segments=expandable,
+    )
+
+
+def _slack_lines(census: Census, recipe: Recipe) -> list[Line]:
+    loaded = loaded_model(census, recipe)
+    return slack_lines(loaded.loaded_slack_bytes, loaded.prepared_slack_bytes)
+
+
+def loaded_model(census: Census, recipe: Recipe, habits: Habits = INSTALLED) -> Loaded:
+    """The base model in the allocator, before there are adapters."""
+    return _loaded(census, _loading_only(recipe), habits)
+
+
+@lru_cache(maxsize=512)
+def _loaded(census: Census, recipe: Recipe, habits: Habits) -> Loaded:
+    return play_load(place(census, recipe), recipe, habits)
+
+
+def _loading_only(recipe: Recipe) -> Recipe:
+    """`recipe` with everything erased that loading does not depend on."""
+    training = _EXPANDABLE if recipe.training.expandable_segments else _NO_TRAINING
+    return replace(recipe, training=training, lora=None, adapter_dtype="float32", stack_name="")

@@ -1,0 +1,46 @@
+"""What surprises people about a plan, in words, with the bytes it costs where a number exists.
+
+Each check takes the plan and returns its notice, or None where it does not apply.
+"""
+
+from typing import TYPE_CHECKING
+
+from planner.answer.warnings import kernels, numerics, surprises
+from planner.answer.warnings.notice import Notice, Replan
+
+if TYPE_CHECKING:
+    from planner.answer.plan import Plan
+
+__all__ = ["Notice", "notices"]
+
+# The gravest first.
+_CHECKS = (
+    numerics.base_too_large,
+    numerics.not_cuda,
+    numerics.bitsandbytes_unsupported,
+    numerics.bf16_unsupported,
+    numerics.unscalable_gradients,
+    surprises.experts_in_16_bit,
+    surprises.adapters_on_experts,
+    surprises.float32_embeddings,
+    numerics.float32_compute,
+    numerics.adapters_mismatch,
+    numerics.no_double_quantization,
+    surprises.padded_batch,
+    surprises.eager_by_default,
+    kernels.plain_linear_attention,
+    kernels.plain_state_space,
+    numerics.fp4_not_nf4,
+    numerics.int4_not_nf4,
+    numerics.packed_checkpoint,
+    surprises.float32_from_a_string,
+    surprises.old_chunked_loss,
+    surprises.targets_without_effect,
+    surprises.nothing_is_paged,
+)
+
+
+def notices(plan: "Plan", replan: Replan) -> tuple[Notice, ...]:
+    """All warnings that apply."""
+    found = (check(plan, replan) for check in _CHECKS)
+    return tuple(notice for notice in found if notice is not None)

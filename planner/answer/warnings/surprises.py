@@ -1,0 +1,155 @@
+"""What the stack does that people do not expect: experts, preparation, losses, padding, targets."""
+
+from typing import TYPE_CHECKING
+
+from planner.answer.warnings.notice import Notice, Replan, cost_bytes
+from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
+from planner.request.recipe import stack_switches
+from planner.tensors.storage_formats import four_bit
+from planner.tensors.targets import adapted_weights, unmatched_targets
+from planner.tensors.tensor_storage import Placed, place
+from planner.units import format_gib
+
+if TYPE_CHECKING:
+    from planner.answer.plan import Plan
+
+
+def experts_in_16_bit(plan: "Plan", _: Replan) -> Notice | None:
+    """A "4-bit" mixture whose experts bitsandbytes passes over."""
+    if plan.recipe.quantization is None or not _has_experts(plan):
+        return None
+    experts = [placed for placed in _placed(plan) if placed.group.role == "expert" and not placed.quantized]
+    held_bytes = sum(placed.prepared.total_bytes * placed.count for placed in experts)
+    if not held_bytes:
+        return None
+    share = sum(p.group.params_each * p.count for p in experts) / plan.model.params
+    as_4bit_bytes = sum(
+        four_bit(p.group.params_each, double_quantization=True, load_itemsize_bytes=2).total_bytes * p.count
+        for p in experts
+    )
+    message = (
+        f"{share:.0%} of this model's parameters are experts that transformers 5 holds as stacked tensors. The "
+        f"quantizer passes over them: {format_gib(held_bytes)} unquantized instead of {format_gib(as_4bit_bytes)}."
+    )
+    return Notice("experts_unquantized", message, held_bytes - as_4bit_bytes)
+
+
+def adapters_on_experts(plan: "Plan", _: Replan) -> Notice | None:
+    """PEFT 0.21 translates old projection names to the stacked experts."""
+    lora = plan.recipe.lora
+    if lora is None or not _has_experts(plan):
+        return None
+    weights = adapted_weights(plan.model.census, plan.model.model_type, lora)
+    if not any(weight.stacked_experts for weight in weights):
+        return None
+    adapters_bytes = sum(line.bytes for line in plan.lines if line.cause == "adapters")
+    message = (
+        f"These targets put an adapter on every expert (rank {lora.r} times the number of experts): adapters alone are "
+        f"{format_gib(adapters_bytes)}. Name only attention projections to leave the experts alone."
+    )
+    return Notice("adapters_on_experts", message, adapters_bytes)
+
+
+def float32_embeddings(plan: "Plan", _: Replan) -> Notice | None:
+    """kbit preparation's upcast outweighing what quantization left."""
+    if not plan.recipe.kbit_preparation:
+        return None
+    placed = _placed(plan)
+    quantized_bytes = sum(p.prepared.total_bytes * p.count for p in placed if p.quantized)
+    ends = [p for p in placed if p.upcast and p.group.role in ("embedding", "head")]
+    ends_bytes = sum(p.prepared.total_bytes * p.count for p in ends)
+    extra_bytes = ends_bytes - sum(p.loaded.total_bytes * p.count for p in ends)
+    if ends_bytes <= quantized_bytes:
+        return None
+    message = (
+        f"prepare_model_for_kbit_training turns embeddings and output head into float32: {format_gib(ends_bytes)}, "
+        f"more than the whole quantized base ({format_gib(quantized_bytes)}). Trainer and TRL do not need it."
+    )
+    return Notice("float32_embeddings", message, extra_bytes)
+
+
+def old_chunked_loss(plan: "Plan", _: Replan) -> Notice | None:
+    """What TRL's chunked loss took before it became a fused output head."""
+    if plan.recipe.stack_name != "trl" or plan.recipe.loss != "chunked":
+        return None
+    ends = [group for group in plan.model.census if group.role in ("head", "embedding") and len(group.shape) == 2]
+    head = next((group for group in ends if group.role == "head"), ends[0] if ends else None)
+    if head is None:
+        return None
+    copies_bytes = 6 * head.params_each
+    message = (
+        "This plan describes TRL 1.16, whose loss works through the output head in tiles. TRL 1.10's chunked_nll held "
+        f"a float32 and a bfloat16 copy of it, 6 V h = {format_gib(copies_bytes)} at any length."
+    )
+    return Notice("trl_chunked_loss", message, copies_bytes)
+
+
+def padded_batch(plan: "Plan", replan: Replan) -> Notice | None:
+    """Padding puts a mask on the batch, and with it another attention kernel."""
+    if not plan.recipe.training.padded:
+        return None
+    cost = cost_bytes(plan, replan, {"training": {"padded": False}})
+    message = (
+        "Padded batches carry a mask: attention leaves the flash kernel, grouped keys and values are expanded, and "
+        f"lengths that vary fragment memory. {format_gib(max(cost, 0))} of the peak; packing avoids it."
+    )
+    return Notice("padded_batch", message, max(cost, 0))
+
+
+def eager_by_default(plan: "Plan", replan: Replan) -> Notice | None:
+    """A model class that asks for eager attention."""
+    decoder = plan.model.decoder
+    if decoder is None or decoder.default_attention != "eager" or plan.recipe.training.attn_implementation:
+        return None
+    cost = cost_bytes(plan, replan, {"training": {"attn_implementation": "sdpa"}})
+    message = (
+        "This model's class defaults to eager attention, which keeps whole length × length score matrices: "
+        f"{format_gib(max(cost, 0))} of the peak. Set attn_implementation if your version allows it."
+    )
+    return Notice("eager_attention", message, max(cost, 0))
+
+
+def float32_from_a_string(plan: "Plan", replan: Replan) -> Notice | None:
+    """SFTTrainer(model="name") loads float32."""
+    recipe = plan.recipe
+    if recipe.stack_name != "trl" or recipe.model_dtype == "float32":
+        return None
+    stack = stack_switches(plan.request).model_copy(update={"model_dtype": "float32"})
+    training = plan.request.training.model_copy(update={"loss": recipe.loss})
+    in_float32 = replan(plan.request.model_copy(update={"stack": stack, "training": training}))
+    cost_bytes = in_float32.peak_allocated_bytes - plan.peak_allocated_bytes
+    message = (
+        "SFTTrainer given the model as a string loads it in float32 unless model_init_kwargs names a dtype "
+        f"(trl/trainer/utils.py): {format_gib(cost_bytes)} more than this plan."
+    )
+    return Notice("trl_string_float32", message, cost_bytes)
+
+
+def targets_without_effect(plan: "Plan", _: Replan) -> Notice | None:
+    """Names in target_modules that match nothing."""
+    lora = plan.recipe.lora
+    if lora is None:
+        return None
+    names = unmatched_targets(plan.model.census, plan.model.model_type, lora)
+    if not names:
+        return None
+    return Notice("targets_unmatched", f"These targets match no module and PEFT ignores them: {', '.join(names)}.")
+
+
+def nothing_is_paged(plan: "Plan", _: Replan) -> Notice | None:
+    """A paged optimizer at a rank too small for paging."""
+    if not plan.recipe.training.optim.startswith("paged") or plan.paged_bytes:
+        return None
+    return Notice(
+        "nothing_paged",
+        f"The optimizer is paged, but only tensors of {SMALLEST_PAGED_ELEMENTS:,} elements or more are, and no trained "
+        "tensor here is that large. It takes the same room as without paging.",
+    )
+
+
+def _has_experts(plan: "Plan") -> bool:
+    return any(group.role == "expert" for group in plan.model.census)
+
+
+def _placed(plan: "Plan") -> list[Placed]:
+    return place(plan.model.census, plan.recipe)

@@ -1,0 +1,1 @@
+"""One model as the formulas see it, and what a request means for it."""

@@ -1,0 +1,1 @@
+"""What lies between allocated bytes and the memory a card must have: recorded evidence, and its ranges."""

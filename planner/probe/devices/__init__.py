@@ -1,0 +1,1 @@
+"""Where a run is measured: CPU tensors, a CUDA card, a virtual card."""

@@ -1,0 +1,1 @@
+"""The processes a probe runs in: warm, forked, and how they end."""

@@ -1,0 +1,1 @@
+"""The training run itself with the real libraries: load, prepare, step, save."""

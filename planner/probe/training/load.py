@@ -1,0 +1,108 @@
+"""Load phase: the real `from_pretrained`, with made-up weights unless a checkpoint is named."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.probe.training import hqq as groupwise
+from planner.probe.training.made_up_weights import synthetic_checkpoint
+from planner.request.recipe import Recipe
+from planner.request.schema import Quantization, Request
+
+
+def load_model(
+    request: Request, recipe: Recipe, config: PretrainedConfig, device: torch.device, weights: str
+) -> PreTrainedModel:
+    """Load as a training script does, quantized on the way where the recipe says so.
+
+    `weights`: `synthetic`, `hub` (the request's model id) or a folder.
+    """
+    if recipe.quantization is not None and groupwise.is_group_wise(recipe):
+        read = partial(_from_pretrained, request, recipe, config, torch.device("cpu"), weights)
+        return groupwise.load(read, recipe, recipe.quantization.group_size, device)
+    return _from_pretrained(request, recipe, config, device, weights)
+
+
+def _from_pretrained(
+    request: Request, recipe: Recipe, config: PretrainedConfig, device: torch.device, weights: str
+) -> PreTrainedModel:
+    model_class = model_class_of(config)
+    dtype = torch_dtype(recipe.model_dtype)
+    arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+    if recipe.quantization is not None and recipe.quantization.quant_method == "bitsandbytes":
+        arguments["quantization_config"] = quantization_config(recipe.quantization)
+    if recipe.training.attn_implementation is not None:
+        arguments["attn_implementation"] = recipe.training.attn_implementation
+    if weights == "synthetic":
+        skeleton = build_skeleton(model_class, config)
+        arguments |= {"config": config, "state_dict": synthetic_checkpoint(skeleton, dtype, device)}
+        source = None
+    else:
+        source = hub_id(request) if weights == "hub" else weights
+    with _one_parameter_at_a_time(device):
+        model: PreTrainedModel = model_class.from_pretrained(source, **arguments)
+    return model
+
+
+def hub_id(request: Request) -> str:
+    """The id the weights are under; a config that was read from the hub for us carries it."""
+    if isinstance(request.model, str):
+        return request.model
+    if isinstance(name := request.model.get("_name_or_path"), str):
+        return name
+    problem = FieldProblem("model", "name the model by its hub id; a pasted config has no weights")
+    raise InvalidRequestError("There are no weights to load.", [problem])
+
+
+def model_class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
+    """The causal language model transformers builds from `config`."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return model_class
+
+
+def build_skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    """The model on the meta device: shapes without bytes."""
+    with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
+        return model_class(config)
+
+
+def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
+    """The request's quantization as transformers wants it."""
+    return BitsAndBytesConfig(
+        load_in_4bit=quantization.load_in_4bit,
+        load_in_8bit=quantization.load_in_8bit,
+        bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=torch_dtype(quantization.bnb_4bit_compute_dtype),
+        llm_int8_skip_modules=list(quantization.llm_int8_skip_modules) if quantization.llm_int8_skip_modules else None,
+    )
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """`'bfloat16'` -> `torch.bfloat16`."""
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+@contextmanager
+def _one_parameter_at_a_time(device: torch.device) -> Iterator[None]:
+    """Load in the thread that a dispatch mode watches: modes are thread-local. On a card leave the loader alone."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    before = os.environ.get(name)
+    if device.type == "cpu":
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

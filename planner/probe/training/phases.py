@@ -1,0 +1,78 @@
+"""The whole story, the same under every meter: load, prepare, step, save."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+from transformers import PretrainedConfig
+
+from planner.probe.checkpoint.source import checkpoint_of
+from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
+from planner.probe.options import Options
+from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
+from planner.probe.training.load import load_model
+from planner.probe.training.prepare import TrainableModel, prepare_model
+from planner.probe.training.save import save_and_verify
+from planner.probe.training.stack import pinned_attention
+from planner.probe.training.step import Progress, Trainee, train
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run, and how it was asked for. `tell` hears what each phase has read so far."""
+
+    request: Request
+    recipe: Recipe
+    config: PretrainedConfig
+    options: Options
+    progress: Progress
+    tell: Tell = tell_nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What is left when the story is over. Keep it until the meter is left, so that resident bytes are true."""
+
+    model: TrainableModel
+    before: Fingerprints | None
+    loss: torch.Tensor
+
+    def verify(self) -> None:
+        """Prove that the right parameters moved and the loss is a number; a virtual card has no values to prove.
+
+        Raises:
+            TrainingCheckError: a frozen parameter moved, a trainable one did not, or the loss is no number.
+        """
+        if self.before is not None:
+            verify_only_trainables_changed(self.model, self.before)
+            verify_finite(self.loss)
+
+
+def story(job: Job, device: torch.device, meter: Meter) -> Trained:
+    """Load, prepare, train, save.
+
+    Raises:
+        AdapterSaveError: the saved adapters are not the trained ones.
+    """
+    recipe, options = job.recipe, job.options
+    dry = options.instrument == "dry-run"  # a virtual card keeps no values
+    torch.manual_seed(options.seed)
+    with checkpoint_of(job.request, recipe, job.config, options) as weights:
+        meter.begin(LOAD)
+        job.progress(LOAD, 0)
+        model = load_model(job.request, recipe, job.config, device, weights)
+    meter.begin(PREPARE)
+    job.progress(PREPARE, 0)
+    trainable = prepare_model(model, recipe)
+    del model
+    before = None if dry else fingerprints(trainable)
+    vocabulary = job.config.get_text_config().vocab_size
+    with pinned_attention(recipe, device):
+        loss = train(Trainee(trainable, recipe, device, meter, vocabulary), options.steps, job.progress)
+    meter.begin(SAVE)
+    job.progress(SAVE, 0)
+    with _disable_current_modes():  # the copies are host memory in life
+        save_and_verify(trainable, values=not dry)
+    return Trained(trainable, before, loss)

@@ -1,0 +1,96 @@
+"""Prepare phase: what the stack does between loading and the first step. Real peft, nothing imitated."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.probe.training import hqq
+from planner.probe.training.load import torch_dtype
+from planner.request.recipe import Recipe
+from planner.request.schema import Lora
+from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
+
+TrainableModel = PreTrainedModel | PeftModel
+
+
+def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
+    """Upcast, wrap and checkpoint as the recipe says; the result is in training mode."""
+    training = recipe.training
+    reentrant = {"use_reentrant": training.use_reentrant}
+    if recipe.kbit_preparation:
+        prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=training.gradient_checkpointing,
+            gradient_checkpointing_kwargs=reentrant,
+        )
+    trainable: Any = model
+    if recipe.lora is not None:
+        config = lora_config(recipe.lora)
+        if hqq.is_group_wise(recipe) and config.target_modules in {ALL_LINEAR, LINEAR_NAMES}:
+            config.target_modules = hqq.all_linear(model)
+        elif config.target_modules == LINEAR_NAMES:
+            config.target_modules = _linear_names(model)
+        trainable = get_peft_model(model, config)
+        _cast_adapters(trainable, torch_dtype(recipe.adapter_dtype))
+    if training.gradient_checkpointing:
+        # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
+    apply_loss(trainable, recipe)
+    trainable.train()
+    return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def _linear_names(model: torch.nn.Module) -> list[str]:
+    """Leaf names of nn.Linear, the output head aside, as Axolotl and LLaMA-Factory list them."""
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})
+
+
+def apply_loss(model: Any, recipe: Recipe) -> None:
+    """Change the model as TRL and Liger do. Both come from the installed packages.
+
+    TRL 1.16 gives every model its fused head (trl/trainer/sft_trainer.py, "add_fused_lm_head", and the outputs its
+    metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
+
+    Raises:
+        InvalidRequestError: TRL's head would find no decoder: Llama 4's `base_model_prefix` names no attribute.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if recipe.loss == "chunked":
+        if base.base_model is base:
+            fix = f"TRL's fused head asks {type(base).__name__} for its base_model and gets none; use full_logits"
+            raise InvalidRequestError("TRL fails on this model.", [FieldProblem("training.loss", fix)])
+        from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
+
+        add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+    elif recipe.loss == "liger":
+        from transformers.integrations.liger import apply_liger_kernel  # noqa: PLC0415  # Linux only
+
+        apply_liger_kernel(base, None)
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """The request's adapter as peft wants it."""
+    targets = lora.target_modules
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # peft says int and divides
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _cast_adapters(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Bring adapters from peft's float32 to the stack's dtype, as TRL does for a 4-bit model.
+
+    The DoRA magnitude stays float32 (trl/trainer/sft_trainer.py, "The DoRA magnitude vector is excluded").
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != dtype and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(dtype)

@@ -1,0 +1,104 @@
+"""The chapter's loop: forward, loss, backward, update only the adapters, and again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from planner.probe.meters.meter import FIRST, Meter
+from planner.probe.training.batch import make_batch
+from planner.probe.training.loss_scaling import grad_scaler
+from planner.probe.training.optimizers import build_optimizer
+from planner.probe.training.stack import Forward, compute_loss, stack_forward
+from planner.request.recipe import Recipe
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """What is trained, how, under which meter."""
+
+    model: Any
+    recipe: Recipe
+    device: torch.device
+    meter: Meter
+    vocabulary: int
+
+
+@dataclass(slots=True)
+class _Phases:
+    """Which phase the model's own hooks find themselves in."""
+
+    meter: Meter
+    prefix: str = FIRST
+
+    def begin(self, phase: str) -> None:
+        self.meter.begin(f"{self.prefix}{phase}")
+
+
+@contextmanager
+def _phases_within(model: Any, meter: Meter) -> Iterator[_Phases]:
+    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase."""
+    phases = _Phases(meter)
+
+    def begin_loss(*_: Any) -> None:
+        phases.begin("loss")
+
+    handle = decoder_of(model).register_forward_hook(begin_loss)
+    try:
+        yield phases
+    finally:
+        handle.remove()
+
+
+def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
+    """Run `steps` optimizer steps; the first is metered apart. Returns the last loss, detached."""
+    model, recipe = trainee.model, trainee.recipe
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(recipe, model)
+    scaler = grad_scaler(recipe, trainee.device)
+    forward = stack_forward(model, recipe, trainee.device)
+    loss = torch.zeros(())
+    with _phases_within(model, trainee.meter) as phases:
+        for step in range(steps):
+            phases.prefix = FIRST if step == 0 else ""
+            progress("step", step + 1)
+            loss = _micro_batches(forward, trainee, phases, scaler)
+            phases.begin("optimizer")
+            if recipe.training.max_grad_norm > 0:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, recipe.training.max_grad_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            model.zero_grad()
+    return loss
+
+
+def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler) -> torch.Tensor:
+    """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
+    recipe, device = trainee.recipe, trainee.device
+    count = recipe.training.gradient_accumulation_steps
+    phases.begin("forward")
+    batches = [make_batch(recipe, trainee.vocabulary, device) for _ in range(count)]
+    items = torch.tensor(recipe.tokens * count, device=device)
+    total = torch.zeros((), device=device)
+    for batch in batches:
+        phases.begin("forward")
+        step_loss = compute_loss(forward, batch, recipe, items)
+        phases.begin("backward")
+        scaler.scale(step_loss.loss).backward()
+        total = total + step_loss.loss.detach()
+        del step_loss
+    return total
+
+
+def decoder_of(model: Any) -> torch.nn.Module:
+    """The stack of layers below the head."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    decoder: torch.nn.Module = base.base_model
+    # OPT's language model passes its own model by and calls the decoder inside (models/opt/modeling_opt.py).
+    inner = getattr(decoder, "decoder", None)
+    return inner if isinstance(inner, torch.nn.Module) else decoder

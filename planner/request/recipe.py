@@ -1,0 +1,147 @@
+"""What the request means once every default is filled in: the dtypes and switches the formulas read."""
+
+from dataclasses import dataclass
+
+from planner.request.schema import (
+    CHAPTER_QUANTIZATION,
+    Dtype,
+    HalfDtype,
+    Lora,
+    Loss,
+    Quantization,
+    Request,
+    Stack,
+    Training,
+)
+
+# A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
+# chunked loss), more of it would save bytes, and nobody can count on that.
+PADDED_TOKENS = 1
+
+DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training recipe without open questions.
+
+    `autocast` is None for a plain loop. `quantization` is None for LoRA and full fine-tuning, `lora` for full.
+    """
+
+    method: str
+    quantization: Quantization | None
+    lora: Lora | None
+    training: Training
+    model_dtype: Dtype
+    compute_dtype: Dtype
+    adapter_dtype: Dtype
+    autocast: Dtype | None
+    kbit_preparation: bool
+    outputs_kept: bool
+    loss: Loss
+    stack_name: str
+
+    @property
+    def batch(self) -> int:
+        """Sequences in the micro-batch."""
+        return self.training.per_device_train_batch_size
+
+    @property
+    def length(self) -> int:
+        """Tokens in each sequence."""
+        return self.training.max_length
+
+    @property
+    def tokens(self) -> int:
+        """T, tokens in the micro-batch."""
+        return self.batch * self.length
+
+    @property
+    def kept_tokens(self) -> tuple[int, ...]:
+        """Of each sequence of the micro-batch, the tokens that are not padding: every second one ends early."""
+        short = max(1, self.length - PADDED_TOKENS) if self.training.padded else self.length
+        return tuple(self.length if index % 2 else short for index in range(self.batch))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients outlive a micro-batch."""
+        return self.training.gradient_accumulation_steps > 1
+
+    @property
+    def trained_dtype(self) -> Dtype:
+        """Dtype of what is trained and so of its gradients: the adapters, or the model itself."""
+        return self.model_dtype if self.lora is None else self.adapter_dtype
+
+    @property
+    def by_trainer(self) -> bool:
+        """Whether a preset drives the real Trainer.
+
+        Its collator adds an attention mask even where every token counts; its create_optimizer speaks to bitsandbytes
+        about embeddings. A loop of exact-length tokens does neither, nor does a harness that spells its switches out.
+        """
+        return self.stack_name in {"trainer", "trl", "kbit"}
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether a GradScaler stands around the step, as accelerate has it for float16 autocast.
+
+        It takes float32 gradients only, so a harness of one's own that trains in 16 bit has none.
+        """
+        return self.autocast == "float16" and self.trained_dtype == "float32"
+
+    @property
+    def cannot_unscale(self) -> bool:
+        """Whether a preset's GradScaler meets 16-bit gradients, and so stops at the first optimizer step.
+
+        trl/trainer/sft_trainer.py casts the adapters of a quantized model to bfloat16, for whose gradients there is no
+        CUDA kernel (aten/src/ATen/native/cuda/AmpKernels.cu, AT_DISPATCH_FLOATING_TYPES_AND_HALF).
+        """
+        return self.autocast == "float16" and self.trained_dtype != "float32" and self.stack_name != "custom"
+
+    @classmethod
+    def of(cls, request: Request) -> "Recipe":
+        """Settle every default of `request`."""
+        quantization = (request.quantization or CHAPTER_QUANTIZATION) if request.method == "qlora" else None
+        stack = stack_switches(request)
+        # Only bitsandbytes' 4-bit kernels have a compute dtype of their own; int8 and HQQ follow the model's.
+        compute: Dtype = (
+            quantization.bnb_4bit_compute_dtype if quantization and quantization.load_in_4bit else stack.model_dtype
+        )
+        return cls(
+            method=request.method,
+            quantization=quantization,
+            lora=request.lora if request.method != "full" else None,
+            training=request.training,
+            model_dtype=stack.model_dtype,
+            compute_dtype=compute,
+            adapter_dtype=stack.adapter_dtype,
+            autocast=stack.autocast,
+            kbit_preparation=stack.kbit_preparation and quantization is not None,
+            outputs_kept=stack.outputs_kept,
+            loss=request.training.loss or ("chunked" if request.stack == "trl" else "full_logits"),
+            stack_name=request.stack if isinstance(request.stack, str) else "custom",
+        )
+
+
+def stack_switches(request: Request) -> Stack:
+    """The switches a preset stands for (reference: memory-internals 4.0).
+
+    trainer: Trainer(bf16=True), base in 16 bit, autocast, adapters float32 (PEFT autocast_adapter_dtype).
+    trl:     SFTTrainer casts the adapters of a bitsandbytes model to bfloat16 (is_loaded_in_4bit, _8bit).
+    kbit:    prepare_model_for_kbit_training, then the trainer path.
+    loop:    plain PyTorch, no autocast.
+    A float16 recipe autocasts in float16, any other in bfloat16.
+    """
+    if isinstance(request.stack, Stack):
+        return request.stack
+    compute = request.quantization.bnb_4bit_compute_dtype if request.quantization else "bfloat16"
+    half: HalfDtype = "float16" if compute == "float16" else "bfloat16"
+    on_bitsandbytes = request.method == "qlora" and (
+        request.quantization is None or request.quantization.quant_method == "bitsandbytes"
+    )
+    return Stack(
+        model_dtype=half,
+        kbit_preparation=request.stack == "kbit",
+        autocast=None if request.stack == "loop" else half,
+        adapter_dtype="bfloat16" if request.stack == "trl" and on_bitsandbytes else "float32",
+    )

@@ -1,0 +1,296 @@
+"""The one document every door accepts: a model, a card and a training recipe. Frozen and valid from birth.
+
+Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, TrainingArguments / SFTConfig.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.request.control_characters import checked_name
+from planner.request.library_switches import without_switches
+from planner.request.optimizer_names import Optimizer, checked_optimizer
+from planner.request.patterns import MOST_NAMES, checked_list, checked_pattern
+from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND, field_problems
+
+Method = Literal["qlora", "lora", "full"]
+
+_DTYPE_SPELLINGS = {
+    "fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
+}  # fmt: skip
+
+
+def _plain_dtype(value: object) -> object:
+    """`torch.bfloat16`, as people paste it, and `bf16` both mean `bfloat16`."""
+    if not isinstance(value, str):
+        return value
+    name = value.removeprefix("torch.")
+    return _DTYPE_SPELLINGS.get(name, name)
+
+
+Dtype = Annotated[Literal["float32", "float16", "bfloat16"], BeforeValidator(_plain_dtype)]
+HalfDtype = Annotated[Literal["float16", "bfloat16"], BeforeValidator(_plain_dtype)]
+StackName = Literal["trainer", "trl", "kbit", "loop"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+SdpaKernel = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
+Loss = Literal["full_logits", "chunked", "liger", "cut_cross_entropy"]
+
+# Limits say "this is a typing mistake", not "this would not fit": the largest public context is 10 M tokens
+# (Llama 4 Scout) and no public adapter has a rank above a few thousand.
+Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
+Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
+Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
+Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
+BlockSize = Annotated[StrictInt, Field(ge=1, le=65_536)]
+Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
+# PEFT and transformers match these as regular expressions.
+Pattern = Annotated[Name, AfterValidator(checked_pattern)]
+
+# A union is told apart by the JSON kind of what was written, so that only the branch that was meant complains.
+_Text, _List, _Object = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return BRANCH_MARK + "text"
+    if isinstance(value, list | tuple):
+        return BRANCH_MARK + "list"
+    return BRANCH_MARK + "object" if isinstance(value, Mapping | BaseModel) else None
+
+
+def _by_kind(fix: str) -> Discriminator:
+    return Discriminator(_kind, custom_error_type=WRONG_KIND, custom_error_message=fix)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CustomGpu(_Frozen):
+    """A card outside the catalogue, as `torch.cuda.get_device_properties` describes it.
+
+    Its kernels are those of compute capability 8.9 where none is given, as at every door.
+    """
+
+    total_memory_bytes: Annotated[StrictInt, Field(ge=1 << 28, le=1 << 44)]
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = "8.9"
+    name: Name = "custom card"
+
+
+class Quantization(_Frozen):
+    """What `BitsAndBytesConfig` takes, with *its* defaults (fp4, no double quantization, float32 compute).
+
+    Source: transformers/utils/quantization_config.py, BitsAndBytesConfig. `hqq` is the group-wise int4 kind, the one
+    PEFT trains (planner/tensors/storage_formats.py says why); it reads `group_size` only. `awq`, `gptq` and `fp8` are
+    kinds that a checkpoint brings along (planner/model/quantized_checkpoint.py); they read `bits`, `group_size` and
+    `weight_block_size`.
+    """
+
+    quant_method: Literal["bitsandbytes", "hqq", "awq", "gptq", "fp8"] = "bitsandbytes"
+    load_in_4bit: StrictBool = False
+    load_in_8bit: StrictBool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "fp4"
+    bnb_4bit_use_double_quant: StrictBool = False
+    bnb_4bit_compute_dtype: Dtype = "float32"
+    llm_int8_skip_modules: (
+        Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), AfterValidator(checked_list)] | None
+    ) = None
+    group_size: Literal[-1, 16, 32, 64, 128, 256, 512, 1024] = 64
+    bits: Literal[2, 4, 8] = 4
+    weight_block_size: tuple[BlockSize, BlockSize] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it asks for; more than one is a contradiction, none leaves the model as it is."""
+        asked = {
+            "load_in_4bit": self.load_in_4bit,
+            "load_in_8bit": self.load_in_8bit,
+            f"quant_method {self.quant_method}": self.quant_method != "bitsandbytes",
+        }
+        return tuple(kind for kind, wanted in asked.items() if wanted)
+
+
+class Lora(_Frozen):
+    """What `LoraConfig` takes, as far as it moves bytes. Defaults are the QLoRA chapter's."""
+
+    r: Rank = 16
+    lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
+    lora_dropout: Fraction = 0.0
+    target_modules: Annotated[
+        Annotated[Pattern, _Text] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), _List],
+        _by_kind('write "all-linear", a pattern, or a list of module names'),
+    ] = "all-linear"
+    use_dora: StrictBool = False
+    use_rslora: StrictBool = False
+
+
+class Training(_Frozen):
+    """What `TrainingArguments` / `SFTConfig` take, as far as it moves bytes.
+
+    None means "what the stack or the model does by default": TRL's chunked loss, Gemma 2's eager attention.
+    `expandable_segments` is an environment variable: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True.
+    """
+
+    per_device_train_batch_size: Count = 1
+    gradient_accumulation_steps: Count = 1
+    max_length: Tokens = 2048
+    gradient_checkpointing: StrictBool = True
+    use_reentrant: StrictBool = False
+    optim: Annotated[Optimizer, BeforeValidator(checked_optimizer)] = "paged_adamw_8bit"
+    attn_implementation: Attention | None = None
+    sdpa_kernel: SdpaKernel = "auto"
+    loss: Loss | None = None
+    padded: StrictBool = False
+    max_grad_norm: Annotated[float, Field(strict=True, ge=0.0, le=1e6)] = 1.0
+    expandable_segments: StrictBool = False
+
+
+class Stack(_Frozen):
+    """The numerical path written out, for harnesses that no preset describes."""
+
+    model_dtype: Dtype = "bfloat16"
+    kbit_preparation: StrictBool = False
+    autocast: HalfDtype | None = None
+    adapter_dtype: Dtype = "float32"
+    outputs_kept: StrictBool = False
+
+
+# The chapter's own configuration: 4-bit NormalFloat, double quantization, bfloat16 compute.
+CHAPTER_QUANTIZATION = Quantization(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype="bfloat16",
+)
+
+# Kinds that only a checkpoint can bring along.
+CHECKPOINT_KINDS = frozenset({"awq", "gptq", "fp8"})
+# The keys that say what kind of quantization is meant.
+_KINDS = frozenset({"quant_method", "load_in_4bit", "load_in_8bit"})
+
+
+def _completed(quantization: Quantization | None) -> Quantization:
+    """The chapter's own, with what `quantization` says of it: a part that names no kind is a part of the recipe."""
+    written = {key: getattr(quantization, key) for key in quantization.model_fields_set} if quantization else {}
+    return CHAPTER_QUANTIZATION.model_copy(update=written)
+
+
+_FLAT_LORA = {
+    "lora_r": "r", "r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout",
+    "target_modules": "target_modules", "use_dora": "use_dora", "use_rslora": "use_rslora",
+}  # fmt: skip
+
+
+class Request(_Frozen):
+    """Will this model, trained by this recipe, fit on this card?"""
+
+    model: Annotated[
+        Annotated[Name, _Text] | Annotated[dict[str, Any], AfterValidator(without_switches), _Object],
+        _by_kind('write a catalogue id, a hub id such as "meta-llama/Llama-2-7b-hf", or a whole config.json object'),
+    ]
+    gpu: Annotated[
+        Annotated[Name, _Text] | Annotated[CustomGpu, _Object],
+        _by_kind('write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
+    ]
+    method: Method = "qlora"
+    quantization: Quantization | None = None
+    lora: Lora = Lora()
+    training: Training = Training()
+    stack: Annotated[
+        Annotated[StackName, _Text] | Annotated[Stack, _Object],
+        _by_kind("write trainer, trl, kbit or loop, or an object of switches"),
+    ] = "trainer"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_flat_keys(cls, data: Any) -> Any:
+        """Accept the chapter's flat dictionary beside the nested one."""
+        return _nest_flat_keys(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _method_and_quantization_agree(self) -> Self:
+        quantization = self.quantization
+        if self.method == "qlora" and (quantization is None or not quantization.model_fields_set & _KINDS):
+            object.__setattr__(self, "quantization", _completed(quantization))
+        elif self.method == "lora" and quantization and quantization.kinds == ("load_in_8bit",):
+            # LoRA on an int8 base is what people call it; here every quantized base is QLoRA.
+            object.__setattr__(self, "method", "qlora")
+        quantized = self.quantization is not None and bool(self.quantization.kinds)
+        if self.method == "qlora" and not quantized:
+            msg = "quantization: qlora needs load_in_4bit or load_in_8bit to be true; or use method lora"
+            raise ValueError(msg)
+        if self.method != "qlora" and quantized:
+            msg = f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
+            raise ValueError(msg)
+        kinds = self.quantization.kinds if self.quantization else ()
+        if len(kinds) > 1:
+            msg = f"quantization: {' and '.join(kinds)} exclude each other; keep one"
+            raise ValueError(msg)
+        if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
+            msg = "quantization: hqq needs a group_size, such as 64"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def parse(cls, data: object) -> "Request":
+        """Build a Request from decoded JSON.
+
+        Raises:
+            InvalidRequestError: names every bad field at once and says the fix.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = _as_written(field_problems(error.errors(include_url=False), _KNOWN_KEYS), data)
+            raise InvalidRequestError("The request has fields that cannot be used.", problems) from None
+
+
+_SECTIONS = (("quantization", {key: key for key in Quantization.model_fields}), ("lora", _FLAT_LORA))
+_KNOWN_KEYS = sorted(
+    {key for part in (Request, Quantization, Lora, Training, Stack, CustomGpu) for key in part.model_fields}
+)
+
+
+def _nest_flat_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Move flat keys into their section. One that contradicts its section stays, to be complained about."""
+    nested = dict(data)
+    for section, names in _SECTIONS:
+        inner = nested.get(section)
+        if not (inner is None or isinstance(inner, Mapping)):
+            continue
+        merged = dict(inner or {})
+        for key, name in names.items():
+            if key in nested and merged.get(name, nested[key]) == nested[key]:
+                merged[name] = nested.pop(key)
+        if merged:
+            nested[section] = merged
+    return nested
+
+
+def _as_written(problems: list[FieldProblem], data: object) -> list[FieldProblem]:
+    """Name a field by the flat key where the caller used one."""
+    if not isinstance(data, Mapping):
+        return problems
+    nested = {key: f"{section}.{name}" for section, names in _SECTIONS for key, name in names.items() if key in data}
+    contradicted = {problem.field for problem in problems if problem.field in nested}
+    flat = {path: key for key, path in nested.items() if key not in contradicted}
+    return [
+        FieldProblem(problem.field, f"contradicts {nested[problem.field]}; keep one of the two")
+        if problem.field in contradicted
+        else FieldProblem(flat.get(problem.field, problem.field), problem.message)
+        for problem in problems
+    ]

@@ -1,0 +1,1 @@
+"""Attention variants: what each allocates, saves and takes during its backward pass."""

@@ -1,0 +1,53 @@
+"""BLOOM's attention: one projection, positions as a bias of the scores (ALiBi), all of it written out.
+
+Source: transformers 5.23 models/bloom/modeling_bloom.py, BloomAttention.forward. The projection, the scores and the
+masked scores keep their names until the output projection is done, the probabilities as long as the layer.
+"""
+
+from planner.families.parts import Attention
+from planner.step.attention.kernels import SCORES, product, softmax_in_float32
+from planner.step.engine.graph import Graph, Value
+from planner.step.engine.ops import add, bmm, cast, clone, relayout_gradient
+from planner.step.engine.slice_ops import piece
+from planner.step.projections.linear import Projector
+
+_SCORES = ("T", "H", "s")
+
+
+def alibi_attention(graph: Graph, part: Attention, x: Value, project: Projector, mask: Value | None) -> Value:
+    """`self_attention(x)`."""
+    if not part.fused:
+        msg = "attention with ALiBi has one fused projection"
+        raise ValueError(msg)
+    fused = project(part.fused, x)
+    q, k, v = _heads(graph, fused, one_sequence=project.switches.one_sequence)
+    autocast, wide = project.switches.autocast, q.each
+    with graph.cause(SCORES):
+        scores = _scores(graph, q, k, autocast)
+        masked = add(graph, scores, mask) if mask else scores
+        weights = cast(graph, softmax_in_float32(graph, masked, project.switches.float16), wide)
+        context = clone(graph, product(graph, weights, v, ("T", "q"), autocast))
+    project.named.append(weights)
+    out = project(part.o, context)
+    del scores, masked, fused
+    return out
+
+
+def _heads(graph: Graph, fused: Value, *, one_sequence: bool) -> tuple[Value, Value, Value]:
+    """q, k and v with sequences and heads as one dimension: views of one sequence, copies of more (`reshape`)."""
+    q, k, v = (piece(graph, fused, ("T", width)) for width in ("q", "k", "k"))
+    if one_sequence:
+        return relayout_gradient(graph, q), relayout_gradient(graph, k), v
+    q, k, v = (clone(graph, part) for part in (q, k, v))
+    return q, k, v
+
+
+def _scores(graph: Graph, q: Value, k: Value, autocast: int) -> Value:
+    """`alibi.baddbmm(q, k)`: under autocast the slopes are cast as well."""
+    if autocast:
+        k = cast(graph, k, autocast)
+        q = cast(graph, q, autocast)
+    slopes = graph.new(autocast, ("b", "H", "s")) if autocast and autocast != 4 else None
+    scores = bmm(graph, q, k, _SCORES)
+    del slopes
+    return scores

@@ -1,0 +1,41 @@
+"""Falcon's eager attention: scores scaled in place, their softmax in the hidden states' dtype.
+
+Source: transformers 5.23 models/falcon/modeling_falcon.py, FalconAttention.forward.
+"""
+
+from planner.step.attention.kernels import SCORES, repeat, softmax, spread
+from planner.step.engine.graph import Dims, Graph, Value
+from planner.step.engine.ops import add, bmm, cast, clone, scale_in_place
+from planner.step.projections.linear import Projector
+
+_SCORES = ("T", "H", "s")
+
+
+def attend_with_own_scores(
+    graph: Graph, qkv: tuple[Value, Value, Value], project: Projector, mask: Value | None, each: int
+) -> tuple[Value, Value]:
+    """The result and the probabilities, which have `each` bytes."""
+    q, k, v = qkv
+    with graph.cause(SCORES):
+        scores = scale_in_place(graph, _product(graph, (q, k), _SCORES, project))
+        weights = softmax(graph, cast(graph, add(graph, scores, mask) if mask else scores, each))
+        del scores
+        return clone(graph, _product(graph, (weights, v), q.dims, project)), weights
+
+
+def _product(graph: Graph, sides: tuple[Value, Value], dims: Dims, project: Projector) -> Value:
+    """`a @ b`; autocast casts float32 sides first, b before a."""
+    a, b = sides
+    if project.switches.autocast:
+        b = cast(graph, b, project.switches.autocast)
+        a = cast(graph, a, project.switches.autocast)
+    first = a if a.dims == _SCORES else _one_dimension(graph, a, project)
+    return bmm(graph, first, _one_dimension(graph, b, project), dims)
+
+
+def _one_dimension(graph: Graph, x: Value, project: Projector) -> Value:
+    """Sequences and heads as one: of one sequence a view, of more a copy, in which a single key head is repeated."""
+    one = project.switches.one_sequence
+    if x.dims == ("T", "k"):
+        return spread(graph, x) if one else repeat(graph, x)
+    return x if one else clone(graph, x)

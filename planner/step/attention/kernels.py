@@ -1,0 +1,253 @@
+"""The attention kernels: what each allocates, saves and takes while it runs backward.
+
+`s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
+"""
+
+from planner.step.attention.flash_unpadded import without_padding
+from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
+from planner.step.switches import LayerSwitches, Switches
+
+WORKSPACE = "attention backward workspace"
+SCORES = "attention scores"
+_SCORES = ("T", "H", "s")
+# Values of latent attention, narrower than its keys and never grouped.
+_LATENT = ("T", "v")
+# The flash backward's padded rows: sequence by sequence, or all of a row of tokens.
+_ROWS_OF = {"T": "flash", "kept": "flash row"}
+
+
+def attend(
+    graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+) -> tuple[Value, tuple[Value, ...]]:
+    """Run this layer's kernel; the result has the dims of q's heads and v's width. Eager returns its scores too."""
+    if layer.kernel == "eager":
+        out, weights = _eager(graph, qkv, layer, mask, switches)
+        return out, (weights,)
+    return _fused(graph, qkv, switches, layer, mask), ()
+
+
+def _fused(
+    graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+) -> Value:
+    """`scaled_dot_product_attention` with the kernel that torch picks."""
+    q, k, v = qkv
+    if layer.expands:
+        k, v = (spread(graph, value) if layer.one_group else repeat(graph, value) for value in (k, v))
+    if switches.autocast:
+        # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h).
+        q, k, v = (cast(graph, value, switches.autocast) for value in (q, k, v))
+    if layer.kernel == "math":
+        return _math(graph, (q, k, v), switches, mask)
+    if layer.kernel == "mem_efficient":
+        return _mem_efficient(graph, (q, k, v), mask)
+    if layer.kernel == "flash_attention_2" and switches.padded:
+        return without_padding(graph, (q, k, v), _flash)
+    return _flash(graph, (q, k, v))
+
+
+def repeat(graph: Graph, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
+    """`repeat_kv`: grouped keys or values copied once per query head; the gradient is summed over the group."""
+    if x.dims in (dims, _LATENT):
+        return x
+    edge_in, each, own = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, own)),)
+
+    edge = graph.node(backward) if graph.needs(x) else None
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def spread(graph: Graph, x: Value) -> Value:
+    """`repeat_kv` of a single key head: a view, its stride zero; the gradient is summed over all heads."""
+    if not graph.needs(x):
+        return Value(x.buffer, x.each, ("T", "q"))
+    edge_in, each, own = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, own)),)
+
+    return Value(x.buffer, each, ("T", "q"), graph.node(backward))
+
+
+def _result(q: Value, v: Value) -> Dims:
+    """Dims of the output: q's heads, v's width."""
+    return v.dims if v.dims == _LATENT else q.dims
+
+
+def _flash(graph: Graph, qkv: tuple[Value, Value, Value]) -> Value:
+    """Saves q, k, v, the output and a float32 log-sum-exp per head and token, and two random states.
+
+    Backward (flash_api.cpp, mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or
+    64 columns, softmax_d, and dk, dv for every query head where keys are grouped.
+    """
+    q, k, v = qkv
+    each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, _ROWS_OF[q.dims[0]]
+    inputs = tuple((value.edge, value.dims) for value in qkv)
+    saved = graph.save(q, k, v) if graph.needs(q, k, v) else None
+    out, lse = graph.new(each, dims), graph.new(4, (dims[0], "H"))
+    states = graph.new(16, ()), graph.new(8, ())
+    if saved is None:
+        return Value(out, each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = [graph.new(4, (f"{rows} dq",), WORKSPACE), graph.new(4, (f"{rows} lse",), WORKSPACE)]
+        if grouped:
+            work += [graph.new(each, dims, WORKSPACE) for _ in "kv"]
+        grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
+        del work
+        return grads
+
+    edge = graph.node(backward, saved + graph.save(out, lse, *states))
+    return Value(out, each, dims, edge)
+
+
+def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> Value:
+    """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
+
+    Backward (attention_backward.cu): delta in float32 over rows padded to 16, and in 16 bit a float32 accumulator
+    of dq over 64 x 64 blocks.
+    """
+    q, k, v = qkv
+    each, dims = q.each, _result(q, v)
+    bias = _additive(graph, each) if mask else None
+    inputs = tuple((value.edge, value.dims) for value in qkv)
+    saved = graph.save(q, k, v, bias) if graph.needs(q, k, v) else None
+    out = graph.new(each, dims)
+    lse = graph.new(4, ("efficient lse",)) if saved is not None else None
+    states = graph.new(8, ()), graph.new(8, ())
+    if saved is None:
+        return Value(out, each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = [graph.new(4, ("efficient delta",), WORKSPACE)]
+        if each == 2:
+            work.append(graph.new(4, ("efficient dq",), WORKSPACE))
+        grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
+        del work
+        return grads
+
+    edge = graph.node(backward, saved + graph.save(out, lse, *states))
+    return Value(out, each, dims, edge)
+
+
+def _additive(graph: Graph, each: int) -> Buffer:
+    """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
+    dims = ("T", "s")
+    bias = graph.new(each, dims, SCORES)
+    inverted = graph.new(1, dims, SCORES)
+    del inverted
+    return bias
+
+
+def _math(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, mask: Value | None) -> Value:
+    """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
+
+    The call returns the probabilities too, in the input's dtype; they die when the caller has taken the output.
+    """
+    del switches
+    each, dims = qkv[0].each, _result(qkv[0], qkv[2])
+    q, k, v = (cast(graph, value, 4) for value in qkv)
+    with graph.cause(SCORES):
+        scaled = unary(graph, q)
+        bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
+        wide_k, wide_v = repeat(graph, k), repeat(graph, v)
+        scores = bmm(graph, scaled, unary(graph, wide_k), _SCORES)
+        scores = add(graph, scores, bias)
+        weights = softmax(graph, scores)
+        del scores, wide_k
+        returned = cast(graph, weights, each)
+        out = bmm(graph, weights, wide_v, dims)
+        del weights, scaled
+        out = cast(graph, out, each)
+        del wide_v, bias, q, k, v
+    result = clone(graph, out)
+    del returned
+    return result
+
+
+def _causal_bias(graph: Graph) -> Value:
+    """ones, tril, where: a float32 square built for every call."""
+    ones = graph.new(1, ("s", "s"))
+    lower = graph.new(1, ("s", "s"))
+    del ones
+    bias = Value(graph.new(4, ("s", "s")), 4, ("s", "s"))
+    del lower
+    return bias
+
+
+def softmax(graph: Graph, x: Value) -> Value:
+    """Saves its output; its CUDA backward holds `grad * output` beside the result (SoftMax.cu)."""
+    return _softmax(graph, x, x.each)
+
+
+def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
+    """`softmax(x, dtype=float32)`.
+
+    CUDA reads float16 as it is and writes float32 (`half_to_float`, aten/src/ATen/native/SoftMax.cpp); bfloat16 is
+    copied to float32 first.
+    """
+    return _softmax(graph, x if float16 else cast(graph, x, 4), 4)
+
+
+def _softmax(graph: Graph, x: Value, wide: int) -> Value:
+    edge_in, each, dims = x.edge, x.each, x.dims
+    out = graph.new(wide, dims)
+    if not graph.needs(x):
+        return Value(out, wide, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        work = graph.new(wide, dims, WORKSPACE)
+        grad = graph.new(each, dims)
+        del work
+        return ((edge_in, grad),)
+
+    return Value(out, wide, dims, graph.node(backward, graph.save(out)))
+
+
+def _eager(
+    graph: Graph, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
+) -> tuple[Value, Value]:
+    """`eager_attention_forward`: scores in the matmul's dtype, softmax in float32, probabilities cast back.
+
+    matmul makes sequences and heads one dimension. Of one sequence that is a view; more are copied, unless they lie
+    head by head, as keys and values do that were repeated. So is the gradient of what it returns, on its way back.
+    """
+    one = switches.one_sequence
+    apart = spread if layer.one_group and one else repeat
+    q, k, v = qkv[0], apart(graph, qkv[1]), apart(graph, qkv[2])
+    by_token = not one and not layer.by_head
+    copied = {"q": by_token, "k": by_token and k is qkv[1], "v": not one and v is qkv[2]}
+    with graph.cause(SCORES):
+        weights = _product(graph, (q, k), (copied["q"], copied["k"]), _SCORES, switches.autocast)
+        weights = unary(graph, weights)
+        if layer.softcap:
+            weights = unary(graph, unary(graph, unary(graph, weights), saves="output"))
+        if mask is not None:
+            weights = add(graph, weights, mask)
+        weights = cast(graph, softmax_in_float32(graph, weights, switches.float16), q.each)
+        if layer.dropout:
+            weights = dropout(graph, weights)
+        out = _product(graph, (weights, v), (False, copied["v"]), _result(q, v), switches.autocast)
+        return clone(graph, out if one else relayout_gradient(graph, out)), weights
+
+
+def product(graph: Graph, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
+    """torch.matmul of two sides that lie as bmm wants them."""
+    return _product(graph, (a, b), (False, False), dims, autocast)
+
+
+def _product(
+    graph: Graph, sides: tuple[Value, Value], copied: tuple[bool, bool], dims: Dims, autocast: int
+) -> Value:
+    """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a.
+
+    `copied` says which sides do not lie as bmm wants them. The call holds what it was given until it returns.
+    """
+    a, b = sides
+    if autocast:
+        b = cast(graph, b, autocast)
+        a = cast(graph, a, autocast)
+    first, second = (clone(graph, side) if copies else side for side, copies in zip((a, b), copied, strict=True))
+    return bmm(graph, first, second, dims)

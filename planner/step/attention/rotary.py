@@ -1,0 +1,71 @@
+"""Rotary embeddings as each family writes them. `turn(graph, x, tables, kind)` gives q or k with positions.
+
+Sources: apply_rotary_pos_emb of the models named in planner/families.
+"""
+
+from planner.families.parts import Rotary
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.ops import add, cast, mul
+from planner.step.engine.slice_ops import concatenate, piece
+
+Tables = tuple[Value, Value]
+# Their cos and sin are written out pairwise for every layer (repeat_interleave).
+PAIRED = frozenset({"interleaved", "float_halves"})
+# They end in a concatenation, so that q lies head by head in memory, and so does the kernel's output.
+CONCATENATED = frozenset({"interleaved", "partial", "partial_cat"})
+
+
+def layer_tables(graph: Graph, tables: Tables, kind: Rotary) -> Tables:
+    """cos and sin as this layer uses them."""
+    if kind not in PAIRED:
+        return tables
+    cos, sin = (Value(graph.new(table.each, table.dims), table.each, table.dims) for table in tables)
+    return cos, sin
+
+
+def turn(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
+    """Positions into one of q and k. `rotated` names the dimension that is turned where only a part is."""
+    if kind == "none":
+        return x
+    if kind in {"partial", "interleaved", "partial_cat"}:
+        return _in_part(graph, x, tables, kind, rotated)
+    if kind == "float_halves":
+        straight = mul(graph, cast(graph, x, 4), tables[0])
+        crossed = mul(graph, cast(graph, rotate_half(graph, x), 4), tables[1])
+        return cast(graph, add(graph, straight, crossed), x.each)
+    if kind == "float":
+        return cast(graph, _whole(graph, cast(graph, x, 4), tables), x.each)
+    return cast(graph, _whole(graph, x, tables), x.each)
+
+
+def _in_part(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
+    """Some columns of each head turned, the rest (which may be none) put back behind them."""
+    if kind == "partial_cat":
+        turned, rest = _whole(graph, x, tables), "none"
+    else:
+        turned, rest = _whole(graph, piece(graph, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
+    return concatenate(graph, (turned, piece(graph, x, (*x.dims[:-1], rest))), x.dims)
+
+
+def _whole(graph: Graph, x: Value, tables: Tables) -> Value:
+    """`x * cos + rotate_half(x) * sin`. Nothing but the tables is saved."""
+    straight = mul(graph, x, tables[0])
+    crossed = mul(graph, rotate_half(graph, x), tables[1])
+    return add(graph, straight, crossed)
+
+
+def rotate_half(graph: Graph, x: Value) -> Value:
+    """`cat((-x2, x1))`. Its backward fills a whole tensor per half (slice_backward) and adds the two."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        negated = graph.new(each, dims, den=2)
+        second = graph.new(each, dims)
+        del negated
+        return (edge_in, second), (edge_in, graph.new(each, dims))
+
+    edge = graph.node(backward) if graph.needs(x) else None
+    negated = graph.new(each, dims, den=2)
+    out = graph.new(each, dims)
+    del negated
+    return Value(out, each, dims, edge)

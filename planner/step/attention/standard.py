@@ -1,0 +1,141 @@
+"""Attention: projections, head norms, rotary embedding, kernel, output projection.
+
+Sources: transformers 5.23 models/*/modeling_*.py, the Attention class of each.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from planner.families.parts import Attention
+from planner.step.attention.alibi import alibi_attention
+from planner.step.attention.falcon_eager import attend_with_own_scores
+from planner.step.attention.kernels import attend, repeat
+from planner.step.attention.llama4_qk import late
+from planner.step.attention.rotary import CONCATENATED, layer_tables, turn
+from planner.step.attention.rotary_pairs import halves
+from planner.step.attention.sinks import attend_with_sinks
+from planner.step.engine.graph import Buffer, Graph, Value
+from planner.step.engine.ops import clone, relayout_gradient, view
+from planner.step.engine.slice_ops import pick, piece, split
+from planner.step.norms import norm
+from planner.step.projections.linear import Projector
+from planner.step.switches import LayerSwitches
+
+QKV = "attention: q, k, v and output"
+
+
+class Stored(NamedTuple):
+    """Keys and values that later layers read, and what else lives as long as they do."""
+
+    keys: Value
+    values: Value
+    needed: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them.
+
+    `wide_tables`: those of heads of another width. `layer_input`: this layer's share of them all.
+    `stored`: keys and values by whether their layer slides.
+    """
+
+    tables: tuple[Value, Value] | None
+    mask: Value | None
+    held: tuple[Value, ...]
+    wide_tables: tuple[Value, Value] | None = None
+    layer_inputs: Value | None = None
+    layer_input: Value | None = None
+    stored: dict[bool, Stored] = field(default_factory=dict)
+
+
+def attention(graph: Graph, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
+    """`self_attn(x)`."""
+    mask = shared.mask if project.layer.masked else None
+    with graph.cause(QKV):
+        if part.alibi:
+            return alibi_attention(graph, part, x, project, mask)
+        fused = project(part.fused, x) if part.fused else None
+        q, k, v = _split(graph, part, fused) if fused else _project(graph, part, x, project)
+        # Liger turns q and k in place, forward and backward (ops/rope.py).
+        if not (project.switches.liger and project.switches.liger_rotary):
+            q, k = turned(graph, part, q, k, shared)
+        q, k = late(graph, part, (q, k), shared.tables, project.switches)
+        if summed(project.layer):
+            v = relayout_gradient(graph, v)
+        if not project.layer.grouped:
+            k, v = view(k, q.dims), view(v, q.dims)
+        if part.sinks:
+            out, sunk = attend_with_sinks(graph, (q, k, v), mask, project.switches.autocast)
+            weights: tuple[Value, ...] = (sunk,)
+            del sunk
+        elif part.own_scores and project.layer.kernel == "eager":
+            out, own = attend_with_own_scores(graph, (q, k, v), project, mask, x.each)
+            weights = (own,)
+            del own
+        else:
+            out, weights = attend(graph, (q, k, v), project.switches, project.layer, mask)
+        project.named += weights  # `hidden_states, _ = self.self_attn(...)`
+        if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
+            out = clone(graph, out)
+        out = project(part.o, out)
+        return out  # noqa: RET504  # q, k, v and their whole outlive the kernel's output, as the modelling code's names do
+
+
+def turned(graph: Graph, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
+    """Positions into q and k."""
+    if part.rotary in {"none", "complex"} or shared.tables is None:
+        return q, k
+    if part.rotary == "halves":
+        tables = shared.tables
+        return halves(graph, q, tables, ("T", "q half")), halves(graph, k, tables, ("T", "k half"))
+    tables = layer_tables(graph, shared.tables, part.rotary)
+    return turn(graph, q, tables, part.rotary, "q rot"), turn(graph, k, tables, part.rotary, "k rot")
+
+
+def summed(layer: LayerSwitches) -> bool:
+    """Whether the values' gradient arrives head by head and has to be copied back to token order."""
+    return layer.kernel in {"eager", "math"} or layer.expands
+
+
+def _project(graph: Graph, part: Attention, x: Value, project: Projector) -> tuple[Value, Value, Value]:
+    if not (part.q and part.k and part.v):
+        msg = "attention needs q, k and v or one fused projection"
+        raise ValueError(msg)
+    q = normed(graph, part, project(part.q, x), project, query=True)
+    k = normed(graph, part, project(part.k, x), project, query=False)
+    return q, k, project(part.v, x)
+
+
+def normed(graph: Graph, part: Attention, x: Value, project: Projector, *, query: bool) -> Value:
+    """A projection's head norm; without one, the gradient of the transposed view is copied back."""
+    head_norm = part.q_norm if query else part.k_norm
+    if head_norm is None:
+        return x if project.switches.liger or part.late_norm else relayout_gradient(graph, x)
+    if not head_norm.per:
+        x = norm(graph, head_norm, x, project.switches)
+        return x if project.switches.liger else relayout_gradient(graph, x)
+    wide = x.dims[-1]
+    return view(norm(graph, head_norm, view(x, ("T", *head_norm.per, "d")), project.switches), ("T", wide))
+
+
+def _split(graph: Graph, part: Attention, qkv: Value) -> tuple[Value, Value, Value]:
+    """One projection cut into q, k and v: by slices, or by a split of each head's columns."""
+    if part.cut in {"groups", "one group"}:
+        return _grouped(graph, qkv, repeats=part.cut == "groups")
+    if part.cut == "chunks":
+        qkv = relayout_gradient(graph, qkv)
+        q, k, v = split(graph, qkv, (("T", "q"), ("T", "k"), ("T", "k")))
+        return q, k, v
+    q, k, v = (piece(graph, qkv, ("T", width)) for width in ("q", "k", "k"))
+    return relayout_gradient(graph, q), relayout_gradient(graph, k), v
+
+
+def _grouped(graph: Graph, qkv: Value, *, repeats: bool) -> tuple[Value, Value, Value]:
+    """Falcon: keys and values are indexed out of the projection (copies); the new layout writes them once per head."""
+    q = piece(graph, qkv, ("T", "q"))
+    k, v = pick(graph, qkv, ("T", "k")), pick(graph, qkv, ("T", "k"))
+    if not repeats:
+        return relayout_gradient(graph, q), k, v
+    q = clone(graph, q)
+    return q, repeat(graph, k), repeat(graph, v)

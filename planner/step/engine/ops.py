@@ -1,0 +1,222 @@
+"""The tensor operations decoders are made of: what each allocates, saves for its backward and allocates there.
+
+Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csrc/autograd/FunctionsManual.cpp of
+torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
+"""
+
+from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Holder, Outcome, Value
+
+GRADIENTS = "gradients of trained weights"
+EMBEDDING_WORKSPACE = "embedding backward workspace"
+
+
+def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
+    """A weight. Its own bytes belong to the static lines; a trained one collects a gradient."""
+    return Value(None, each, dims, Edge(leaf=True) if trained else None)
+
+
+def embedding_gradient(graph: Graph, each: int, dims: Dims, rows: str) -> Buffer:
+    """The dense gradient of an embedding; of many tokens it is summed up in float32 rows first, `rows` of them."""
+    indices = graph.new(8, (f"{rows}' indices",), EMBEDDING_WORKSPACE)
+    sums = graph.new(4, (rows, dims[-1]), EMBEDDING_WORKSPACE)
+    gradient = graph.new(each, dims, GRADIENTS)
+    del indices, sums
+    return gradient
+
+
+def cast(graph: Graph, x: Value, each: int, *, other: bool = False) -> Value:
+    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing.
+
+    `other`: the dtype is another one, be it as wide (float16 and bfloat16).
+    """
+    if x.each == each and not other:
+        return x
+    if not graph.needs(x):
+        return Value(graph.new(each, x.dims), each, x.dims)
+    edge_in, dims, before = x.edge, x.dims, x.each
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(before, dims, GRADIENTS if edge_in and edge_in.leaf else "")),)
+
+    edge = graph.node(backward)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def unary(graph: Graph, x: Value, *, saves: str = "", backward_copies: int = 1) -> Value:
+    """An element-wise function with an output of its own: scaling, negation, activation.
+
+    `saves` is "input", "output" or "" (a scalar factor, neg). `backward_copies` counts the allocations of its
+    backward; the last one is the gradient.
+    """
+    if not graph.needs(x):
+        return Value(graph.new(x.each, x.dims), x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        work = [graph.new(each, dims) for _ in range(backward_copies)]
+        return ((edge_in, work.pop()),)
+
+    if saves == "output":
+        out = graph.new(each, dims)
+        return Value(out, each, dims, graph.node(backward, graph.save(out)))
+    edge = graph.node(backward, graph.save(x) if saves == "input" else None)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def scale_in_place(graph: Graph, x: Value) -> Value:
+    """`x *= buffer`: saves the buffer alone, so that a checkpoint is made again up to here; the gradient is new."""
+    if not graph.needs(x):
+        return x
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, dims)),)
+
+    return Value(x.buffer, each, dims, graph.node(backward, graph.save(None)))
+
+
+def shift(graph: Graph, x: Value) -> Value:
+    """`x + constant`: a new tensor whose gradient passes through."""
+    return clone(graph, x)
+
+
+def clone(graph: Graph, x: Value) -> Value:
+    """`x.clone()` or a contiguous copy; the gradient passes through untouched."""
+    if not graph.needs(x):
+        return Value(graph.new(x.each, x.dims), x.each, x.dims)
+    edge_in = x.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    edge = graph.node(backward)
+    return Value(graph.new(x.each, x.dims), x.each, x.dims, edge)
+
+
+def relayout_gradient(graph: Graph, x: Value) -> Value:
+    """A view (transpose, reshape) whose incoming gradient lies otherwise in memory and is copied."""
+    if not graph.needs(x):
+        return x
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, dims)),)
+
+    return Value(x.buffer, each, dims, graph.node(backward))
+
+
+def add(graph: Graph, a: Value, b: Value) -> Value:
+    """`a + b`, the wider dtype wins. Saves nothing; both sides receive the same gradient, cast where narrower."""
+    each, dims = max(a.each, b.each), a.dims
+    if not graph.needs(a, b):
+        return Value(graph.new(each, dims), each, dims)
+    sides = ((a.edge, a.each), (b.edge, b.each))
+
+    def backward(grad: Buffer) -> Outcome:
+        return tuple((edge, grad if own == each else graph.new(own, dims)) for edge, own in sides if edge)
+
+    edge = graph.node(backward)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def let_go(saved: list[Holder]) -> None:
+    """A checkpoint's hooks hand saved tensors over for good, so that they go before the engine casts a gradient.
+
+    Other saved tensors stay until the node is done (torch/csrc/autograd/engine.cpp, call_function).
+    """
+    for holder in saved:
+        if holder.frame is not None:
+            holder.buffer = None
+
+
+def mul(graph: Graph, a: Value, b: Value) -> Value:
+    """`a * b`: each side is saved for the other's gradient."""
+    each, dims = max(a.each, b.each), a.dims
+    if not graph.needs(a, b):
+        return Value(graph.new(each, dims), each, dims)
+    sides = ((a.edge, a.each), (b.edge, b.each))
+
+    def backward(_: Buffer) -> Outcome:
+        wide = [(edge, graph.new(each, dims), own) for edge, own in sides if edge]
+        let_go(saved)
+        return tuple((edge, grad if own == each else graph.new(own, dims)) for edge, grad, own in wide)
+
+    saved = (graph.save(b) if a.edge else []) + (graph.save(a) if b.edge else [])
+    edge = graph.node(backward, saved)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
+    """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
+
+    x has dims (rows..., in). The weight's gradient comes first, as torch computes it.
+    """
+    rows, dims = x.dims[:-1], (*x.dims[:-1], out)
+    if not graph.needs(x, weight):
+        return Value(graph.new(x.each, dims), x.each, dims)
+    each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
+
+    def backward(_: Buffer) -> Outcome:
+        tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is graph.head) else ""
+        # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
+        to_weight = (w_edge, Alias(graph.new(each, (out, width), tag))) if w_edge else (None, None)
+        if w_edge:
+            graph.mark_product()
+        to_input = (x_edge, Alias(graph.new(each, (*rows, width)))) if x_edge else (None, None)
+        graph.mark_product()
+        return to_input, to_weight
+
+    saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
+    edge = graph.node(backward, saved)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def dropout(graph: Graph, x: Value) -> Value:
+    """`native_dropout`: the output and a one-byte mask, which is saved; its backward scales by the mask."""
+    out, mask = graph.new(x.each, x.dims), graph.new(1, x.dims)
+    if not graph.needs(x):
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, dims)),)
+
+    return Value(out, each, dims, graph.node(backward, graph.save(mask)))
+
+
+def square(graph: Graph, x: Value) -> Value:
+    """`x.pow(2)`; its backward makes x**1, 2·x and grad·2x, each of x's size."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        power = graph.new(each, dims)
+        doubled = graph.new(each, dims)
+        out = graph.new(each, dims)
+        del power, doubled
+        return ((edge_in, out),)
+
+    edge = graph.node(backward, graph.save(x)) if graph.needs(x) else None
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def bmm(graph: Graph, a: Value, b: Value, dims: Dims) -> Value:
+    """A batched product of two activations; each is saved for the other's gradient, where one is wanted.
+
+    b's gradient comes first.
+    """
+    each = a.each
+    if not graph.needs(a, b):
+        return Value(graph.new(each, dims), each, dims)
+    sides = tuple((value.edge, value.each, value.dims) for value in (a, b))
+
+    def backward(_: Buffer) -> Outcome:
+        return tuple((edge, graph.new(own, shape)) for edge, own, shape in reversed(sides) if edge)
+
+    saved = (graph.save(a) if b.edge else []) + (graph.save(b) if a.edge else [])
+    edge = graph.node(backward, saved)
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def view(x: Value, dims: Dims) -> Value:
+    """The same memory under other dims."""
+    return Value(x.buffer, x.each, dims, x.edge)

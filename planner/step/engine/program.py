@@ -1,0 +1,185 @@
+"""From symbolic events to bytes: the worst instant of each phase, and what is alive in it.
+
+A model's step is its segments in order, each layer kind's as often as the kind occurs. Within a phase the worst
+instant is the largest of (bytes alive when a segment starts + the segment's own highest point).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, groupby
+from math import prod
+
+from planner.step.engine.events import Size
+from planner.step.engine.graph import Graph
+from planner.units import ALLOCATION_GRANULE_BYTES
+
+PHASES = ("forward", "loss", "backward")
+# A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
+Part = tuple[Size, int, int, int]
+# The same before its numbers are known: size, how many, kind of layer, key of the program.
+Kept = tuple[tuple[Size, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stretch of the step. `moves` index the program's keys: i allocates key i, ~i frees it.
+
+    `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key. `births`
+    says for each move which event of the walk allocated its tensor, `passing` which of those come and go within.
+    """
+
+    phase: str
+    kind: int | None
+    moves: tuple[int, ...]
+    net: tuple[tuple[int, int], ...]
+    births: tuple[int, ...]
+    passing: frozenset[int]
+
+
+# Compared by identity: a walk is done once and its program found again without hashing its events.
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """A step without numbers. A key is (line, symbolic size).
+
+    `leading`: so many kinds, numbered after the others, are those of the first layers, which are unlike their like.
+    `product`: the segment that begins with the first product of the backward pass; None where a layer has the first.
+    """
+
+    keys: tuple[tuple[str, Size], ...]
+    sizes: frozenset[Size]
+    segments: tuple[Segment, ...]
+    leading: int = 0
+    product: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """The worst instant of a phase, and what each line holds at it."""
+
+    phase: str
+    bytes: int
+    lines: Mapping[str, Sequence[Part]]
+
+
+def compiled(graph: Graph, *, leading: int) -> Program:
+    """Number the (line, size) pairs of a walk and cut it at its marks."""
+    keys: dict[tuple[str, Size], int] = {}
+    moves = []
+    for sign, size, tag, _ in graph.events:
+        index = keys.setdefault((tag, size), len(keys))
+        moves.append(index if sign > 0 else ~index)
+    ends = [start for _, start in graph.marks[1:]] + [len(moves)]
+    segments = []
+    for (name, start), end in zip(graph.marks, ends, strict=True):
+        phase, _, kind = name.partition(" ")
+        net: dict[int, int] = {}
+        for move in moves[start:end]:
+            index = move if move >= 0 else ~move
+            net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
+        left = tuple((index, count) for index, count in net.items() if count)
+        births = tuple(event.born for event in graph.events[start:end])
+        come, gone = ({event.born for event in graph.events[start:end] if event.sign == sign} for sign in (1, -1))
+        passing = frozenset(come & gone)
+        segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left, births, passing))
+    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product)
+
+
+def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:
+    """What the allocator hands out for one tensor of each size: its bytes rounded up, then up to whole granules."""
+    value, granule = numbers.__getitem__, ALLOCATION_GRANULE_BYTES
+    return {
+        size: (-(-size.num * prod(map(value, size.dims)) // size.den) + granule - 1) // granule * granule
+        for size in sizes
+    }
+
+
+def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[Sequence[int], ...]:
+    """Bytes of each key, for each kind of layer; equal for kinds that share their numbers."""
+    known: dict[int, list[int]] = {}
+    for table in numbers:
+        if id(table) not in known:
+            sizes = bytes_of(program.sizes, table)
+            known[id(table)] = [sizes[size] for _, size in program.keys]
+    return tuple(known[id(table)] for table in numbers)
+
+
+def worst_instants(
+    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], name_of: Callable[[str], str] = str
+) -> tuple[Instant, ...]:
+    """The worst instant of forward, loss and backward. `tables[kind]` has the bytes of each key.
+
+    `name_of` says which line a walk's cause belongs to.
+    """
+    signed = [[*table, *(-value for value in reversed(table))] for table in tables]
+    highest, nets = [], []
+    for segment in program.segments:
+        steps = list(accumulate(map(signed[segment.kind or 0].__getitem__, segment.moves), initial=0))
+        peak = max(steps)
+        highest.append((peak, steps.index(peak)))
+        nets.append(steps[-1])
+    sequence = played(program, tuple(order))
+    best = dict.fromkeys(PHASES, (-1, 0))
+    level = 0
+    for position, index in enumerate(sequence):
+        phase = program.segments[index].phase
+        if level + highest[index][0] > best[phase][0]:
+            best[phase] = (level + highest[index][0], position)
+        level += nets[index]
+    return tuple(
+        Instant(
+            phase,
+            peak_bytes,
+            {
+                tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
+                for tag, parts in _alive(program, sequence, position, highest[sequence[position]][1], name_of)
+            },
+        )
+        for phase, (peak_bytes, position) in best.items()
+    )
+
+
+@lru_cache(maxsize=2048)
+def played(program: Program, order: tuple[int, ...]) -> tuple[int, ...]:
+    """Indices of the program's segments in the order they happen, the layers being of the kinds in `order`."""
+    return tuple(_play(program.segments, order))
+
+
+def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
+    """Segment indices in the order they happen for all layers; the backward pass meets the layers in reverse."""
+    played: list[int] = []
+    for (phase, outside), group in groupby(
+        range(len(segments)), lambda index: (segments[index].phase, segments[index].kind is None)
+    ):
+        indices = list(group)
+        if outside:
+            played += indices
+        else:
+            by_kind = {segments[i].kind: i for i in indices}
+            played += [by_kind[kind] for kind in (reversed(order) if phase == "backward" else order)]
+    return played
+
+
+@lru_cache(maxsize=8192)
+def _alive(
+    program: Program, played: tuple[int, ...], position: int, step: int, name_of: Callable[[str], str]
+) -> tuple[tuple[str, Kept], ...]:
+    """What is alive after `step` moves of the segment at `position`, by line, equal sizes counted together."""
+    segments, index = program.segments, played[position]
+    before = played[:position]
+    alive: Counter[tuple[int, int]] = Counter()
+    for other in set(before):
+        kind, times = segments[other].kind or 0, before.count(other)
+        for key, left in segments[other].net:
+            alive[kind, key] += times * left
+    kind = segments[index].kind or 0
+    for move in segments[index].moves[:step]:
+        alive[kind, move if move >= 0 else ~move] += 1 if move >= 0 else -1
+    lines: dict[str, dict[tuple[Size, int], tuple[Size, int, int, int]]] = {}
+    for (kind, key), count in alive.items():
+        tag, size = program.keys[key]
+        merged = lines.setdefault(name_of(tag), {})
+        merged[size, kind] = (size, count + merged.get((size, kind), (size, 0))[1], kind, key)
+    kept = ((name, tuple(part for part in parts.values() if part[1])) for name, parts in lines.items())
+    return tuple((name, parts) for name, parts in kept if parts)

@@ -1,0 +1,1 @@
+"""Feed-forward parts: dense MLPs and mixtures of experts."""

@@ -1,0 +1,92 @@
+"""Mixtures of experts: the router, all experts in one grouped product, and a shared expert beside them.
+
+Source: transformers 5.23 integrations/moe.py, grouped_mm_experts_forward, which every family runs unless told
+otherwise (modeling_utils.py, get_correct_experts_implementation). Each of the T tokens is copied once per expert it
+goes to, and the T·top rows are multiplied in one call whichever experts they chose: bytes do not depend on routing.
+"""
+
+from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
+from planner.step.engine.graph import Graph, Value
+from planner.step.engine.ops import add, cast, unary
+from planner.step.engine.row_ops import gather, scale_rows, sum_pairs
+from planner.step.feed_forward.dense_experts import dense_experts
+from planner.step.feed_forward.gates import gate
+from planner.step.feed_forward.liger_experts import liger_experts
+from planner.step.feed_forward.mlp import activation, shared_expert
+from planner.step.feed_forward.routers import Routing, route
+from planner.step.feed_forward.stacked_weights import GroupedProduct, expert_weight, factors_of
+from planner.step.projections.linear import Projector
+
+EXPERTS = "experts: each token's rows, gate, up and results"
+_PAIRS = ("T", "top")
+
+
+def experts(graph: Graph, part: Experts, x: Value, project: Projector) -> Value:
+    """The feed-forward part of a sparse layer."""
+    with graph.cause(EXPERTS):
+        if part.shared is None:
+            routing = route(graph, part, x, project)
+            return routed(graph, part, x, routing, project)
+        if part.routing == "dense":
+            return dense_experts(graph, part, part.shared, x, project)
+        if part.shared_gate is not None:
+            return _weighed(graph, part, (part.shared, part.shared_gate), x, project)
+        routing = route(graph, part, x, project)
+        chosen = routed(graph, part, x, routing, project)
+        return add(graph, chosen, shared_expert(graph, part.shared, x, project))
+
+
+def _weighed(
+    graph: Graph, part: Experts, beside: tuple[GatedMlp | PlainMlp, Linear], x: Value, project: Projector
+) -> Value:
+    """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
+    shared = shared_expert(graph, beside[0], x, project)
+    routing = route(graph, part, x, project)
+    chosen = routed(graph, part, x, routing, project)
+    weight = unary(graph, project(beside[1], x), saves="output")
+    shared = scale_rows(graph, shared, Value(weight.buffer, weight.each, weight.dims[:-1], weight.edge))
+    return add(graph, chosen, shared)
+
+
+def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
+    """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
+    if project.switches.liger and not part.bias:
+        return liger_experts(graph, part, x, routing, project)
+    down_factors = factors_of(graph, project, part.down, "r")
+    up_factors = factors_of(graph, project, part.up, "2r")
+    order, permutation = graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)
+    rows = Value(graph.new(8, _PAIRS), 8, _PAIRS)
+    chosen = gather(graph, x, rows, (*_PAIRS, "h"))
+    weights = gather(graph, routing.weights, permutation, _PAIRS)
+    counted, counts = graph.new(4, _PAIRS), graph.new(4, ("E",))
+    product = GroupedProduct(graph, Value(graph.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts)
+    up_weight = expert_weight(graph, project, part.up, up_factors)
+    bias = _bias(graph, part, "2J", up_weight.each)
+    up = product(chosen, up_weight, part.up.out)
+    inner = _inner(graph, part, up, project.switches.autocast)
+    del up
+    down_weight = expert_weight(graph, project, part.down, down_factors)
+    bias = _bias(graph, part, "h", up_weight.each)
+    out = product(inner, down_weight, "h")
+    del inner
+    weighted = scale_rows(graph, out, weights)
+    inverse = Value(graph.new(8, _PAIRS), 8, _PAIRS)
+    graph.new(8, _PAIRS)
+    weighted = gather(graph, weighted, inverse, weighted.dims)
+    # Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype).
+    summed = sum_pairs(graph, weighted, ("T", "h"), 4 if project.switches.autocast else weighted.each)
+    result = cast(graph, summed, x.each)
+    del order, counted, counts, bias, chosen, down_factors, up_factors
+    return result
+
+
+def _inner(graph: Graph, part: Experts, up: Value, autocast: int) -> Value:
+    """`act(gate) * up`, or `act(up)` of experts without a gate."""
+    if part.gated:
+        return gate(graph, part.act, up, (*_PAIRS, "J"), autocast)
+    return activation(graph, part.act, up, autocast)
+
+
+def _bias(graph: Graph, part: Experts, width: str, each: int) -> Value | None:
+    """Each row's own copy of its expert's bias."""
+    return Value(graph.new(each, (*_PAIRS, width)), each, (*_PAIRS, width)) if part.bias else None

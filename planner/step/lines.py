@@ -1,0 +1,136 @@
+"""The lines of a step that are not static: what is alive at the worst instant of forward, loss and backward."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+
+from planner.families.parts import Decoder
+from planner.gpu import Gpu
+from planner.ledger import Evidence, Line
+from planner.memory.fused import multiprocessors
+from planner.request.recipe import Recipe
+from planner.step import liger_models
+from planner.step.derive_switches import numbers_of, switches_of
+from planner.step.engine.events import Size
+from planner.step.engine.program import Instant, Part, Program, tables_of, worst_instants
+from planner.step.legend import cause_of, shown_name
+from planner.step.switches import Switches
+from planner.step.trace import walk
+
+_SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.13, walked"
+# A formula names its largest terms and sums up the rest.
+_TERMS_SHOWN = 5
+# Symbolic sizes and how many of each are alive.
+Terms = tuple[tuple[Size, int], ...]
+_bytes_of_part = itemgetter(2)
+
+
+def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
+    """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
+    numbers, evidence = _numbers(decoder, recipe, multiprocessors(gpu.compute_capability)), evidence_of(decoder, recipe)
+    found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
+    for instant in _instants(decoder, recipe, gpu, shown_name):
+        for name, unsorted in instant.lines.items():
+            parts = sorted(unsorted, key=_bytes_of_part, reverse=True)
+            total = sum(part[2] for part in parts)
+            if total:
+                terms = tuple((size, count) for size, count, _, _ in parts)
+                found.setdefault((name, total, terms), ([], parts))[0].append(instant.phase)
+    shown = [{name: f"{value:,}" for name, value in table.items()} for table in numbers[:-1]]
+    shown.append(shown[0])
+    return tuple(
+        Line(
+            name=name,
+            bytes=total,
+            cause=cause_of(name),
+            alive_in=tuple(phases),
+            formula=_formula(terms[:_TERMS_SHOWN]) + _rest(parts),
+            working=_working(parts, shown) + _rest(parts),
+            evidence=evidence,
+            source=_SOURCE,
+        )
+        for (name, total, terms), (phases, parts) in found.items()
+    )
+
+
+def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
+    """The worst instant of each phase, for people and tests that look for a tensor."""
+    return _instants(decoder, recipe, gpu)
+
+
+def _instants(decoder: Decoder, recipe: Recipe, gpu: Gpu, name_of: Callable[[str], str] = str) -> tuple[Instant, ...]:
+    return worst_instants(*program_order_and_tables(decoder, recipe, gpu), name_of)
+
+
+def program_order_and_tables(
+    decoder: Decoder, recipe: Recipe, gpu: Gpu
+) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
+    """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
+    program = _program(decoder, switches_of(decoder, recipe, gpu))
+    tables = _tables(program, decoder, recipe, multiprocessors(gpu.compute_capability))
+    return program, _ordered(decoder, program.leading), tables
+
+
+@lru_cache(maxsize=64)
+def _tables(program: Program, decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Sequence[int], ...]:
+    """Kept for a moment: several questions about one run follow each other."""
+    return tables_of(program, _numbers(decoder, recipe, sms))
+
+
+@lru_cache(maxsize=64)
+def _ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
+    """The layers' kinds; the first layers are of kinds of their own."""
+    if not leading:
+        return decoder.order
+    first, rest = len(decoder.kind_sizes), decoder.order[1:]
+    until = decoder.order.index(leading - 2) if leading > 1 else 0
+    return (first, *(first + 1 + kind for kind in rest[:until]), *rest[until:])
+
+
+@lru_cache(maxsize=2048)
+def _program(decoder: Decoder, switches: Switches) -> Program:
+    """`walk`, found again without hashing the model's whole structure."""
+    return walk(decoder.structure, switches)
+
+
+@lru_cache(maxsize=64)
+def _numbers(decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Mapping[str, int], ...]:
+    """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
+    tables = numbers_of(decoder, recipe, sms)
+    return (*tables, tables[0], *tables)
+
+
+@lru_cache(maxsize=8192)
+def _formula(terms: Terms) -> str:
+    """`64·2·T·h + 4·T`: tensors alive · bytes per element · dimensions."""
+    return " + ".join(_term(size, count) for size, count in terms)
+
+
+def _term(size: Size, count: int) -> str:
+    factors = [str(count)] if count != 1 else []
+    factors += [str(size.num), *(f"[{name}]" if " " in name else name for name in size.dims)]
+    return "·".join(factors) + (f"/{size.den}" if size.den > 1 else "")
+
+
+def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:
+    """The formula with numbers; each tensor is rounded up to 512 bytes."""
+    terms = []
+    for size, count, _, kind in parts[:_TERMS_SHOWN]:
+        factors = [f"{count:,}"] if count != 1 else []
+        factors += [str(size.num), *map(shown[kind].__getitem__, size.dims)]
+        terms.append(" × ".join(factors) + (f" / {size.den}" if size.den > 1 else ""))
+    return " + ".join(terms)
+
+
+def _rest(parts: Sequence[Part]) -> str:
+    rest = parts[_TERMS_SHOWN:]
+    return f" + {sum(part[2] for part in rest):,} bytes in {len(rest)} smaller terms" if rest else ""
+
+
+def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
+    """Exact where this family and this recipe's switches were held to dry runs byte for byte."""
+    if recipe.loss == "cut_cross_entropy":  # read, and never run here
+        return "modelled"
+    other = recipe.quantization is not None and recipe.quantization.quant_method != "bitsandbytes"
+    by_liger = recipe.loss == "liger" and decoder.model_type not in liger_models.EXACT
+    return "modelled" if decoder.evidence == "modelled" or other or by_liger else "exact"

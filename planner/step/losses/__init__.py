@@ -1,0 +1,1 @@
+"""From the last hidden state to the loss."""

@@ -1,0 +1,121 @@
+"""From the last hidden state to the loss, all logits at once.
+
+Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 utils/operations.py convert_to_fp32.
+"""
+
+from planner.families.parts import Structure
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import cast, unary
+from planner.step.losses.fused import chunked, cut_cross_entropy, liger
+from planner.step.projections.linear import plain
+from planner.step.switches import Switches
+
+LOGITS = "logits"
+FLOAT_LOGITS = "float32 logits and log-probabilities"
+
+
+def head_and_loss(
+    graph: Graph, structure: Structure, switches: Switches, hidden: list[Value]
+) -> tuple[Value, Buffer | None]:
+    """Head and loss as the recipe has them; returns the loss and what the caller keeps of the outputs.
+
+    `hidden` is the last hidden state in a list that is emptied where the model's forward returns: the model alone
+    names it, not the caller.
+    """
+    graph.mark("loss")
+    fused = {"chunked": chunked, "liger": liger, "cut_cross_entropy": cut_cross_entropy}.get(switches.loss)
+    if fused is None:
+        return full_logits(graph, structure, switches, hidden)
+    loss = fused(graph, switches, hidden[0])
+    hidden.clear()
+    leave_autocast(graph)
+    return loss, None
+
+
+def full_logits(
+    graph: Graph, structure: Structure, switches: Switches, hidden: list[Value]
+) -> tuple[Value, Buffer | None]:
+    """All logits at once: in the head's dtype, in float32, and as log-probabilities."""
+    with graph.cause(LOGITS):
+        logits = plain(graph, switches, structure.head, hidden[0])
+        if structure.logits_scaled:
+            logits = unary(graph, logits)
+        if structure.logits_softcap:
+            logits = unary(graph, logits)
+            logits = unary(graph, logits, saves="output")
+            logits = unary(graph, logits)
+        if structure.logits_float:
+            with graph.cause(FLOAT_LOGITS):
+                logits = cast(graph, logits, 4)
+        if switches.liger:
+            loss = liger_cross_entropy(graph, logits)
+        else:
+            loss = cross_entropy(graph, logits, switches.one_sequence)
+        hidden.clear()
+        leave_autocast(graph)
+        kept = logits.buffer
+        if switches.autocast and logits.each != 4:
+            kept = graph.new(4, logits.dims, FLOAT_LOGITS)
+    return loss, kept if switches.outputs_kept else None
+
+
+def leave_autocast(graph: Graph) -> None:
+    """The end of autocast frees the casts it cached, the head's and each layer's own."""
+    for kind, casts in sorted(graph.layer_casts.items()):
+        graph.mark(f"loss {kind}")
+        casts.clear()
+    graph.mark("loss")
+    graph.casts.clear()
+
+
+def liger_cross_entropy(graph: Graph, logits: Value) -> Value:
+    """Liger writes the gradient over the float32 logits in the forward and hands it on (ops/cross_entropy.py)."""
+    with graph.cause(FLOAT_LOGITS):
+        wide = cast(graph, logits, 4)
+        edge_in, labels, losses = wide.edge, graph.new(8, ("T+b",)), graph.new(4, ("T",))
+        kept = graph.save(wide)
+        del wide
+
+        def backward(_: Buffer) -> Outcome:
+            return ((edge_in, kept[0].buffer),)
+
+        summed = Value(graph.new(4, ()), 4, (), graph.node(backward, kept))
+        del labels, losses
+        return unary(graph, summed)
+
+
+def cross_entropy(graph: Graph, logits: Value, one_sequence: bool) -> Value:
+    """`cross_entropy(logits.float(), labels)`: 4 bytes upcast, 4 log-probabilities (saved); backward 4 + 4."""
+    with graph.cause(FLOAT_LOGITS):
+        wide = cast(graph, logits, 4)
+        labels = graph.new(8, ("T+b",))
+        padded = labels
+        if not one_sequence:
+            labels = graph.new(8, ("T",))
+        edge_in, dims = wide.edge, wide.dims
+        del logits
+
+        def backward(_: Buffer) -> Outcome:
+            return ((edge_in, graph.new(4, dims)),)
+
+        log_probs = graph.new(4, dims)
+        normalised = Value(log_probs, 4, dims, graph.node(backward, graph.save(log_probs)))
+        del log_probs
+        inner = normalised.edge
+
+        def pick(_: Buffer) -> Outcome:
+            return ((inner, graph.new(4, dims)),)
+
+        edge = graph.node(pick, graph.save(normalised, labels, graph.new(4, ())))
+        summed = Value(graph.new(4, ()), 4, (), edge)
+        del padded
+        return unary(graph, summed)
+
+
+def start_backward(graph: Graph, loss: Value) -> None:
+    """`loss.backward()`; the engine holds its gradient of one to the end."""
+    one = graph.new(4, (), FLOAT_LOGITS)
+    if isinstance(loss.edge, Edge):
+        loss.edge.grad = one
+    graph.backward()
+    del one

@@ -1,0 +1,183 @@
+"""Losses that never write out all logits: TRL's fused head, Liger's fused linear cross entropy, Cut Cross-Entropy.
+
+Sources: trl 1.16 trainer/utils.py add_fused_lm_head and kernels/chunked_logprob.py;
+liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py; cut_cross_entropy 25.9 cce.py and cce_backward.py.
+`N` counts the scored tokens: of each sequence all that count but the first.
+"""
+
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, unary
+from planner.step.switches import Switches
+
+TILE = "logits tile of the fused loss"
+SCORES = "scored hidden states and per-token statistics"
+# Per-token float32 statistics that ChunkedLogProbFunction.forward folds tiles into.
+_STATISTICS = 7
+
+
+def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
+    """TRL: a tile of at most 4096 tokens by 32768 words, whatever the vocabulary; nothing grows with T·V."""
+    with graph.cause(SCORES):
+        valid = graph.new(1, ("N",))
+        hidden = _select(graph, x, valid)
+        labels = graph.new(8, ("N",))
+        compute = switches.autocast or x.each
+        log_z, entropy, log_probs = _statistics(graph, hidden, compute, switches)
+        edge_in, rows = hidden.edge, ("N", "h")
+        each, trained = x.each, switches.trains_base
+        own = switches.residual
+
+        def backward(_: Buffer) -> Outcome:
+            wide = graph.new(4, rows)
+            wide_weight = graph.new(4, ("V", "h"), GRADIENTS) if trained else None
+            tile = _tiles(graph, each, compute, switches)
+            narrow = graph.new(each, rows) if each != 4 else wide
+            weight = graph.new(own, ("V", "h"), GRADIENTS) if wide_weight and own != 4 else wide_weight
+            del tile
+            return (edge_in, narrow), (graph.head if trained else None, weight)
+
+        edge = graph.node(backward, graph.save(hidden, labels, log_z, entropy))
+        del hidden, labels, log_z, entropy
+        scattered = Value(graph.new(4, ("N",)), 4, ("N",), edge)
+        del log_probs
+        return unary(graph, unary(graph, scattered))
+
+
+def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
+    """`hidden[:, :-1][mask]`: the scored rows copied; backward fills them back row by row, then token by token."""
+    if not graph.needs(x):
+        return Value(graph.new(x.each, ("N", "h")), x.each, ("N", "h"))
+    edge_in, each = x.edge, x.each
+
+    def unslice(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, ("T", "h"))),)
+
+    sliced = graph.node(unslice)
+
+    def unselect(_: Buffer) -> Outcome:
+        return ((sliced, graph.new(each, ("N", "h"))),)
+
+    edge = graph.node(unselect, graph.save(valid))
+    return Value(graph.new(each, ("N", "h")), each, ("N", "h"), edge)
+
+
+def _statistics(graph: Graph, hidden: Value, compute: int, switches: Switches) -> tuple[Buffer, Buffer, Buffer]:
+    """Fold the tiles; what is left is log Z, the entropy and the log-probabilities."""
+    statistics = [graph.new(4, ("N",)) for _ in range(_STATISTICS)]
+    tile = _tiles(graph, hidden.each, compute, switches)
+    logarithm = graph.new(4, ("N",))
+    log_z = graph.new(4, ("N",))
+    del logarithm
+    log_probs = graph.new(4, ("N",))
+    ratio = graph.new(4, ("N",))
+    entropy = graph.new(4, ("N",))
+    del statistics, tile, ratio
+    return log_z, entropy, log_probs
+
+
+def _tiles(graph: Graph, each: int, compute: int, switches: Switches) -> Buffer:
+    """The tile buffer; a float32 hidden state or head is cast slice by slice beside it."""
+    tile = graph.new(compute, ("tile",), TILE)
+    hidden = graph.new(compute, ("tile rows", "h"), TILE) if each != compute else None
+    weight = graph.new(compute, ("tile words", "h"), TILE) if switches.residual != compute else None
+    del hidden, weight
+    return tile
+
+
+def liger(graph: Graph, switches: Switches, x: Value) -> Value:
+    """Liger computes the gradient of the hidden states in the forward, chunk by chunk of the logits, and keeps it.
+
+    Chunk: next power of two of ceil(T / ceil(V / h)) tokens, so that a chunk of logits weighs about as much as x.
+    A frozen head makes no gradient of its own; a trained one makes V·h.
+    """
+    with graph.cause("Liger's fused cross entropy"):
+        labels = graph.new(8, ("T+b",))
+        copied = labels if switches.one_sequence else graph.new(8, ("T",))
+        grad = graph.new(x.each, ("T", "h"))
+        weight = graph.new(switches.residual, ("V", "h"), GRADIENTS) if switches.trains_base else None
+        losses, valid = graph.new(4, ("T",)), graph.new(1, ("T",))
+        _liger_chunks(graph, switches, x.each)
+        summed = graph.new(4, ())
+        del losses, valid, labels, copied
+        edge_in, trained = x.edge, switches.trains_base
+        kept = graph.save(grad, weight)
+
+        def backward(_: Buffer) -> Outcome:
+            return (edge_in, kept[0].buffer), (graph.head if trained else None, kept[1].buffer)
+
+        edge = graph.node(backward, kept)
+        return unary(graph, Value(summed, 4, (), edge))
+
+
+def _liger_chunks(graph: Graph, switches: Switches, each: int) -> None:
+    """The first chunk and the one after it, which finds the weight that autocast has cast and kept.
+
+    One buffer serves all chunks where nothing is cast (`_can_use_mm_out`). Autocast keeps the cast of a trained float32
+    weight (autocast_mode.cpp, cached_cast), not that of its transpose, which it makes for every chunk.
+    """
+    compute, head = switches.autocast or each, switches.liger_head
+    casts_x = head.casts if each == switches.residual else each != compute
+    in_place = not (casts_x or head.casts)
+    shared = graph.new(compute, ("liger rows", "V"), TILE) if in_place else None
+    for rows in ("liger rows", "liger next rows"):
+        logits = shared
+        if not in_place:
+            casts = [graph.new(compute, (rows, "h")) if casts_x else None]
+            casts.append(graph.new(compute, ("V", "h")) if head.casts else None)
+            logits = graph.new(compute, (rows, "V"), TILE)
+            del casts
+            _gradient_of_rows(graph, switches, compute, rows)
+        if switches.trains_base:
+            _add_to_weight(graph, switches, compute, graph.new(compute, (rows, "h")) if casts_x else None)
+        del logits
+
+
+def _gradient_of_rows(graph: Graph, switches: Switches, compute: int, rows: str) -> None:
+    """`grad_input[rows] = logits @ weight`: a product of its own, copied where it belongs."""
+    cast = None
+    if switches.liger_head.casts and "liger head" not in graph.casts:
+        cast = Value(graph.new(compute, ("V", "h")), compute, ("V", "h"))
+        if switches.trains_base and switches.residual == 4:
+            graph.casts["liger head"] = cast
+    product = graph.new(compute, (rows, "h"))
+    del cast, product
+
+
+def _add_to_weight(graph: Graph, switches: Switches, compute: int, cast: Buffer | None) -> None:
+    """Added by `addmm` in place, or a product and its float32 copy first. `cast` are the hidden states for it."""
+    if not switches.liger_head.adds_in_place:
+        product = graph.new(compute, ("V", "h"))
+        del cast
+        wide = graph.new(4, ("V", "h")) if compute != 4 else product
+        del product, wide
+
+
+def cut_cross_entropy(graph: Graph, switches: Switches, x: Value) -> Value:
+    """Logits live in the kernels' registers: what is written is a few numbers per token and one per word.
+
+    Forward: log Z and the score of the right word, and the mean logit of each word, by which the backward sorts the
+    vocabulary. Its kernel takes 16-bit hidden states and weights only, so that wider ones are cast before.
+    """
+    with graph.cause("Cut Cross-Entropy"):
+        compute = min(2, x.each)
+        edge_in, each, own, trained = x.edge, x.each, switches.residual, switches.trains_base
+        narrow = graph.new(compute, ("T", "h")) if each != compute else None
+        weight = graph.new(compute, ("V", "h")) if own != compute else None
+        labels, valid = graph.new(8, ("T+b",)), graph.new(4, ("N",))
+        log_z, mean_logits, scores = graph.new(4, ("N",)), graph.new(4, ("V",)), graph.new(4, ("N",))
+
+        def backward(_: Buffer) -> Outcome:
+            ordering = graph.new(4, ("V",))
+            gradient = graph.new(compute, ("T", "h"))
+            of_head = graph.new(compute, ("V", "h"), GRADIENTS) if trained else None
+            del ordering
+            gradient = graph.new(each, ("T", "h")) if each != compute else gradient
+            of_head = graph.new(own, ("V", "h"), GRADIENTS) if of_head and own != compute else of_head
+            return (edge_in, gradient), (graph.head if trained else None, of_head)
+
+        hidden = x if narrow is None else narrow
+        edge = graph.node(backward, graph.save(hidden, weight, log_z, labels, valid, mean_logits))
+        del labels, valid, log_z, mean_logits, narrow, weight
+        loss = Value(graph.new(4, ()), 4, (), edge)
+        del scores
+        return loss

@@ -1,0 +1,227 @@
+"""Normalisations as the modelling code writes them: which copy is float32, which is saved."""
+
+from planner.families.parts import Norm
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square
+from planner.step.switches import Switches
+
+
+def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
+    """Walk one normalisation of `x`."""
+    held, trained = switches.residual, switches.trains_base
+    with graph.cause(cause):
+        if part.kind == "layer":
+            if not switches.autocast:
+                return _layer(graph, x, part, trained)
+            wide = cast(graph, x, 4)
+            gains = [graph.new(4, (part.width,)) for _ in "wb"] if held != 4 else []
+            return _layer(graph, wide, part, trained, *gains)
+        if part.kind == "layer_float":
+            return cast(graph, _layer(graph, cast(graph, x, 4), part, trained), x.each)
+        head = part.name.startswith("self_attn.")
+        patched = part.weight or part.kind != "rms_float"
+        if switches.liger and patched and (switches.liger_head_norms or not head):
+            return _liger(graph, x, part.width, held if trained else None, in_place=switches.liger_in_place)
+        weight = parameter(held, (*part.stored_per, part.width), trained=trained)
+        if part.kind == "cohere":
+            return _cohere(graph, x, weight)
+        return _rms_float(graph, part, x, weight) if part.kind == "rms_float" else _rms(graph, part, x, weight)
+
+
+def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place: bool) -> Value:
+    """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py).
+
+    `trained`: bytes per element of a weight that is; each multiprocessor then sums its part of the gradient.
+    """
+    out, rstd = graph.new(x.each, x.dims), graph.new(4, x.dims[:-1])
+    if not graph.needs(x) and not trained:
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(grad: Buffer) -> Outcome:
+        partial = graph.new(4, ("multiprocessors", width)) if trained else None
+        to_x = grad if in_place else graph.new(each, dims)
+        summed = graph.new(4, (width,), GRADIENTS) if trained else None
+        weight = graph.new(trained, (width,), GRADIENTS) if trained and trained != 4 else summed
+        del partial
+        return (Edge(leaf=True) if trained else None, weight), (edge_in, to_x)
+
+    return Value(out, x.each, x.dims, graph.node(backward, graph.save(x, rstd)))
+
+
+def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
+    """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
+
+    Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy, and
+    `gains` are those of weight and bias.
+    """
+    if not graph.needs(x) and not (trained and graph.recording):
+        out, rows = graph.new(x.each, x.dims), (graph.new(4, x.dims[:-1]), graph.new(4, x.dims[:-1]))
+        del rows
+        return Value(out, x.each, x.dims)
+    edge_in, each, dims = x.edge, x.each, x.dims
+    learns = trained and part.weight
+
+    def backward(_: Buffer) -> Outcome:
+        grads: list[tuple[Edge | None, Buffer | None]] = []
+        if edge_in:
+            grads.append((edge_in, graph.new(each, dims)))
+        if learns:
+            grads += [(Edge(leaf=True), graph.new(each, (part.width,), GRADIENTS)) for _ in "wb"]
+        return tuple(grads)
+
+    saved = graph.save(x, *gains)
+    out = graph.new(x.each, x.dims)
+    mean, rstd = graph.new(4, x.dims[:-1]), graph.new(4, x.dims[:-1])
+    return Value(out, each, dims, graph.node(backward, saved + graph.save(mean, rstd)))
+
+
+def _rms(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
+    """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
+    wide = cast(graph, x, 4)
+    variance = mean(graph, square(graph, wide))
+    scaled = mul_rows(graph, wide, inverse_root_of(graph, variance))
+    del wide
+    if not part.weight:
+        return cast(graph, scaled, x.each)
+    if part.kind == "rms":
+        return scale_by_weight(graph, cast(graph, scaled, x.each), weight)
+    if part.kind == "rms_gemma":
+        weight = _one_plus(graph, weight)
+    if part.kind == "rms_wide":
+        weight = cast(graph, weight, 4)
+    return cast(graph, scale_by_weight(graph, scaled, weight), x.each)
+
+
+def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
+    """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`."""
+    wide = cast(graph, x, 4)
+    scaled = mul_rows(graph, wide, _inverse_root(graph, mean(graph, square(graph, wide))))
+    del wide
+    if part.weight:
+        scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4))
+    return cast(graph, scaled, x.each)
+
+
+def _inverse_root(graph: Graph, x: Value) -> Value:
+    """`pow(x + eps, -0.5)` saves what it was given, not what it made; backward as `square`'s."""
+    each, dims = x.each, x.dims
+    if not graph.needs(x):
+        shifted = graph.new(each, dims)
+        out = Value(graph.new(each, dims), each, dims)
+        del shifted
+        return out
+    return square(graph, shift(graph, x))
+
+
+def _one_plus(graph: Graph, weight: Value) -> Value:
+    """`1.0 + weight.float()`: a float32 copy of the weight, saved for the input's gradient."""
+    wide = cast(graph, weight, 4)
+    edge_in = wide.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    edge = graph.node(backward) if graph.needs(wide) else None
+    return Value(graph.new(4, weight.dims), 4, weight.dims, edge)
+
+
+def _cohere(graph: Graph, x: Value, weight: Value) -> Value:
+    """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
+    wide = cast(graph, x, 4)
+    middle = mean(graph, wide)
+    variance = mean(graph, square(graph, _minus_rows(graph, wide, middle)))
+    scaled = mul_rows(graph, _minus_rows(graph, wide, middle), inverse_root_of(graph, variance))
+    del wide
+    scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4))
+    return cast(graph, scaled, x.each)
+
+
+def _minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
+    """`x - rows`, one number per row; the number's gradient is a negated copy before it is summed."""
+    each, dims = x.each, x.dims
+    if not graph.needs(x, rows):
+        return Value(graph.new(each, dims), each, dims)
+    x_edge, row_edge, row_dims = x.edge, rows.edge, rows.dims
+
+    def backward(grad: Buffer) -> Outcome:
+        negated = graph.new(each, dims)
+        summed = graph.new(each, row_dims)
+        del negated
+        return (row_edge, summed), (x_edge, grad)
+
+    return Value(graph.new(each, dims), each, dims, graph.node(backward))
+
+
+def scale_by_weight(graph: Graph, x: Value, weight: Value) -> Value:
+    """`weight * x`, the weight broadcast over tokens; a trained weight saves x and sums its gradient."""
+    if weight.edge is None:
+        return mul(graph, x, weight)
+    each, dims = max(x.each, weight.each), x.dims
+    x_edge, w_edge, own, width, shape = x.edge, weight.edge, weight.each, x.each, weight.dims
+
+    def backward(_: Buffer) -> Outcome:
+        to_weight = graph.new(each, dims)
+        to_x = graph.new(each, dims) if x_edge else None
+        summed = graph.new(own, shape, GRADIENTS if w_edge and w_edge.leaf else "")
+        del to_weight
+        if to_x and width != each:
+            to_x = graph.new(width, dims)
+        return (w_edge, summed), (x_edge, to_x)
+
+    edge = graph.node(backward, graph.save(x, weight))
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def mean(graph: Graph, x: Value) -> Value:
+    """`x.mean(-1, keepdim=True)`, one number per row; the gradient is spread over the row and divided."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, dims)),)
+
+    edge = graph.node(backward) if graph.needs(x) else None
+    return Value(graph.new(each, dims[:-1]), each, dims[:-1], edge)
+
+
+def inverse_root_of(graph: Graph, x: Value) -> Value:
+    """`torch.rsqrt(x + eps)`, saves its output; one number per row."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+    shifted = graph.new(each, dims)
+    if not graph.needs(x):
+        return Value(graph.new(each, dims), each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        cubed, scaled = graph.new(each, dims), graph.new(each, dims)
+        out = graph.new(each, dims)
+        del cubed, scaled
+        return ((edge_in, out),)
+
+    out = graph.new(each, dims)
+    del shifted
+    return Value(out, each, dims, graph.node(backward, graph.save(out)))
+
+
+def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
+    """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed.
+
+    A narrower x gets its gradient cast back.
+    """
+    each, dims = max(x.each, rows.each), x.dims
+    if not graph.needs(x, rows):
+        return Value(graph.new(each, dims), each, dims)
+    x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each
+
+    def backward(_: Buffer) -> Outcome:
+        product = graph.new(each, dims)
+        to_x = graph.new(each, dims)
+        if own != each:
+            let_go(saved)
+            to_x = graph.new(own, dims)
+        summed = graph.new(each, row_dims)
+        del product
+        return (row_edge, summed), (x_edge, to_x)
+
+    saved = graph.save(rows, x)
+    edge = graph.node(backward, saved)
+    return Value(graph.new(each, dims), each, dims, edge)

@@ -1,0 +1,1 @@
+"""Linear layers: plain, quantized, and with adapters around them."""

@@ -1,0 +1,34 @@
+"""The trained matrices of an adapter, and weights under autocast.
+
+Source: peft 0.21 tuners/lora/layer.py; torch aten/src/ATen/autocast_mode.cpp, cached_cast.
+"""
+
+from planner.step.engine.graph import Graph, Value
+from planner.step.engine.ops import cast, matmul, parameter
+from planner.step.switches import Switches
+
+# Only float32 weights are cached.
+_CACHED_BYTES = 4
+
+
+def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other: bool = False) -> Value:
+    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends.
+
+    `other`: a leaf of the other 16-bit dtype, which is cast each time (autocast_mode.cpp, can_try_cache).
+    """
+    if name in graph.casts:
+        return graph.casts[name]
+    copy = cast(graph, weight, each, other=other)
+    if copy is not weight and weight.edge is not None and weight.each == _CACHED_BYTES:
+        graph.casts[name] = copy
+    return copy
+
+
+def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:
+    """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
+    weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
+    if switches.autocast:
+        key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
+        weight = autocast_weight(graph, weight, switches.autocast, key, other=switches.adapter_recast)
+        x = cast(graph, x, switches.autocast)
+    return matmul(graph, x, weight, shape[1])

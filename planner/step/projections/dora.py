@@ -1,0 +1,87 @@
+"""DoRA: a dense copy of every adapted weight, made anew in each forward.
+
+Source: peft 0.21 tuners/lora/dora.py DoraLinearLayer.forward and tuners/lora/variants.py DoraLinearVariant.
+"""
+
+from planner.families.parts import Linear
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, add, cast, matmul, parameter, unary
+from planner.step.norms import scale_by_weight
+from planner.step.projections.adapters import adapter_matmul
+from planner.step.switches import Switches
+
+DENSE = "DoRA: dense adapter and base weights"
+
+
+def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value) -> Value:
+    """`(m/‖W + BA‖ - 1) · base + m/‖W + BA‖ · scale · B(A(x))`, to be added to the base output."""
+    with graph.cause(DENSE):
+        start = len(graph.nodes)
+        dense = _dense_adapter(graph, switches, part, x)
+        end = len(graph.nodes)
+        expands = part.quantizable and switches.storage is not None
+        weight = (_dense_base if expands else _plain_base)(graph, switches, part, x.each)
+        scale = _magnitude_over_norm(graph, part, x.each)
+        low = adapter_matmul(graph, switches, x, (part.in_, "r"), part.name)
+        high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+        del low
+        if switches.dropout:
+            inner, held = x, weight
+            if switches.autocast:
+                inner, held = cast(graph, x, switches.autocast), cast(graph, weight, switches.autocast)
+            result = matmul(graph, inner, held, part.out)
+            del inner, held
+        left = scale_by_weight(graph, result, _less_one(graph, scale))
+        right = unary(graph, scale_by_weight(graph, high, scale))
+        out = add(graph, left, right)
+        del dense, weight
+        graph.forget(slice(start, end))
+    return out
+
+
+def _dense_adapter(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
+    """B(A(eye(K))) transposed; detached, so its graph dies when the forward has read it."""
+    eye = Value(graph.new(switches.adapter, (part.in_, part.in_)), switches.adapter, (part.in_, part.in_))
+    low = adapter_matmul(graph, switches, eye, (part.in_, "r"), part.name)
+    high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+    del eye
+    return cast(graph, high, x.each)
+
+
+def _dense_base(graph: Graph, switches: Switches, part: Linear, each: int) -> Value:
+    """The 4-bit weight expanded to its own dtype, then to x's."""
+    dims = (part.out, part.in_)
+    absmax = graph.new(4, dims, den=64) if switches.double_quant else None
+    weight = Value(graph.new(switches.expanded, dims), switches.expanded, dims)
+    del absmax
+    return cast(graph, weight, each)
+
+
+def _plain_base(graph: Graph, switches: Switches, part: Linear, each: int) -> Value:
+    return cast(graph, parameter(switches.residual, (part.out, part.in_)), each)
+
+
+def _magnitude_over_norm(graph: Graph, part: Linear, each: int) -> Value:
+    """`magnitude / ‖W + scale·BA‖` per output row: two dense products that live for one line."""
+    dims = (part.out, part.in_)
+    scaled = graph.new(each, dims)
+    summed = graph.new(each, dims)
+    del scaled
+    lengths = graph.new(each, (part.out,))
+    del summed
+
+    def backward(_: Buffer) -> Outcome:
+        return ((Edge(leaf=True), graph.new(4, (part.out,), GRADIENTS)),)
+
+    edge = graph.node(backward, graph.save(lengths)) if graph.recording else None
+    return Value(graph.new(4, (part.out,)), 4, (part.out,), edge)
+
+
+def _less_one(graph: Graph, x: Value) -> Value:
+    edge_in = x.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    edge = graph.node(backward) if graph.needs(x) else None
+    return Value(graph.new(x.each, x.dims), x.each, x.dims, edge)

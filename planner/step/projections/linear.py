@@ -1,0 +1,137 @@
+"""Linear layers: plain, quantized, and with a LoRA adapter around them.
+
+Sources: bitsandbytes 0.50 nn/modules.py Linear4bit.forward, autograd/_functions.py MatMul4Bit, backends/cuda/ops.py;
+peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.forward.
+"""
+
+from planner.families.parts import Linear
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.ops import add, cast, clone, dropout, matmul, parameter, unary
+from planner.step.projections.adapters import adapter_matmul, autocast_weight
+from planner.step.projections.dora import dora
+from planner.step.projections.hqq_groups import group_wise_matmul
+from planner.step.projections.int8 import int8_matmul
+from planner.step.projections.quantized_weights import float8_matmul, packed_matmul
+from planner.step.switches import LayerSwitches, Switches
+
+EXPANDED = "expanded 4-bit weight"
+ADAPTERS = "LoRA adapter paths"
+
+
+class Projector:
+    """Walks the projections of one layer under one set of switches."""
+
+    def __init__(self, graph: Graph, switches: Switches, layer: LayerSwitches) -> None:
+        self.graph, self.switches, self.layer = graph, switches, layer
+        # What the layer's code keeps a name for until it returns, beside its residual stream.
+        self.named: list[Value] = []
+
+    def __call__(self, part: Linear, x: Value) -> Value:
+        """The projection of `x`, adapter included."""
+        return self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
+
+    # ------------------------------------------------------------------------------------------------- base
+    def _quantized(self, part: Linear) -> bool:
+        return self.switches.storage is not None and part.quantizable
+
+    def _base(self, part: Linear, x: Value) -> Value:
+        if self._quantized(part) and self.switches.storage == "int8":
+            return int8_matmul(self.graph, self.switches, part, x)
+        if self._quantized(part) and self.switches.storage == "packed":
+            return packed_matmul(self.graph, part, x)
+        if self._quantized(part) and self.switches.storage == "fp8":
+            return float8_matmul(self.graph, part, x)
+        if self._quantized(part):
+            return self._four_bit(part, x)
+        return plain(self.graph, self.switches, part, x)
+
+    def _four_bit(self, part: Linear, x: Value) -> Value:
+        """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back."""
+        inner = cast(self.graph, x, self.switches.compute)
+        if self.switches.storage == "hqq":
+            return cast(self.graph, group_wise_matmul(self.graph, part, inner), x.each)
+        return cast(self.graph, self._matmul_four_bit(part, inner), x.each)
+
+    def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
+        """MatMul4Bit saves neither x nor the expanded weight; the backward expands the weight again.
+
+        Forward without the fused kernel: absmax in float32, absmax + offset, and the weight, beside the output.
+        """
+        graph, weight, each, dims = self.graph, (part.out, part.in_), x.each, (*x.dims[:-1], part.out)
+        wide, double = self.switches.expanded, self.switches.double_quant
+        if not graph.needs(x):
+            return Value(self._expand_and_multiply(part, x), each, dims)
+        edge_in, rows = x.edge, x.dims[:-1]
+
+        def backward(_: Buffer) -> Outcome:
+            absmax = graph.new(4, weight, EXPANDED, 64) if double else None
+            expanded = graph.new(wide, weight, EXPANDED)
+            del absmax
+            if wide != each:
+                expanded = graph.new(each, weight, EXPANDED)
+            grad = graph.new(each, (*rows, part.in_))
+            del expanded
+            return ((edge_in, grad),)
+
+        edge = graph.node(backward)
+        return Value(self._expand_and_multiply(part, x), each, dims, edge)
+
+    def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
+        graph, weight = self.graph, (part.out, part.in_)
+        held = []
+        if part.name not in self.layer.fused:
+            if self.switches.double_quant:
+                held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
+            held.append(graph.new(x.each, weight, EXPANDED))
+        return graph.new(x.each, (*x.dims[:-1], part.out))
+
+    # ---------------------------------------------------------------------------------------------- adapter
+    def _with_adapter(self, part: Linear, x: Value) -> Value:
+        graph, switches = self.graph, self.switches
+        result = self._base(part, x)
+        # An FP8 layer is an nn.Linear to peft, whose adapter is that of any other (tuners/lora/layer.py).
+        quantized = self._quantized(part) and switches.storage != "fp8"
+        if quantized and switches.storage in {"4bit", "hqq"}:
+            result = clone(graph, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
+        expected = result.each
+        with graph.cause(ADAPTERS):
+            if not (switches.autocast and quantized):
+                x = cast(graph, x, switches.adapter)
+            if switches.dora:
+                inner = dropout(graph, x) if switches.dropout else x
+                high = dora(graph, switches, part, inner, result)
+                result = add(graph, result, high)
+                del inner, high
+                return result if switches.autocast and quantized else cast(graph, result, expected)
+            high = self._low_rank(part, x)
+            if quantized:  # bnb.py names the update, layer.py does not
+                high = high if switches.autocast else cast(graph, high, expected)
+                result = add(graph, result, high)
+                del high
+            else:
+                summed = add(graph, result, high)
+                del high
+                result = summed
+                del summed
+            result = cast(graph, result, expected)
+            return result  # noqa: RET504  # what was cast goes before x does
+
+    def _low_rank(self, part: Linear, x: Value) -> Value:
+        """`lora_B(lora_A(dropout(x))) * scaling`."""
+        graph, switches = self.graph, self.switches
+        inner = dropout(graph, x) if switches.dropout else x
+        low = adapter_matmul(graph, switches, inner, (part.in_, "r"), part.name)
+        del inner
+        high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+        del low
+        return unary(graph, high)
+
+
+def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
+    """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
+    weight = parameter(switches.residual, (part.out, part.in_), trained=switches.trains_base)
+    if part.role == "head" and switches.trains_base:
+        weight = weight._replace(edge=graph.head)
+    if switches.autocast:
+        x, weight = cast(graph, x, switches.autocast), autocast_weight(graph, weight, switches.autocast, part.name)
+    return matmul(graph, x, weight, part.out)

@@ -1,0 +1,1 @@
+"""Linear attention and state-space layers: gated delta nets and Mamba 2."""

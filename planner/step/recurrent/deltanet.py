@@ -1,0 +1,93 @@
+"""Gated delta-net layers (Qwen3.5, Qwen3-Next): a short convolution, the delta rule, a gated norm.
+
+Source: transformers 5.23 models/{qwen3_5,qwen3_next}/modeling_*.py, the GatedDeltaNet of each, in plain torch.
+"""
+
+from dataclasses import replace
+
+from planner.families.parts import DeltaNet, Norm
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, cast, clone, mul, parameter, relayout_gradient, shift, unary, view
+from planner.step.engine.slice_ops import concatenate, split
+from planner.step.norms import norm
+from planner.step.projections.linear import Projector
+from planner.step.recurrent.delta_rule import Inputs, delta_rule
+from planner.step.recurrent.short_convolution import convolved
+
+LINEAR = "linear attention: projections, convolution, gates"
+_QKV: tuple[Dims, Dims, Dims] = (("T", "key"), ("T", "key"), ("T", "value"))
+
+
+def delta_net(graph: Graph, part: DeltaNet, x: Value, project: Projector) -> Value:
+    """`linear_attn(x)`."""
+    switches = project.switches
+    with graph.cause(LINEAR):
+        if switches.padded:
+            x = unary(graph, x)  # padding is multiplied away
+        held: list[Value] = []
+        mixed, z, b, a = _projected(part, x, project, held)
+        mixed = convolved(graph, mixed, project)
+        q, k, v = split(graph, mixed, _QKV)
+        v = relayout_gradient(graph, v)
+        if not part.repeats:
+            q, k = (view(relayout_gradient(graph, value), ("T", "Hv", "dk")) for value in (q, k))
+        inputs = Inputs(q, k, view(v, ("T", "Hv", "dv")), _decay(graph, a, project), unary(graph, b, saves="output"))
+        out = delta_rule(graph, inputs, switches.autocast)
+        out = _gated_norm(graph, part.norm, out, z, project)
+        result = project(part.out, view(out, ("T", "value")))
+        del held, mixed, z, b, a, inputs
+        return result
+
+
+def _projected(
+    part: DeltaNet, x: Value, project: Projector, held: list[Value]
+) -> tuple[Value, Value, Value, Value]:
+    """Queries, keys and values together; the gate; what beta and the decay are made of.
+
+    Qwen3-Next's two projections keep their names, `held`, to the end.
+    """
+    if part.z and part.a:
+        return project(part.qkv, x), project(part.z, x), project(part.b, x), project(part.a, x)
+    held += [project(part.qkv, x), project(part.b, x)]
+    return _regrouped(project.graph, *held)
+
+
+def _regrouped(graph: Graph, qkvz: Value, ba: Value) -> tuple[Value, Value, Value, Value]:
+    """Qwen3-Next, fix_query_key_value_ordering: cut per key head, and put together again in the other order."""
+    q, k, v, z = split(graph, qkvz, (*_QKV, ("T", "value")))
+    b, a = split(graph, ba, (("T", "Hv"), ("T", "Hv")))
+    v, z, b, a = (clone(graph, value) for value in (v, z, b, a))
+    q, k = clone(graph, q), clone(graph, k)
+    return concatenate(graph, (q, k, v), ("T", "conv")), z, b, a
+
+
+def _decay(graph: Graph, a: Value, project: Projector) -> Value:
+    """`-exp(A_log.float()) * softplus(a.float() + dt_bias)`."""
+    trained = project.switches.trains_base
+    rate = cast(graph, parameter(project.switches.residual, ("Hv",), trained=trained), 4)
+    rate = unary(graph, unary(graph, rate, saves="output"))
+    step = unary(graph, _biased(graph, cast(graph, a, 4), trained, project.switches.residual), saves="input")
+    if not trained:
+        return mul(graph, step, Value(rate.buffer, 4, ("T", "Hv")))
+    return mul(graph, step, Value(rate.buffer, 4, ("T", "Hv"), rate.edge))
+
+
+def _biased(graph: Graph, x: Value, trained: bool, each: int) -> Value:
+    if not trained:
+        return shift(graph, x)
+    edge_in, dims = x.edge, x.dims
+
+    def backward(grad: Buffer) -> Outcome:
+        return (edge_in, grad), (Edge(leaf=True), graph.new(each, ("Hv",), GRADIENTS))
+
+    return Value(graph.new(4, dims), 4, dims, graph.node(backward))
+
+
+def _gated_norm(graph: Graph, part: Norm, x: Value, gate: Value, project: Projector) -> Value:
+    """`(weight * norm(x)) * silu(gate.float())`, back in the dtype of x."""
+    each = x.each
+    with graph.cause("norms"):
+        normed = norm(graph, part, x, replace(project.switches, liger=False))  # no kernel of Liger's takes its place
+        bent = unary(graph, cast(graph, view(gate, ("T", "Hv", "dv")), 4), saves="input")
+        return cast(graph, mul(graph, normed, bent), each)
+

@@ -1,0 +1,229 @@
+"""The state-space scan of Mamba 2 in chunks, as transformers writes it in plain torch, operator by operator.
+
+Source: transformers 5.23 models/granitemoehybrid/modeling_granitemoehybrid.py, mamba2_chunk_scan, which runs unless the
+package mamba-ssm is installed; models/nemotron_h has the same. All but the sides of products is float32, and each
+name lives as long as that of the code.
+"""
+
+from typing import NamedTuple
+
+from planner.step.attention.kernels import product
+from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, add, cast, clone, mul, parameter, relayout_gradient, shift, unary
+from planner.step.engine.slice_ops import concatenate, pad, piece
+from planner.step.norms import mul_rows
+from planner.step.recurrent.chunked_scan import cumulative, ends, masked, to_end
+from planner.step.switches import Switches
+
+SCAN = "state-space layers: chunked scan"
+ROWS = ("TC", "Hm")
+PAIRS = ("TC", "Hm", "chunk")
+_HIDDEN, _STATE = ("TC", "Hm", "dp"), ("TC", "Hm", "n")
+_STATES, _ALL_STATES = ("chunks", "b", "Hm", "dp", "n"), ("chunks+1", "b", "Hm", "dp", "n")
+_STEPS, _STEP_PAIRS = ("b", "Hm", "chunks+1"), ("b", "Hm", "chunks+1", "chunks+1")
+
+
+class Inputs(NamedTuple):
+    """Hidden states, step widths, and what is written into the state (`b`) and read out of it (`c`)."""
+
+    hidden: Value
+    dt: Value
+    rate: Value
+    b: Value
+    c: Value
+
+
+class _Chunked(NamedTuple):
+    """The same, padded to whole chunks."""
+
+    hidden: Value
+    decay: Value
+    b: Value
+    c: Value
+
+
+def chunk_scan(graph: Graph, inputs: Inputs, switches: Switches) -> Value:
+    """`mamba2_chunk_scan(...)`, in float32."""
+    with graph.cause(SCAN):
+        dt = _steps(graph, inputs.dt, switches)
+        hidden = cast(graph, inputs.hidden, 4)
+        b, c = (_repeated(graph, cast(graph, value, 4)) for value in (inputs.b, inputs.c))
+        skipped = _times_heads(graph, pad(graph, hidden, _HIDDEN), switches)
+        hidden = mul_rows(graph, hidden, cast(graph, dt, 4))
+        decay = _decayed(graph, cast(graph, dt, 4), inputs.rate)
+        chunked = _in_chunks(graph, [hidden, decay, b, c], switches)
+        del hidden, decay, b, c
+        out = _scanned(graph, chunked, switches, skipped)
+        del dt, skipped, chunked
+        return out
+
+
+def _steps(graph: Graph, dt: Value, switches: Switches) -> Value:
+    """`clamp(softplus(dt + dt_bias))`; autocast runs softplus in float32 (autocast_mode.h)."""
+    dt = _biased(graph, dt, switches)
+    dt = unary(graph, cast(graph, dt, 4) if switches.autocast else dt, saves="input")
+    edge_in, each, dims = dt.edge, dt.each, dt.dims
+
+    def backward(_: Buffer) -> Outcome:
+        within = graph.new(1, dims), graph.new(1, dims)
+        out = graph.new(each, dims)
+        del within
+        return ((edge_in, out),)
+
+    edge = graph.node(backward, graph.save(dt)) if graph.needs(dt) else None
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+def _biased(graph: Graph, dt: Value, switches: Switches) -> Value:
+    if not switches.trains_base:
+        return shift(graph, dt)
+    edge_in, each, dims = dt.edge, dt.each, dt.dims
+
+    def backward(grad: Buffer) -> Outcome:
+        return (edge_in, grad), (Edge(leaf=True), graph.new(each, ("Hm",), GRADIENTS))
+
+    return Value(graph.new(each, dims), each, dims, graph.node(backward))
+
+
+def _repeated(graph: Graph, x: Value) -> Value:
+    """`repeat_interleave`, a group for each of its heads; the gradient is summed over the heads."""
+    edge_in, own = x.edge, x.dims
+    edge = graph.node(lambda _: ((edge_in, graph.new(4, own)),)) if graph.needs(x) else None
+    return Value(graph.new(4, ("T", "Hm", "n")), 4, ("T", "Hm", "n"), edge)
+
+
+def _times_heads(graph: Graph, x: Value, switches: Switches) -> Value:
+    """`D[..., None] * x`: a trained factor's gradient is a full product before it is summed."""
+    heads = parameter(switches.residual, ("Hm",), trained=switches.trains_base)
+    return _by_parameter(graph, x, heads)
+
+
+def _decayed(graph: Graph, dt: Value, rate: Value) -> Value:
+    """`A * dt`."""
+    return _by_parameter(graph, dt, rate)
+
+
+def _by_parameter(graph: Graph, x: Value, factor: Value) -> Value:
+    x_edge, edge, dims, own = x.edge, factor.edge, x.dims, factor.each
+    if not graph.needs(x, factor):
+        return Value(graph.new(4, dims), 4, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        to_x = graph.new(4, dims) if x_edge else None
+        if edge is None:
+            return ((x_edge, to_x),)
+        full = graph.new(4, dims)
+        summed = graph.new(own, ("Hm",), GRADIENTS if edge.leaf else "")
+        del full
+        return (x_edge, to_x), (edge, summed)
+
+    saved = (graph.save(x) if edge else []) + (graph.save(factor) if x_edge else [])
+    return Value(graph.new(4, dims), 4, dims, graph.node(backward, saved))
+
+
+def _in_chunks(graph: Graph, wide: list[Value], switches: Switches) -> _Chunked:
+    """`reshape_into_chunks` of each; all that was padded goes when the last is."""
+    return _Chunked(*(_whole(graph, x, switches) for x in wide))
+
+
+def _whole(graph: Graph, x: Value, switches: Switches) -> Value:
+    """Of several chunks, the gradients of heads' columns come back otherwise in memory."""
+    whole = pad(graph, x, ("TC", *x.dims[1:]))
+    return whole if whole.dims == ROWS or switches.one_chunk else relayout_gradient(graph, whole)
+
+
+def _scanned(graph: Graph, x: _Chunked, switches: Switches, skipped: Value) -> Value:
+    """The diagonal blocks, the state at each chunk's start, and what is read out of it.
+
+    Operands of einsum that lie token by token are copied for it, unless all is one chunk of one sequence. Hidden states
+    lie column by column, as the convolution leaves them, and states chunk by chunk: copied where there are several.
+    """
+    autocast, chunks = switches.autocast, not switches.one_chunk
+    apart = chunks or not switches.one_sequence
+    total = cumulative(graph, x.decay)
+    within = unary(graph, _segment_sums(graph, x.decay, PAIRS, ("chunk", "chunk")), saves="output")
+    scores = _contracted(graph, _side(graph, x.c, apart), _side(graph, x.b, apart), PAIRS, autocast)
+    weights = mul(graph, scores, within)
+    own = _contracted(graph, _side(graph, weights, False), _side(graph, x.hidden, chunks), _HIDDEN, autocast)
+    own = relayout_gradient(graph, own) if apart else own
+    leaving = unary(graph, to_end(graph, total), saves="output")
+    written = mul_rows(graph, x.b, leaving)
+    states = _contracted(graph, _side(graph, x.hidden, chunks), _side(graph, written, apart), _STATES, autocast)
+    held = [relayout_gradient(graph, states) if chunks else states]
+    del states
+    started = _started(graph, held, total, switches)
+    reaching = unary(graph, total, saves="output")
+    own_start = _side(graph, piece(graph, started, _STATES), chunks)
+    read = _contracted(graph, _side(graph, x.c, apart), own_start, _HIDDEN, autocast)
+    del own_start
+    read = relayout_gradient(graph, read) if apart else read
+    decayed = mul_rows(graph, read, reaching)
+    out = clone(graph, add(graph, own, decayed))
+    out = add(graph, out, skipped)
+    if switches.filled_up:
+        out = piece(graph, out, ("T", "Hm", "dp"))
+    del total, within, scores, weights, own, leaving, written, started, held, reaching, read, decayed
+    return out
+
+
+def _started(graph: Graph, held: list[Value], total: Value, switches: Switches) -> Value:
+    """The state at the start of every chunk and at the end, from what the chunks write, which is taken from `held`.
+
+    What keeps its name to the end of the scan goes there instead.
+    """
+    many, states = not switches.one_sequence, held.pop()
+    before = Value(graph.new(states.each, states.dims[1:]), states.each, states.dims[1:])
+    states = concatenate(graph, (states, before), _ALL_STATES)
+    padded = pad(graph, ends(graph, total), _STEPS)
+    decays = unary(graph, _segment_sums(graph, padded, _STEP_PAIRS, ("chunks+1", "chunks+1")), saves="output")
+    del padded
+    held += [before, decays]
+    started = _contracted(
+        graph, _side(graph, decays, False), _side(graph, states, many), _ALL_STATES, switches.autocast
+    )
+    return relayout_gradient(graph, started) if many else started
+
+
+def _segment_sums(graph: Graph, x: Value, pairs: Dims, square: Dims) -> Value:
+    """`segment_sum`: a row's numbers spread over all pairs, masked, summed up, masked again."""
+    lower = _lower_triangle(graph, square)
+    spread = masked(graph, _spread(graph, x, pairs), graph.new(1, square))
+    sums = cumulative(graph, spread)
+    lower = _lower_triangle(graph, square)
+    out = masked(graph, sums, graph.new(1, square))
+    del sums, spread, lower
+    return out
+
+
+def _lower_triangle(graph: Graph, square: Dims) -> Buffer:
+    ones = graph.new(1, square)
+    lower = graph.new(1, square)
+    del ones
+    return lower
+
+
+def _spread(graph: Graph, x: Value, pairs: Dims) -> Value:
+    """`x[..., None].expand(...)`, a view; the gradient is summed and seen through another."""
+    edge_in, rows = x.edge, x.dims
+    edge = graph.node(lambda _: ((edge_in, Alias(graph.new(4, rows))),)) if graph.needs(x) else None
+    return Value(x.buffer, 4, pairs, edge)
+
+
+def _seen(graph: Graph, x: Value) -> Value:
+    """`permute`, forward and backward a view."""
+    edge_in = x.edge
+    edge = graph.node(lambda grad: ((edge_in, Alias(grad)),)) if graph.needs(x) else None
+    return Value(x.buffer, x.each, x.dims, edge)
+
+
+def _side(graph: Graph, x: Value, copied: bool) -> Value:
+    """An operand of einsum: its dimensions put in order, and copied where that needs it."""
+    turned = _seen(graph, x)
+    return clone(graph, turned) if copied else turned
+
+
+def _contracted(graph: Graph, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
+    """`einsum` of two operands in order; it keeps both by name (aten/src/ATen/native/Linear.cpp, sumproduct_pair)."""
+    out = product(graph, a, b, dims, autocast)
+    del a, b
+    return out

@@ -1,0 +1,54 @@
+"""The census: every tensor of a model as (name, role, shape, count, quantizable?), tied weights once; buffers too."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from planner.request.schema import Dtype
+
+Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer", "tower"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorGroup:
+    """`count` equal tensors. `name` is the dotted parameter path with layer (and expert) indices as `*`.
+
+    `quantizable` is true where transformers hands the module to bitsandbytes: `nn.Linear` and `Conv1D` outside the
+    automatic skip list (integrations/bitsandbytes.py, quantizers/base.py get_keys_to_not_convert).
+    `keeps_float32` marks `_keep_in_fp32_modules_strict` and what the model's own code makes in float32,
+    `keeps_float32_of_float16` marks `_keep_in_fp32_modules`, which a load in float16 alone respects.
+    A buffer lies on the card like a weight (rotary frequencies, a router's correction bias), but is no parameter:
+    nothing quantizes, upcasts or trains it.
+    """
+
+    name: str
+    role: Role
+    shape: tuple[int, ...]
+    count: int
+    quantizable: bool = False
+    keeps_float32: bool = False
+    keeps_float32_of_float16: bool = False
+
+    @property
+    def params_each(self) -> int:
+        """Elements of one tensor."""
+        return prod(self.shape)
+
+    def loaded_dtype(self, model_dtype: Dtype) -> Dtype:
+        """What a load in `model_dtype` makes of it, quantization aside."""
+        kept = self.keeps_float32 or (self.keeps_float32_of_float16 and model_dtype == "float16")
+        return "float32" if kept else model_dtype
+
+    @property
+    def params(self) -> int:
+        """Elements of the whole group."""
+        return self.params_each * self.count
+
+
+Census = tuple[TensorGroup, ...]
+
+
+def total_params(census: Iterable[TensorGroup]) -> int:
+    """Parameters of the model, tied weights once."""
+    return sum(group.params for group in census if group.role != "buffer")

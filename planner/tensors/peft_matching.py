@@ -1,0 +1,28 @@
+"""How PEFT matches module names with targets: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists)."""
+
+from collections.abc import Callable
+
+from planner.request.patterns import Matcher, suffixes_of
+
+# The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
+WRAPPED = ".linear"
+
+
+def matcher(targets: str | tuple[str, ...], *, tower_alone: bool = False) -> Callable[[str], bool]:
+    """Whether PEFT takes a module for a target: a list by the ends of names, a pattern by the whole of one."""
+    if isinstance(targets, str):
+        pattern = Matcher(targets)
+        return lambda name: any(pattern.matches(spelling) for spelling in _spellings(name, tower_alone))
+    names = frozenset(targets)
+    return lambda name: any(suffix in names for suffix in suffixes_of(name))
+
+
+def _spellings(name: str, tower_alone: bool) -> tuple[str, ...]:
+    """A module's name; where only a text tower is known, also as the model around it has it, now and before 4.52."""
+    inner = name.removeprefix("model.")
+    return (name, f"model.language_model.{inner}", f"language_model.model.{inner}") if tower_alone else (name,)
+
+
+def wrappers(names: list[str]) -> list[str]:
+    """Modules that are no nn.Linear and hold one (models/gemma4, Gemma4ClippableLinear), as PEFT finds them first."""
+    return [name.removesuffix(WRAPPED) for name in names if name.endswith(WRAPPED)]

@@ -1,0 +1,299 @@
+"""Which weights PEFT puts an adapter on, by its own matching rules, and which ones a skip list keeps from bitsandbytes.
+
+Source: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists, _maybe_include_all_linear_layers) and
+utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizers_utils.py (should_convert_module).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.request.patterns import suffixes_of
+from planner.request.schema import Lora
+from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.peft_matching import WRAPPED, matcher, wrappers
+
+ALL_LINEAR = "all-linear"
+# What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
+# nn.Linear's leaf names. PEFT's own all-linear stands for a mixture's stacked experts, too; such a list does not.
+LINEAR_NAMES = "linear-names"
+FIELD = "lora.target_modules"
+
+# Mixture models whose experts transformers 5 fused into stacked parameters. PEFT translates the old names of their
+# projections, which "all-linear" includes, into adapters on the stacked parameters (utils/
+# transformers_weight_conversion.py, _MOE_TARGET_MODULE_MAPPING; transformers conversion_mapping.py,
+# _MODEL_TO_CONVERSION_PATTERN). qwen2_moe itself is not in that table.
+_OLD_NAMES = {
+    "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
+    "qwen2_moe": {
+        "gate": "gate.weight", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "down_proj": "down_proj",
+    },
+}  # fmt: skip
+_TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") | dict.fromkeys(
+    (
+        "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "exaone_moe",
+        "flex_olmo", "glm4_moe", "glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "hunyuan_v1_moe", "longcat_flash",
+        "mellum", "olmoe", "qwen3_moe", "qwen3_next", "solar_open",
+    ),
+    "qwen2_moe",
+)  # fmt: skip
+
+
+# Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
+# modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
+_ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
+
+# peft 0.21 tuners/tuners_utils.py, _check_lora_target_modules_mamba: of the types described here. Their kernels read
+# this weight without the module around it.
+_REFUSED = {"nemotron_h": "out_proj"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """`count` equal weights with an adapter: A is rank x `columns`, B is `rows` x rank."""
+
+    name: str
+    rows: int
+    columns: int
+    count: int
+    rank: int
+    stacked_experts: bool = False
+
+
+def module_name(group: TensorGroup) -> str:
+    """Dotted module path of a tensor: its name without the trailing `.weight` or `.bias`."""
+    return group.name.removesuffix(".weight").removesuffix(".bias")
+
+
+def output_rows(group: TensorGroup, census: Census) -> int:
+    """Output features of a 2-D weight. GPT-2's Conv1D stores (in, out); its bias tells."""
+    bias_name = module_name(group) + ".bias"
+    bias = next((other.params_each for other in census if other.name == bias_name), None)
+    return group.shape[1] if bias == group.shape[1] and bias != group.shape[0] else group.shape[0]
+
+
+def indexed_names(group: TensorGroup) -> Iterator[str]:
+    """Module paths of all tensors of a group, counting its layers from 0."""
+    name = module_name(group)
+    if "*" not in name:
+        yield name
+        return
+    for index in range(group.count):
+        yield name.replace("*", str(index), 1).replace("*", "0")
+
+
+@lru_cache(maxsize=512)
+def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapted, ...]:
+    """All weights that get an adapter.
+
+    Raises:
+        InvalidRequestError: no module matches, or PEFT refuses one that does; lists the model's module names.
+    """
+    modules = [group for group in _with_tied_head(census) if _is_module(group)]
+    _refuse_linear_routers(model_type, modules, lora)
+    if lora.target_modules == LINEAR_NAMES:
+        lora = lora.model_copy(update={"target_modules": linear_names(census)})
+    old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
+    stacked = [group for group in census if _is_stacked(group)]
+    if old_names and stacked:
+        found = _on_translated_model(census, modules, old_names, lora)
+    else:
+        found = [_adapted(group, census, lora.r, count) for group, count in _matches(modules, lora.target_modules)]
+    if not found:
+        raise InvalidRequestError(
+            "No module of this model matches the LoRA targets.",
+            [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")],
+        )
+    _refuse_outputs_of_kernels(model_type, modules, found)
+    if any(weight.stacked_experts for weight in found):
+        _refuse_what_stacked_experts_cannot(lora)
+    return tuple(found)
+
+
+def linear_names(census: Census) -> tuple[str, ...]:
+    """Leaf names of the model's nn.Linear modules, the output head aside."""
+    modules = (group for group in census if _is_module(group) and _is_linear(group) and group.role != "router")
+    return tuple(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules))
+
+
+def has_stacked_experts(census: Census) -> bool:
+    """Whether experts lie in stacked parameters, which no nn.Linear holds."""
+    return any(map(_is_stacked, census))
+
+
+def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str, ...]:
+    """Entries of the target list that name nothing. PEFT passes over them in silence as long as one other matches."""
+    if isinstance(lora.target_modules, str):
+        return ()
+    old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
+    modules = (group for group in _with_tied_head(census) if _is_module(group))
+    named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
+    return tuple(
+        target for target in lora.target_modules if target.rsplit(".", 1)[-1] not in old_names and target not in named
+    )
+
+
+def _on_translated_model(
+    census: Census, modules: list[TensorGroup], old_names: dict[str, str], lora: Lora
+) -> list[Adapted]:
+    """Adapters where PEFT turns old projection names into adapters on the stacked expert parameters.
+
+    The old names leave the list for good: a dense or shared-expert `down_proj` of such a model gets no adapter.
+    A stacked gate_up_proj stands for two old projections and gets twice the rank.
+    """
+    targets = _leaf_names(census, modules, old_names, lora.target_modules)
+    translated = {old for old in old_names if any(t == old or t.endswith(f".{old}") for t in targets)}
+    kept = tuple(t for t in targets if not any(t == old or t.endswith(f".{old}") for old in old_names))
+    fused = [old for old, new in old_names.items() if new == "gate_up_proj"]
+    present = [old for old in fused if old in translated]
+    if 0 < len(present) < len(fused):
+        missing = ", ".join(old for old in fused if old not in present)
+        problem = f"name {missing} too, or leave {', '.join(present)} out: transformers 5 stacks them in one tensor"
+        raise InvalidRequestError("PEFT cannot adapt half of a stacked expert.", [FieldProblem(FIELD, problem)])
+    found = [_adapted(group, census, lora.r, count) for group, count in _matches(modules, kept)]
+    for new in dict.fromkeys(new for old, new in old_names.items() if old in translated):
+        rank = lora.r * (len(fused) if new == "gate_up_proj" else 1)
+        found += [_adapted_parameter(group, rank) for group in census if group.name.endswith(f".{new}")]
+    return found
+
+
+def _leaf_names(
+    census: Census, modules: list[TensorGroup], old_names: dict[str, str], targets: str | tuple[str, ...]
+) -> tuple[str, ...]:
+    """Resolve a pattern or "all-linear" to last name parts, as _resolve_string_target_modules does."""
+    if not isinstance(targets, str):
+        return targets
+    if targets.lower() == ALL_LINEAR:
+        leaves = {module_name(group).rsplit(".", 1)[-1] for group, _ in _matches(modules, targets)}
+        return tuple(sorted(leaves | old_names.keys()))
+    matches = matcher(targets)
+    # Expert parameters have no module of their own, so the pattern is tried on their full names and on the names the
+    # projections had before they were stacked.
+    probes = {group.name.replace("*", "0") for group in census} | {name for g in census for name in indexed_names(g)}
+    for group in census:
+        container = group.name.replace("*", "0").rpartition(".")[0]
+        probes |= {f"{container}.{old}" for old, new in old_names.items() if group.name.endswith(f".{new}")}
+    return tuple(sorted({probe.rsplit(".", 1)[-1] for probe in probes if matches(probe)}))
+
+
+def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, int]]:
+    """Groups a target names, with how many of each group's tensors it names."""
+    if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+        return [(group, group.count) for group in modules if _is_linear(group)]
+    matches = matcher(targets, tower_alone=not any("language_model." in group.name for group in modules))
+    # A suffix without a digit names all layers or none; anything else is tried layer by layer.
+    uniform = not isinstance(targets, str) and not any(char.isdigit() for target in targets for char in target)
+    counted = []
+    for group in modules:
+        names = [next(indexed_names(group))] if uniform else list(indexed_names(group))
+        hits = sum(map(matches, names))
+        if any(map(matches, wrappers(names))):
+            problem = (
+                f"{names[0].removesuffix(WRAPPED)} wraps its projection in a class that PEFT cannot adapt; name the "
+                r"text model's modules alone, such as .*language_model.*\.(q_proj|v_proj), or all-linear"
+            )
+            raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
+        if hits and not _can_be_adapted(group):
+            problem = f"{module_name(group)} is a {group.role}, which PEFT cannot adapt; leave it out"
+            raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
+        if hits:
+            counted.append((group, group.count if len(names) == 1 else hits))
+    return counted
+
+
+def _adapted(group: TensorGroup, census: Census, rank: int, count: int) -> Adapted:
+    rows = output_rows(group, census)
+    columns = group.params_each // rows
+    return Adapted(name=module_name(group), rows=rows, columns=columns, count=count, rank=rank)
+
+
+def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
+    """tuners/lora/layer.py ParamWrapper: one pair of A and B of rank r x experts for the whole stack."""
+    stacked = len(group.shape) == 3
+    experts = group.shape[0] if stacked else 1
+    rows, columns = group.shape[-2:]
+    return Adapted(
+        name=group.name, rows=rows, columns=columns, count=group.count, rank=rank * experts, stacked_experts=stacked
+    )
+
+
+def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
+    """The names that "all-linear" would have, without those PEFT refuses; None where it refuses none."""
+    if model_type not in _ROUTER_IS_LINEAR | _REFUSED.keys():
+        return None
+    modules = [group for group in census if _is_module(group) and _is_linear(group) and group.role != "router"]
+    leaves = dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules)
+    return tuple(leaf for leaf in leaves if leaf != _REFUSED.get(model_type))
+
+
+def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
+    """All that "all-linear" would name but the router is the way out."""
+    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() in {ALL_LINEAR, LINEAR_NAMES}
+    if not whole or model_type not in _ROUTER_IS_LINEAR:
+        return
+    router = next((module_name(group) for group in modules if group.role == "router"), None)
+    if router:
+        problem = f'"all-linear" includes {router}, whose output peft cannot adapt; name the others: {_names(modules)}'
+        raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
+
+
+def _refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], found: list[Adapted]) -> None:
+    """PEFT refuses Mamba's `out_proj`, and with it "all-linear"."""
+    refused = _REFUSED.get(model_type)
+    if refused and any(weight.name.rsplit(".", 1)[-1] == refused for weight in found):
+        others = [group for group in modules if not module_name(group).endswith(f".{refused}")]
+        problem = f"{refused} of {model_type} cannot have an adapter; name others: {_names(others)}"
+        raise InvalidRequestError("PEFT refuses one of the targets.", [FieldProblem(FIELD, problem)])
+
+
+def _refuse_what_stacked_experts_cannot(lora: Lora) -> None:
+    problems = []
+    fix = "or name the attention projections in target_modules"
+    if lora.lora_dropout:
+        problem = f"PEFT adapts stacked experts only without dropout; set 0, {fix}"
+        problems.append(FieldProblem("lora.lora_dropout", problem))
+    if lora.use_dora:
+        problems.append(FieldProblem("lora.use_dora", f"PEFT cannot use DoRA on stacked experts; set false, {fix}"))
+    if problems:
+        raise InvalidRequestError("PEFT refuses these adapters on a mixture model's stacked experts.", problems)
+
+
+def _with_tied_head(census: Census) -> Census:
+    """Add the output head that shares the embedding's tensor: PEFT sees its module, the census counts it once."""
+    if any(group.role == "head" for group in census):
+        return census
+    embedding = next((group for group in census if group.role == "embedding"), None)
+    return (*census, replace(embedding, name="lm_head.weight", role="head")) if embedding else census
+
+
+def _is_module(group: TensorGroup) -> bool:
+    return group.name.endswith(".weight")
+
+
+def _is_stacked(group: TensorGroup) -> bool:
+    return group.role == "expert" and len(group.shape) == 3
+
+
+def _is_linear(group: TensorGroup) -> bool:
+    return group.quantizable or (group.role == "linear" and len(group.shape) == 2)
+
+
+def _can_be_adapted(group: TensorGroup) -> bool:
+    return _is_linear(group) or group.role in ("head", "embedding")
+
+
+def _names(modules: list[TensorGroup]) -> str:
+    return ", ".join(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules if _is_linear(group)))
+
+
+def _as_list(lora: Lora, modules: list[TensorGroup]) -> str:
+    """What to write instead: a name by itself is a pattern, and has to match whole paths."""
+    names = _names(modules)
+    if isinstance(lora.target_modules, str) and lora.target_modules in names.split(", "):
+        return f": a text is a pattern for whole paths; write it as a list, [{lora.target_modules}]"
+    return f"; modules: {names}"
+
+
+def _shown(targets: str | tuple[str, ...]) -> str:
+    return repr(targets) if isinstance(targets, str) else ", ".join(targets)

@@ -1,0 +1,51 @@
+"""A multimodal model is planned whole, or the headline says that its tower is missing and what it weighs."""
+
+import pytest
+
+from planner.answer.plan import plan
+from planner.answer.static_lines import trained_tensors
+from planner.catalog.model_rows import model_catalog
+from planner.model.model import resolve_model
+from planner.request.schema import Request
+from planner.tensors.trainable import reached
+
+TOWERS = [row for row in model_catalog().rows.values() if row.tower]
+LOADED = [row.id for row in TOWERS if row.tower == "loaded"]
+LEFT_OUT = [row.id for row in TOWERS if row.tower == "left out"]
+
+
+def test_every_text_tower_of_the_catalogue_says_so() -> None:
+    told = {row.id for row in TOWERS}
+    assert {row.id for row in model_catalog().rows.values() if "text tower" in row.note} <= told
+    assert len(told) == 21
+
+
+@pytest.mark.parametrize("model", LOADED)
+def test_a_tower_that_loads_is_counted_with_the_model(model: str) -> None:
+    row = model_catalog().rows[model]
+    assert resolve_model(model).params == row.full_model
+    answer = plan(Request.parse({"model": model, "gpu": "h100", "method": "lora"}))
+    (line,) = [line for line in answer.lines if line.name.startswith("vision tower")]
+    assert 0 <= line.bytes - 2 * (row.full_model - row.params) < 512
+    assert "beside it" in answer.to_dict()["model"]["beside"]
+
+
+@pytest.mark.parametrize("model", LEFT_OUT)
+def test_a_tower_that_is_left_out_is_weighed_in_the_headline(model: str) -> None:
+    beside = resolve_model(model).beside
+    assert beside.startswith("the text model alone")
+    assert "GiB in 16 bit" in beside
+
+
+def test_gemma_3_4b_has_all_its_parameters() -> None:
+    assert resolve_model("google/gemma-3-4b-it").params == 4_300_079_472
+
+
+def test_no_text_trains_a_tower() -> None:
+    answer = plan(Request.parse({"model": "google/gemma-3-4b-it", "gpu": "h100", "method": "full"}))
+    tensors = reached(trained_tensors(answer.model, answer.recipe))
+    assert sum(tensor.elements * tensor.count for tensor in tensors) == 3_880_263_168
+
+
+def test_a_model_without_a_tower_has_nothing_beside_it() -> None:
+    assert resolve_model("Qwen/Qwen3-8B").beside == ""

@@ -1,0 +1,74 @@
+"""The recorded dry runs, and the formula's answer to the same requests."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.answer.static_lines import static_lines
+from planner.families import decoder_of
+from planner.gpu import Gpu
+from planner.memory.runtime import SLACK, runtime_lines
+from planner.model.model import resolve_model
+from planner.request.recipe import Recipe
+from planner.request.schema import CustomGpu, Request
+from planner.step.lines import instants_of
+
+FILE = Path(__file__).with_name("recorded.jsonl")
+PHASES = ("forward", "loss", "backward")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One dry run: bytes allocated when the step began, and the worst instant of each phase."""
+
+    name: str
+    request: dict[str, Any]
+    static_bytes: int
+    phases: dict[str, int]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The worst instant of the step."""
+        return max(self.phases[phase] for phase in PHASES)
+
+
+def recorded() -> list[Recorded]:
+    """All of them."""
+    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+    return [Recorded(**row) for row in rows if "name" in row and "error" not in row]
+
+
+def card(request: Request) -> Gpu:
+    """The request's custom card."""
+    assert isinstance(request.gpu, CustomGpu)
+    major, minor = request.gpu.compute_capability.split(".")
+    return Gpu(
+        id="custom", name="custom", usable_bytes=request.gpu.total_memory_bytes, usable_evidence="given",
+        usable_source="test", compute_capability=(int(major), int(minor)),
+    )  # fmt: skip
+
+
+def formula(document: dict[str, Any]) -> dict[str, int]:
+    """Bytes above the static ones at the worst instant of each phase."""
+    request = Request.parse(document)
+    assert isinstance(request.model, dict)
+    instants = instants_of(decoder_of(request.model), Recipe.of(request), card(request))
+    return {instant.phase: instant.bytes for instant in instants}
+
+
+def static_bytes(document: dict[str, Any]) -> int:
+    """What is there before the step begins, in tensors: the meter's live bytes know no slack of blocks."""
+    request = Request.parse(document)
+    lines = (
+        *static_lines(resolve_model(request.model), Recipe.of(request)),
+        *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
+    )
+    tensors = (line for line in lines if line.name != SLACK)
+    return sum(line.bytes for line in tensors if {"forward", "loss", "backward"} <= set(line.alive_in))
+
+
+def error_fraction(row: Recorded) -> float:
+    """How far the formula's peak of the step is from the dry run's."""
+    peak_bytes = static_bytes(row.request) + max(formula(row.request).values())
+    return (peak_bytes - row.peak_bytes) / row.peak_bytes

@@ -1,0 +1,43 @@
+"""The formula against recorded dry runs of the real stack: byte for byte where it is called exact."""
+
+from collections import defaultdict
+from statistics import median
+
+import pytest
+
+from planner.families import decoder_of
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
+from planner.step.lines import evidence_of
+from tests.planner.step.recorded import Recorded, error_fraction, recorded
+from tests.planner.step.settings import all_settings
+
+ROWS = recorded()
+WORST_FRACTION = 0.02
+MEDIAN_FRACTION = 0.003
+# Where a family is called exact, what is left is scalars and per-token statistics.
+EXACT_FRACTION = 0.0035
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_peak_of_a_step_is_the_dry_runs(row: Recorded) -> None:
+    exact = evidence_of(decoder_of(row.request["model"]), Recipe.of(Request.parse(row.request))) == "exact"
+    assert abs(error_fraction(row)) <= (EXACT_FRACTION if exact else WORST_FRACTION)
+
+
+def test_half_of_the_settings_agree_to_three_permille() -> None:
+    assert median(abs(error_fraction(row)) for row in ROWS) <= MEDIAN_FRACTION
+
+
+def test_the_table_is_large_and_knows_every_stack() -> None:
+    by_stack = defaultdict(int)
+    for row in ROWS:
+        stack = row.request.get("stack", "trainer")
+        by_stack[stack if isinstance(stack, str) else "custom"] += 1
+    assert len(ROWS) >= 150
+    assert {"trainer", "trl", "kbit", "loop"} <= by_stack.keys()
+
+
+def test_recorded_requests_are_those_of_the_settings() -> None:
+    wanted = {line["name"]: line["request"] for line in all_settings()}
+    assert [row.name for row in ROWS if wanted.get(row.name) != row.request] == []

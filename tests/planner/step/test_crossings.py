@@ -1,0 +1,23 @@
+"""What crossings drawn at random found, against recorded dry runs: the tensor of each is there now."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.planner.step.crossing_settings import all_settings
+from tests.planner.step.recorded import Recorded, error_fraction
+
+FILE = Path(__file__).with_name("recorded_crossings.jsonl")
+ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
+# Scalars and statistics of one number per token.
+LEFT_FRACTION = 0.001
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_peak_of_a_crossed_step_is_the_dry_runs(row: Recorded) -> None:
+    assert abs(error_fraction(row)) <= LEFT_FRACTION
+
+
+def test_recorded_requests_are_those_of_the_settings() -> None:
+    assert {row.name: row.request for row in ROWS} == {line["name"]: line["request"] for line in all_settings()}
