@@ -81,7 +81,7 @@ def test_serving_works_from_any_folder_without_torch(installed: Path, tmp_path: 
     ) as server:
         try:
             address = reading_stderr(server, r"http://127\.0\.0\.1:\d+")
-            page = httpx.get(address)
+            page = httpx.get(address, timeout=60)
             assert page.status_code == 200, page.text
             for asset in set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)):
                 assert httpx.get(address + asset).status_code == 200, asset
