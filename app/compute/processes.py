@@ -127,7 +127,7 @@ class Worker:
         self.pid = pid
         self.ends = False
         self._template, self._stream = template, stream
-        self._first_bytes = self._resident_bytes()
+        self._first_bytes = self._own_bytes()
 
     async def ask(self, message: bytes) -> tuple[Any, ...]:
         """Send one request and wait for its reply; ("gone",) where the worker ended over it."""
@@ -147,13 +147,14 @@ class Worker:
             return None
 
     def grown_bytes(self) -> int:
-        """What it has taken since it was made; 0 where the system does not say."""
-        return max(0, self._resident_bytes() - self._first_bytes)
+        """What it has taken since it was made, pages of files apart; 0 where the system does not say."""
+        return max(0, self._own_bytes() - self._first_bytes)
 
-    def _resident_bytes(self) -> int:
+    def _own_bytes(self) -> int:
         try:
             with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:
-                return int(statm.read().split()[1]) * _PAGE_BYTES
+                _, resident, shared, *_ = map(int, statm.read().split())
+                return (resident - shared) * _PAGE_BYTES
         except OSError:
             return 0
 

@@ -1,6 +1,9 @@
 """What one request does to the others, through the front door of a real server."""
 
+import asyncio
+import json
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -11,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.compute.budgets import QUICK_PLACES
+from app.compute.processes import Template
+from app.compute.questions import ALONE, Facts
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
@@ -25,6 +31,8 @@ DEEP = {
     "gpu": "rtx-4090",
     "training": {"padded": True, "gradient_checkpointing": False, "per_device_train_batch_size": 64},
 }  # fmt: skip
+# Done within its first slice, so that it never goes to a slow place, whose workers end anyway.
+OWN = {**PLAN, "model": {**DEEP["model"], "hidden_size": 64, "num_hidden_layers": 1}}  # type: ignore[dict-item]
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +111,53 @@ def test_a_worker_that_dies_is_an_answer_and_the_next_request_has_another(client
     assert client.post("/api/v1/plans", json=PLAN).status_code == 200
 
 
-def test_nothing_of_a_callers_own_model_is_kept(client: httpx.Client) -> None:
-    own = {**DEEP, "model": {**DEEP["model"], "num_hidden_layers": 2}}  # type: ignore[dict-item]
-    client.post("/api/v1/plans", json=PLAN)
-    before = set(workers())
-    assert client.post("/api/v1/plans", json=own).status_code == 200
-    until(lambda: set(workers()) <= before)
+def test_workers_made_for_callers_own_models_do_not_pile_up(client: httpx.Client) -> None:
+    for _ in range(QUICK_PLACES + 3):
+        assert client.post("/api/v1/plans", json=OWN).status_code == 200
+    # Those that stay for the next request read catalogue models only.
+    until(lambda: len(workers()) <= QUICK_PLACES)
     assert client.post("/api/v1/plans", json=PLAN).status_code == 200
+
+
+def test_a_worker_refuses_a_callers_own_model_unless_it_ends_with_it() -> None:
+    async def act() -> None:
+        template = await Template.started()
+        try:
+            shared, own = await template.worker(slow=False), await template.worker(slow=False)
+            assert await shared.ask(pickle.dumps((Facts(), request(OWN)))) == ("asks", ALONE)
+            assert not shared.ends
+            reply = await own.ask(pickle.dumps((Facts(alone=True), request(OWN))))
+            assert (reply[:2], own.ends) == (("answer", 200), True)
+            assert await own.ask(pickle.dumps((Facts(), request(PLAN)))) == ("gone",)
+        finally:
+            template.close()
+
+    asyncio.run(act())
+
+
+def test_a_worker_serves_many_plans_before_it_has_grown() -> None:
+    async def act() -> None:
+        template = await Template.started()
+        try:
+            worker = await template.worker(slow=False)
+            for length in range(1024, 1029):
+                document = {**PLAN, "training": {"max_length": length}}
+                assert (await worker.ask(pickle.dumps((Facts(), request(document)))))[:2] == ("answer", 200)
+                assert not worker.ends
+        finally:
+            template.close()
+
+    asyncio.run(act())
+
+
+def request(document: object) -> dict[str, object]:
+    """A plan as the server hands it to a worker."""
+    path, headers = "/api/v1/plans", [(b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": headers, "scheme": "http", "server": None, "client": None, "http_version": "1.1", "root_path": "",
+    }  # fmt: skip
+    return {"id": "test", "scope": scope, "body": json.dumps(document).encode()}
 
 
 def test_workers_know_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
