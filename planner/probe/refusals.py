@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.options import HUB, Options
-from planner.probe.training import hqq as groupwise
-from planner.probe.training import optimizers
+from planner.probe.training import hqq, optimizers
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 
@@ -27,8 +26,8 @@ def refuse_what_cannot_run(request: Request, recipe: Recipe, options: Options) -
 
 def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[FieldProblem]:
     on_cpu, on_virtual_card = options.instrument == "cpu", options.instrument == "dry-run"
-    if groupwise.is_group_wise(recipe) and not groupwise.is_installed():
-        yield FieldProblem("quantization.quant_method", f"{groupwise.INSTALL}; or plan hqq by formula")
+    if hqq.is_group_wise(recipe) and not hqq.is_installed():
+        yield FieldProblem("quantization.quant_method", f"{hqq.INSTALL}; or plan hqq by formula")
     yield from _not_installed(recipe)
     if on_cpu:
         yield from _needs_a_card(request, recipe, options)

@@ -11,7 +11,7 @@ from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.probe.training import hqq as groupwise
+from planner.probe.training import hqq
 from planner.probe.training.made_up_weights import synthetic_checkpoint
 from planner.request.recipe import Recipe
 from planner.request.schema import Quantization, Request
@@ -24,9 +24,9 @@ def load_model(
 
     `weights`: `synthetic`, `hub` (the request's model id) or a folder.
     """
-    if recipe.quantization is not None and groupwise.is_group_wise(recipe):
+    if recipe.quantization is not None and hqq.is_group_wise(recipe):
         read = partial(_from_pretrained, request, recipe, config, torch.device("cpu"), weights)
-        return groupwise.load(read, recipe, recipe.quantization.group_size, device)
+        return hqq.load(read, recipe, recipe.quantization.group_size, device)
     return _from_pretrained(request, recipe, config, device, weights)
 
 
