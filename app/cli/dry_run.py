@@ -21,8 +21,14 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
     gpu: Annotated[str, typer.Option(help="A card of the catalogue: rtx-4090.")],
     gpus: Annotated[int, typer.Option(help="How many of it.", min=1, max=MOST_CARDS)] = 1,
     memory_limit: Annotated[str | None, typer.Option(help="Give each card less memory.", metavar="24GiB")] = None,
+    taken: Annotated[
+        str | None, typer.Option(help="What a desktop or others hold of each card already.", metavar="700MiB")
+    ] = None,
     ranks: Annotated[int, typer.Option(help="Run only the first so many of the world's ranks; 0: all.", min=0)] = 0,
     steps: Annotated[int, typer.Option(help="Optimizer steps; 0: until a step's peak repeats.", min=0)] = 0,
+    find_smallest: Annotated[
+        bool, typer.Option("--find-smallest", help="Find the smallest card that each rank survives on.")
+    ] = False,
     routing: Annotated[Literal["even", "skewed"], typer.Option(help="How mixtures route tokens.")] = "even",
     deadline: Annotated[float, typer.Option(help="Give up after this many seconds.", min=1)] = 900,
     as_json: Annotated[
@@ -39,10 +45,12 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         command,
         gpus=[gpu] * gpus,
         memory_limit=memory_limit,
+        taken=taken,
         options={
             "ranks": ranks,
             "steps": steps,
             "most_steps": MOST_STEPS,
+            "find_smallest": find_smallest,
             "routing": routing,
             "deadline_seconds": deadline,
             "snapshot": str(snapshot) if snapshot else None,

@@ -29,7 +29,12 @@ class DryRunRefusedError(FitproofError):
 
 
 def run_on_virtual_cards(
-    command: Sequence[str], *, gpus: Sequence[str], memory_limit: str | None, options: Mapping[str, Any]
+    command: Sequence[str],
+    *,
+    gpus: Sequence[str],
+    memory_limit: str | None,
+    taken: str | None,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Run `command` on one virtual card for each of `gpus`, its output passed on, and return the report.
 
@@ -44,8 +49,11 @@ def run_on_virtual_cards(
         raise InvalidRequestError("There is no virtual card here.", [problem])
     with tempfile.TemporaryDirectory(prefix="fitproof-report-") as folder:
         report, spec = Path(folder, "report.json"), Path(folder, "spec.json")
-        limit_bytes = _limit_bytes(memory_limit)
-        document = {**options, "gpus": list(gpus), "memory_limit_bytes": limit_bytes, "report": str(report), "seed": 0}
+        sizes = {
+            "memory_limit_bytes": _size_bytes("--memory-limit", memory_limit),
+            "taken_bytes": _size_bytes("--taken", taken) or 0,
+        }
+        document = {**options, **sizes, "gpus": list(gpus), "report": str(report), "seed": 0}
         spec.write_text(json.dumps(document), encoding="utf-8")
         try:
             done = subprocess.run([*PROGRAM, str(spec), "--", *command], check=False)  # noqa: S603 (the person's own words)
@@ -66,13 +74,13 @@ def _has_no_answer(report: Mapping[str, Any]) -> bool:
     return report["verdict"] is None or bool(report["sentence"])
 
 
-def _limit_bytes(text: str | None) -> int | None:
+def _size_bytes(option: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
         return parse_size_bytes(text)
     except ValueError:
-        problem = FieldProblem("--memory-limit", f"must be a size such as 24GiB; got {text}")
+        problem = FieldProblem(option, f"must be a size such as 24GiB; got {text}")
         raise InvalidRequestError("The dry run cannot start.", [problem]) from None
 
 
@@ -85,7 +93,9 @@ def show_report(report: Mapping[str, Any]) -> None:
         if worst["outcome"] == "out_of_memory":
             out.print(Text(worst["message"]))
         _ranks(out, report)
+        _lines(out, worst)
         _peak(out, worst)
+        _advice(out, worst)
     for note in report["notes"]:
         out.print(Text(f"Note: {note}", style="yellow"))
 
@@ -119,9 +129,39 @@ def _ranks(out: Console, report: Mapping[str, Any]) -> None:
         cells = [str(process["rank"]), *(f"{size / MIB:,.1f}" for size in sizes), VERDICTS[process["verdict"]][0]]
         made.add_row(*cells)
     out.print(made)
+    _smallest(out, report)
     out.print(
         Text("MiB; reserved and context are what the card holds, pinned and managed lie in host memory", style="dim")
     )
+
+
+def _lines(out: Console, process: Mapping[str, Any]) -> None:
+    made = table(f"on the card of rank {process['rank']}", ">MiB", "how that is known")
+    for line in process["lines"]:
+        low, high = line["low"] / MIB, line["high"] / MIB
+        size = f"{low:,.1f}" if low == high else f"{low:,.1f} to {high:,.1f}"
+        made.add_row(line["name"], size, escape(line["source"]))
+    out.print(made)
+
+
+def _advice(out: Console, process: Mapping[str, Any]) -> None:
+    if not process["advice"]:
+        return
+    made = table("what would make it fit", ">saves MiB", "enough alone", "computed from")
+    for advice in process["advice"]:
+        size = f"{advice['saves_bytes'] / MIB:,.1f}"
+        made.add_row(
+            escape(advice["change"]), size if advice["exact"] else f"at most {size}", advice["enough"], advice["why"]
+        )
+    out.print(made)
+
+
+def _smallest(out: Console, report: Mapping[str, Any]) -> None:
+    for process in report["processes"]:
+        found = process.get("smallest")
+        if found is not None:
+            told = format_gib(found["bytes"]) if found["bytes"] else f"not known: {found['why']}"
+            out.print(Text(f"smallest card for rank {process['rank']}: {told}"))
 
 
 def _peak(out: Console, process: Mapping[str, Any]) -> None:

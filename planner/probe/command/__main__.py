@@ -1,8 +1,9 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
-SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `ranks` (how many run; 0: all),
-`steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write) and `snapshot` (a file or
-null). The program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
+SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `taken_bytes` (what others hold of
+each), `ranks` (how many run; 0: all), `steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file
+to write), `snapshot` (a file or null) and `find_smallest`. The program's input and output are left alone. Exits 0 with
+a report, 2 with one sentence on stderr.
 """
 
 import json
@@ -19,9 +20,12 @@ from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.overheads.table import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
+from planner.probe.command.advice import advice_for
 from planner.probe.command.hub_cache import mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
+from planner.probe.command.smallest import LARGER, larger, smallest_capacities
+from planner.probe.command.taken import taken
 from planner.probe.processes.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life, temporary_folder
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
@@ -53,26 +57,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run `command` on the cards that `spec` names and gather what its processes wrote into `folder`."""
     cards = cards_of(spec["gpus"], spec["memory_limit_bytes"])
-    executable = shutil.which(command[0])
-    if executable is None:
+    if shutil.which(command[0]) is None:
         raise InvalidRequestError("The program cannot be run.", [FieldProblem("command", f"{command[0]} is not found")])
+    run, processes = _run_on(cards, spec, command, folder / "run")
+    if spec["snapshot"] and processes:
+        shutil.copy(processes[0]["snapshot_file"], spec["snapshot"])
+    report = report_of(run, processes)
+    if report["sentence"]:
+        return report
+    if spec["find_smallest"]:
+        _add_smallest(report, spec, command, folder)
+    for process in report["processes"]:
+        process["advice"] = [] if process["verdict"] == "fits" else advice_for(process)
+    return report
+
+
+def _run_on(
+    cards: Sequence[CardSpec], spec: dict[str, Any], command: Sequence[str], folder: Path
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Run the program once; its processes write into `folder`."""
+    folder.mkdir()
     (folder / "run.json").write_text(json.dumps(_run_document(spec)), encoding="utf-8")
     started = time.monotonic()
-    status = run_to_its_end(command, _environment(folder, cards), spec["deadline_seconds"])
+    card_set = secrets.token_hex(8)
+    with taken(card_set, spec["taken_bytes"]):
+        status = run_to_its_end(command, _environment(folder, cards, card_set), spec["deadline_seconds"])
+    if status == REFUSED_STATUS:
+        raise InvalidRequestError("The program got no virtual card; the reason stands above.")
     run = Run(
         command=tuple(command),
-        cards=cards,
+        cards=tuple(cards),
         context=context_band(cards[0].compute_capability),
         status=status,
         seconds=time.monotonic() - started,
         ranks=spec["ranks"],
+        taken_bytes=spec["taken_bytes"],
     )
-    if status == REFUSED_STATUS:
-        raise InvalidRequestError("The program got no virtual card; the reason stands above.")
-    processes = processes_in(folder)
-    if spec["snapshot"] and processes:
-        shutil.copy(processes[0]["snapshot_file"], spec["snapshot"])
-    return report_of(run, processes)
+    return run, processes_in(folder)
+
+
+def _add_smallest(report: dict[str, Any], spec: dict[str, Any], command: Sequence[str], folder: Path) -> None:
+    """Give every process `smallest`; one that ran out of memory is first seen to its end on larger cards."""
+    cards, processes = cards_of(spec["gpus"], spec["memory_limit_bytes"]), report["processes"]
+    if report["verdict"] == "does_not_fit":
+        cards = larger(cards)
+        _, processes = _run_on(cards, spec, command, folder / "larger")
+        report["notes"].append(f"The smallest card is that of a second run, on cards with {LARGER} times the memory.")
+    found = smallest_capacities(folder, _run_document(spec), processes, cards)
+    unknown = {"bytes": None, "why": "the program did not come to its steps on larger cards either"}
+    for process in report["processes"]:
+        process["smallest"] = found.get(process["rank"], unknown)
 
 
 def _run_document(spec: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +121,13 @@ def _run_document(spec: dict[str, Any]) -> dict[str, Any]:
         "steps": spec["steps"],
         "most_steps": spec["most_steps"],
         "snapshot": bool(spec["snapshot"]),
+        "find_smallest": spec["find_smallest"],
         "progress_prefix": "fitproof: ",
         "refused_status": REFUSED_STATUS,
     }
 
 
-def _environment(folder: Path, cards: Sequence[CardSpec]) -> dict[str, str]:
+def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str) -> dict[str, str]:
     """The person's own environment, our bootstrap first on its path."""
     path = os.pathsep.join(filter(None, [str(BOOTSTRAP), os.environ.get("PYTHONPATH", "")]))
     return {
@@ -101,7 +136,7 @@ def _environment(folder: Path, cards: Sequence[CardSpec]) -> dict[str, str]:
         "FITPROOF_DRY_RUN": str(folder),
         CARDS_VARIABLE: cards_text(cards),
         # Processes of one set see each other's memory on a card (planner/probe/card/src/peers.cpp).
-        "FITPROOF_CARD_SET": secrets.token_hex(8),
+        "FITPROOF_CARD_SET": card_set,
         **mirror_cache(folder, os.environ),
     }
 

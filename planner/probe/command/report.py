@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from planner.overheads.table import Band
 from planner.probe.card.spec import CardSpec
+from planner.probe.command.lines import CardLine, as_documents, card_lines
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
@@ -22,6 +23,7 @@ class Run:
     status: int | None
     seconds: float
     ranks: int = 0
+    taken_bytes: int = 0
 
 
 def processes_in(folder: Path) -> list[dict[str, Any]]:
@@ -30,19 +32,17 @@ def processes_in(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda process: (process["rank"], process["process_id"]))
 
 
-def verdict_of(process: dict[str, Any], context: Band) -> Verdict:
-    """Out of memory does not fit; a survivor is tight where a larger context, as seen on such cards, had no room."""
+def verdict_of(process: dict[str, Any], lines: Sequence[CardLine]) -> Verdict:
+    """Out of memory does not fit; a survivor is tight where the high ends of its lines have no room together."""
     if process["outcome"] == "out_of_memory":
         return "does_not_fit"
-    card = process["card"]
-    spare_bytes = card["total_bytes"] - card["peak_used_bytes"]
-    return "tight" if context.high - context.likely > spare_bytes else "fits"
+    return "tight" if sum(line.high for line in lines) > process["card"]["total_bytes"] else "fits"
 
 
 def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The document that `fitproof dry-run --json` prints."""
     on_cards = [process for process in processes if process["card"]]
-    judged = [{**process, "verdict": verdict_of(process, run.context)} for process in on_cards]
+    judged = [_judged(process, run) for process in on_cards]
     worst = max(judged, key=_badness, default=None)
     return {
         "version": 1,
@@ -62,6 +62,11 @@ def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "processes": judged,
         "notes": _notes(judged),
     }
+
+
+def _judged(process: dict[str, Any], run: Run) -> dict[str, Any]:
+    lines = card_lines(process, run.context, run.taken_bytes)
+    return {**process, "verdict": verdict_of(process, lines), "lines": as_documents(lines)}
 
 
 def _badness(process: dict[str, Any]) -> tuple[int, int]:
@@ -100,8 +105,6 @@ def _missing_ranks(run: Run, processes: Sequence[dict[str, Any]]) -> str:
 
 def _notes(processes: Sequence[dict[str, Any]]) -> list[str]:
     notes = []
-    if any(process["world_size"] > 1 for process in processes):
-        notes.append("NCCL's own buffers lie outside torch's allocator and are not counted.")
     if any(len(process["steps"]) == 1 for process in processes):
         notes.append("Only one optimizer step was seen; a second one may need more.")
     return notes

@@ -13,7 +13,7 @@ _state = None
 def insert(run, site):
     """Load the card's libraries where torch's loader finds them: a library that is loaded already wins by its soname.
 
-    `site` is the folder torch was found in.
+    `site` is the folder torch was found in. Returns the library that holds the cards' state.
     """
     built = _built(run, site)
     os.environ.update(built["environment"])
@@ -21,6 +21,7 @@ def insert(run, site):
         ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     global _state  # noqa: PLW0603  # one process has one card set
     _state = ctypes.CDLL(built["state"])
+    return _state
 
 
 def read(device):

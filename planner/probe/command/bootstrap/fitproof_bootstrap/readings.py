@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 
-from fitproof_bootstrap import cards, kinds, places
+from fitproof_bootstrap import cards, kinds, places, training
 
 # Everything up to the first backward pass: nothing tells loading from the first forward pass.
 BEFORE_BACKWARD = "load and first forward"
@@ -60,15 +60,41 @@ def report(recorder, outcome, message):
         "peak": _peak_document(peak, trace, recorder.marks, held),
         "curve": _curve(trace, recorder.marks),
         "card": cards.read(device),
+        "training": training.circumstances(torch, recorder.optimizer),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
     }
+    if recorder.run["find_smallest"]:
+        document["replay"] = _write_trace(recorder, trace, cuda.memory_stats().get("num_alloc_retries", 0))
     if recorder.run["snapshot"]:
         path = os.path.join(recorder.folder, f"snapshot-{os.getpid()}.pickle")
         with open(path, "wb") as file:
             pickle.dump(snapshot, file)
         document["snapshot_file"] = path
     return document
+
+
+def _write_trace(recorder, trace, retries):
+    """What fitproof_bootstrap.replay plays: allocations, releases, and where the program emptied the cache.
+
+    The allocator empties it itself before it tries once more, and then makes a segment: the replay does that by itself.
+    """
+    events = []
+    for index, event in enumerate(trace):
+        action = event["action"]
+        if action == "alloc":
+            events.append(("alloc", event["addr"], event["size"], event["stream"]))
+        elif action == "free_completed":
+            events.append(("free", event["addr"], 0, 0))
+        elif action in ("segment_free", "segment_unmap") and (not events or events[-1][0] != "empty"):
+            following = next((later["action"] for later in trace[index:] if later["action"] != action), "")
+            if not (retries and following in ("segment_alloc", "segment_map")):
+                events.append(("empty", 0, 0, 0))
+    path = os.path.join(recorder.folder, f"trace-{os.getpid()}.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(events, file)
+    site = os.path.dirname(os.path.dirname(recorder.torch.__file__))
+    return {"file": path, "executable": sys.executable, "site": site}
 
 
 def _changes(trace):
