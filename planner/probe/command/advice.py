@@ -34,13 +34,13 @@ def advice_for(process: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def lack_of(process: Mapping[str, Any]) -> int:
     """Bytes that were missing: beside the smallest card that is enough, at the refused allocation, or for all lines."""
-    total_bytes, high_bytes = process["card"]["total_bytes"], sum(line["high"] for line in process["lines"])
+    total_bytes, high_bytes = int(process["card"]["total_bytes"]), sum(line["high"] for line in process["lines"])
     smallest, refused = process.get("smallest"), process["out_of_memory"]
     if process["outcome"] != "out_of_memory":
         return max(0, high_bytes - total_bytes)
     if smallest and smallest["bytes"]:
-        return max(0, smallest["bytes"] - total_bytes)
-    return max(0, refused["requested_bytes"] - refused["free_bytes"]) if refused else 0
+        return int(max(0, smallest["bytes"] - total_bytes))
+    return int(max(0, refused["requested_bytes"] - refused["free_bytes"])) if refused else 0
 
 
 def _savings(process: Mapping[str, Any]) -> Iterator[tuple[str, int, bool, str]]:
