@@ -37,7 +37,7 @@ def lack_of(process: Mapping[str, Any]) -> int:
     total_bytes, high_bytes = int(process["card"]["total_bytes"]), sum(line["high"] for line in process["lines"])
     smallest, refused = process.get("smallest"), process["out_of_memory"]
     if process["outcome"] != "out_of_memory":
-        return max(0, high_bytes - total_bytes)
+        return int(max(0, high_bytes - total_bytes))
     if smallest and smallest["bytes"]:
         return int(max(0, smallest["bytes"] - total_bytes))
     return int(max(0, refused["requested_bytes"] - refused["free_bytes"])) if refused else 0
