@@ -6,7 +6,10 @@ import sys
 import time
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+try:
+    from app.heads import BoundedHeads as Connection
+except ImportError:  # httptools has no wheel for this Python
+    from uvicorn.protocols.http.h11_impl import H11Protocol as Connection  # type: ignore[assignment]
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class Doors:
         return True
 
 
-class BoundedConnection(H11Protocol):
+class BoundedConnection(Connection):
     """uvicorn's connection, which by itself waits for headers as long as the client likes."""
 
     def __init__(self, doors: Doors, **given: Any) -> None:

@@ -41,7 +41,8 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
 
     `app.state.settings` and `app.state.planning` are what routes read; `app.state.service` is there while it runs.
     """
-    settings, metrics, pool = settings or Settings.load(), Metrics(), Pool()
+    settings, metrics = settings or Settings.load(), Metrics()
+    pool = Pool(settings.workers)
     app = FastAPI(
         title="Fitproof",
         version=installed_version(),

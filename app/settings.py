@@ -46,6 +46,9 @@ class Settings(ProbeSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Processes that answer questions at a time, beside one for whatever takes long."
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder of the database, the hub cache and probe files."
     )

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (FITPROOF_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (FITPROOF_PORT).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer questions (FITPROOF_WORKERS).")] = None,
 ) -> None:
     """Serve the site and the API until interrupted."""
     import asyncio
@@ -28,7 +29,7 @@ def serve(
     from app import logs
     from app.settings import Settings, unknown_variables
 
-    settings = Settings.load(host=host, port=port)
+    settings = Settings.load(host=host, port=port, workers=workers)
 
     import uvicorn  # after the settings were checked: a second's worth of imports
 

@@ -2,7 +2,6 @@
 
 from planner.units import MIB
 
-QUICK_PLACES = 2
 SLOW_PLACES = 1
 # Of a processor, not of the clock: on a busy machine a plan is no larger. A plan's page takes some 20 ms (make bench).
 SLICE_SECONDS = 0.1

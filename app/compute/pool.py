@@ -14,10 +14,9 @@ from app.compute.budgets import (
     MOST_WAITING,
     MOST_WAITING_BYTES,
     MOST_WAITING_SECONDS,
-    QUICK_PLACES,
     SLOW_PLACES,
 )
-from app.compute.processes import NoWorkersError, Template, Worker
+from app.compute.processes import NoWorkersError, Template, Worker, growth_bytes
 from app.compute.refusals import BeyondAllModelsError, BusyError, ComputationFailedError, cannot_now
 from app.compute.run import Job, Run, Tell
 from app.compute.shares import FairQueue, Shares
@@ -25,9 +24,14 @@ from planner.errors import FieldProblem
 
 
 class Pool:
-    """Answers messages in workers. Opens with the first request, or with `start`."""
+    """Answers messages in workers, `places` of them at a time beside the slow place.
 
-    def __init__(self) -> None:
+    Opens with the first request, or with `start`.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.growth_bytes = growth_bytes(places)
         self.shares = Shares()
         self.quick: FairQueue[Job] = FairQueue(self.shares)
         self.slow: FairQueue[Job] = FairQueue(self.shares)
@@ -144,7 +148,7 @@ class Pool:
 
     def _make_way(self, client: str) -> None:
         """Whoever asks little need not wait for the slices of those who ask much."""
-        if self.quick_running < QUICK_PLACES or not self.shares.is_light(client):
+        if self.quick_running < self.places or not self.shares.is_light(client):
             return
         heavy = [run for run in self.quick_runs if not self.shares.is_light(run.job.client) and not run.way.done()]
         if heavy:
@@ -152,7 +156,7 @@ class Pool:
 
     def dispatch(self) -> None:
         """Fill the free places."""
-        while self.quick_running < QUICK_PLACES and (job := self.quick.next()) is not None:
+        while self.quick_running < self.places and (job := self.quick.next()) is not None:
             self._dequeued(job)
             self.quick_running += 1
             self._run(job, slow=False)

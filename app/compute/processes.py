@@ -10,18 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from app.compute.budgets import SLOW_PLACES
 from app.compute.frames import exchange
+from app.compute.memory import own_bytes
 from planner.units import MIB
 
 # What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
 _KEPT_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 _START_SECONDS = 60.0
-# What the server and its workers may hold together, pages that they share counted once.
+# What the server and two workers may hold together, pages that they share counted once.
 CEILING_BYTES = 250 * MIB
 # Measured (make attack): the server 92 MiB, the template 63, 13 of pages that each of four workers writes to, and 13 by
-# which they grew between two looks. The rest may be grown into by all of them together.
-GROWTH_BYTES = CEILING_BYTES - (92 + 63 + 4 * 13 + 13) * MIB
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# which they grew between two looks. The rest may be grown into by the two and the slow one together.
+_GROWTH_BYTES = (CEILING_BYTES - (92 + 63 + 4 * 13 + 13) * MIB) // (2 + SLOW_PLACES)
 # Long requests leave the processors to short ones; half the weight of a usual process (sched(7), nice 5).
 _SLOW_NICENESS = 5
 
@@ -127,7 +128,7 @@ class Worker:
         self.pid = pid
         self.ends = False
         self._template, self._stream = template, stream
-        self._first_bytes = self._own_bytes()
+        self._first_bytes = own_bytes(pid) or 0
 
     async def ask(self, message: bytes) -> tuple[Any, ...]:
         """Send one request and wait for its reply; ("gone",) where the worker ended over it."""
@@ -147,16 +148,8 @@ class Worker:
             return None
 
     def grown_bytes(self) -> int:
-        """What it has taken since it was made, pages of files apart; 0 where the system does not say."""
-        return max(0, self._own_bytes() - self._first_bytes)
-
-    def _own_bytes(self) -> int:
-        try:
-            with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:
-                _, resident, shared, *_ = map(int, statm.read().split())
-                return (resident - shared) * _PAGE_BYTES
-        except OSError:
-            return 0
+        """What it has taken since it was made; 0 where the system does not say."""
+        return max(0, (own_bytes(self.pid) or 0) - self._first_bytes)
 
     def slow_down(self) -> None:
         """Let others go first from here on."""
@@ -172,6 +165,11 @@ class Worker:
     def dismiss(self) -> None:
         """Let it end; it is idle."""
         self._stream.close()
+
+
+def growth_bytes(places: int) -> int:
+    """What the workers of a pool of `places` may have grown by together."""
+    return (places + SLOW_PLACES) * _GROWTH_BYTES
 
 
 def _close(stream: socket.socket) -> None:

@@ -17,7 +17,7 @@ from app.compute.budgets import (
     SLICE_SECONDS,
     SLOW_PLACES,
 )
-from app.compute.processes import GROWTH_BYTES, NoWorkersError, Worker
+from app.compute.processes import NoWorkersError, Worker
 from app.compute.questions import Question
 from app.compute.refusals import OverBudgetError, cannot_now
 from planner.errors import FieldProblem
@@ -168,7 +168,7 @@ class Run:
         if asked.done():
             return
         grown = {each: each.grown_bytes() for each in (*self.pool.idle, *self.pool.busy)}
-        if sum(grown.values()) > GROWTH_BYTES:
+        if sum(grown.values()) > self.pool.growth_bytes:
             while self.pool.idle:
                 self.pool.idle.pop().dismiss()
             if len(self.pool.busy) > 1 and grown[worker] == max(grown[each] for each in self.pool.busy):

@@ -12,6 +12,7 @@ import pickle
 import resource
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +21,14 @@ from typing import Any, TypeVar
 from fastapi import FastAPI
 
 from app.compute.frames import framed, receive_frame
+from app.compute.memory import held_bytes
 from app.compute.questions import Facts, MissingFactError
 from app.logs import set_request_id
 from planner.units import MIB
 
 _Found = TypeVar("_Found")
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
-# A worker ends once it has grown by this much: a plan's caches take half a MiB, so about ten requests.
-GROWN_BYTES = 4 * MIB
+# A worker ends once it has grown by this much. A model's first plan leaves half a MiB in caches, the next ones little.
+GROWN_BYTES = 8 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
 # The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.
@@ -53,13 +54,14 @@ def work(app: FastAPI, stream: socket.socket) -> None:
     _limit_memory()
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_InlineExecutor(1))
-    started_bytes = own_bytes()
+    started_bytes = held_bytes()
     stream.sendall(framed(marshal.dumps(os.getpid())))
     while (message := receive_frame(stream)) is not None:
         facts, request = pickle.loads(message)  # noqa: S301 (the server is at the other end of a socket without a name)
         reply = loop.run_until_complete(_reply(app, facts, request))
         del message, request
-        ends = facts.alone or reply[0] == "memory" or own_bytes() - started_bytes > GROWN_BYTES
+        ends = facts.alone or reply[0] == "memory" or held_bytes() - started_bytes > GROWN_BYTES
+        ends = ends or time.process_time() > _LIFE_SECONDS / 2
         stream.sendall(framed(marshal.dumps((ends, reply))))
         if ends:
             return
@@ -95,21 +97,8 @@ async def _reply(app: FastAPI, facts: Facts, request: dict[str, Any]) -> tuple[A
 def _limit_memory() -> None:
     """More than a request may take is refused by the kernel, and becomes a MemoryError here."""
     if sys.platform == "linux":
-        data_bytes = _statm()[5] * resource.getpagesize()
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            data_bytes = int(statm.read().split()[5]) * resource.getpagesize()
         ceiling = data_bytes + GROWN_BYTES + REQUEST_BYTES
         resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_CPU, (_LIFE_SECONDS, _LIFE_SECONDS))
-
-
-def own_bytes() -> int:
-    """What this process holds in memory, of files nothing: a fork maps them anew, and all workers share their pages."""
-    if sys.platform != "linux":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-    _, resident, shared, *_ = _statm()
-    return (resident - shared) * resource.getpagesize()
-
-
-def _statm() -> list[int]:
-    """Pages, as proc(5) lists them."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return [int(pages) for pages in statm.read().split()]

@@ -9,18 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.compute.budgets import QUICK_PLACES
 from app.compute.processes import Template
 from app.compute.questions import ALONE, Facts
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
 
+WORKERS = 2
 PLAN = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
 # Some seconds of a processor: as many layers as a config may have, and nothing that folds them.
 DEEP = {
@@ -37,7 +38,7 @@ OWN = {**PLAN, "model": {**DEEP["model"], "hidden_size": 64, "num_hidden_layers"
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), hub_offline=True)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), hub_offline=True, workers=WORKERS)
     with served(create_app(settings, engines=[])) as client:
         client.timeout = httpx.Timeout(60)
         yield client
@@ -112,10 +113,10 @@ def test_a_worker_that_dies_is_an_answer_and_the_next_request_has_another(client
 
 
 def test_workers_made_for_callers_own_models_do_not_pile_up(client: httpx.Client) -> None:
-    for _ in range(QUICK_PLACES + 3):
+    for _ in range(WORKERS + 3):
         assert client.post("/api/v1/plans", json=OWN).status_code == 200
     # Those that stay for the next request read catalogue models only.
-    until(lambda: len(workers()) <= QUICK_PLACES)
+    until(lambda: len(workers()) <= WORKERS)
     assert client.post("/api/v1/plans", json=PLAN).status_code == 200
 
 
@@ -158,6 +159,18 @@ def request(document: object) -> dict[str, object]:
         "headers": headers, "scheme": "http", "server": None, "client": None, "http_version": "1.1", "root_path": "",
     }  # fmt: skip
     return {"id": "test", "scope": scope, "body": json.dumps(document).encode()}
+
+
+def test_as_many_questions_are_worked_out_at_a_time_as_there_are_workers(tmp_path: Path) -> None:
+    others = set(workers())
+    with served(create_app(Settings(data_dir=tmp_path, workers=5), engines=[])) as fresh:
+        maps = [
+            f"{fresh.base_url}/map?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090&lora_r={rank}" for rank in range(1, 25)
+        ]
+        with ThreadPoolExecutor(len(maps)) as clients:
+            answers = [clients.submit(httpx.get, address, timeout=60) for address in maps]
+            until(lambda: len(set(workers()) - others) >= 5)
+            assert {answer.result().status_code for answer in answers} <= {200, 503}
 
 
 def test_workers_know_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

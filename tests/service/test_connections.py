@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.compute.memory import own_bytes
 from app.connections import HEADER_SECONDS
+from planner.units import MIB
 from tests.service.harness import wait_until
 from tests.service.test_serve import answers, serving
 
@@ -18,10 +20,15 @@ HALF = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[httpx.Client]:
-    with serving(tmp_path) as (_process, client):
+def server(tmp_path: Path) -> Iterator[tuple[int, httpx.Client]]:
+    with serving(tmp_path) as (process, client):
         wait_until(lambda: answers(client, "/readyz"), 40, (tmp_path / "log").read_text)
-        yield client
+        yield process.pid, client
+
+
+@pytest.fixture
+def client(server: tuple[int, httpx.Client]) -> httpx.Client:
+    return server[1]
 
 
 def connected(stack: ExitStack, client: httpx.Client, sent: bytes = HALF) -> socket.socket:
@@ -68,6 +75,40 @@ def test_a_connection_that_asks_in_time_asks_again_and_again(client: httpx.Clien
             time.sleep(2)
             steady.sendall(whole)
         assert answered(steady)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X-More: 1\r\n" * 100_000, id="headers"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 1_000_000, id="one header"),
+        pytest.param(
+            b"POST /api/v1/plans HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+            + b"X-More: 1\r\n" * 100_000,
+            id="trailers",
+        ),
+    ],
+)
+def test_a_request_whose_head_does_not_end_is_cut_off(client: httpx.Client, endless: bytes) -> None:
+    with ExitStack() as stack:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            connection = connected(stack, client, endless)
+            while connection.recv(65_536):
+                pass
+        assert time.monotonic() - started < HEADER_SECONDS / 2
+
+
+def test_requests_sent_before_their_turn_are_not_kept_by_the_thousand(server: tuple[int, httpx.Client]) -> None:
+    pid, client = server
+    before_bytes = own_bytes(pid) or 0
+    with ExitStack() as stack:
+        for _ in range(40):
+            with suppress(ConnectionError):
+                connected(stack, client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 6_000)
+        for _ in range(10):
+            assert client.get("/healthz").status_code == 200
+            assert (own_bytes(pid) or 0) - before_bytes < 50 * MIB
 
 
 def answered(connection: socket.socket) -> bool:
