@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
@@ -18,8 +19,11 @@ from app.cli.terminal import console, table
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.units import MIB, format_gib, parse_size_bytes
 
+SYSTEM = sys.platform
 PROGRAM = (sys.executable, "-m", "planner.probe.command")
 _ROWS_SHOWN = 8
+# planner/probe/command/__main__.py ends so after one sentence on stderr: bad input, deadline, asked to stop.
+_SAID_WHY = (2, 124, 143)
 
 
 class DryRunRefusedError(FitproofError):
@@ -40,9 +44,10 @@ def run_on_virtual_cards(
 
     Raises:
         InvalidRequestError: the machine or an option cannot be used.
-        DryRunRefusedError: there is no report.
+        DryRunRefusedError: there is no report, and nobody said why.
+        typer.Exit: there is none, and the reason was said on stderr.
     """
-    if sys.platform != "linux":
+    if SYSTEM != "linux":
         problem = FieldProblem(
             "dry-run", "needs Linux; on this system run it in a container or plan with `fitproof plan`"
         )
@@ -55,14 +60,28 @@ def run_on_virtual_cards(
         }
         document = {**options, **sizes, "gpus": list(gpus), "report": str(report), "seed": 0}
         spec.write_text(json.dumps(document), encoding="utf-8")
-        try:
-            done = subprocess.run([*PROGRAM, str(spec), "--", *command], check=False)  # noqa: S603 (the person's own words)
-        except KeyboardInterrupt:
-            raise DryRunRefusedError("Stopped; nothing is left behind.") from None
+        status = _run_undisturbed([*PROGRAM, str(spec), "--", *command])
+        if not report.exists() and status in _SAID_WHY:
+            raise typer.Exit(EXIT_BAD_INPUT)
         if not report.exists():
-            raise DryRunRefusedError(f"There is no answer: the dry run ended with status {done.returncode}.")
+            raise DryRunRefusedError(f"There is no answer: the dry run ended with status {status}.")
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return found
+
+
+def _run_undisturbed(command: Sequence[str]) -> int:
+    """Run it; on Ctrl-C wait until it has ended what it started. subprocess.run would kill it first.
+
+    Raises:
+        typer.Exit: Ctrl-C; the program has said so.
+    """
+    with subprocess.Popen(command) as child:  # noqa: S603 (the person's own words)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
 def status_of(report: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -26,31 +27,32 @@ from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
 from planner.probe.command.smallest import LARGER, larger, smallest_capacities
 from planner.probe.command.taken import taken
-from planner.probe.processes.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life, temporary_folder
+from planner.probe.processes.lifecycle import EXIT_STATUS, Stopped, bounded_life, temporary_folder
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
 VALUES = Path(__file__).parents[1] / "values"
 BUILDER = (sys.executable, "-m", "planner.probe.command.card_for")
 EXIT_BAD_INPUT = 2
-# The program's own exit status when its process got no card.
-REFUSED_STATUS = 97
+# Where a process of the program says why it got no card, or could not report (fitproof_bootstrap/refusal.py).
+REFUSAL = "refused.txt"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # whoever started us has it too, and asks us to end
     spec_file, _, *command = sys.argv[1:] if arguments is None else arguments
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
     try:
         with bounded_life(), temporary_folder() as folder:
             report = measured(spec, command, folder)
+            Path(spec["report"]).write_text(json.dumps(report), encoding="utf-8")
     except Stopped as stopped:
-        return _refuse(SENTENCES[stopped.reason], EXIT_STATUS[stopped.reason])
+        return _refuse("The dry run was stopped; nothing is left behind.", EXIT_STATUS[stopped.reason])
     except FitproofError as error:
         problems = [f"{problem.field}: {problem.message}" for problem in error.problems]
         return _refuse(" ".join([error.title, *problems]), EXIT_BAD_INPUT)
     except OSError as error:
         return _refuse(f"The dry run cannot go on: {error.strerror or error}", EXIT_BAD_INPUT)
-    Path(spec["report"]).write_text(json.dumps(report), encoding="utf-8")
     return 0
 
 
@@ -77,18 +79,19 @@ def _run_on(
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Run the program once; its processes write into `folder`."""
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(_run_document(spec)), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(_run_document(spec, folder)), encoding="utf-8")
     started = time.monotonic()
     card_set = secrets.token_hex(8)
     with taken(card_set, spec["taken_bytes"]):
-        status = run_to_its_end(command, _environment(folder, cards, card_set), spec["deadline_seconds"])
-    if status == REFUSED_STATUS:
-        raise InvalidRequestError("The program got no virtual card; the reason stands above.")
+        ending = run_to_its_end(command, _environment(folder, cards, card_set), spec["deadline_seconds"])
+    if (folder / REFUSAL).exists():
+        said = (folder / REFUSAL).read_text(encoding="utf-8").strip()
+        raise InvalidRequestError(said or "The dry run's files cannot be written; the reason stands above.")
     run = Run(
         command=tuple(command),
         cards=tuple(cards),
         context=context_band(cards[0].compute_capability),
-        status=status,
+        ending=ending,
         seconds=time.monotonic() - started,
         ranks=spec["ranks"],
         taken_bytes=spec["taken_bytes"],
@@ -103,13 +106,13 @@ def _add_smallest(report: dict[str, Any], spec: dict[str, Any], command: Sequenc
         cards = larger(cards)
         _, processes = _run_on(cards, spec, command, folder / "larger")
         report["notes"].append(f"The smallest card is that of a second run, on cards with {LARGER} times the memory.")
-    found = smallest_capacities(folder, _run_document(spec), processes, cards)
+    found = smallest_capacities(folder, _run_document(spec, folder), processes, cards)
     unknown = {"bytes": None, "why": "the program did not come to its steps on larger cards either"}
     for process in report["processes"]:
         process["smallest"] = found.get(process["rank"], unknown)
 
 
-def _run_document(spec: dict[str, Any]) -> dict[str, Any]:
+def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the bootstrap reads in each process."""
     return {
         "card_builder": BUILDER,
@@ -123,7 +126,7 @@ def _run_document(spec: dict[str, Any]) -> dict[str, Any]:
         "snapshot": bool(spec["snapshot"]),
         "find_smallest": spec["find_smallest"],
         "progress_prefix": "fitproof: ",
-        "refused_status": REFUSED_STATUS,
+        "refusal_file": str(folder / REFUSAL),
     }
 
 

@@ -1,6 +1,7 @@
 """What all processes of a program told, as one answer: the worst rank decides."""
 
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,18 +10,19 @@ from typing import Any, Literal
 from planner.overheads.table import Band
 from planner.probe.card.spec import CardSpec
 from planner.probe.command.lines import CardLine, as_documents, card_lines
+from planner.probe.command.processes import Ending
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was run and how it ended: `status` is the program's exit status, None if the deadline ended it."""
+    """What was run and how it ended."""
 
     command: tuple[str, ...]
     cards: tuple[CardSpec, ...]
     context: Band
-    status: int | None
+    ending: Ending
     seconds: float
     ranks: int = 0
     taken_bytes: int = 0
@@ -50,7 +52,7 @@ def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "verdict": worst["verdict"] if worst else None,
         "sentence": _sentence(run, processes, worst),
         "command": list(run.command),
-        "program_exit_status": run.status,
+        "program_exit_status": run.ending.status,
         "seconds": round(run.seconds, 2),
         "cards": [asdict(card) for card in run.cards],
         "worst_process_id": worst["process_id"] if worst else None,
@@ -77,15 +79,22 @@ def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, An
     """Why there is no answer; empty where there is one."""
     if worst is not None and worst["outcome"] == "out_of_memory":
         return ""
-    if run.status is None:
-        return "The program was ended at its deadline, before the steps that matter."
-    if run.status != 0:
-        return f"The program ended with status {run.status}{_reason(processes)}."
+    if run.ending.status is None:
+        return run.ending.why
+    if run.ending.status != 0:
+        return f"The program {_ended(run.ending.status)}{_reason(processes)}."
     if worst is None:
         return "The program ended with status 0 and never used a card."
     if not worst["steps"]:
         return "The program ended with status 0, used the card, and made no optimizer step."
     return _missing_ranks(run, processes)
+
+
+def _ended(status: int) -> str:
+    """As subprocess writes a status; a shell or a launcher adds 128 to a signal's number."""
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return "was killed, as Linux does where memory runs out"
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def _reason(processes: Sequence[dict[str, Any]]) -> str:

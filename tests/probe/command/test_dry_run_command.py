@@ -1,19 +1,14 @@
 """`fitproof dry-run -- PROGRAM`: programs that know nothing of Fitproof, on virtual cards, through the terminal."""
 
 import math
-import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.probe.command.hub import REPOSITORY, shapes, small_hub
-from tests.probe.command.terminal import FITPROOF, ROOT, program, report_of, run, torchrun
+from tests.probe.command.terminal import program, report_of, run, torchrun
 
 
 def test_a_loop_of_a_thousand_steps_ends_when_the_peak_repeats_and_says_what_it_took(tmp_path: Path) -> None:
@@ -76,80 +71,6 @@ def test_a_trl_script_with_4_bit_weights_and_a_paged_optimizer_runs_unchanged(tm
     assert kinds["weights"] == linear // 2 + embeddings_and_norms * 2
     assert "quantization constants" in kinds
     assert "trained weights" in kinds
-
-
-def test_a_program_with_a_fault_of_its_own_is_one_sentence_and_no_verdict(tmp_path: Path) -> None:
-    done = run(sys.executable, program("dies"), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "ended with status 1: ValueError: no such data set: corpus.jsonl" in done.stdout
-
-
-def test_a_program_that_never_trains_is_told_so(tmp_path: Path) -> None:
-    done = run(sys.executable, program("never_trains"), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "made no optimizer step" in done.stdout
-
-
-def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    done = run("no-such-program", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "no-such-program is not found" in done.stderr
-
-
-def test_nothing_that_the_program_started_outlives_the_run(tmp_path: Path) -> None:
-    done = run(sys.executable, program("spawns"), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "never used a card" in done.stdout
-    assert left_behind() == []
-
-
-def test_control_c_ends_the_program_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [
-        *FITPROOF,
-        "dry-run",
-        "--gpu",
-        "rtx-4090",
-        "--",
-        sys.executable,
-        "-c",
-        "import time; time.sleep(3600)  # left behind",
-    ]
-    child = subprocess.Popen(command, start_new_session=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    deadline = time.monotonic() + 60
-    while not left_behind() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGINT)
-    assert child.wait(30) == 2
-    assert left_behind() == []
-
-
-def test_more_processes_than_cards_is_the_programs_own_error(tmp_path: Path) -> None:
-    done = run(*torchrun(2), program("fsdp2"), cwd=tmp_path)
-    assert done.returncode == 2
-    assert "invalid device ordinal" in done.stdout
-
-
-def test_a_system_python_without_torch_says_that_no_card_was_used(tmp_path: Path) -> None:
-    plain = shutil.which("sh")
-    assert plain is not None
-    done = run(plain, "-c", "echo hello", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "hello" in done.stdout
-    assert "never used a card" in done.stdout
-
-
-def left_behind() -> list[str]:
-    """Command lines of processes that the programs here leave behind, the searching ones left out."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if any(word.endswith(b"# left behind") for word in words) and b"dry-run" not in words:
-                found.append(b" ".join(words).decode())
-    return found
 
 
 def test_a_hub_models_weights_come_as_a_header_and_a_hole_and_leave_the_persons_cache_alone(

@@ -4,6 +4,7 @@ The program's environment is not ours, so this package needs nothing but Python 
 nothing in a process that never imports torch. FITPROOF_DRY_RUN names the run's folder; its `run.json` says the rest.
 """
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import json
@@ -25,6 +26,23 @@ def prepare():
 
         ranks.wait_if_not_needed(run, folder)
     sys.meta_path.insert(0, _Finder(run, folder))
+    _tell_of_errors(folder)
+
+
+def _tell_of_errors(folder):
+    """Let an error that ends a program without torch be told too; with torch, the recorder writes more, and first."""
+    before = sys.excepthook
+
+    def hook(kind, error, trace):
+        from fitproof_bootstrap import readings
+
+        if not os.path.exists(os.path.join(folder, f"process-{os.getpid()}.json")):
+            # On a full disk the program's own traceback has to do.
+            with contextlib.suppress(OSError):
+                readings.save(folder, readings.who("failed", f"{kind.__name__}: {error}"))
+        before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class _Finder(importlib.abc.MetaPathFinder):

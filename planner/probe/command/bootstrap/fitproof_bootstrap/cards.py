@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from fitproof_bootstrap import refusal
+
 _state = None
 
 
@@ -55,9 +57,7 @@ def _built(run, site):
     clean["PYTHONPATH"] = run["fitproof_path"]
     done = subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
     if done.returncode != 0:
-        sys.stderr.write(done.stderr.strip() + "\n")
-        # Not SystemExit: a program that catches what an import raises would go on without a card.
-        os._exit(run["refused_status"])
+        refusal.refuse(run, done.stderr.strip())
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 
-from fitproof_bootstrap import cards, kinds, places, training
+from fitproof_bootstrap import cards, kinds, places, refusal, training
 
 # Everything up to the first backward pass: nothing tells loading from the first forward pass.
 BEFORE_BACKWARD = "load and first forward"
@@ -16,18 +16,25 @@ MOST_ROWS = 40
 
 
 def write(recorder, outcome, message):
-    """Write `rank-PID.json` into the run's folder, whole or not at all."""
+    """Write `process-PID.json` into the run's folder, whole or not at all."""
     used = recorder.torch.cuda.is_initialized()
     if not used and message is None:
         return
-    document = report(recorder, outcome, message) if used else _who(outcome, message)
-    path = os.path.join(recorder.folder, f"process-{os.getpid()}.json")
+    try:
+        save(recorder.folder, report(recorder, outcome, message) if used else who(outcome, message))
+    except OSError as error:
+        refusal.refuse(recorder.run, f"The dry run's report cannot be written: {error.strerror}.")
+
+
+def save(folder, document):
+    """Write one process's document, whole or not at all."""
+    path = os.path.join(folder, f"process-{os.getpid()}.json")
     with open(path + ".part", "w", encoding="utf-8") as file:
         json.dump(document, file)
     os.replace(path + ".part", path)
 
 
-def _who(outcome, message):
+def who(outcome, message):
     """A process that used no card: all there is to tell is how it ended."""
     return {
         "process_id": os.getpid(),
@@ -51,7 +58,7 @@ def report(recorder, outcome, message):
     peaks = [step["peak_allocated_bytes"] for step in recorder.steps] + [cuda.max_memory_allocated()]
     reserved = [step["peak_reserved_bytes"] for step in recorder.steps] + [cuda.max_memory_reserved()]
     document = {
-        **_who(outcome, message),
+        **who(outcome, message),
         "device": device,
         "steps": recorder.steps,
         "peak_allocated_bytes": max(peaks),

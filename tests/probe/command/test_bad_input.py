@@ -1,0 +1,160 @@
+"""What cannot be answered is one sentence and exit status 2, and leaves no process and no file behind."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from tests.probe.command.terminal import FITPROOF, ROOT, program, run, torchrun
+
+MARK = "# left behind"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a program runs; whatever it leaves in temporary folders or as a process fails the test."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    yield tmp_path
+    assert list(temporary.iterdir()) == []
+    assert left_behind() == []
+
+
+def left_behind() -> list[str]:
+    """Command lines of processes that bear the mark, the command's own and its runner's left out."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(word.endswith(MARK.encode()) for word in words) and b"dry-run" not in words and b"--" not in words:
+                found.append(b" ".join(words).decode())
+    return found
+
+
+def test_another_system_than_linux_has_no_virtual_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.cli.dry_running.SYSTEM", "darwin")
+    done = CliRunner().invoke(app, ["dry-run", "--gpu", "rtx-4090", "--", "python", "train.py"])
+    assert done.exit_code == 2
+    assert "needs Linux" in done.output
+
+
+def test_a_torch_without_cuda_is_named_with_what_to_install(place: Path) -> None:
+    torch = place / "site" / "torch"
+    torch.mkdir(parents=True)
+    (torch / "__init__.py").touch()
+    (torch / "version.py").write_text("__version__ = '2.13.0+cpu'\ncuda = None\n")
+    script = f"import sys; sys.path.insert(0, {str(place / 'site')!r}); import torch"
+    done = run(sys.executable, "-c", script, cwd=place)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "torch 2.13.0+cpu was not built for CUDA: the virtual card needs the CUDA build, which runs on any Linux "
+        "machine; elsewhere use a container or a worker."
+    ]
+
+
+def test_an_environment_without_torch_is_the_programs_own_error(place: Path) -> None:
+    done = run(sys.executable, "-S", "-c", "import torch", cwd=place)
+    assert done.returncode == 2
+    assert "The program ended with status 1" in done.stdout
+
+
+def test_a_program_with_a_fault_of_its_own_is_one_sentence_and_no_verdict(place: Path) -> None:
+    done = run(sys.executable, program("dies"), cwd=place)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["The program ended with status 1: ValueError: no such data set: corpus.jsonl."]
+
+
+def test_a_fault_before_torch_is_told_as_well(place: Path) -> None:
+    done = run(sys.executable, "-c", "raise FileNotFoundError('my.yml')", cwd=place)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["The program ended with status 1: FileNotFoundError: my.yml."]
+
+
+def test_a_program_that_never_trains_is_told_so(place: Path) -> None:
+    done = run(sys.executable, program("never_trains"), cwd=place)
+    assert done.returncode == 2
+    assert "made no optimizer step" in done.stdout
+
+
+def test_a_program_that_is_not_there_is_one_sentence(place: Path) -> None:
+    done = run("no-such-program", cwd=place)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["The program cannot be run. command: no-such-program is not found"]
+
+
+def test_a_program_that_is_no_python_uses_no_card(place: Path) -> None:
+    plain = shutil.which("sh")
+    assert plain is not None
+    done = run(plain, "-c", "echo hello", cwd=place)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["hello", "The program ended with status 0 and never used a card."]
+
+
+def test_more_processes_than_cards_is_the_programs_own_error(place: Path) -> None:
+    done = run(*torchrun(2), program("fsdp2"), cwd=place)
+    assert done.returncode == 2
+    assert "invalid device ordinal" in done.stdout
+
+
+def test_nothing_that_the_program_started_outlives_the_run(place: Path) -> None:
+    done = run(sys.executable, program("spawns"), cwd=place)
+    assert done.returncode == 2
+    assert "never used a card" in done.stdout
+
+
+def test_a_program_that_starts_processes_for_ever_is_ended(place: Path) -> None:
+    done = run("sh", "-c", "while true; do sleep 600 & done", cwd=place)
+    assert done.returncode == 2
+    assert "more than any training needs" in done.stdout
+
+
+def test_a_program_past_its_deadline_is_ended_though_it_would_not(place: Path) -> None:
+    deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)  {MARK}"
+    done = run(sys.executable, "-c", deaf, cwd=place, options=("--deadline", "4"))
+    assert done.returncode == 2
+    assert "ended at its deadline" in done.stdout
+
+
+def test_a_program_that_the_kernel_kills_is_told_of_memory(place: Path) -> None:
+    done = run("sh", "-c", "kill -KILL $$", cwd=place)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["The program was killed, as Linux does where memory runs out."]
+
+
+def test_a_disk_that_is_full_is_one_sentence(place: Path) -> None:
+    """No file may grow beyond 4 KiB: what a full disk does to the report, without one."""
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))"
+    words = (sys.executable, "-c", f"{small}; exec(open({program('loop')!r}).read())", "512")
+    done = run(*words, cwd=place)
+    assert done.returncode == 2
+    assert "The dry run's report cannot be written: File too large." in done.stderr
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["it ends when asked", "it does not"])
+@pytest.mark.usefixtures("place")
+def test_control_c_ends_the_program_and_leaves_nothing(*, deaf: bool) -> None:
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    words = [sys.executable, "-c", f"import signal, time; {ignore}time.sleep(3600)  {MARK}"]
+    command = [*FITPROOF, "dry-run", "--gpu", "rtx-4090", "--", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not left_behind() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said.splitlines()) == (2, ["The dry run was stopped; nothing is left behind."])
