@@ -26,6 +26,7 @@ from planner.errors import (
 from planner.gpu import Gpu
 from planner.model.model import Model, local_config, resolve_model
 from planner.model.resolved_request import settled
+from planner.request.library_switches import without_switches
 from planner.request.schema import Request
 
 _Given = TypeVar("_Given")
@@ -146,7 +147,7 @@ class Planning:
         raise UnknownModelError(f"No model answers to {model!r}.", [FieldProblem("model", "give a hub id")])
 
     async def _from_hub(self, repo: RepoName) -> dict[str, Any]:
-        return {**await self._hub.config(repo), "_name_or_path": str(repo)}
+        return {**without_switches(await self._hub.config(repo)), "_name_or_path": str(repo)}
 
     def _unknown_names(self, data: object) -> list[FieldProblem]:
         """Complain about names too, in a request that is wrong in other fields. Nothing is fetched for that."""

@@ -1,10 +1,14 @@
 """The same request means the same to every instrument, and an answer tells nothing of the operator's."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.hub.names import RepoName
 from app.jobs.order import Order
+from app.planning import Planning
 from app.settings import Settings
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
@@ -17,6 +21,14 @@ def test_a_pasted_config_cannot_switch_what_only_the_request_says() -> None:
     config = CONFIG | odd | {"text_config": {"hidden_size": 8, "_attn_implementation": "eager"}}
     request = Request.parse({"model": config, "gpu": "rtx-4090"})
     assert request.model == CONFIG | {"text_config": {"hidden_size": 8}}
+
+
+def test_a_config_from_the_hub_cannot_either() -> None:
+    class OddHub:
+        async def config(self, repo: RepoName) -> dict[str, Any]:
+            return CONFIG | {"_name_or_path": str(repo), "_attn_implementation": "eager", "_private": 1}
+
+    assert asyncio.run(Planning(OddHub()).config("acme/odd")) == CONFIG | {"_name_or_path": "acme/odd"}
 
 
 @pytest.mark.parametrize("weights", ["hub", "/models/mine"])

@@ -18,8 +18,9 @@ from planner.probe.notes import notes_of
 from planner.probe.options import Options, parse_options
 from planner.probe.progress import Progress
 from planner.probe.training.configs import config_of
-from planner.probe.training.load import model_class_of
+from planner.probe.training.load import model_class_of, quantization_config
 from planner.request.recipe import Recipe
+from planner.request.schema import Quantization
 from tests.probe.tiny import on_card, peaks, request, watch
 
 STEP = ["forward", "loss", "backward", "optimizer"]
@@ -161,3 +162,18 @@ def test_real_weights_from_a_folder_read_what_made_up_ones_do(tmp_path: Path) ->
     config = config_of(asked, Recipe.of(asked))
     model_class_of(config)(config).to(torch.bfloat16).save_pretrained(tmp_path)
     assert peaks(watch(asked, weights=str(tmp_path))) == peaks(watch(asked))
+
+
+def test_named_weights_are_read_as_safetensors_and_never_as_a_pickle(tmp_path: Path) -> None:
+    asked = request()
+    config = config_of(asked, Recipe.of(asked))
+    config.save_pretrained(tmp_path)
+    torch.save(model_class_of(config)(config).to(torch.bfloat16).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        watch(asked, weights=str(tmp_path))
+
+
+def test_an_empty_list_of_skipped_modules_is_not_the_automatic_one() -> None:
+    empty = Quantization(load_in_4bit=True, llm_int8_skip_modules=())
+    assert quantization_config(empty).llm_int8_skip_modules == []
+    assert quantization_config(Quantization(load_in_4bit=True)).llm_int8_skip_modules is None

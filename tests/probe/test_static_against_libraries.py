@@ -49,6 +49,7 @@ QUANTIZATIONS: dict[str, dict[str, Any]] = {
     "fp4": {"load_in_4bit": True},
     "int8": {"load_in_8bit": True},
     "skip": {"load_in_4bit": True, "llm_int8_skip_modules": ["lm_head", "model.layers.1", "o_proj"]},
+    "skip nothing": {"load_in_4bit": True, "llm_int8_skip_modules": []},
 }
 
 

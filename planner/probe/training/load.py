@@ -46,6 +46,7 @@ def _from_pretrained(
         source = None
     else:
         source = hub_id(request) if weights == "hub" else weights
+        arguments["use_safetensors"] = True  # the other format is a pickle, which runs what its author wrote
     with _one_parameter_at_a_time(device):
         model: PreTrainedModel = model_class.from_pretrained(source, **arguments)
     return model
@@ -76,13 +77,15 @@ def build_skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig)
 
 def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
     """The request's quantization as transformers wants it."""
+    skipped = quantization.llm_int8_skip_modules
     return BitsAndBytesConfig(
         load_in_4bit=quantization.load_in_4bit,
         load_in_8bit=quantization.load_in_8bit,
         bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=torch_dtype(quantization.bnb_4bit_compute_dtype),
-        llm_int8_skip_modules=list(quantization.llm_int8_skip_modules) if quantization.llm_int8_skip_modules else None,
+        # An empty list is not None: it replaces the automatic list, too.
+        llm_int8_skip_modules=None if skipped is None else list(skipped),
     )
 
 
