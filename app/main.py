@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from app import problems, views
 from app.compute.answering import API, API_PARTS, compression
+from app.compute.answers import Answers
 from app.compute.middleware import Computed
 from app.compute.pool import Pool
 from app.compute.telling import Telling
@@ -61,14 +62,15 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
         ],
     )
     telling = Telling(app)
+    answers = Answers(pool, telling.facts, telling.tell)
     # Within all of these, so that a body is whole and short before a worker sees it.
     app.user_middleware += [
-        Middleware(Computed, pool=pool, facts=telling.facts, tell=telling.tell, page=views.error_page),
+        Middleware(Computed, answers=answers, page=views.error_page),
         compression(),
     ]
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
-    app.state.metrics, app.state.engines, app.state.pool = metrics, engines, pool
+    app.state.metrics, app.state.engines, app.state.pool, app.state.answers = metrics, engines, pool, answers
     app.state.local_key = new_key()
     # The parts that workers answer are here for the OpenAPI document.
     for part in (*API_PARTS, probes, workers, evidence):

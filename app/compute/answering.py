@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import problems, views
+from app.compute import internal
 from app.compute.questions import Facts
 from app.hub.names import RepoName
 from app.planning import Planning
@@ -61,6 +62,7 @@ def answering_app() -> FastAPI:
     app.state.planning = _WatchedPlanning(app)
     for part in API_PARTS:
         app.include_router(part.router, prefix=API)
+    app.include_router(internal.router)
     app.include_router(views.computed)
     problems.install(app, views.error_page)
     return app

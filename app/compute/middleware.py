@@ -1,7 +1,6 @@
-"""Hands the requests that compute to the workers, and gets them what they ask for in between."""
+"""Hands the requests that compute to the workers."""
 
 import asyncio
-import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,32 +10,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.compute.answering import computed_paths
+from app.compute.answers import Answered, Answers
 from app.compute.budgets import MOST_WAITING_SECONDS
-from app.compute.pool import Pool
-from app.compute.questions import ALONE, Facts, Question
 from app.compute.refusals import BusyError
-from app.logs import current_request_id
 from app.problems import ErrorPage, Problem, answer_for
 from planner.errors import FieldProblem, FitproofError
-
-# A configuration names one model, a comparison two; each may have measurements.
-_MOST_QUESTIONS = 8
-_SENT_ALONG = ("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "headers")
-
-Tell = Callable[[Question], Awaitable[Any]]
-Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 # Nothing that a caller writes changes this page: it is worked out once for what was measured so far.
 ACCURACY = "/accuracy"
 
 
 class Computed:
-    """Plain ASGI before the router. `facts` is what workers know from the start, `tell` answers their questions."""
+    """Plain ASGI before the router."""
 
-    def __init__(
-        self, app: ASGIApp, pool: Pool, facts: Callable[[], Facts], tell: Tell, page: ErrorPage | None = None
-    ) -> None:
-        self.app, self.pool, self.facts, self.tell, self.page = app, pool, facts, tell, page
+    def __init__(self, app: ASGIApp, answers: Answers, page: ErrorPage | None = None) -> None:
+        self.app, self.answers, self.page = app, answers, page
         self._whole, self._beginnings = computed_paths()
         self._accuracy = Kept()
 
@@ -69,40 +57,12 @@ class Computed:
 
     async def _kept_or_new(self, scope: Scope, body: bytes) -> Answered:
         if scope["path"] != ACCURACY or scope["method"] != "GET":
-            return await self._answer(scope, body)
+            return await self.answers.answer(scope, body, _client(scope))
         compressed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
         plain = {**scope, "query_string": b"", "headers": [(b"accept-encoding", b"gzip")] if compressed else []}
-        version = (compressed, await self.tell(("own runs' version",)))
-        return await self._accuracy.get(version, lambda: self._answer(plain, b""))
-
-    async def _answer(self, scope: Scope, body: bytes) -> Answered:
-        request = {
-            "id": current_request_id(),
-            "scope": {name: scope[name] for name in _SENT_ALONG if name in scope}
-            | {"server": scope.get("server"), "client": scope.get("client")},
-            "body": body,
-        }
+        version = (compressed, await self.answers.tell(("own runs' version",), ACCURACY))
         # What all share is nobody's own use.
-        facts, client = self.facts(), ACCURACY if scope["path"] == ACCURACY else _client(scope)
-
-        async def tell_now(question: Question) -> bytes | None:
-            """What is measured lies in the database; the hub may take its time."""
-            if question[0] != "measurements":
-                return None
-            facts.known[question] = await self.tell(question)
-            return pickle.dumps((facts, request))
-
-        for _ in range(_MOST_QUESTIONS):
-            reply = await self.pool.answer(client, pickle.dumps((facts, request)), tell_now, alone=facts.alone)
-            if reply[0] == "answer":
-                _, status, headers, content = reply
-                return status, headers, content
-            question = tuple(reply[1])
-            if question == ALONE:
-                facts.alone = True
-            else:
-                facts.known[question] = await self.tell(question)
-        raise RuntimeError(f"a request asks on and on: {question}")
+        return await self._accuracy.get(version, lambda: self.answers.answer(plain, b"", ACCURACY))
 
 
 class Kept:

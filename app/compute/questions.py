@@ -17,6 +17,8 @@ from planner.request.schema import Request
 
 # ("config", repository), ("measurements", fingerprint), ("own runs",)
 Question = tuple[str, ...]
+# Where the server asks a worker what it must not work out itself (`app.compute.internal`).
+SUBJECT, CARD_RUN = "/internal/subject", "/internal/card-run"
 # No fact: the request needs a worker of its own.
 ALONE: Question = ("alone",)
 

@@ -23,11 +23,11 @@ class Telling:
         service = getattr(self._app.state, "service", None)
         return Facts(probing=service is not None, cards=service.cards.changes if service else {})
 
-    async def tell(self, question: Question) -> Any:
-        """Find a fact. A database that is down takes no plan with it: then nothing was measured."""
+    async def tell(self, question: Question, client: str) -> Any:
+        """Find a fact for `client`. A database that is down takes no plan with it: then nothing was measured."""
         match question:
             case ("config", name):
-                return await self._config(name)
+                return await self._config(name, client)
             case ("measurements", fingerprint):
                 return await self._read(lambda database: measurements_by_fingerprint(database, fingerprint))
             case ("own runs",):
@@ -36,11 +36,11 @@ class Telling:
                 return await self._read(cuda_version)
         raise ValueError(question)
 
-    async def _config(self, name: str) -> Any:
+    async def _config(self, name: str, client: str) -> Any:
         repo = RepoName.parse(name)
         assert repo is not None  # noqa: S101 (a worker has parsed it)
         try:
-            return await self._app.state.hub.config(repo)
+            return await self._app.state.hub.config(repo, client)
         except FitproofError as error:
             return Refusal.of(error)
 

@@ -21,12 +21,12 @@ from app.hub.errors import (
     ModelNotOnHubError,
 )
 from app.hub.names import RepoName
+from app.hub.turns import Turns
 from app.settings import Settings
 from app.strictjson import InvalidJsonError
 
 # The hub redirects once to its resolve cache and once after a rename.
 _MOST_REDIRECTS = 5
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,13 @@ class Hub:
         self._settings = settings
         self._cache = cache or ConfigCache(settings.data_dir / "hub")
         self._client: httpx.AsyncClient | None = None
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._turns = Turns()
 
-    async def config(self, repo: RepoName) -> dict[str, Any]:
+    async def config(self, repo: RepoName, client: str = "") -> dict[str, Any]:
         """Return the config.json of `repo`, from the cache while it is fresh.
 
-        A stale copy still answers when the hub cannot: a config hardly ever changes.
+        `client` is whoever asks: one that asks much waits for its own requests, not others for them. A stale copy still
+        answers when the hub cannot: a config hardly ever changes.
 
         Raises:
             HubError: one class per reason (app/hub/errors.py).
@@ -60,7 +61,7 @@ class Hub:
         if kept and (self._settings.hub_offline or kept.is_fresh(self._settings.hub_cache_seconds)):
             return dict(kept.config)
         try:
-            config = await self._fetch(repo, url, kept)
+            config = await self._fetch(repo, url, kept, client)
         except (HubUnreachableError, HubTimeoutError, HubTroubleError):
             if kept is None:
                 raise
@@ -73,12 +74,12 @@ class Hub:
             await self._client.aclose()
             self._client = None
 
-    async def _fetch(self, repo: RepoName, url: str, kept: CachedConfig | None) -> Mapping[str, Any]:
+    async def _fetch(self, repo: RepoName, url: str, kept: CachedConfig | None, client: str) -> Mapping[str, Any]:
         if self._settings.hub_offline:
             raise HubUnreachableError(f"{repo} is not cached, and this server is set to stay offline.", _CATALOGUE)
         limit_seconds = self._settings.hub_timeout_seconds
         try:
-            async with asyncio.timeout(limit_seconds), self._slots:
+            async with asyncio.timeout(limit_seconds), self._turns.turn(client):
                 answer = await self._follow(repo, httpx.URL(url), kept.etag if kept else None)
         except (TimeoutError, httpx.TimeoutException):
             title = f"The hub did not answer within {limit_seconds:g} seconds."

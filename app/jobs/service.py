@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from app.compute.questions import SUBJECT
 from app.db.database import Database, StorageUnavailableError, database_url
 from app.db.migrate import migrate
 from app.db.models import Probe
@@ -17,12 +18,13 @@ from app.engines.ray import RayEngine, RaySetup
 from app.jobs.admission import Limits, settle_order
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Sender, find_repeat, take_in
-from app.jobs.live import REFRESH_SECONDS, LiveCards
+from app.jobs.live import REFRESH_SECONDS, Ask, LiveCards
 from app.jobs.order import Order
 from app.jobs.probe_queries import ask_to_cancel
 from app.jobs.roster import seen_workers
 from app.jobs.scheduling import card_named
 from app.jobs.streaming import Streams
+from app.jobs.subject import Subject
 from app.planning import Planning
 from app.security.weights import check_weights
 from app.settings import Settings
@@ -36,13 +38,15 @@ _THREADS = 48
 class ProbeService:
     """What the probe routes and pages call. `engines` may be given, so that tests bring their own programs."""
 
-    def __init__(self, settings: Settings, planner: Planning, engines: Sequence[Engine] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, planning: Planning, ask: Ask, engines: Sequence[Engine] | None = None
+    ) -> None:
         self.settings = settings
-        self.planner = planner
+        self._planning, self._ask = planning, ask
         self.database = open_database(settings)
         self.streams = Streams(self.database)
         self.engines = tuple(engines if engines is not None else standard_engines(settings))
-        self.cards = LiveCards(self.database)
+        self.cards = LiveCards(self.database, ask)
         self.dispatcher = Dispatcher(self.database, self.engines, settings.probes_kept)
 
     @property
@@ -56,13 +60,14 @@ class ProbeService:
         Raises:
             FitproofError: the document, its names, its weights or the attached workers do not allow it; queue full.
         """
-        order = Order.parse(data, self.planner.read)
+        order = await asyncio.to_thread(Order.parse, data, self._planning.read)
         if (known := await asyncio.to_thread(find_repeat, self.database, sender, order.body_sha256)) is not None:
             return known
         check_weights(order.switches.weights, order.request, self.settings.allowed_weights)
         workers = [seen.worker for seen in await asyncio.to_thread(seen_workers, self.database)]
         limits = Limits(self.settings.probe_deadline_seconds, self.settings.cpu_params)
-        settled = await settle_order(order, self.planner, workers, limits)
+        subject = Subject(**await self._ask(SUBJECT, order.document, sender.owner))
+        settled = settle_order(order, subject, workers, limits)
         probe = await asyncio.to_thread(take_in, self.database, settled, sender, self.settings.queue_limit)
         self.dispatcher.wake()
         return probe
@@ -139,10 +144,9 @@ async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> Asy
     # Python's default is a handful of threads on a small machine; requests that wait for a locked database must not
     # take the ones that the dispatcher renews its lease with.
     asyncio.get_running_loop().set_default_executor(AnsweringExecutor(_THREADS, "fitproof"))
-    service = ProbeService(app.state.settings, app.state.planning, engines)
+    service = ProbeService(app.state.settings, app.state.planning, app.state.answers.ask, engines)
     await asyncio.to_thread(migrate, service.database)
     app.state.service = service
-    app.state.planning.live_card = service.cards
     running = [asyncio.create_task(work) for work in (service.dispatcher.run(), _keep_fresh(service.cards))]
     try:
         yield
@@ -156,7 +160,7 @@ async def lifespan(app: FastAPI, engines: Sequence[Engine] | None = None) -> Asy
 async def _keep_fresh(cards: LiveCards) -> None:
     while True:
         try:
-            await asyncio.to_thread(cards.refresh)
+            await cards.refresh()
         except StorageUnavailableError as error:
             _LOG.info("the readings of this installation's cards are not up to date: %s", error.title)
         await asyncio.sleep(REFRESH_SECONDS)

@@ -43,9 +43,7 @@ class Desk:
         instrument = more.pop("instrument", "dry-run")
         card = {"card": "rtx-4090", "card_bytes": 24 * GIB} | more.pop("card", {})
         order = Order.parse(document(**more))
-        settled = Settled(
-            order=order, instrument=instrument, params=None, deadline_seconds=60, prediction=None, **card
-        )
+        settled = Settled(order=order, instrument=instrument, params=None, deadline_seconds=60, prediction=None, **card)
         return take_in(self.database, settled, sender or Sender("local"), limit).id
 
     def get(self, probe: str) -> Probe:
@@ -91,5 +89,3 @@ def printed(steps: int, *, measured: bool = True, **changes: Any) -> bytes:
 
 def document_of() -> dict[str, Any]:
     return {key: value for key, value in document().items() if key != "instrument"}
-
-

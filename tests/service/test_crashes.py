@@ -45,9 +45,7 @@ def test_out_of_memory_is_an_answer_and_broken_machinery_is_a_failure(web: Web) 
     assert (answer["state"], answer["measurement"]["failed_phase"]) == ("succeeded", "backward")
     failure = web.wait_for(crashed)
     assert (failure["state"], failure["attempt"]) == ("failed", 1)
-    assert failure["error"] == (
-        "the probe ended with exit code 1: The probe failed: RuntimeError: the machinery broke"
-    )
+    assert failure["error"] == ("the probe ended with exit code 1: The probe failed: RuntimeError: the machinery broke")
     assert web.wait_for(silent)["error"].startswith("the probe ended without a measurement")
     assert web.wait_for(killed)["error"] == "the probe was killed by SIGKILL"
 

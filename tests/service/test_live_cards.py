@@ -52,7 +52,7 @@ def test_a_card_measured_here_is_planned_with_its_own_total_and_context(tmp_path
         assert before["usable_bytes"] != TOTAL_BYTES
         finished(client, client.post(PROBES, json=document(instrument="cuda")).json()["id"])
     with serving(tmp_path, engine) as client:
-        wait_until(lambda: plan(client)["usable_bytes"] == TOTAL_BYTES, 5)
+        wait_until(lambda: plan(client)["usable_bytes"] == TOTAL_BYTES, 60)
         after = plan(client)
         assert [line["bytes"] for line in after["lines"] if "context" in line["name"]] == [600 << 20]
         width = {name: each["required_bytes"]["high"] - each["required_bytes"]["low"] for name, each in

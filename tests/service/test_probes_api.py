@@ -24,6 +24,7 @@ PROBES = "/api/v1/probes"
 def serving(folder: Path, engine: FakeEngine, **settings: Any) -> Iterator[httpx.Client]:
     app = create_app(Settings(data_dir=folder, hub_offline=True, local_access=True, **settings), [engine])
     with served(app) as client:
+        client.timeout = httpx.Timeout(60)
         if engine.workers and not engine.down:
             wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
         yield client

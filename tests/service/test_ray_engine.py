@@ -167,7 +167,7 @@ def test_an_address_that_is_no_cluster_is_told(ray: FakeRay) -> None:
 
 def test_the_entrypoint_runs_the_program_with_its_request_and_without_tokens(tmp_path: Path) -> None:
     show = "import sys, os; print(sys.argv[1:], sys.stdin.read(), [n for n in os.environ if 'TOKEN' in n])"
-    document = json.dumps({"model": "it's $HOME `x` \\ \"quoted\"", "long": "y" * 9000})
+    document = json.dumps({"model": 'it\'s $HOME `x` \\ "quoted"', "long": "y" * 9000})
     line = entrypoint((sys.executable, "-c", show), job(document=document))
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_TOKEN": "secret", "HF_TOKEN": "hf"}
     command = ["/bin/sh", "-c", line]
