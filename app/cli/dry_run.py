@@ -25,6 +25,9 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         str | None, typer.Option(help="What a desktop or others hold of each card already.", metavar="700MiB")
     ] = None,
     ranks: Annotated[int, typer.Option(help="Run only the first so many of the world's ranks; 0: all.", min=0)] = 0,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no hub: models of the cache or the catalogue.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Optimizer steps; 0: until a step's peak repeats.", min=0)] = 0,
     find_smallest: Annotated[
         bool, typer.Option("--find-smallest", help="Find the smallest card that each rank survives on.")
@@ -48,6 +51,7 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         taken=taken,
         options={
             "ranks": ranks,
+            "offline": offline,
             "steps": steps,
             "most_steps": MOST_STEPS,
             "find_smallest": find_smallest,

@@ -159,7 +159,7 @@ def _lines(out: Console, process: Mapping[str, Any]) -> None:
     for line in process["lines"]:
         low, high = line["low"] / MIB, line["high"] / MIB
         size = f"{low:,.1f}" if low == high else f"{low:,.1f} to {high:,.1f}"
-        made.add_row(line["name"], size, escape(line["source"]))
+        made.add_row(line["name"], size, escape(f"{line['evidence']}: {line['source']}"))
     out.print(made)
 
 

@@ -1,9 +1,9 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
 SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `taken_bytes` (what others hold of
-each), `ranks` (how many run; 0: all), `steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file
-to write), `snapshot` (a file or null) and `find_smallest`. The program's input and output are left alone. Exits 0 with
-a report, 2 with one sentence on stderr.
+each), `ranks` (how many run; 0: all), `offline`, `steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report`
+(the file to write), `snapshot` (a file or null) and `find_smallest`. The program's input and output are left alone.
+Exits 0 with a report, 2 with one sentence on stderr.
 """
 
 import json
@@ -22,7 +22,7 @@ from planner.overheads.table import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
 from planner.probe.command.advice import advice_for
-from planner.probe.command.hub_cache import mirror_cache
+from planner.probe.command.hub_cache import HUB_FOLDER, mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
 from planner.probe.command.smallest import LARGER, larger, smallest_capacities
@@ -32,6 +32,7 @@ from planner.probe.processes.lifecycle import EXIT_STATUS, Stopped, bounded_life
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
 VALUES = Path(__file__).parents[1] / "values"
 BUILDER = (sys.executable, "-m", "planner.probe.command.card_for")
+MODEL_BUILDER = (sys.executable, "-m", "planner.probe.command.hollow_model")
 EXIT_BAD_INPUT = 2
 # Where a process of the program says why it got no card, or could not report (fitproof_bootstrap/refusal.py).
 REFUSAL = "refused.txt"
@@ -69,8 +70,8 @@ def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict
         return report
     if spec["find_smallest"]:
         _add_smallest(report, spec, command, folder)
-    for process in report["processes"]:
-        process["advice"] = [] if process["verdict"] == "fits" else advice_for(process)
+    for process in (process for process in report["processes"] if process["verdict"] != "fits"):
+        process["advice"] = advice_for(process)
     return report
 
 
@@ -83,7 +84,9 @@ def _run_on(
     started = time.monotonic()
     card_set = secrets.token_hex(8)
     with taken(card_set, spec["taken_bytes"]):
-        ending = run_to_its_end(command, _environment(folder, cards, card_set), spec["deadline_seconds"])
+        ending = run_to_its_end(
+            command, _environment(folder, cards, card_set, offline=spec["offline"]), spec["deadline_seconds"]
+        )
     if (folder / REFUSAL).exists():
         said = (folder / REFUSAL).read_text(encoding="utf-8").strip()
         raise InvalidRequestError(said or "The dry run's files cannot be written; the reason stands above.")
@@ -116,6 +119,9 @@ def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the bootstrap reads in each process."""
     return {
         "card_builder": BUILDER,
+        "model_builder": MODEL_BUILDER,
+        "offline": spec["offline"],
+        "hub_cache": str(folder / HUB_FOLDER),
         "fitproof_path": str(Path(__file__).parents[3]),
         "values_folder": str(VALUES),
         "seed": spec["seed"],
@@ -130,7 +136,7 @@ def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str) -> dict[str, str]:
+def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str, *, offline: bool) -> dict[str, str]:
     """The person's own environment, our bootstrap first on its path."""
     path = os.pathsep.join(filter(None, [str(BOOTSTRAP), os.environ.get("PYTHONPATH", "")]))
     return {
@@ -141,6 +147,7 @@ def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str) -> dict
         # Processes of one set see each other's memory on a card (planner/probe/card/src/peers.cpp).
         "FITPROOF_CARD_SET": card_set,
         **mirror_cache(folder, os.environ),
+        **({"HF_HUB_OFFLINE": "1"} if offline else {}),
     }
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+HUB_FOLDER = "hub"
+
 
 def mirror_cache(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Lay the person's hub cache out anew in `folder`, its files as links; returns the variables that name it.
@@ -12,7 +14,7 @@ def mirror_cache(folder: Path, environment: Mapping[str, str]) -> dict[str, str]
     """
     home = Path(environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     source = Path(environment.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    target = folder / "hub"
+    target = folder / HUB_FOLDER
     target.mkdir()
     for place, _, names in os.walk(source):
         made = target / Path(place).relative_to(source)

@@ -15,7 +15,7 @@ _NCCL_LEAST_BYTES = 2 * _NCCL_CONNECTION_BYTES
 _NCCL_MOST_BYTES = 1_600_000_000
 
 _NCCL_REASON = (
-    "modelled: NCCL chooses its channels by the machine's links, which nobody knows here; from two channels of 12 MiB "
+    "NCCL chooses its channels by the machine's links, which nobody knows here; from two channels of 12 MiB "
     "(github.com/NVIDIA/nccl/issues/1685) to 1.6 GB a communicator (github.com/NVIDIA/nccl/issues/864)"
 )
 _NO_DISPLAY = "none assumed: give --taken what nvidia-smi shows as used before the run, where a desktop is on the card"

@@ -68,7 +68,7 @@ def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _judged(process: dict[str, Any], run: Run) -> dict[str, Any]:
     lines = card_lines(process, run.context, run.taken_bytes)
-    return {**process, "verdict": verdict_of(process, lines), "lines": as_documents(lines)}
+    return {**process, "verdict": verdict_of(process, lines), "lines": as_documents(lines), "advice": []}
 
 
 def _badness(process: dict[str, Any]) -> tuple[int, int]:

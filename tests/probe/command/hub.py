@@ -1,4 +1,4 @@
-"""A hub on loopback with one repository: a model of 2 GiB that exists as a header and a hole."""
+"""A hub on loopback: a model of 2 GiB that exists as a header and a hole, and other repositories' files as given."""
 
 import hashlib
 import http.server
@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 REPOSITORY = "someone/some-model"
 COMMIT = "0123456789012345678901234567890123456789"
@@ -49,6 +50,7 @@ def safetensors_head() -> tuple[bytes, int]:
 
 class _Hub(http.server.BaseHTTPRequestHandler):
     sent_bytes = 0
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -57,33 +59,43 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        name = self.path.split("?")[0].removeprefix(f"/{REPOSITORY}/resolve/").partition("/")[2]
-        head, size = (json.dumps(CONFIG).encode(), None) if name == "config.json" else safetensors_head()
-        if name not in ("config.json", "model.safetensors"):
+        repository, _, rest = self.path.split("?")[0].removeprefix("/").partition("/resolve/")
+        found = self.file(repository, rest.partition("/")[2])
+        if found is None:
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        head, size = found
         asked = self.headers.get("Range")
         start, stop = (int(part) for part in asked.removeprefix("bytes=").split("-")) if asked else (0, len(head) - 1)
         self.send_response(206 if asked else 200)
-        whole = size or len(head)
-        self.send_header("Content-Length", str(stop - start + 1 if asked else whole))
-        self.send_header("X-Linked-Size", str(whole))
-        self.send_header("ETag", '"' + hashlib.sha256(name.encode()).hexdigest() + '"')
+        self.send_header("Content-Length", str(stop - start + 1 if asked else size))
+        self.send_header("Content-Range", f"bytes {start}-{stop}/{size}")
+        self.send_header("X-Linked-Size", str(size))
+        self.send_header("ETag", '"' + hashlib.sha256(self.path.encode()).hexdigest() + '"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
         if body:
             type(self).sent_bytes += self.wfile.write(head[start : stop + 1])
+
+    def file(self, repository: str, name: str) -> tuple[bytes, int] | None:
+        """A file's first bytes, and the size of the whole."""
+        if repository == REPOSITORY:
+            config = json.dumps(CONFIG).encode()
+            return {"config.json": (config, len(config)), "model.safetensors": safetensors_head()}.get(name)
+        content = self.files.get(f"{repository}/{name}")
+        return None if content is None else (content, len(content))
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextmanager
-def small_hub() -> Iterator[tuple[str, type[_Hub]]]:
-    """Its address, and the class that counts what it sent."""
+def small_hub(files: dict[str, bytes] | None = None) -> Iterator[tuple[str, type[_Hub]]]:
+    """Its address, and the class that counts what it sent. `files`: contents by "owner/name/file"."""
+    _Hub.files, _Hub.sent_bytes = files or {}, 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

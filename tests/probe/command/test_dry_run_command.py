@@ -1,13 +1,11 @@
 """`fitproof dry-run -- PROGRAM`: programs that know nothing of Fitproof, on virtual cards, through the terminal."""
 
-import math
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.probe.command.hub import REPOSITORY, shapes, small_hub
 from tests.probe.command.terminal import program, report_of, run, torchrun
 
 
@@ -71,23 +69,3 @@ def test_a_trl_script_with_4_bit_weights_and_a_paged_optimizer_runs_unchanged(tm
     assert kinds["weights"] == linear // 2 + embeddings_and_norms * 2
     assert "quantization constants" in kinds
     assert "trained weights" in kinds
-
-
-def test_a_hub_models_weights_come_as_a_header_and_a_hole_and_leave_the_persons_cache_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "hub"
-    cache.mkdir()
-    with small_hub() as (address, hub):
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        done = run(sys.executable, program("hub_model"), REPOSITORY, cwd=tmp_path, options=("--json",))
-        sent_bytes = hub.sent_bytes
-    assert done.returncode == 0, done.stderr
-    (process,) = report_of(done)["processes"]
-    parameters = sum(math.prod(shape) for shape in shapes().values())
-    kinds = {row["name"]: row["bytes"] for row in process["peak"]["by_kind"]}
-    assert kinds["trained weights"] == parameters * 2
-    assert sent_bytes < 100_000 < parameters
-    assert list(cache.iterdir()) == []

@@ -135,3 +135,5 @@ class _HubLoader(_Loader):
 
         self.load(module)
         hub.make_hollow(module)
+        if self.run["offline"]:
+            hub.make_up_what_is_missing(module, self.run)

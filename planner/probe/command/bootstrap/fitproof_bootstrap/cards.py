@@ -52,10 +52,7 @@ def tell_the_truth(run):
 def _built(run, site):
     """Ask for libraries that fit the torch in `site`; they are kept, so only the first process of a kind waits."""
     command = [*run["card_builder"], site]
-    # PYTHONPATH and a preloaded library are the program's; the builder runs in Fitproof's own environment.
-    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    clean["PYTHONPATH"] = run["fitproof_path"]
-    done = subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=refusal.fitproofs_environment(run), check=False)
     if done.returncode != 0:
         refusal.refuse(run, done.stderr.strip())
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,70 +1,79 @@
-"""Weights of hub models without their bytes: of a safetensors file only the header is fetched, the rest is a hole.
+"""Weights of hub models without their bytes: what names their tensors is fetched, the rest is a hole.
 
-Every other file (config, tokenizer) is fetched as huggingface_hub does. The cache is the run's own (see
-planner/probe/command/hub_cache.py), so that no hollow file stays behind.
+Every other file (config, tokenizer, adapter, data set) is fetched as huggingface_hub does. The cache is the run's own
+(see planner/probe/command/hub_cache.py), so that no hollow file stays behind.
 """
 
 import inspect
-import json
 import os
-import struct
+import subprocess
 import sys
-import urllib.parse
-import urllib.request
 
-# The safetensors library refuses longer headers (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
-MOST_HEADER_BYTES = 100_000_000
-TIMEOUT_SECONDS = 60
+from fitproof_bootstrap import hollow, refusal
+
+_WRITERS = {
+    ".safetensors": hollow.safetensors,
+    ".bin": hollow.pickled,
+    ".pt": hollow.pickled,
+    ".pth": hollow.pickled,
+    ".gguf": hollow.empty,
+    ".h5": hollow.empty,
+    ".msgpack": hollow.empty,
+    ".onnx": hollow.empty,
+}
+# What programs call their own small files in these formats: transformers' Trainer, PEFT.
+_AS_THEY_ARE = ("training_args.bin", "adapter_", "optimizer.", "scheduler.", "rng_state")
+_MARK = "fitproof: "
 
 
 def make_hollow(file_download):
-    """Let huggingface_hub's one place of downloads fetch headers only."""
+    """Let huggingface_hub's one place of downloads fetch of weights what names their tensors."""
     original = file_download._download_to_tmp_and_move
     signature = inspect.signature(original)
 
     def download(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        if not given["filename"].endswith(".safetensors"):
+        name = os.path.basename(given["filename"])
+        write = None if name.startswith(_AS_THEY_ARE) else _WRITERS.get(os.path.splitext(name)[1])
+        path = str(given["destination_path"])
+        if write is None:
             original(*args, **kwargs)
-        elif not os.path.exists(given["destination_path"]):
-            write_hollow(given["url_to_download"], given["headers"], str(given["destination_path"]))
+        elif not os.path.exists(path):
+            write(given["url_to_download"], given["headers"], path + ".part")
+            os.replace(path + ".part", path)
+            told = "nothing of it can be loaded" if write is hollow.empty else "its tensors have no bytes"
+            sys.stderr.write(f"{_MARK}{name} is hollow: {told}\n")
 
     file_download._download_to_tmp_and_move = download
 
 
-def write_hollow(url, headers, path):
-    """Fetch the header of the safetensors file at `url` and write it to `path` with a hole for its data."""
-    (length,) = struct.unpack("<Q", _fetch(url, headers, 0, 8))
-    if length > MOST_HEADER_BYTES:
-        raise OSError(f"{url} is no safetensors file: its header would have {length} bytes")
-    header = _fetch(url, headers, 8, length)
-    ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
-    with open(path + ".part", "wb") as file:
-        file.write(struct.pack("<Q", length) + header)
-        file.truncate(8 + length + max(ends, default=0))
-    os.replace(path + ".part", path)
-    sys.stderr.write(f"fitproof: {os.path.basename(urllib.parse.urlsplit(url).path)} is hollow: header only\n")
+def make_up_what_is_missing(file_download, run):
+    """Offline: a model that neither cache nor hub can give comes from Fitproof's catalogue.
+
+    Every way into the cache asks for the repository's folder by this function first.
+    """
+    original = file_download.repo_folder_name
+    tried = set()
+
+    def repo_folder_name(*, repo_id, repo_type):
+        folder = original(repo_id=repo_id, repo_type=repo_type)
+        missing = not os.path.isdir(os.path.join(run["hub_cache"], folder, "snapshots"))
+        if repo_type in (None, "model") and missing and repo_id not in tried:
+            tried.add(repo_id)
+            _make_up(repo_id, os.path.join(run["hub_cache"], folder), run)
+        return folder
+
+    file_download.repo_folder_name = repo_folder_name
 
 
-def _fetch(url, headers, start, count):
-    """`count` bytes from `start` on."""
-    wanted = {**headers, "Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
-    opener = urllib.request.build_opener(_Redirects)
-    with opener.open(urllib.request.Request(url, headers=wanted), timeout=TIMEOUT_SECONDS) as answer:
-        if answer.status == 200:  # a server that knows no ranges sends the file from its start
-            answer.read(start)
-        data = answer.read(count)
-    if len(data) != count:
-        raise OSError(f"{url} ended after {len(data)} of {count} bytes")
-    return data
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """The hub's token is for the hub, not for where it sends us."""
-
-    def redirect_request(self, request, file, code, message, headers, url):
-        """Follow, without the token where the host changes."""
-        followed = super().redirect_request(request, file, code, message, headers, url)
-        if followed is not None and urllib.parse.urlsplit(url).netloc != urllib.parse.urlsplit(request.full_url).netloc:
-            followed.remove_header("Authorization")
-        return followed
+def _make_up(repo_id, folder, run):
+    done = subprocess.run(
+        [*run["model_builder"], repo_id, folder],
+        capture_output=True,
+        text=True,
+        env=refusal.fitproofs_environment(run),
+        check=False,
+    )
+    said = done.stderr.strip().splitlines()
+    told = "comes from the catalogue, hollow" if done.returncode == 0 else (said[-1] if said else "is not known")
+    sys.stderr.write(f"{_MARK}{repo_id} {told}\n")

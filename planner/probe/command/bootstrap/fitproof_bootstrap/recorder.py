@@ -8,6 +8,7 @@ import time
 import traceback
 
 from fitproof_bootstrap import readings
+from fitproof_bootstrap.progress import Progress
 
 # Ends a program whose own threads keep it alive after the steps that matter.
 GRACE_SECONDS = 10
@@ -35,6 +36,7 @@ class Recorder:
         self.optimizer = None
         self.written = False
         self.process_id = os.getpid()
+        self.progress = Progress(torch, run["progress_prefix"])
 
     def begin(self):
         """Record allocations and wait for steps."""
@@ -43,6 +45,7 @@ class Recorder:
         torch.cuda.memory._record_memory_history(max_entries=HISTORY_ENTRIES, stacks="python", context="all")
         torch._C._cuda_attach_out_of_memory_observer(self._refused)
         self._mark(readings.BEFORE_BACKWARD)
+        self.progress.live(lambda: f"{self.marks[-1]['phase']}, step {self.marks[-1]['step']}")
         self._mark_backward()
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -81,8 +84,7 @@ class Recorder:
             {"peak_allocated_bytes": cuda.max_memory_allocated(), "peak_reserved_bytes": cuda.max_memory_reserved()}
         )
         self._mark("forward")
-        sys.stderr.write(f"{self.run['progress_prefix']}step {len(self.steps)}\n")
-        sys.stderr.flush()
+        self.progress.step(len(self.steps))
         if self._enough():
             self._write("stepped")
             timer = threading.Timer(GRACE_SECONDS, os._exit, [0])
@@ -130,4 +132,5 @@ class Recorder:
         if self.written or os.getpid() != self.process_id:
             return
         self.written = True
+        self.progress.end()
         readings.write(self, outcome, message)

@@ -1,4 +1,4 @@
-"""The end of a process that cannot be part of the run: one sentence for the parent, which tells it."""
+"""Where this process asks Fitproof's own Python, and how it ends where it cannot be part of the run."""
 
 import os
 import sys
@@ -18,3 +18,9 @@ def refuse(run, sentence):
     except OSError:
         sys.stderr.write(sentence + "\n")
     os._exit(STATUS)
+
+
+def fitproofs_environment(run):
+    """PYTHONPATH and a preloaded library are the program's; Fitproof's own programs run without them."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "FITPROOF_DRY_RUN")}
+    return {**clean, "PYTHONPATH": run["fitproof_path"]}
