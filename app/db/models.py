@@ -42,6 +42,8 @@ class Probe(Base):
     body_sha256: Mapped[str] = mapped_column(PlainString(64))
 
     attempt: Mapped[int] = mapped_column(default=1)
+    # How many attempts ended with their server.
+    server_ends: Mapped[int] = mapped_column(default=0, server_default="0")
     engine: Mapped[str | None]
     worker: Mapped[str | None]
     seen: Mapped[bool] = mapped_column(default=False)

@@ -51,11 +51,13 @@ class Status:
 
     `absent`: never heard of it, or forgot it. `lost`: what ran it is gone. `failed`: the probe itself ended badly.
     Only the first two are worth another attempt. `exit_code` is the probe's own where it ended by itself.
+    `with_server`: it was lost because the server that ran it stopped, which says nothing about the probe.
     """
 
     phase: Phase
     reason: str = ""
     exit_code: int | None = None
+    with_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,14 +135,20 @@ class LocalEngine:
             return Status("absent")
         ending = read_ending(folder)
         if ending is None:
-            # Two attempts must not share a card: the next one starts when what the last server left is gone.
-            why = self._unwritten.get(ref, "the server that ran it stopped")
-            return Status("running") if end_orphan(folder) else Status("lost", why)
+            return self._without_ending(ref, folder)
         if ending.exit_code == 0:
             return Status("succeeded")
         if ending.stopped:
             return Status("stopped", ending.reason)
         return Status("failed", ending.reason, ending.exit_code)
+
+    def _without_ending(self, ref: str, folder: Path) -> Status:
+        if end_orphan(folder):
+            # Two attempts must not share a card: the next one starts when what the last server left is gone.
+            return Status("running")
+        if (why := self._unwritten.get(ref)) is not None:
+            return Status("lost", why)
+        return Status("lost", "the server that ran it stopped", with_server=True)
 
     async def logs(self, ref: str, offset: int) -> LogPage:
         """Whole lines of the child's output from `offset` on."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.engines.base import Status
-from app.jobs.states import MOST_ATTEMPTS, State
+from app.jobs.states import MOST_ATTEMPTS, MOST_SERVER_ENDS, State
 
 # The probe ends itself at its deadline and the engine a little later; if neither did, the app does.
 DEADLINE_GRACE_SECONDS = 20.0
@@ -15,10 +15,10 @@ class LiveProbe(Protocol):
 
     state: str
     attempt: int
+    server_ends: int
     seen: bool
     cancel_requested: bool
     deadline_seconds: int
-    started_at: float | None
     measurement: dict[str, object] | None
     last_words: str | None
 
@@ -30,42 +30,48 @@ class Step:
     act: Literal["submit", "wait", "stop", "finish", "requeue"]
     end: State | None = None
     reason: str | None = None
+    with_server: bool = False
 
 
-def decide(probe: LiveProbe, status: Status, now: float) -> Step:
-    """Pick the next step. The log has been read up to this status."""
+def decide(probe: LiveProbe, status: Status, ran_seconds: float) -> Step:
+    """Pick the next step. The log has been read up to this status; the attempt has run `ran_seconds` in our sight."""
     if status.phase == "absent" and not probe.seen:
         # The server died between claim and submit.
         return Step("finish", "cancelled") if probe.cancel_requested else Step("submit")
     if status.phase in {"absent", "lost"}:
-        return _after_loss(probe, status.reason or "the engine no longer knows this attempt")
+        # What an engine has forgotten ended with it: a server on another host, or a cluster's head.
+        with_server = status.with_server or status.phase == "absent"
+        return _after_loss(probe, status.reason or "the engine no longer knows this attempt", with_server=with_server)
     if status.phase in {"pending", "running"}:
-        return _while_alive(probe, status, now)
+        return _while_alive(probe, status, ran_seconds)
     if status.phase == "succeeded":
         return _after_success(probe)
-    return _after_failure(probe, status, now)
+    return _after_failure(probe, status, ran_seconds)
 
 
-def overdue(probe: LiveProbe, now: float) -> bool:
+def overdue(probe: LiveProbe, ran_seconds: float) -> bool:
     """Whether the attempt has outlived its deadline and the grace that the engine had to end it."""
-    return probe.started_at is not None and now > probe.started_at + probe.deadline_seconds + DEADLINE_GRACE_SECONDS
+    return ran_seconds > probe.deadline_seconds + DEADLINE_GRACE_SECONDS
 
 
-def _while_alive(probe: LiveProbe, status: Status, now: float) -> Step:
+def _while_alive(probe: LiveProbe, status: Status, ran_seconds: float) -> Step:
     if probe.cancel_requested and status.phase == "pending":
         # Ray ignores a stop until the job gets its GPU, then ends it before it runs (ray#58353).
         return Step("stop", "cancelled")
-    return Step("stop") if probe.cancel_requested or overdue(probe, now) else Step("wait")
+    return Step("stop") if probe.cancel_requested or overdue(probe, ran_seconds) else Step("wait")
 
 
-def _after_loss(probe: LiveProbe, reason: str) -> Step:
+def _after_loss(probe: LiveProbe, reason: str, *, with_server: bool = False) -> Step:
     if probe.measurement is not None:
         return Step("finish", "succeeded")
     if probe.cancel_requested:
         return Step("finish", "cancelled")
-    if probe.attempt >= MOST_ATTEMPTS:
+    given_up = (
+        probe.server_ends >= MOST_SERVER_ENDS if with_server else probe.attempt - probe.server_ends >= MOST_ATTEMPTS
+    )
+    if given_up:
         return Step("finish", "failed", f"given up after {probe.attempt} attempts: {reason}")
-    return Step("requeue", reason=reason)
+    return Step("requeue", reason=reason, with_server=with_server)
 
 
 def _after_success(probe: LiveProbe) -> Step:
@@ -74,10 +80,10 @@ def _after_success(probe: LiveProbe) -> Step:
     return Step("finish", "failed", f"the probe ended without a measurement{_said(probe)}")
 
 
-def _after_failure(probe: LiveProbe, status: Status, now: float) -> Step:
+def _after_failure(probe: LiveProbe, status: Status, ran_seconds: float) -> Step:
     if probe.cancel_requested:
         return Step("finish", "cancelled")
-    if overdue(probe, now):
+    if overdue(probe, ran_seconds):
         return Step("finish", "failed", f"the probe did not end within its deadline of {probe.deadline_seconds} s")
     if status.phase == "stopped":
         return _after_loss(probe, "somebody stopped it in the cluster")

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
+from app.jobs.deadlines import Stopwatch, is_due
 from app.jobs.decision import Step, decide
 from app.jobs.housekeeping import Housekeeping
 from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
@@ -101,12 +102,12 @@ class Dispatcher:
                 await engine.release()
 
     async def _serve(self, engine: Engine, pen: Pen) -> None:
-        roster = Roster(self._database, pen)
+        roster, stopwatch = Roster(self._database, pen), Stopwatch()
         pause = engine.poll_seconds
         while True:
             engine.changed.clear()
             try:
-                await self._tick(engine, pen, roster)
+                await self._tick(engine, pen, roster, stopwatch)
                 pause = engine.poll_seconds
             except (EngineDownError, StorageUnavailableError) as error:
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -121,10 +122,12 @@ class Dispatcher:
                 async with asyncio.timeout(pause):
                     await engine.changed.wait()
 
-    async def _tick(self, engine: Engine, pen: Pen, roster: Roster) -> None:
-        for probe in await asyncio.to_thread(pen.live, engine.name):
-            if probe.not_before <= time.time():
-                await _guarded(pen, probe, settle(engine, pen, probe))
+    async def _tick(self, engine: Engine, pen: Pen, roster: Roster, stopwatch: Stopwatch) -> None:
+        live = await asyncio.to_thread(pen.live, engine.name)
+        stopwatch.keep({ref_of(probe) for probe in live})
+        for probe in live:
+            if is_due(probe.not_before, time.time()):
+                await _guarded(pen, probe, settle(engine, pen, probe, stopwatch))
         workers = await engine.capacity()
         await roster.show(engine.name, workers)
         await self._place(engine, pen, workers)
@@ -151,12 +154,12 @@ class Dispatcher:
             await asyncio.to_thread(pen.drop_strange_workers, names)
             for probe in await asyncio.to_thread(pen.strays, names):
                 lost = Status("lost", f"its engine, {probe.engine}, is no longer configured")
-                await _guarded(pen, probe, _write_down(pen, probe, decide(probe, lost, time.time())))
+                await _guarded(pen, probe, _write_down(pen, probe, decide(probe, lost, 0.0)))
         except (StorageUnavailableError, LeaseLostError) as error:
             _LOG.warning("probes of engines no longer configured were not taken back: %s", error)
 
 
-async def settle(engine: Engine, pen: Pen, probe: Probe) -> None:
+async def settle(engine: Engine, pen: Pen, probe: Probe, stopwatch: Stopwatch) -> None:
     """Take a live probe as far as its engine's word allows."""
     status = await engine.status(ref_of(probe))
     if status.phase != "absent" and (not probe.seen or (status.phase == "running" and probe.state == "claimed")):
@@ -164,7 +167,7 @@ async def settle(engine: Engine, pen: Pen, probe: Probe) -> None:
         probe = await asyncio.to_thread(pen.again, probe)
     if status.phase not in {"absent", "pending"}:
         status, probe = await _read_log(engine, pen, probe, status)
-    step = decide(probe, status, time.time())
+    step = decide(probe, status, stopwatch.seconds(ref_of(probe), runs=status.phase == "running"))
     if step.act == "submit":
         await start(engine, pen, probe, None)
     elif step.act == "stop":
@@ -176,7 +179,7 @@ async def _write_down(pen: Pen, probe: Probe, step: Step) -> None:
     if step.end is not None:
         await asyncio.to_thread(pen.finish, probe, step.end, step.reason)
     elif step.act == "requeue":
-        await asyncio.to_thread(pen.requeue, probe, step.reason or "lost")
+        await asyncio.to_thread(pen.requeue, probe, step.reason or "lost", with_server=step.with_server)
 
 
 async def start(engine: Engine, pen: Pen, probe: Probe, worker: Worker | None) -> None:

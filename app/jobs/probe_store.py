@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, false, not_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, false, not_, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.database import Database
@@ -11,6 +11,7 @@ from app.db.models import Probe
 from app.db.models import Worker as WorkerRow
 from app.engines.base import LogPage, Status, Worker
 from app.jobs.comparison import prediction_error
+from app.jobs.deadlines import MOST_PUT_OFF_SECONDS
 from app.jobs.evidence import keep
 from app.jobs.lease import Fence
 from app.jobs.probe_events import StaleProbeError, add_event, add_events, locked, move
@@ -46,7 +47,7 @@ class Pen:
         """Snapshots of the queue for these instruments, oldest first."""
         query = (
             select(Probe)
-            .where(Probe.state == "queued", Probe.instrument.in_(instruments), Probe.not_before <= time.time())
+            .where(Probe.state == "queued", Probe.instrument.in_(instruments), _is_due(time.time()))
             .order_by(Probe.created_at, Probe.id)
             .limit(limit)
         )
@@ -167,12 +168,13 @@ class Pen:
 
         self._write(probe, probe.state, write)
 
-    def requeue(self, probe: Probe, reason: str) -> None:
+    def requeue(self, probe: Probe, reason: str, *, with_server: bool = False) -> None:
         """Give the next attempt a clean slate; what the lost one still prints is fenced off by its number."""
 
         def write(session: Session, row: Probe, now: float) -> None:
             add_event(session, row, "note", {"message": reason, "attempt": row.attempt}, now)
             row.attempt += 1
+            row.server_ends += with_server
             row.worker = row.started_at = row.claimed_at = row.measurement = row.last_words = None
             row.seen, row.log_offset, row.faults = False, 0, 0
             row.not_before = now + 0.5 * row.attempt
@@ -227,3 +229,8 @@ class Pen:
             if row is None or row.state != state or row.attempt != probe.attempt:
                 raise StaleProbeError(probe.id)
             change(session, row, time.time())
+
+
+def _is_due(now: float) -> ColumnElement[bool]:
+    """As `deadlines.is_due`."""
+    return or_(Probe.not_before <= now, Probe.not_before > now + MOST_PUT_OFF_SECONDS)

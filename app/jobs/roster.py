@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,16 +40,16 @@ class Roster:
         self._pen = pen
         self._shown: tuple[Worker, ...] | None = None
         self._trouble: str | None = None
-        self._written_at = 0.0
+        self._written_at = -math.inf
 
     async def show(self, engine: str, workers: Sequence[Worker]) -> None:
         """Replace what is known of `engine`."""
-        now = time.time()
+        now = time.monotonic()
         if self._trouble is not None:
             _LOG.info("the engine answers again", extra={"engine": engine})
         if (tuple(workers), None) == (self._shown, self._trouble) and now < self._written_at + _REFRESH_SECONDS:
             return
-        rows = [WorkerRow(id=each.id, body=asdict(each), problem=None, seen_at=now) for each in workers]
+        rows = [WorkerRow(id=each.id, body=asdict(each), problem=None, seen_at=time.time()) for each in workers]
         await asyncio.to_thread(self._pen.replace_workers, engine, rows)
         self._shown, self._trouble, self._written_at = tuple(workers), None, now
 

@@ -30,6 +30,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 )
 
 MOST_ATTEMPTS = 3
+# Attempts that ended with their server do not count among those, but a probe that takes its server along must end, too.
+MOST_SERVER_ENDS = 50
 
 
 def may_move(start: str, end: State) -> bool:

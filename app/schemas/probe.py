@@ -27,7 +27,7 @@ class ProbeResource(_Strict):
     id: str
     state: Literal["queued", "claimed", "running", "succeeded", "failed", "cancelled"]
     instrument: Literal["dry-run", "cpu", "cuda"]
-    attempt: int = Field(description="1 to 3; a lost attempt is repeated elsewhere.")
+    attempt: int = Field(description="From 1; a lost attempt is repeated, three times unless its server ended.")
     request: dict[str, Any]
     weights: str
     memory_limit_bytes: int | None

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DataCollatorWithFlattening
-
 from planner.probe.configs import config_of
 from planner.probe.load import model_class_of
 from planner.probe.virtual import insert_card, make_values_true
 from planner.recipe import Recipe
+from transformers import DataCollatorWithFlattening
+
 from planner.request import Request
 from planner.units import MIB
 from tests.probe import helper

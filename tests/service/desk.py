@@ -31,11 +31,9 @@ class Desk:
         lease_seconds: float = 0.6,
         *,
         url: str | None = None,
-        migrated: bool = True,
     ) -> None:
         self.database = Database(database_url(url, folder))
-        if migrated:
-            migrate(self.database)
+        migrate(self.database)
         self.engine = engine or FakeEngine()
         self.dispatcher = Dispatcher(self.database, [self.engine], 100, lease_seconds)
 

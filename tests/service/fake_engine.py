@@ -31,6 +31,7 @@ class FakeEngine:
     submits: list[str] = field(default_factory=list)
     states: dict[str, Status] = field(default_factory=dict)
     output: dict[str, bytes] = field(default_factory=dict)
+    looked: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     lying: list[str] = field(default_factory=list)
@@ -57,6 +58,7 @@ class FakeEngine:
 
     async def status(self, ref: str) -> Status:
         self._answer(ref)
+        self.looked.append(ref)
         return self.states.get(ref, Status("absent"))
 
     async def logs(self, ref: str, offset: int) -> LogPage:

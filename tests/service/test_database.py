@@ -74,10 +74,10 @@ def test_an_upgrade_from_the_first_version_keeps_every_record(
 ) -> None:
     url = request.getfixturevalue("postgres_database") if kind == "postgresql" else None
     database = Database(database_url(url, tmp_path))
-    with database.engine.begin() as connection:
-        command.upgrade(config(connection), "0001")
-    before = Desk(tmp_path, url=url, migrated=False)
+    before = Desk(tmp_path, url=url)
     probe = before.queue(sender=Sender("local", "key"))
+    with database.engine.begin() as connection:
+        command.downgrade(config(connection), "0001")
     after = Desk(tmp_path, url=url)
     assert differences(database) == []
     assert after.queue(sender=Sender("local", "key")) == probe

@@ -41,7 +41,7 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
 def test_an_order_that_no_worker_has_time_to_plan_is_turned_away_and_not_kept(
     app: FastAPI, client: httpx.Client
 ) -> None:
-    app.state.answers.pool = BusyPool()
+    app.state.answers.pool = BusyPool(1)
     refused = client.post(PROBES, json=document())
     assert (refused.status_code, refused.json()["code"]) == (503, "busy")
     assert int(refused.headers["retry-after"]) > 0
@@ -52,7 +52,7 @@ def test_an_order_that_no_worker_has_time_to_plan_is_turned_away_and_not_kept(
 
 def test_measured_runs_are_taken_up_once_the_workers_have_time(app: FastAPI, client: httpx.Client) -> None:
     before = plan(client)["required_bytes"]
-    app.state.answers.pool = BusyPool()
+    app.state.answers.pool = BusyPool(1)
     assert client.post(EVIDENCE, content=record(), headers=JSON_LINES).json()["added"] == 1
     app.state.answers.pool = app.state.pool
     wait_until(lambda: width(plan(client)["required_bytes"]) < width(before), 30)

@@ -7,18 +7,19 @@ from typing import Any, get_args
 import pytest
 
 from app.engines.base import Phase, Status
+from app.jobs.deadlines import Stopwatch
 from app.jobs.decision import DEADLINE_GRACE_SECONDS, Step, decide
-from app.jobs.states import FINAL, LIVE, MOST_ATTEMPTS, STATES, TRANSITIONS, may_move
+from app.jobs.states import FINAL, LIVE, MOST_ATTEMPTS, MOST_SERVER_ENDS, STATES, TRANSITIONS, may_move
 
 
 @dataclass
 class Row:
     state: str = "running"
     attempt: int = 1
+    server_ends: int = 0
     seen: bool = True
     cancel_requested: bool = False
     deadline_seconds: int = 60
-    started_at: float | None = 0.0
     measurement: dict[str, Any] | None = None
     last_words: str | None = None
 
@@ -37,13 +38,13 @@ def test_a_queued_probe_cannot_run_or_succeed_unclaimed() -> None:
 
 @pytest.mark.parametrize("phase", get_args(Phase))
 def test_every_word_of_an_engine_leads_to_a_step_that_the_table_has(phase: Phase) -> None:
-    for state, attempt, seen, cancel, measured, now in product(
+    for state, attempt, seen, cancel, measured, ran_seconds in product(
         LIVE, (1, MOST_ATTEMPTS), (True, False), (True, False), (None, {"outcome": "ok"}), (1.0, 1e6)
     ):
         row = Row(state=state, attempt=attempt, seen=seen, cancel_requested=cancel, measurement=measured)
-        step = decide(row, Status(phase, "why"), now)
+        step = decide(row, Status(phase, "why"), ran_seconds)
         assert step.end is None or may_move(state, step.end)
-        assert step.act != "requeue" or (attempt < MOST_ATTEMPTS and not cancel)
+        assert step.act != "requeue" or ((attempt < MOST_ATTEMPTS or step.with_server) and not cancel)
         assert step.end != "failed" or step.reason
         assert step.end != "succeeded" or measured
         assert step.act != "submit" or not seen
@@ -71,3 +72,24 @@ def test_a_job_that_somebody_stopped_in_the_cluster_runs_again() -> None:
 def test_an_answer_that_beat_the_cancellation_is_kept() -> None:
     row = Row(cancel_requested=True, measurement={"outcome": "ok"})
     assert decide(row, Status("succeeded"), 1.0).end == "succeeded"
+
+
+def test_an_attempt_that_ends_with_its_server_costs_the_probe_nothing_within_reason() -> None:
+    lost = Status("lost", "the server stopped", with_server=True)
+    assert decide(Row(attempt=40, server_ends=39), lost, 1.0) == Step(
+        "requeue", reason="the server stopped", with_server=True
+    )
+    assert decide(Row(attempt=40, server_ends=38), Status("lost", "the node died"), 1.0).act == "requeue"
+    assert decide(Row(attempt=42, server_ends=39), Status("lost", "the node died"), 1.0).end == "failed"
+    assert decide(Row(attempt=51, server_ends=MOST_SERVER_ENDS), lost, 1.0).end == "failed"
+
+
+def test_a_stopwatch_counts_from_when_an_attempt_was_first_seen_to_run() -> None:
+    now = [5.0]
+    stopwatch = Stopwatch(lambda: now[0])
+    assert stopwatch.seconds("a-1", runs=False) == 0.0
+    assert stopwatch.seconds("a-1", runs=True) == 0.0
+    now[0] = 8.0
+    assert (stopwatch.seconds("a-1", runs=False), stopwatch.seconds("b-1", runs=True)) == (3.0, 0.0)
+    stopwatch.keep({"b-1"})
+    assert stopwatch.seconds("a-1", runs=True) == 0.0
