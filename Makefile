@@ -64,9 +64,10 @@ $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(call part,serve) && $(INSTALL)
 	# hqq comes as source: its build imports torch and would try CUDA.
 	$(call part,after torch) && DISABLE_CUDA=1 $(INSTALL) --no-build-isolation
-	# The virtual card is compiled; a system without a compiler gets one as a wheel.
+	# The virtual card and the allocator's play are compiled; a system without a compiler gets one as a wheel.
 	command -v c++ >/dev/null || { $(call part,without a C++ compiler) && $(INSTALL); }
 	$(BIN)/pip install -q --no-deps -e .
+	$(BIN)/python -m planner.allocator.native_library
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve

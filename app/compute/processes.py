@@ -16,7 +16,9 @@ from app.compute.memory import own_bytes
 from planner.units import MIB
 
 # What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
-_KEPT_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
+_KEPT_VARIABLES = (
+    "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME",
+)  # fmt: skip
 _START_SECONDS = 60.0
 # What the server and two workers may hold together, pages that they share counted once.
 CEILING_BYTES = 250 * MIB

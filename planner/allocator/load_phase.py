@@ -9,12 +9,13 @@ allocator's rules. Expandable segments always cut, and the small pool cuts to 51
 Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.allocator.expandable_segments import ExpandablePool
 from planner.allocator.large_pool import LargePool
+from planner.allocator.native_pool import FastPool, fast_pool
 from planner.allocator.threaded_load import race
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.tensors.storage_formats import BLOCK_ELEMENTS
@@ -26,12 +27,12 @@ from planner.units import allocated, ceil_div
 class Loaded:
     """The large pool once the model is prepared, and the bytes its blocks had beyond the tensors, then and before."""
 
-    pool: LargePool
+    pool: FastPool
     loaded_slack_bytes: int
     prepared_slack_bytes: int
 
 
-Pool = LargePool | ExpandablePool
+Pool = FastPool | ExpandablePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,22 @@ class Habits:
 INSTALLED = Habits()
 
 
-def play_load(placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> Loaded:
+def play_load(
+    placed: Sequence[Placed],
+    recipe: Recipe,
+    habits: Habits = INSTALLED,
+    new_pool: Callable[..., FastPool] = fast_pool,
+) -> Loaded:
     """Load and prepare a model with memory in plenty."""
-    pool = LargePool(expandable=recipe.training.expandable_segments)
-    loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
+    pool = new_pool(expandable=recipe.training.expandable_segments)
+    try:
+        loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
+    except OverflowError:  # more than the pool in C has addresses for
+        return play_load(placed, recipe, habits, LargePool)
     return Loaded(pool, loaded_slack_bytes, prepared_slack_bytes)
 
 
-def load_into(
-    pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED
-) -> tuple[int, int]:
+def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> tuple[int, int]:
     """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
 
     Returns the slack once loaded and once prepared.

@@ -5,12 +5,10 @@ Needs a C++ compiler and nothing of NVIDIA's: the sources declare the few layout
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.compilers import built_folder, system_compiler, zig_compiler
 from planner.probe.card.elf import read_defined
 from planner.probe.card.refusal import VirtualCardError
 from planner.probe.card.stubs import LIBRARIES, Library, refused, write_stubs
@@ -47,7 +46,7 @@ def build_card(site: Path | None = None, cache: Path | None = None) -> BuiltCard
         VirtualCardError: no CUDA build of torch, no compiler, or a cache folder that cannot be written.
     """
     stack = find_stack(site or Path(sysconfig.get_path("purelib")))
-    folder = (cache or cache_folder()) / _key(stack)
+    folder = (cache or built_folder("card")) / _key(stack)
     if not (folder / "card.json").exists():
         with _alone(folder):
             if not (folder / "card.json").exists():
@@ -56,23 +55,14 @@ def build_card(site: Path | None = None, cache: Path | None = None) -> BuiltCard
     return BuiltCard(folder, tuple(folder / name for name in described["libraries"]), described["refusing"])
 
 
-def cache_folder() -> Path:
-    """Where built cards lie: the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitproof" / "card"
-
-
 def compiler() -> list[str]:
     """The system's C++ compiler, or zig's where there is none.
 
     Raises:
         VirtualCardError: neither is there.
     """
-    named = os.environ.get("CXX")
-    found = shutil.which(named) if named else shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if found:
-        return [found]
-    if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "c++"]
+    if found := system_compiler("c++") or zig_compiler("c++"):
+        return found
     raise VirtualCardError("The virtual card needs a C++ compiler: install g++ or clang++, or pip install ziglang.")
 
 

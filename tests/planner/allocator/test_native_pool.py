@@ -1,0 +1,125 @@
+"""The pool in C reads what the pool in Python reads, whatever happens in whatever order."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.allocator.caching_allocator import OutOfDeviceMemoryError
+from planner.allocator.large_pool import LargePool
+from planner.allocator.native_library import built
+from planner.allocator.native_pool import NativePool
+from planner.compilers import zig_compiler
+from planner.units import MIB
+from tests.planner.allocator.test_large_pool import MOVES
+
+ROOT = Path(__file__).parents[3]
+Readings = list[tuple[int, int, int]]
+
+
+def played(moves: list[int | None], pool: LargePool | NativePool) -> Readings:
+    """What the pool reads after each move; the last move is the one that its capacity did not allow."""
+    alive: list[int] = []
+    readings: Readings = []
+    for move in moves:
+        try:
+            if move is None:
+                pool.empty_cache()
+            elif move > 0:
+                alive.append(pool.allocate(move))
+            elif alive:
+                pool.free(alive.pop(move % len(alive)))
+        except OutOfDeviceMemoryError as error:
+            return [*readings, (error.requested_bytes, error.short_bytes, -1)]
+        readings.append((pool.allocated_bytes, pool.reserved_bytes, pool.peak_reserved_bytes))
+        if len(readings) == 20:
+            pool = pool.copy()
+    return readings
+
+
+@given(MOVES, st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_any_order_of_tensors_reads_the_same(moves: list[int | None], expandable: bool) -> None:
+    assert played(moves, NativePool(expandable=expandable)) == played(moves, LargePool(expandable=expandable))
+
+
+@given(MOVES, st.integers(20 * MIB, 400 * MIB), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_short_of_room_it_gives_back_and_fails_the_same(
+    moves: list[int | None], capacity_bytes: int, expandable: bool
+) -> None:
+    readings = [
+        played(moves, kind(expandable=expandable, capacity_bytes=capacity_bytes)) for kind in (NativePool, LargePool)
+    ]
+    assert readings[0] == readings[1]
+
+
+def test_a_copy_lives_on_its_own() -> None:
+    pool = NativePool()
+    block = pool.allocate(30 * MIB)
+    twin = pool.copy()
+    pool.free(block)
+    assert (pool.allocated_bytes, twin.allocated_bytes) == (0, 30 * MIB)
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+@pytest.mark.parametrize("size_bytes", [1 << 50, 1 << 62, 1 << 63, 1 << 70])
+def test_a_tensor_beyond_its_addresses_is_left_to_python(size_bytes: int, expandable: bool) -> None:
+    with pytest.raises(OverflowError):
+        NativePool(expandable=expandable).allocate(size_bytes)
+
+
+def test_many_tensors_beyond_its_addresses_are_left_to_python() -> None:
+    pool = NativePool()
+    with pytest.raises(OverflowError):
+        pool.allocate_many(1 << 42, 64)
+
+
+@pytest.mark.parametrize("beyond", [{"per_device_train_batch_size": 65_536, "max_length": 1 << 24}])
+def test_a_plan_beyond_them_is_told_its_exabytes(beyond: dict[str, int]) -> None:
+    document = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090", "training": beyond}
+    assert planned(document)["required_bytes"]["likely"] > 1 << 50
+
+
+def test_without_a_compiler_the_answer_is_the_same(tmp_path: Path) -> None:
+    document = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-4090"}
+    without = planned(document, XDG_CACHE_HOME=str(tmp_path), CC=str(tmp_path / "none"))
+    assert list(tmp_path.rglob("*.so")) == []
+    assert without == planned(document)
+
+
+def test_a_compiler_that_fails_is_asked_once(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    (tmp_path / "cc").write_text(f"#!/bin/sh\necho asked >> {asked}\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    document = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090"}
+    for _ in range(2):
+        assert planned(document, XDG_CACHE_HOME=str(tmp_path), CC=str(tmp_path / "cc"))["verdict"] == "fits"
+    assert asked.read_text() == "asked\n"
+
+
+def test_the_compiler_that_comes_as_a_wheel_builds_it_too(tmp_path: Path) -> None:
+    assert built(tmp_path, zig_compiler("c")).exists()
+
+
+def planned(document: dict[str, object], **environment: str) -> dict[str, object]:
+    program = (
+        "import json, sys\n"
+        "from planner import Request, plan\n"
+        "print(json.dumps(plan(Request.parse(json.load(sys.stdin))).to_dict()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(document),
+        env=os.environ | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
