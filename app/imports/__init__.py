@@ -8,29 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.imports.axolotl import AXOLOTL
-from app.imports.chapter import CHAPTER, MODEL_CONFIG, REQUEST
-from app.imports.command_line import is_program, settings_of
-from app.imports.llama_factory import LLAMA_FACTORY
-from app.imports.llama_factory_v1 import LLAMA_FACTORY_V1
+from app.imports.command_line import NoTrainingError, is_program, settings_of
+from app.imports.dialects import TRAINERS
 from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
-from app.imports.lone import ADAPTER, NOT_RUNS
-from app.imports.nested import AUTOTRAIN, OUMI, STUDIO
-from app.imports.own_modules import LITGPT, TORCHTUNE
+from app.imports.no_training import KINDS
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
-from app.imports.swift import SWIFT
-from app.imports.trl import TRL
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem
 
-__all__ = ["Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
-
-# Of dialects that explain a file equally well, the earlier is meant; a Fitproof request has the commonest keys.
-TRAINERS = (
-    MODEL_CONFIG, AXOLOTL, LLAMA_FACTORY, TRL, SWIFT, LLAMA_FACTORY_V1, STUDIO, AUTOTRAIN, OUMI, TORCHTUNE, LITGPT,
-    CHAPTER, ADAPTER, REQUEST,
-)  # fmt: skip
+__all__ = ["TRAINERS", "Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ class Imported:
 
     def edited(self, change: Mapping[str, Any]) -> tuple[str, list[str]]:
         """The file with `change` (dotted request paths) made, comments kept, and the paths it has no key for."""
-        if settings_of(self.loaded.text) is not None:
+        if self.loaded.is_command:
             return self.loaded.text, list(change)
         config = copy.deepcopy(self.loaded.config)
         left = self.trainer.edit(config, change)
@@ -97,29 +84,33 @@ def _from_command(text: str) -> Loaded | None:
     """A command line's options, which nothing is written back into; a program is refused, never run."""
     if len(text) > MOST_CHARACTERS:
         return None  # what loading refuses anyway
-    if (options := settings_of(text)) is not None:
-        return Loaded(options, text, is_json=False)
+    try:
+        options = settings_of(text)
+    except NoTrainingError as error:
+        raise refusal(str(error)) from None
+    if options is not None:
+        return Loaded(options, text, is_json=False, is_command=True)
     if is_program(text):
         raise refusal("is a Python program, which is never run here; write its arguments as `name: value` lines")
     return None
 
 
 def _dialect(config: Mapping[str, Any]) -> Trainer:
-    """The dialect with most of its telling keys in the file, and among equals the one that knows most of all keys."""
-    keys = set(config)
-    flat = {trainer.id: set(trainer.flat(config)) for trainer in TRAINERS}
-    scores = {
-        trainer.id: (len(trainer.signature & flat[trainer.id]), len(trainer.known & flat[trainer.id]))
-        for trainer in TRAINERS
-    }
-    best = max(TRAINERS, key=lambda trainer: scores[trainer.id])
-    for other in NOT_RUNS:
-        if other.certain & keys and len(other.signature & keys) >= scores[best.id][0]:
-            raise refusal(f"is {other.name}: {other.advice}")
-    if not scores[best.id][0]:
+    """Of the dialects with a telling key in the file, the one that knows most of its keys; then the most telling."""
+    if kind := next((kind for kind in KINDS if kind.is_meant(config)), None):
+        raise refusal(f"is {kind.name}: {kind.advice}")
+    best = max(TRAINERS, key=lambda trainer: _score(trainer, config))
+    if not any(_score(best, config)):
         known = ", ".join(trainer.name for trainer in TRAINERS)
         raise refusal(f"has no key that any trainer we read would have; we read {known}")
     return best
+
+
+def _score(trainer: Trainer, config: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of the file's keys the dialect knows, and how many give it away; nothing where none does."""
+    keys = set(trainer.flat(config))
+    telling = len(trainer.signature & keys)
+    return (sum(map(trainer.knows, keys)), telling) if telling else (0, 0)
 
 
 # PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.

@@ -6,12 +6,31 @@ import shlex
 from typing import Any
 
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
-_LAUNCHER = re.compile(
-    r"^\s*(?:\w+=\S*\s+)*(?:llamafactory-cli|trl|axolotl|swift|accelerate|torchrun|python3?|deepspeed)\s"
+_ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)
+_COMMAND = re.compile(
+    r"^\s*(?:\w+=\S*\s+)*"
+    r"(?P<program>llamafactory-cli|lmf|trl|axolotl|swift|megatron|litgpt|autotrain|accelerate|torchrun|python3?|deepspeed)"
+    r"\s+(?P<first>\S+)"
 )
+_SCRIPT = re.compile(r"(?:^|\s)(?:\S*/)?(\w+)\.py(?:\s|$)")
+# `$(expr 32 / 4)` and `$((32 / 4))` of whole numbers.
+_EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+)\s*([*/+-])\s*(\d+)\s*\)?\)")
 # What a Python program has and no configuration.
 _PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
+# Subcommands that train, of the programs that have others, too.
+_TRAINS = {
+    "llamafactory-cli": {"train"},
+    "lmf": {"train"},
+    "swift": {"sft", "pt", "rlhf"},
+    "axolotl": {"train"},
+    "megatron": set(),
+    "trl": {"sft", "dpo", "grpo", "kto", "reward", "rloo", "orpo", "cpo", "bco", "gkd", "ppo"},
+}
+
+
+class NoTrainingError(ValueError):
+    """A command that trains nothing, or trains in a way that no dialect stands for."""
 
 
 def is_program(text: str) -> bool:
@@ -20,14 +39,49 @@ def is_program(text: str) -> bool:
 
 
 def settings_of(text: str) -> dict[str, Any] | None:
-    """The options of the first trainer's command in `text`, by their names; None where there is no such command."""
-    for line in text.replace("\\\n", " ").splitlines():
-        if _LAUNCHER.match(line) and _OPTION.search(line):
-            try:
-                return _options(shlex.split(line, comments=True))
-            except ValueError:  # a quote that does not end
-                return None
+    """The options of the first trainer's command in `text`, by their names; None where there is no such command.
+
+    What is run stands under `command`: "trl dpo", or a script's name.
+
+    Raises:
+        NoTrainingError: the command is there, and trains nothing that is read here.
+    """
+    other = ""
+    for line in _substituted(text.replace("\\\n", " ")).splitlines():
+        found = _COMMAND.match(line)
+        if found is None or not _OPTION.search(line):
+            continue
+        program, first = found["program"], found["first"]
+        if program in _TRAINS and first not in _TRAINS[program]:
+            other = f"{program} {first}"
+            continue
+        try:
+            options = _options(shlex.split(line, comments=True))
+        except ValueError:  # a quote that does not end
+            return None
+        return options | {"command": f"{program} {first}" if program in _TRAINS else _script(line) or program}
+    if other:
+        raise NoTrainingError(f"runs `{other}`, which is no training that is read here; paste the training's command")
     return None
+
+
+def _script(line: str) -> str:
+    found = _SCRIPT.search(line)
+    return found[1] if found else ""
+
+
+def _substituted(text: str) -> str:
+    """`$NAME` by what the script sets it to, and quotients of whole numbers worked out."""
+    names = {name: value.strip("\"'") for name, value in _ASSIGNMENT.findall(text)}
+    text = re.sub(r"\$\{?([A-Za-z_]\w*)\}?", lambda found: names.get(found[1], found[0]), text)
+    return _EXPRESSION.sub(_worked_out, text)
+
+
+def _worked_out(found: re.Match[str]) -> str:
+    left, right = int(found[1][:9]), int(found[3][:9])
+    if found[2] == "/":
+        return str(left // right) if right else found[0]
+    return str({"*": left * right, "+": left + right, "-": left - right}[found[2]])
 
 
 def _options(words: list[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a key that moves memory does to it, where no formula plans it: how the answer speaks of what was left out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,8 @@ PROJECTED = Effect("low-rank gradients; not in the plan", "with the plain optimi
 NO_FORMULA = Effect("no formula for it here", saves=True)
 VOCABULARY = Effect("a larger vocabulary weighs more; not in the plan")
 LAYERS = Effect("changes which layers run or train; planned with all of them", "with all layers", saves=True)
-
-
-def each(names: str, effect: Effect) -> dict[str, Effect]:
-    """The same effect for keys written with spaces."""
-    return dict.fromkeys(names.split(), effect)
-
-
-Effects = Mapping[str, Effect]
+TOWERS = Effect("trains a part of the towers; planned with the text's layers alone", "without training the towers")
+IMAGES = Effect("images and sound run through the model's towers; planned with text alone", "with text alone")
+OWN_DECODER = Effect(
+    "a decoder of its own; planned as transformers and peft run it", "as transformers runs it", saves=True
+)

@@ -4,7 +4,16 @@ from typing import Any
 
 from planner.errors import FitproofError
 from planner.model.model import Model, resolve_model
-from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES, has_stacked_experts
+from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES, has_stacked_experts, linear_names
+
+# What transformers calls a projection in models that fuse it with others, or name it in their own way.
+_OTHER_NAMES = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), ("query_key_value", "qkv_proj", "Wqkv", "c_attn")),
+    **dict.fromkeys(("gate_proj", "up_proj"), ("gate_up_proj", "dense_h_to_4h", "fc1", "c_fc")),
+    "down_proj": ("dense_4h_to_h", "fc2", "c_proj"),
+    "o_proj": ("dense", "out_proj", "c_proj"),
+    "lm_head": ("embed_out",),
+}
 
 
 def linear_targets(model: Any) -> str:
@@ -17,6 +26,14 @@ def stacks_experts(model: Any) -> bool:
     """Whether the catalogue, or the config given, knows this model for a mixture with stacked experts."""
     found = _found(model)
     return found is not None and has_stacked_experts(found.census)
+
+
+def named_by_the_model(model: Any, names: list[str]) -> list[str]:
+    """Projections under the names that transformers has for them in this model; a model not known keeps `names`."""
+    found = _found(model)
+    leaves = set(linear_names(found.census)) if found else set(names)
+    choices = [(name, *_OTHER_NAMES.get(name, ())) for name in names]
+    return list(dict.fromkeys(next((name for name in choice if name in leaves), choice[0]) for choice in choices))
 
 
 def _found(model: Any) -> Model | None:

@@ -37,6 +37,7 @@ class Loaded:
     config: dict[str, Any]
     text: str
     is_json: bool
+    is_command: bool = False
 
 
 class UnreadableConfigError(InvalidRequestError):

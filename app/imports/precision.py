@@ -23,14 +23,18 @@ class Dtypes:
 
 
 def put_stack(reading: Reading, preset: str, dtypes: Dtypes, reason: str) -> None:
-    """Set `stack` to `preset` or `loop` where they mean these dtypes, otherwise to the switches, and say why."""
+    """Set `stack` to `preset` or `loop` where they mean these dtypes, otherwise to the switches, and say why.
+
+    The preset `kbit` prepares the model, which `loop` does not.
+    """
     adapters = "float32" if reading.document.get("method") == "full" else dtypes.adapters  # there are none
     wanted = {"model_dtype": dtypes.model, "autocast": dtypes.autocast, "adapter_dtype": adapters}
-    for name in (preset, "loop"):
+    for name in (preset,) if preset == "kbit" else (preset, "loop"):
         if _meaning(reading, name) == wanted:
             reading.assume("stack", name, reason)
             return
-    reading.assume("stack", wanted, reason)
+    prepared = {"kbit_preparation": True} if preset == "kbit" else {}
+    reading.assume("stack", {**wanted, **prepared}, reason)
 
 
 def half_precision(reading: Reading, *, bf16: bool, fp16: bool) -> str | None:
@@ -40,12 +44,24 @@ def half_precision(reading: Reading, *, bf16: bool, fp16: bool) -> str | None:
     return "bfloat16" if bf16 else "float16" if fp16 else None
 
 
-def four_bits(reading: Reading, key: str, *, nested: bool = False) -> None:
-    """NF4 with bfloat16 compute, as these trainers have it; `nested`: with double quantization."""
+def four_bits(reading: Reading, key: str, *, kind: Any = "nf4", nested: Any = False, compute: Any = "bfloat16") -> None:
+    """bitsandbytes' 4 bits; `nested`: with double quantization."""
     reading.use(key, "quantization.load_in_4bit", True)
-    reading.put("quantization.bnb_4bit_quant_type", "nf4")
+    reading.put("quantization.bnb_4bit_quant_type", kind)
     reading.put("quantization.bnb_4bit_use_double_quant", nested)
-    reading.put("quantization.bnb_4bit_compute_dtype", "bfloat16")
+    reading.put("quantization.bnb_4bit_compute_dtype", compute)
+
+
+_WORDS = {
+    "bf16": "bfloat16", "f16": "float16", "fp16": "float16", "half": "float16",
+    "fp32": "float32", "f32": "float32", "float": "float32",
+}  # fmt: skip
+
+
+def dtype_name(value: Any) -> str:
+    """`bf16`, `torch.bfloat16` and the like by torch's own name."""
+    word = str(value).removeprefix("torch.").lower()
+    return _WORDS.get(word, word)
 
 
 def _meaning(reading: Reading, preset: str) -> dict[str, Any]:

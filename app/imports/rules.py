@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.imports.effects import EVALUATION, Effect, Effects
+from app.imports.effects import EVALUATION, Effect
+from app.imports.ignored_keys import IgnoredKeys
 from planner.answer.not_planned import Least, NotPlanned
 from planner.errors import FieldProblem
 from planner.request.schema import Lora
@@ -153,9 +154,9 @@ class Reading:
 class Trainer:
     """One dialect. `sections` are keys whose own keys are read as `section.key`.
 
-    `signature`: keys that give the dialect away. `harmless`: keys known not to move memory. `unmodelled`: keys that do
-    move memory but that no formula of ours reads. `handled`: keys that `settle` reads by itself. `edits`: rules that
-    only write, for settings that `settle` reads; `rewrites`: settings that take more than one key.
+    `signature`: keys that give the dialect away. `handled`: keys that `settle` reads by itself. `ignored`: keys that
+    are no part of a plan. `edits`: rules that only write, for settings that `settle` reads; `rewrites`: settings that
+    take more than one key.
     """
 
     id: str
@@ -164,8 +165,7 @@ class Trainer:
     rules: tuple[Rule, ...]
     settle: Callable[[Reading], None]
     handled: frozenset[str] = frozenset()
-    harmless: frozenset[str] = frozenset()
-    unmodelled: Effects = field(default_factory=dict)
+    ignored: IgnoredKeys = field(default_factory=IgnoredKeys)
     sections: frozenset[str] = frozenset()
     edits: tuple[Rule, ...] = ()
     rewrites: Mapping[str, Callable[[dict[str, Any], Any], None]] = field(default_factory=dict)
@@ -179,12 +179,14 @@ class Trainer:
                 continue
             if key in rules:
                 reading.use(key, rules[key].path, rules[key].read(value))
-            elif key in self.unmodelled:
+            elif key in self.handled:
+                continue
+            elif effect := self.ignored.effect(key):
                 if value is True or value not in (False, 0, 1):  # True is 1, but says something else
-                    reading.leave_out(key, self.unmodelled[key])
-            elif key in self.harmless:
+                    reading.leave_out(key, effect)
+            elif self.ignored.has_no_effect(key):
                 reading.ignored.append(Ignored(key, "does not move memory"))
-            elif key not in self.handled:
+            else:
                 reading.leave_out(key, self._unknown(key))
         self.settle(reading)
         return reading
@@ -203,7 +205,12 @@ class Trainer:
     def known(self) -> frozenset[str]:
         """Every key that this dialect has."""
         rules = {rule.key for rule in self.rules}
-        return frozenset(rules | self.handled | self.harmless | self.unmodelled.keys() | self.signature)
+        return frozenset(rules | self.handled | self.ignored.names | self.signature)
+
+    def knows(self, key: str) -> bool:
+        """Whether the dialect has this key, by its name or by a pattern."""
+        known = key in self.known or self.ignored.has_no_effect(key)
+        return known or self.ignored.effect(key) is not None
 
     def _unknown(self, key: str) -> Effect:
         near = _nearest(key, self.known)
@@ -249,3 +256,9 @@ def listed(value: Any) -> Any:
     if isinstance(value, str):
         return [name.strip() for name in value.split(",") if name.strip()]
     return list(value) if isinstance(value, list | tuple) else value
+
+
+def names_or_all(value: Any) -> Any:
+    """`all-linear` alone, or names."""
+    names = listed(value)
+    return names[0] if names in (["all-linear"], ["linear-names"]) else names

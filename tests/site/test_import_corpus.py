@@ -125,7 +125,9 @@ def with_key(trainer: Trainer, key: str, value: object) -> dict[str, Any]:
     return config
 
 
-EFFECTS = [(trainer.id, key) for trainer in TRAINERS for key in sorted(trainer.unmodelled)]
+EFFECTS = [
+    (trainer.id, key.replace("*", "anything")) for trainer in TRAINERS for key in sorted(trainer.ignored.moves_memory)
+]
 VALUES = st.one_of(
     st.just(True), st.integers(2, 64), st.sampled_from(["lm_head", "auto", "sigmoid"]), st.just(["embed_tokens"]),
     st.just({"stage": 3}),
@@ -150,7 +152,7 @@ def test_no_import_with_a_key_that_moves_memory_and_was_not_planned_exits_0(
 @given(st.sampled_from(sorted(BASES)), st.from_regex(r"\A[a-z]{3,12}_[a-z]{3,12}\Z"), VALUES)
 def test_no_import_with_a_key_that_nobody_knows_exits_0(tmp_path: Path, kind: str, key: str, value: object) -> None:
     trainer = next(trainer for trainer in TRAINERS if trainer.id == kind)
-    if key in trainer.known:
+    if trainer.knows(key):
         return
     path = tmp_path / "run.json"
     path.write_text(json.dumps(with_key(trainer, key, value)))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.imports import read
-from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
+from app.imports.dialects.trl import TRL
+from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import DEFAULT_TARGETS
-from app.imports.trl import TRL
 
 TRL_FILE = "model_name_or_path: HuggingFaceTB/SmolLM2-135M\nuse_peft: true\nload_in_4bit: true\noutput_dir: out\n"
 
@@ -79,7 +79,7 @@ def test_the_default_optimizer_is_the_fused_one() -> None:
 
 
 def test_every_field_of_the_trainers_own_classes_is_known_by_name() -> None:
-    known = {rule.key for rule in TRL.rules} | TRL.handled | TRL_HARMLESS | set(TRL_UNMODELLED)
+    known = {rule.key for rule in TRL.rules} | TRL.handled | ignored_keys("trl").names
     assert sorted({*TRAINING, *BASE, *SFT, *MODEL} - known) == []
 
 

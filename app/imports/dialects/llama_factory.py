@@ -11,8 +11,8 @@ float32, all weights of full tuning too, unless pure_bf16).
 from typing import Any
 
 from app.imports.attention import put_attention
-from app.imports.effects import PARTIAL, PREFERENCES, SFT, Effect
-from app.imports.leftout import LLAMA_FACTORY_HARMLESS, LLAMA_FACTORY_UNMODELLED
+from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
+from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
@@ -72,6 +72,7 @@ def _settle(reading: Reading) -> None:
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
     reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
+    _towers(reading)
     packs = config.get("packing", config.get("stage") == "pt") or reading.on("neat_packing")
     if not packs:
         reading.pads("packing")
@@ -96,6 +97,15 @@ def _stage(reading: Reading, kind: str) -> None:
     second = f", without {str(stage).upper()}'s reference model" if has_reference else ""
     copied = FrozenCopy() if has_reference and kind == "full" and not reading.config.get("ref_model") else None
     reading.leave_out("stage", Effect(PREFERENCES.why, f"{SFT}{second}"), least=copied)
+
+
+def _towers(reading: Reading) -> None:
+    """By default the tower and the projector are frozen, and the language model is not."""
+    for key in ("freeze_vision_tower", "freeze_multi_modal_projector"):
+        if reading.config.get(key) is False:
+            reading.leave_out(key, TOWERS)
+    if reading.on("freeze_language_model"):
+        reading.leave_out("freeze_language_model", PARTIAL)
 
 
 def _quantization(reading: Reading) -> None:
@@ -172,12 +182,11 @@ LLAMA_FACTORY = Trainer(
     ),
     settle=_settle,
     handled=words(
-        "finetuning_type quantization_bit quantization_method quantization_type double_quantization flash_attn "
-        "enable_liger_kernel per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing "
-        "gradient_checkpointing"
+        "command freeze_vision_tower freeze_multi_modal_projector freeze_language_model finetuning_type "
+        "quantization_bit quantization_method quantization_type double_quantization flash_attn enable_liger_kernel "
+        "per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing"
     ),
-    harmless=LLAMA_FACTORY_HARMLESS,
-    unmodelled=LLAMA_FACTORY_UNMODELLED,
+    ignored=ignored_keys("llama_factory"),
     rewrites={
         "method": _write_method,
         "quantization.load_in_4bit": lambda config, four: config.update(quantization_bit=4 if four else None),

@@ -11,9 +11,9 @@ loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 from typing import Any
 
 from app.imports.attention import put_attention
-from app.imports.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
+from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
 from app.imports.effects import LESS, ONE_CARD, PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
-from app.imports.leftout import AXOLOTL_HARMLESS, AXOLOTL_UNMODELLED
+from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets, stacks_experts
 from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Ignored, Reading, Rule, Trainer, looked_up, words
@@ -27,6 +27,9 @@ _TAKES_16_BIT = {"flash_attention", "flex_attention", "sage_attention", "xformer
 # Liger's other kernels; with its loss they are all that `training.loss: liger` means.
 _LIGER = ("liger_rope", "liger_rms_norm", "liger_glu_activation")
 _OPTIMIZERS = {"ao_adamw_8bit": "adamw_torch_8bit", "ao_adamw_4bit": "adamw_torch_4bit", "adamw_hf": "adamw_torch"}
+# Plugins that do nothing but what their own keys say, and those that only report or evaluate afterwards.
+_PLUGINS = {"CutCrossEntropyPlugin", "LigerPlugin", "SwanLabPlugin", "LMEvalPlugin"}
+_PLUGIN = Effect("a plugin that Fitproof does not know, so that it may move memory")
 _HALVES = ("bf16", "fp16", "bfloat16", "float16")
 _KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
@@ -53,6 +56,7 @@ def _settle(reading: Reading) -> None:
         reading.leave_out("gradient_checkpointing", Effect(why, "with plain checkpointing", saves=True))
     reading.use_reentrant("gradient_checkpointing_kwargs")
     _losses(reading)
+    _plugins(reading)
     _beside_training(reading)
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
@@ -131,6 +135,14 @@ def _losses(reading: Reading) -> None:
     if cut:
         key = "cut_cross_entropy" if config.get("cut_cross_entropy") else "plugins"
         reading.use(key, "training.loss", "cut_cross_entropy")
+
+
+def _plugins(reading: Reading) -> None:
+    """Plugins by the last part of their names; the switches of those known are keys of their own."""
+    given = reading.config.get("plugins")
+    names = given if isinstance(given, list) else [given] if given else []
+    if any(str(name).rpartition(".")[2] not in _PLUGINS for name in names):
+        reading.leave_out("plugins", _PLUGIN)
 
 
 def _beside_training(reading: Reading) -> None:
@@ -248,8 +260,7 @@ AXOLOTL = Trainer(
         "liger_rms_norm liger_glu_activation rl trl vllm eval_batch_size sample_packing pad_to_sequence_len batch_size "
         "batch_flattening peft_autocast_adapter_dtype"
     ),
-    harmless=AXOLOTL_HARMLESS,
-    unmodelled=AXOLOTL_UNMODELLED,
+    ignored=ignored_keys("axolotl"),
     rewrites={
         "method": write_method,
         "training.gradient_accumulation_steps": write_accumulation,

@@ -11,9 +11,9 @@ from typing import Any
 
 from app.imports.attention import put_attention
 from app.imports.effects import PREFERENCES, SFT, UNSLOTH, VLLM, VLLM_SHARE, Effect, card_share
-from app.imports.leftout import TRL_HARMLESS, TRL_UNMODELLED
+from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
-from app.imports.precision import Dtypes, half_precision, put_stack
+from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
 from planner.answer.not_planned import FrozenCopy
 
@@ -24,7 +24,7 @@ _TRL_ONLY = words(
 # TRL 1.16, trainer/sft_config.py: nll works through the output head in chunks, chunked_nll is its deprecated alias.
 _LOSSES = {"nll": "chunked", "chunked_nll": "chunked", "dft": "full_logits"}
 _DTYPES = ("dtype", "torch_dtype")
-_DTYPE_NAMES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+_OTHER_TRAINING = re.compile(r"dpo|grpo|kto|ppo|orpo|cpo|bco|rloo|reward|gkd|distill|online|nash|xpo|prm|rlhf")
 # What no module's name holds.
 _PATTERN = re.compile(r"[\\*+?()|\[\]^$]")
 
@@ -74,6 +74,7 @@ def _settle(reading: Reading) -> None:
     elif eight:
         reading.use("load_in_8bit", "quantization.load_in_8bit", True)
     _precision(reading, is_trl)
+    _command(reading)
     _step(reading, is_trl)
     if method != "full":
         _adapters(reading)
@@ -109,8 +110,7 @@ def _dtype(reading: Reading, is_trl: bool, half: str | None) -> str:
             reading.contradict(next((name for name in _DTYPES if name in config), "model_init_kwargs"), message)
         return "bfloat16"
     if said is not None:
-        name = str(said).removeprefix("torch.")
-        return _DTYPE_NAMES.get(name, name)
+        return dtype_name(said)
     return "float32" if is_trl else half or "bfloat16"
 
 
@@ -165,6 +165,13 @@ def _step(reading: Reading, is_trl: bool) -> None:
             reading.pads("packing")
 
 
+def _command(reading: Reading) -> None:
+    """`trl dpo`, or a script whose name says that it is no supervised training."""
+    command = str(reading.config.get("command", ""))
+    if _OTHER_TRAINING.search(command) and not reading.not_planned:
+        reading.leave_out("command", PREFERENCES)
+
+
 def _beside_training(reading: Reading) -> None:
     """Evaluation, DPO's pairs and reference model, and vLLM where it shares the process (GRPOConfig's own default)."""
     config = reading.config
@@ -210,13 +217,13 @@ TRL = Trainer(
     ),
     settle=_settle,
     handled=words(
-        "load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_use_double_quant bf16 fp16 dtype "
-        "torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs activation_checkpointing_kwargs "
-        "attn_implementation use_flash_attention_2 use_liger_kernel loss_type model_init_kwargs use_vllm vllm_mode "
-        "vllm_gpu_memory_utilization vllm_enable_sleep_mode per_device_eval_batch_size"
+        "command load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_use_double_quant bf16 "
+        "fp16 dtype torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs "
+        "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
+        "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
+        "per_device_eval_batch_size"
     ),
-    harmless=TRL_HARMLESS,
-    unmodelled=TRL_UNMODELLED,
+    ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},
     edits=(
         Rule("attn_implementation", "training.attn_implementation"),

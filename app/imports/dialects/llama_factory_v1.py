@@ -1,6 +1,7 @@
 """LLaMA-Factory's second file format, as read in hiyouga/LLaMA-Factory src/llamafactory/v1/config and examples/v1."""
 
-from app.imports.effects import ONE_CARD, PARTIAL, VOCABULARY, WHOLE, Effect, each
+from app.imports.effects import PARTIAL, Effect
+from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import four_bits
 from app.imports.rules import Reading, Rule, Trainer, listed, words
@@ -54,19 +55,5 @@ LLAMA_FACTORY_V1 = Trainer(
     ),
     settle=_settle,
     handled=words("peft_config.name quant_config.quantization_bit quant_config.name bf16"),
-    harmless=words(
-        """
-model_class train_dataset eval_dataset sample_backend max_new_tokens learning_rate max_steps num_train_epochs
-output_dir template trust_remote_code seed logging_steps save_steps lr_scheduler_config.name optim_config.name
-dist_config.dcp_path batching_workers warmup_steps warmup_ratio
-"""
-    ),
-    unmodelled={
-        **each("dist_config.name dist_config.config_file", ONE_CARD),
-        **each("kernel_config.name kernel_config.include_kernels", Effect("other kernels keep less", saves=True)),
-        "global_batch_size": Effect("decides how many micro-batches share a step; planned with one"),
-        "init_config": Effect("loads the weights its own way; planned as usual"),
-        "resize_vocab": VOCABULARY,
-        "peft_config.modules_to_save": WHOLE,
-    },
-)  # fmt: skip
+    ignored=ignored_keys("llama_factory_v1"),
+)
