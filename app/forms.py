@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from app import untold
+from app import imported_remainder, untold
 from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
 from app.reading import reading
+from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.control_characters import checked_text
 from planner.request.schema import CHECKPOINT_KINDS, Request
@@ -26,7 +27,8 @@ _MODULES = {"target_modules", "llm_int8_skip_modules"}
 class PlanForm:
     """What a person sent: every control's text, what is wrong with which, and the document if nothing is.
 
-    `needs_dry_run`: nothing is wrong but that no formula knows this kind of model.
+    `needs_dry_run`: nothing is wrong but that no formula knows this kind of model, which transformers builds.
+    `not_planned`: what the file behind an imported plan asks for beside it.
     """
 
     values: dict[str, str]
@@ -34,6 +36,7 @@ class PlanForm:
     errors: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     needs_dry_run: bool = False
+    not_planned: tuple[NotPlanned, ...] = ()
 
     @property
     def query(self) -> str:
@@ -64,14 +67,21 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
                 _put(document, item.path, _read(item, values[item.name]))
         except InvalidRequestError as error:
             errors[item.name] = error.problems[0].message
-    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME))
+    beside = next((value for key, value in pairs if key == imported_remainder.NAME), "")
+    not_planned: tuple[NotPlanned, ...] = ()
+    try:
+        not_planned = imported_remainder.read(beside)
+        values = values | {imported_remainder.NAME: imported_remainder.written(not_planned)}
+    except ValueError as error:
+        errors["model"] = f"{imported_remainder.NAME}: {error}"
+    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME and key != imported_remainder.NAME))
     beyond = document.pop(untold.NAME, {})
     document = _finish(document, values)
     for path, value in beyond.items():
         # A control that somebody moved is what is meant.
         if not any(item.path == path and item.name in given and _applies(item, values) for item in FIELDS):
             _put(document, path, value)
-    return PlanForm(values, document, errors, ignored)
+    return PlanForm(values, document, errors, ignored, not_planned=not_planned)
 
 
 def pairs_in(address: str) -> list[tuple[str, str]]:
@@ -109,6 +119,8 @@ def query_of_values(values: Mapping[str, str]) -> str:
         for item in FIELDS
         if merged[item.name] and merged[item.name] != item.default and _applies(item, merged)
     ]
+    if beside := merged.get(imported_remainder.NAME):
+        kept.append((imported_remainder.NAME, beside))
     return urlencode(kept, quote_via=quote, safe="/,:")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from app import imported_remainder
 from app.fields import FIELDS
 from app.forms import PlanForm, field_at, read_form
 from app.planning import Planning
@@ -50,4 +51,6 @@ _TITLE = "The address has parameters that cannot be used."
 
 def _of_form(form: PlanForm) -> list[FieldProblem]:
     unknown = [FieldProblem(name[:60], UNKNOWN_KEY) for name in form.ignored[:MOST_PROBLEMS]]
+    if form.not_planned:
+        unknown.append(FieldProblem(imported_remainder.NAME, "is of the site's pages; leave it out"))
     return [*unknown, *(FieldProblem(name, message) for name, message in form.errors.items())]

@@ -4,7 +4,7 @@
     ├── InvalidRequestError        one or more fields are wrong; every one is named, with the fix     422
     ├── UnknownModelError          no such model in the catalogue, hub or disk                        404
     ├── UnknownGpuError            no such card in the catalogue                                      404
-    ├── UnknownArchitectureError   the formulas do not know this model type; the dry run may          422
+    ├── UnknownArchitectureError   the formulas do not know this model type                       422
     └── CatalogError               a catalogue row is wrong; says file, row and fix                   500
 """
 
@@ -54,10 +54,15 @@ class UnknownGpuError(FitproofError):
 
 
 class UnknownArchitectureError(FitproofError):
-    """The formulas do not know this model type. The message names the dry run, which may."""
+    """The formulas do not know this model type. `dry_run`: transformers builds it, so that the dry run may know it."""
 
     status = 422
     code = "unknown_architecture"
+
+    def __init__(self, title: str, problems: Sequence[FieldProblem] = (), *, dry_run: bool = False) -> None:
+        """As any other, and whether there is a way on."""
+        super().__init__(title, problems)
+        self.dry_run = dry_run
 
 
 class CatalogError(FitproofError):

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from app import imported_remainder
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
-from app.forms import changed, query_of, values_of
+from app.forms import changed, query_of_values, values_of
 from app.templating import gib, size
 from app.views.copies import copies
 from app.views.messages import (
@@ -19,7 +20,7 @@ from app.views.messages import (
     verdict_sentence,
 )
 from app.views.sides import SideRow, newest_of_each, side_rows
-from planner.answer.not_planned import as_planned
+from planner.answer.not_planned import NotPlanned, as_planned
 from planner.answer.plan import Plan
 from planner.gpu import Gpu
 from planner.ledger import Line
@@ -41,7 +42,7 @@ class AdviceRow:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything the answer's template reads."""
+    """Everything the answer's template reads. `imported_without`: what the plan's file asks for beside the request."""
 
     plan: Plan
     request: Request
@@ -50,6 +51,7 @@ class Answer:
     origin: str
     measurements: tuple[Measurement, ...] = ()
     probing: bool = False
+    imported_without: tuple[NotPlanned, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -59,7 +61,15 @@ class Answer:
     @property
     def query(self) -> str:
         """The shortest address of this plan."""
-        return query_of(self.document)
+        return query_of_values(self.values)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every control's text, and what the plan's file asks for beside them."""
+        return self._told(self.document)
+
+    def _told(self, document: dict[str, Any]) -> dict[str, str]:
+        return values_of(document) | {imported_remainder.NAME: imported_remainder.written(self.imported_without)}
 
     @property
     def required(self) -> Any:
@@ -154,7 +164,8 @@ class Answer:
         for item in self.plan.advice:
             document = Request.parse(changed(self.document, item.to_dict()["change"])).model_dump(mode="json")
             words = change_in_words(item.to_dict()["change"], before, values_of(document))
-            rows.append(AdviceRow(words, query_of(document), item.saves_bytes, item.verdict, item.cost))
+            query = query_of_values(self._told(document))
+            rows.append(AdviceRow(words, query, item.saves_bytes, item.verdict, item.cost))
         return rows
 
     @property

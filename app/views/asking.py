@@ -8,7 +8,7 @@ from fastapi import Request as HttpRequest
 
 from app.compute.questions import Facts
 from app.fields import DEFAULTS
-from app.forms import PlanForm, query_of, query_of_values, read_form
+from app.forms import PlanForm, query_of_values, read_form
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.messages import CAUSE_NAMES, LABELS, for_the_form
@@ -32,10 +32,10 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         if form.errors:
             return form, None
         measurements = facts_of(http).measurements(request)
-        plan = plan_for(request, model=model, gpu=gpu)
+        plan = plan_for(request, model=model, gpu=gpu, not_planned=form.not_planned)
     except UnknownArchitectureError as error:
         problems = error.problems or [FieldProblem("model", error.title)]
-        return replace(form.refused(problems), needs_dry_run=not form.errors and _probes(http)), None
+        return replace(form.refused(problems), needs_dry_run=error.dry_run and not form.errors and _probes(http)), None
     except FitproofError as error:
         return form.refused(error.problems or [FieldProblem("model", error.title)]), None
     return form, Answer(
@@ -46,6 +46,7 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         origin=origin(http),
         measurements=measurements,
         probing=_probes(http),
+        imported_without=form.not_planned,
     )
 
 
@@ -89,7 +90,7 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "action": "/plan",
         "form": replace(form, errors={name: for_the_form(name, text) for name, text in form.errors.items()}),
         "answer": answer,
-        "query": query_of(answer.document) if answer else form.query,
+        "query": answer.query if answer else form.query,
         "defaults": DEFAULTS,
         "labels": LABELS,
         "cause_names": CAUSE_NAMES,

@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app import imported_remainder
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
-from app.forms import PlanForm, pairs_in, query_of, values_of
+from app.forms import PlanForm, pairs_in, query_of_values, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
@@ -81,8 +82,10 @@ def _methods(answer: Answer) -> list[Side]:
         if method != "qlora":
             document["quantization"] = None
         request = PlanRequest.parse(document)
-        plan = plan_for(request, model=answer.model, gpu=answer.gpu)
-        columns.append((METHOD_NAMES[method], plan, query_of(request.model_dump(mode="json"))))
+        plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
+        beside = {imported_remainder.NAME: answer.values[imported_remainder.NAME]}
+        query = query_of_values(values_of(request.model_dump(mode="json")) | beside)
+        columns.append((METHOD_NAMES[method], plan, query))
     return _sides(columns)
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.scale import percent_of
-from app.forms import query_of_values, values_of
+from app.forms import query_of_values
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
@@ -17,6 +17,7 @@ from planner.answer.limits import limits
 from planner.answer.plan import Plan, plan_on_cards
 from planner.answer.plan import plan as plan_for
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.errors import FieldProblem
 
 router = APIRouter(include_in_schema=False)
 
@@ -52,6 +53,9 @@ class CardRow:
 async def map_page(request: Request) -> HTMLResponse:
     """The map of the plan in the address."""
     form, answer = await ask(request, pairs_of(request))
+    if answer and answer.model.decoder is None:
+        problems = [FieldProblem("model", item.why) for item in answer.plan.not_planned if item.key == "model"]
+        form, answer = form.refused(problems), None
     context = question_context(form, answer) | {"action": "/map", "cell_words": CELL_WORDS}
     if answer:
         context |= {"lengths": lengths_for(answer), "rows": heat_map(answer), "cards": cards_view(answer)}
@@ -70,16 +74,16 @@ def lengths_for(answer: Answer) -> tuple[int, ...]:
 def heat_map(answer: Answer) -> dict[int, list[Cell]]:
     """A row of cells for each micro-batch."""
     batches = with_own(BATCHES, answer.request.training.per_device_train_batch_size)
-    values = values_of(answer.document)
+    values = answer.values
     return {batch: [_cell(answer, values, batch, length) for length in lengths_for(answer)] for batch in batches}
 
 
 def cards_view(answer: Answer) -> list[CardRow]:
     """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
-    plans = plan_on_cards(answer.request, gpus, model=answer.model)
+    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.imported_without)
     plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
-    values = values_of(answer.document)
+    values = answer.values
     return [_card_row(answer, values, plan) for plan in plans]
 
 
@@ -95,7 +99,7 @@ def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) ->
     size = {"per_device_train_batch_size": batch, "max_length": length}
     training = answer.request.training.model_copy(update=size)
     request = answer.request.model_copy(update={"training": training})
-    plan = plan_for(request, model=answer.model, gpu=answer.gpu)
+    plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
     return Cell(
         plan=plan,
         query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),

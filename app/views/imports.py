@@ -72,7 +72,10 @@ def _show(
 
 
 def _answer(request: Request, plan: Plan) -> Answer:
-    return Answer(plan=plan, request=plan.request, model=plan.model, gpu=plan.gpu, origin=origin(request))
+    beside = tuple(item for item in plan.not_planned if item.key != "model" or plan.model.decoder is not None)
+    return Answer(
+        plan=plan, request=plan.request, model=plan.model, gpu=plan.gpu, origin=origin(request), imported_without=beside
+    )
 
 
 def _marked(sent: Pasted, result: PlannedImport | None) -> list[tuple[str, bool]]:

@@ -56,6 +56,7 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
         FitproofError: as `plan` does.
     """
     model, gpu = model or resolve_model(request.model), gpu or resolve_gpu(request.gpu)
+    model.known_decoder()  # without a step, nothing tells how far one can be stretched
     return Limits(
         per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
         max_length=_stretch(request, model, gpu, "max_length"),

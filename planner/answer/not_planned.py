@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.errors import FitproofError
+from planner.errors import FitproofError, UnknownArchitectureError
 from planner.gpu import Gpu
 from planner.ledger import PHASES, Ledger, Line
 from planner.memory.optimizer import ALIVE_IN, optimizer_lines
 from planner.model.model import Model, resolve_model
 from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.step import step_lines
 from planner.tensors.inventory import TensorGroup
 from planner.tensors.targets import module_name
 from planner.tensors.trainable import Trainable
@@ -41,7 +42,14 @@ class CardShare:
     fraction: float
 
 
-Least = WholeModules | FrozenCopy | CardShare
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A chosen and a rejected answer in place of each sequence, run together; `reference`: beside a frozen copy."""
+
+    reference: bool = False
+
+
+Least = WholeModules | FrozenCopy | CardShare | Pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +103,9 @@ def _least_lines(item: NotPlanned, model: Model, recipe: Recipe, gpu: Gpu) -> tu
     if isinstance(item.least, FrozenCopy):
         other = _named(item.least.name) if item.least.name not in {"", model.id} else model
         return (_frozen_copy(item.key, other, recipe),) if other else ()
+    if isinstance(item.least, Pairs):
+        copy = (_frozen_copy(item.key, model, recipe),) if item.least.reference else ()
+        return (*copy, *_second_answers(item.key, model, recipe, gpu))
     if isinstance(item.least, CardShare):
         return (_card_share(item.key, item.least.fraction, gpu),)
     return ()
@@ -164,6 +175,36 @@ def _frozen_copy(key: str, model: Model, recipe: Recipe) -> Line:
         alive_in=PHASES, formula="e n", working=f"{each} x {model.params:,}", evidence="modelled",
         source="a reference model is loaded beside the trained one: trl/trainer/dpo_trainer.py, ref_model",
     )  # fmt: skip
+
+
+def _second_answers(key: str, model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
+    """What a step of twice as many sequences has alive beside one of as many, at each of its moments."""
+    if model.decoder is None:
+        return ()
+    training = recipe.training
+    twice = training.model_copy(update={"per_device_train_batch_size": 2 * training.per_device_train_batch_size})
+    once = {phase.name: phase for phase in Ledger.of(step_lines(model.decoder, recipe, gpu)).phases()}
+    doubled = Ledger.of(step_lines(model.decoder, replace(recipe, training=twice), gpu)).phases()
+    more = {phase.name: phase.allocated_bytes - once[phase.name].allocated_bytes for phase in doubled}
+    return tuple(
+        Line(
+            name=f"activations of each pair's second answer ({key})", bytes=size, cause="activations", alive_in=(name,),
+            formula="step(2 B) - step(B)", working=f"B = {training.per_device_train_batch_size}", evidence="modelled",
+            source="trl/trainer/dpo_trainer.py, reward_trainer.py: chosen and rejected are one batch",
+        )
+        for name, size in more.items()
+        if size > 0
+    )  # fmt: skip
+
+
+def step_unknown(model: Model) -> tuple[NotPlanned, ...]:
+    """What is left out of a model of the catalogue whose layers no formula knows: its whole step."""
+    try:
+        model.known_decoder()
+    except UnknownArchitectureError as error:
+        planned = "as weights, adapters and optimizer state alone, without a step's activations"
+        return (NotPlanned(key="model", value=model.id, why=error.title, planned=planned),)
+    return ()
 
 
 def _card_share(key: str, fraction: float, gpu: Gpu) -> Line:

@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.answer.advice import Advice, advise
 from planner.answer.document import document_of
-from planner.answer.not_planned import NotPlanned, weighed
+from planner.answer.not_planned import NotPlanned, step_unknown, weighed
 from planner.answer.reserved_bytes import reserved_bytes
 from planner.answer.static_lines import static_lines
 from planner.answer.textbook import Textbook, textbook
@@ -118,7 +118,9 @@ class Plan:
 
     @lazy_attribute
     def advice(self) -> tuple[Advice, ...]:
-        """Changes that would make it fit, each planned before it is named."""
+        """Changes that would make it fit, each planned before it is named; none of them tells without a step."""
+        if self.model.decoder is None:
+            return ()
         planned = replace(self, not_planned=()) if self.not_planned else self
         advice = advise(planned, self._replan_planned, self._smallest_cards)
         return tuple(replace(item, verdict=self._said(item.verdict)) for item in advice)
@@ -152,6 +154,7 @@ def plan(
     """Answer a request. `model` and `gpu` spare the look-up, or stand for what no catalogue knows.
 
     `not_planned` is what was asked for beside the request: its least bytes are counted, and the verdict knows of it.
+    Of a model of the catalogue whose layers no formula knows, the step is such a thing itself.
 
     Raises:
         UnknownModelError, UnknownGpuError: the names lead nowhere.
@@ -209,15 +212,13 @@ def smallest_cards(
 
 
 def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
-    """Every line of a run: what is there throughout, what a step makes, what CUDA takes."""
+    """Every line of a run: what is there throughout, what a step makes if it is known, what CUDA takes."""
     context = card_context_band(gpu)
     try:
-        step = step_lines(model.known_decoder(), recipe, gpu)
-    except UnknownArchitectureError as error:
-        raise UnknownArchitectureError(f"{error.title}. {_certain(model, recipe, gpu)}", error.problems) from None
+        step = step_lines(model.decoder, recipe, gpu) if model.decoder else ()
     except NotImplementedError as error:  # the family is known, this way of running it is not
         title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
-        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}") from None
+        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
     lines: Sequence[Line] = (
         *static_lines(model, recipe),
         *step,
@@ -251,12 +252,14 @@ class _Walked:
     def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "_Walked":
         recipe = on_card(recipe, gpu)
         ledger = ledger_of(model, recipe, gpu)
-        largest = largest_bytes(model.known_decoder(), recipe, gpu)
+        if model.decoder is None:
+            return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)
+        largest = largest_bytes(model.decoder, recipe, gpu)
         return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), largest)
 
 
 def _judge(request: Request, gpu: Gpu, walked: _Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
-    items = weighed(not_planned, walked.model, walked.recipe, gpu)
+    items = weighed((*step_unknown(walked.model), *not_planned), walked.model, walked.recipe, gpu)
     beside = [line for item in items for line in item.lines]
     ledger = Ledger.of((*walked.ledger.lines, *beside)) if beside else walked.ledger
     phases, training = ledger.phases(), walked.recipe.training

@@ -23,7 +23,8 @@ def nemotron_h(fields: Fields) -> Decoder:
     if fields.values.get("moe_latent_size") is not None:
         raise UnknownArchitectureError(
             "Latent experts of nemotron_h are not known to the formulas; "
-            "the dry run may know them: fitproof probe --on dry-run"
+            "the dry run may know them: fitproof probe --on dry-run",
+            dry_run=True,
         )
     kinds = _kinds(fields)
     mixers: dict[str, Attention | Mamba2 | PlainMlp | Experts] = {

@@ -17,7 +17,7 @@ from planner.families.nemotron_h import nemotron_h
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
 from planner.families.qwen3_next import qwen3_next
-from planner.families.unknown import NOT_KNOWN, sentence
+from planner.families.unknown import DECODERS, NOT_KNOWN, sentence
 from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
 _LLAMA = (
@@ -79,7 +79,7 @@ def decoder_of(config: Mapping[str, Any]) -> Decoder:
         return decoder_of({**text, "model_type": _TEXT_TOWERS[model_type]})
     family = _FAMILIES.get(model_type)
     if family is None:
-        raise UnknownArchitectureError(sentence(config, model_type, _FAMILIES))
+        raise UnknownArchitectureError(sentence(config, model_type, _FAMILIES), dry_run=model_type in DECODERS)
     fields = Fields(model_type, config)
     decoder = family(fields)
     fields.check()

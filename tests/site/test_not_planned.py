@@ -98,7 +98,31 @@ def test_dpo_of_every_weight_has_a_reference_model_and_dpo_of_adapters_has_none(
     verdict, least = left_out(site, dpo + "finetuning_type: full\n", "h100-sxm-80gb")
     assert verdict == "tight"
     assert least["stage"] > 4 * 596_000_000
-    assert left_out(site, dpo + "finetuning_type: lora\nlora_target: all\n", "h100-sxm-80gb")[1]["stage"] == 0
+    _, adapters = left_out(site, dpo + "finetuning_type: lora\nlora_target: all\n", "h100-sxm-80gb")
+    assert adapters["stage"] < 4 * 596_000_000
+
+
+def test_dpo_runs_twice_as_many_sequences_at_least(site: httpx.Client) -> None:
+    sft = (
+        "model_name_or_path: Qwen/Qwen3-0.6B\ncutoff_len: 1024\nlora_target: all\nbf16: true\n"
+        "per_device_train_batch_size: "
+    )
+    dpo = site.post("/api/v1/imports", json={"config": sft + "2\nstage: dpo\n", "gpu": "h100-sxm-80gb"}).json()
+    twice = site.post("/api/v1/imports", json={"config": sft + "4\n", "gpu": "h100-sxm-80gb"}).json()
+    assert dpo["plan"]["peak_allocated_bytes"] == twice["plan"]["peak_allocated_bytes"]
+
+
+def test_the_link_of_an_imported_plan_is_no_bare_fits_either(site: httpx.Client) -> None:
+    page = site.post("/import", data={"config": WHOLE, "gpu": "h100-sxm-80gb"}).text
+    address = page.split('class="button" href="')[1].split('"')[0].replace("&amp;", "&")
+    assert address.endswith("&not_planned=additional_target")
+    linked = site.get(address).text
+    verdict = linked[linked.index('<section class="verdict') :].split("</section>")[0]
+    assert "Fits only as planned here: without additional_target." in verdict
+    assert 'name="not_planned" value="additional_target"' in linked
+    advised = linked.split('href="/map?')[1].split('"')[0].replace("&amp;", "&")
+    assert advised.endswith("&not_planned=additional_target")
+    assert site.get(f"/plan.json{address.removeprefix('/plan')}").json()["verdict"] == "tight"
 
 
 @pytest.mark.parametrize(

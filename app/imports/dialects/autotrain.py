@@ -11,6 +11,7 @@ from app.imports.effects import PREFERENCES, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.precision import Dtypes, four_bits, put_stack
 from app.imports.rules import Reading, Rule, Trainer, names_or_all, words
+from planner.answer.not_planned import Pairs
 
 _SFT = ("llm", "llm-sft", "llm-generic")
 
@@ -23,7 +24,8 @@ def _settle(reading: Reading) -> None:
             "task", Effect(f"{task} trains no decoder; planned as if it did", "as plain SFT of a decoder")
         )
     elif task not in _SFT:
-        reading.leave_out("task", PREFERENCES)
+        paired = task in ("llm-dpo", "llm-orpo", "llm-reward")
+        reading.leave_out("task", PREFERENCES, least=Pairs() if paired else None)
     peft = reading.on("params.peft")
     quantized = peft and _quantization(reading)
     reading.use("params.peft" if peft else "task", "method", "qlora" if quantized else "lora" if peft else "full")

@@ -17,6 +17,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets, stacks_experts
 from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Ignored, Reading, Rule, Trainer, looked_up, words
+from planner.answer.not_planned import Pairs
 
 _ATTENTION = {
     "flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager",
@@ -151,7 +152,9 @@ def _beside_training(reading: Reading) -> None:
     kind = config.get("rl")
     if kind not in (None, False, ""):
         second = ", without its reference model" if kind in ("dpo", "ipo", "kto") else ""
-        reading.leave_out("rl", Effect(PREFERENCES.why, f"{SFT}, without {str(kind).upper()}'s second forward{second}"))
+        planned = f"{SFT}, without {str(kind).upper()}'s second forward{second}"
+        paired = Pairs() if kind in ("dpo", "ipo", "orpo", "simpo") else None
+        reading.leave_out("rl", Effect(PREFERENCES.why, planned), least=paired)
     inner = config.get("trl")
     if isinstance(inner, dict) and inner:
         reading.leave_out("trl", PREFERENCES)

@@ -16,7 +16,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
-from planner.answer.not_planned import FrozenCopy
+from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
 _ATTENTION_BACK = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
@@ -95,8 +95,10 @@ def _stage(reading: Reading, kind: str) -> None:
     losses_without = reading.config.get("pref_loss", "sigmoid") in ("orpo", "simpo")
     has_reference = stage in ("dpo", "kto", "ppo") and not losses_without
     second = f", without {str(stage).upper()}'s reference model" if has_reference else ""
-    copied = FrozenCopy() if has_reference and kind == "full" and not reading.config.get("ref_model") else None
-    reading.leave_out("stage", Effect(PREFERENCES.why, f"{SFT}{second}"), least=copied)
+    copies = has_reference and kind == "full" and not reading.config.get("ref_model")
+    alone = FrozenCopy() if copies else None
+    least = Pairs(reference=copies) if stage in ("dpo", "rm") else alone
+    reading.leave_out("stage", Effect(PREFERENCES.why, f"{SFT}{second}"), least=least)
 
 
 def _towers(reading: Reading) -> None:

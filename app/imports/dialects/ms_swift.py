@@ -15,7 +15,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.rules import Reading, Rule, Trainer, listed, words
-from planner.answer.not_planned import FrozenCopy
+from planner.answer.not_planned import FrozenCopy, Pairs
 
 _NO_METHOD = Effect("no formula for this way of tuning; planned as LoRA", "as LoRA", saves=True)
 _TUNERS = ("tuner_type", "train_type", "sft_type")
@@ -94,8 +94,10 @@ def _rlhf(reading: Reading, kind: Any) -> None:
         return
     second = asked in ("dpo", "kto", "ppo", "grpo")
     planned = f"{SFT}, without {str(asked).upper()}'s reference model" if second else SFT
-    copied = FrozenCopy() if second and kind == "full" and not config.get("ref_model") else None
-    reading.leave_out("rlhf_type" if said else "command", Effect(PREFERENCES.why, planned), least=copied)
+    copies = second and kind == "full" and not config.get("ref_model")
+    alone = FrozenCopy() if copies else None
+    least = Pairs(reference=copies) if asked in ("dpo", "orpo", "simpo", "cpo", "rm") else alone
+    reading.leave_out("rlhf_type" if said else "command", Effect(PREFERENCES.why, planned), least=least)
 
 
 def _towers(reading: Reading) -> None:

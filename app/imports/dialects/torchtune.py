@@ -13,6 +13,7 @@ from app.imports.linear_targets import named_by_the_model
 from app.imports.optimizer_classes import last_part, optimizer_name
 from app.imports.precision import Dtypes, four_bits, put_stack
 from app.imports.rules import Reading, Rule, Trainer, words
+from planner.answer.not_planned import Pairs
 
 # Builders of torchtune.models by their last part, without lora_ or qlora_, _instruct or _base.
 _MODELS = {
@@ -59,7 +60,8 @@ def _settle(reading: Reading) -> None:
     fused = chosen == "adamw_torch" and reading.on("optimizer.fused")
     reading.use("optimizer._component_", "training.optim", "adamw_torch_fused" if fused else chosen)
     if ".rlhf." in str(config.get("loss._component_")):
-        reading.leave_out("loss._component_", PREFERENCES)
+        paired = "DPO" in str(config["loss._component_"])
+        reading.leave_out("loss._component_", PREFERENCES, least=Pairs() if paired else None)
     reading.assume("training.gradient_checkpointing", False, "torchtune checkpoints only when told to")
     if not config.get("tokenizer.max_seq_len"):
         why = "no max_seq_len: as long as the data has it; planned with 2,048 tokens"

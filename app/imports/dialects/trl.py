@@ -15,7 +15,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
-from planner.answer.not_planned import FrozenCopy
+from planner.answer.not_planned import FrozenCopy, Pairs
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -25,6 +25,7 @@ _TRL_ONLY = words(
 _LOSSES = {"nll": "chunked", "chunked_nll": "chunked", "dft": "full_logits"}
 _DTYPES = ("dtype", "torch_dtype")
 _OTHER_TRAINING = re.compile(r"dpo|grpo|kto|ppo|orpo|cpo|bco|rloo|reward|gkd|distill|online|nash|xpo|prm|rlhf")
+_PAIRS = re.compile(r"dpo|orpo|cpo|reward")
 # What no module's name holds.
 _PATTERN = re.compile(r"[\\*+?()|\[\]^$]")
 
@@ -168,8 +169,9 @@ def _step(reading: Reading, is_trl: bool) -> None:
 def _command(reading: Reading) -> None:
     """`trl dpo`, or a script whose name says that it is no supervised training."""
     command = str(reading.config.get("command", ""))
-    if _OTHER_TRAINING.search(command) and not reading.not_planned:
-        reading.leave_out("command", PREFERENCES)
+    if _OTHER_TRAINING.search(command):
+        paired = _PAIRS.search(command) is not None and "grpo" not in command
+        reading.leave_out("command", PREFERENCES, least=Pairs() if paired else None)
 
 
 def _beside_training(reading: Reading) -> None:

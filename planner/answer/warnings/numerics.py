@@ -123,7 +123,7 @@ def packed_checkpoint(plan: "Plan", _: Replan) -> Notice | None:
     return Notice(
         "packed_checkpoint",
         "Planned with gptqmodel's torch kernel, which trains on every card and keeps each expanded weight until its "
-        "backward. Its Marlin, Machete and ExLlama kernels do not train; pass backend=\"torch\" to from_pretrained's "
+        'backward. Its Marlin, Machete and ExLlama kernels do not train; pass backend="torch" to from_pretrained\'s '
         "GPTQConfig or AwqConfig.",
     )
 

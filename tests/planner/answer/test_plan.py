@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Request, plan
+from planner.answer.limits import limits
 from planner.answer.plan import plan_on_cards
 from planner.catalog import find_gpu
 from planner.catalog.gpu_rows import gpu_catalog
+from planner.catalog.model_rows import model_catalog
 from planner.errors import InvalidRequestError, UnknownArchitectureError
 from planner.ledger import PHASES
 from planner.model.model import resolve_model
@@ -149,10 +151,26 @@ def test_an_architecture_nobody_described_names_the_dry_run() -> None:
         plan(asked(model={"model_type": "mamba2", "hidden_size": 64}))
 
 
-@pytest.mark.parametrize(("gpu", "end"), [("h200", "a step comes on top"), ("rtx-4090", "it does not fit")])
-def test_of_a_catalogue_model_nobody_modelled_the_weights_are_certain(gpu: str, end: str) -> None:
-    with pytest.raises(UnknownArchitectureError, match=f"optimizer state take .* GiB .*; {end}"):
-        plan(asked(model="ai21labs/Jamba-v0.1", gpu=gpu))
+@pytest.mark.parametrize(("gpu", "verdict"), [("h200", "tight"), ("rtx-4090", "does_not_fit")])
+def test_a_catalogue_model_whose_layers_nobody_described_is_answered_by_what_is_certain(gpu: str, verdict: str) -> None:
+    answer = plan(asked(model="ai21labs/Jamba-v0.1", gpu=gpu))
+    assert answer.verdict == verdict
+    assert [item.key for item in answer.not_planned] == ["model"]
+    assert "dry run" in answer.not_planned[0].why
+    assert "activations" not in {line.cause for line in answer.lines}
+    assert answer.advice == ()
+    assert answer.to_dict()["not_planned"][0]["key"] == "model"
+
+
+def test_no_limit_is_named_without_a_step() -> None:
+    with pytest.raises(UnknownArchitectureError, match="jamba"):
+        limits(asked(model="ai21labs/Jamba-v0.1", gpu="h200"))
+
+
+def test_the_default_answer_of_every_catalogue_model_is_an_answer() -> None:
+    verdicts = {row_id: plan(asked(model=row_id, gpu="h200")).verdict for row_id in model_catalog().rows}
+    assert len(verdicts) >= 240
+    assert set(verdicts.values()) <= {"fits", "tight", "does_not_fit"}
 
 
 def test_targets_that_match_nothing_list_what_would() -> None:
