@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class _Table(BaseModel):
     moves_memory: list[_Row] = []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IgnoredKeys:
     """A dialect's keys that are no part of a plan."""
 
@@ -65,17 +65,23 @@ class IgnoredKeys:
 
     def has_no_effect(self, key: str) -> bool:
         """Whether the key is known not to move memory."""
-        return key in self.no_effect or any(fnmatchcase(key, name) for name in self.no_effect if "*" in name)
+        return key in self.no_effect or any(fnmatchcase(key, pattern) for pattern in self._without_effect)
 
     def effect(self, key: str) -> Effect | None:
         """What the key does to memory; None where it is not known to do anything."""
         if key in self.moves_memory or key in self.no_effect:
             return self.moves_memory.get(key)
-        return next(
-            (found for name, found in self.moves_memory.items() if "*" in name and fnmatchcase(key, name)), None
-        )
+        return next((found for pattern, found in self._moving if fnmatchcase(key, pattern)), None)
 
-    @property
+    @cached_property
+    def _without_effect(self) -> list[str]:
+        return [name for name in self.no_effect if "*" in name]
+
+    @cached_property
+    def _moving(self) -> list[tuple[str, Effect]]:
+        return [(name, found) for name, found in self.moves_memory.items() if "*" in name]
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """Every key and pattern of both kinds."""
         return self.no_effect | self.moves_memory.keys()

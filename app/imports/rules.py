@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from app.imports.effects import EVALUATION, Effect
@@ -150,7 +151,7 @@ class Reading:
         return self.config.get(key) is True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trainer:
     """One dialect. `sections` are keys whose own keys are read as `section.key`.
 
@@ -201,7 +202,7 @@ class Trainer:
                 found[key] = value
         return found
 
-    @property
+    @cached_property
     def known(self) -> frozenset[str]:
         """Every key that this dialect has."""
         rules = {rule.key for rule in self.rules}
