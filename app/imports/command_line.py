@@ -18,6 +18,9 @@ _EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+)\s*([*/+-])\s*(\d+)\s*\)?\)
 # What a Python program has and no configuration.
 _PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
+# Variables that say how a run is spread, and that its model sees pictures (ms-swift reads its pixels from there).
+_COUNTS = ("NPROC_PER_NODE", "NNODES")
+_SEES = ("MAX_PIXELS", "VIDEO_MAX_PIXELS", "FPS_MAX_FRAMES")
 # Subcommands that train, of the programs that have others, too.
 _TRAINS = {
     "llamafactory-cli": {"train"},
@@ -41,7 +44,7 @@ def is_program(text: str) -> bool:
 def settings_of(text: str) -> dict[str, Any] | None:
     """The options of the first trainer's command in `text`, by their names; None where there is no such command.
 
-    What is run stands under `command`: "trl dpo", or a script's name.
+    What is run stands under `command`: "trl dpo", or a script's name; variables that move memory under their names.
 
     Raises:
         NoTrainingError: the command is there, and trains nothing that is read here.
@@ -59,10 +62,19 @@ def settings_of(text: str) -> dict[str, Any] | None:
             options = _options(shlex.split(line, comments=True))
         except ValueError:  # a quote that does not end
             return None
-        return options | {"command": f"{program} {first}" if program in _TRAINS else _script(line) or program}
+        command = f"{program} {first}" if program in _TRAINS else _script(line) or program
+        return options | {"command": command} | _environment(text, line[: found.start("program")])
     if other:
         raise NoTrainingError(f"runs `{other}`, which is no training that is read here; paste the training's command")
     return None
+
+
+def _environment(text: str, before: str) -> dict[str, str]:
+    """Variables set in the script or before the command that say more than one card, or pictures."""
+    names = dict(_ASSIGNMENT.findall(text)) | dict(re.findall(r"(\w+)=(\S+)", before))
+    cards = {name: value for name, value in names.items() if name == "CUDA_VISIBLE_DEVICES" and "," in value}
+    ranks = {name: value for name, value in names.items() if name in _COUNTS and value.strip("\"'") != "1"}
+    return cards | ranks | {name: value for name, value in names.items() if name in _SEES}
 
 
 def _script(line: str) -> str:
