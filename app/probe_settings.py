@@ -12,6 +12,9 @@ class ProbeSettings(BaseSettings):
     """The part of `Settings` that the probe service reads. Each field's description is its row in the README."""
 
     queue_limit: Annotated[int, Field(ge=1)] = Field(100, description="Most probes that wait at a time.")
+    queue_limit_each: Annotated[int, Field(ge=1)] = Field(
+        20, description="Most probes of one token that wait or run at a time; the server's owner has no such limit."
+    )
     # A dry run's row and its events take some 8 kB (measured), so that ten thousand of them stay under 100 MB.
     probes_kept: Annotated[int, Field(ge=0)] = Field(
         10_000, description="Finished probes kept beside those of the last day; their measurements stay as evidence."

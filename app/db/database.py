@@ -1,8 +1,11 @@
 """Sessions on SQLite or PostgreSQL: one kind that reads, one that writes, and errors a caller can act on."""
 
+import logging
+import math
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,14 @@ from sqlalchemy.orm import Session
 from app.db.turn import Turn
 from planner.errors import FitproofError
 
+_LOG = logging.getLogger(__name__)
 _WRITES = "fitproof_writes"
 _PATIENCE = "fitproof_patience_seconds"
 _LOCKED = "The database is locked by another program; nothing was recorded. Try again."
-_FILE_NAME = "fitproof.sqlite3"
+_DAMAGED = "The database file is damaged. The server's log has the reason; restore a backup."
+FILE_NAME = "fitproof.sqlite3"
+# Reading all of a large file takes a second.
+_CHECK_SECONDS = 60.0
 # 2440587.5 is the Julian day of the epoch, 1970-01-01 (https://sqlite.org/lang_datefunc.html).
 _SQLITE_CLOCK = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 _POSTGRESQL_CLOCK = text("SELECT extract(epoch from clock_timestamp())")
@@ -39,6 +46,8 @@ class Database:
         self.url = url
         self.patience_seconds = patience_seconds
         self._turn = Turn()
+        self._checked_at = self._told_at = -math.inf
+        self._told = ""
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url, patience_seconds) if self.is_sqlite else _postgresql_engine(url)
 
@@ -85,7 +94,44 @@ class Database:
             # Somebody's data, and nobody else's trouble: the database itself is well.
             raise
         except (DBAPIError, PoolTimeoutError, InvalidRequestError) as error:
+            self._tell(error)
             raise StorageUnavailableError(_sentence(error)) from error
+
+    def check(self) -> None:
+        """See that the tables can be read and, once a minute, that a SQLite file is whole.
+
+        Raises:
+            StorageUnavailableError: they cannot, or it is not.
+        """
+        with self.reading() as session:
+            session.execute(text("SELECT 1 FROM probe, lease LIMIT 1"))
+        if self.is_sqlite and time.monotonic() - self._checked_at > _CHECK_SECONDS:
+            damage = file_damage(self.url.database, self.patience_seconds)
+            if damage is not None:
+                _LOG.error("the database file %s is damaged: %s; restore a backup", self.url.database, damage)
+                raise StorageUnavailableError(_DAMAGED)
+            self._checked_at = time.monotonic()
+
+    def _tell(self, error: SQLAlchemyError) -> None:
+        """Log why the database failed, the same reason once a minute."""
+        reason, now = str(getattr(error, "orig", None) or error).strip(), time.monotonic()
+        if reason != self._told or now - self._told_at > _CHECK_SECONDS:
+            self._told, self._told_at = reason, now
+            _LOG.error("the database at %s failed: %s", self.url.render_as_string(hide_password=True), reason)
+
+
+def file_damage(name: str | None, patience_seconds: float) -> str | None:
+    """What SQLite finds wrong with its file, read anew from the disk; None where it is whole or in memory."""
+    if not name or name == ":memory:":
+        return None
+    try:
+        with closing(sqlite3.connect(f"{Path(name).absolute().as_uri()}?mode=ro", patience_seconds, uri=True)) as file:
+            found = str(file.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:  # locked or out of reach, which is no damage
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if found == "ok" else found
 
 
 def database_url(setting: str | None, data_dir: Path) -> URL:
@@ -95,7 +141,7 @@ def database_url(setting: str | None, data_dir: Path) -> URL:
         StorageUnavailableError: the setting is no address of a database we can open.
     """
     if setting is None:
-        return URL.create("sqlite", database=str(data_dir / _FILE_NAME))
+        return URL.create("sqlite", database=str(data_dir / FILE_NAME))
     try:
         url = make_url(setting)
     except ArgumentError:

@@ -12,6 +12,7 @@ from app.db.database import Database
 from app.db.models import Lease, Probe
 from app.jobs.order import Settled
 from app.jobs.probe_events import add_event
+from app.jobs.states import LIVE
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 
 QUEUE = "queue"
@@ -31,13 +32,22 @@ class Sender:
 
     owner: str
     idempotency_key: str | None = None
+    is_operator: bool = False
 
 
-def take_in(database: Database, settled: Settled, sender: Sender, queue_limit: int) -> Probe:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many probes may wait, and how many of one owner may wait or run."""
+
+    most: int
+    most_each: int | None = None
+
+
+def take_in(database: Database, settled: Settled, sender: Sender, room: Room) -> Probe:
     """Record a probe as queued, or find the one that this key already stands for.
 
     Raises:
-        QueueFullError: the queue is at its limit.
+        QueueFullError: the queue is at its limit, or the sender has as many probes as one may.
         InvalidRequestError: the key was used for another question, or the database cannot hold the probe.
     """
     if (known := find_repeat(database, sender, settled.order.body_sha256)) is not None:
@@ -45,7 +55,7 @@ def take_in(database: Database, settled: Settled, sender: Sender, queue_limit: i
     probe = _new_probe(settled, sender)
     try:
         with database.writing() as session:
-            _check_room(session, queue_limit)
+            _check_room(session, sender.owner, room)
             session.add(probe)
             session.flush()
             add_event(session, probe, "state", {"state": "queued", "attempt": 1}, probe.created_at)
@@ -78,13 +88,20 @@ def find_repeat(database: Database, sender: Sender, body_sha256: str) -> Probe |
     return known
 
 
-def _check_room(session: Session, queue_limit: int) -> None:
+def _check_room(session: Session, owner: str, room: Room) -> None:
     # Held to the end of the transaction, so that two replicas cannot both take the last place.
     session.get_one(Lease, QUEUE, with_for_update=True)
-    waiting = session.execute(select(func.count()).select_from(Probe).where(Probe.state == "queued")).scalar_one()
-    if waiting >= queue_limit:
+    count = select(func.count()).select_from(Probe)
+    waiting = session.execute(count.where(Probe.state == "queued")).scalar_one()
+    if waiting >= room.most:
         title = f"{waiting} probes wait, the most this installation queues (FITPROOF_QUEUE_LIMIT); try again later"
         raise QueueFullError(title)
+    if room.most_each is None:
+        return
+    own = session.execute(count.where(Probe.owner == owner, Probe.state.in_(("queued", *LIVE)))).scalar_one()
+    if own >= room.most_each:
+        title = f"{own} probes of this token wait or run, the most it may have (FITPROOF_QUEUE_LIMIT_EACH)"
+        raise QueueFullError(f"{title}; try again later")
 
 
 def _new_probe(settled: Settled, sender: Sender) -> Probe:

@@ -1,10 +1,10 @@
 """Reading probes and asking for their end: what the API and the site need."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from app.db.database import Database
 from app.db.models import Event, Probe
@@ -18,6 +18,13 @@ class UnknownProbeError(FitproofError):
 
     status = 404
     code = "unknown_probe"
+
+
+class NotYoursError(FitproofError):
+    """The probe is another token's."""
+
+    status = 403
+    code = "not_yours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +83,29 @@ def events_after(database: Database, probe_id: str, seq: int, limit: int = 500) 
     return state, events
 
 
-def ask_to_cancel(database: Database, probe_id: str) -> Probe:
+def latest_events(database: Database, probe_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of the newest event of each probe; a probe that was removed has none."""
+    query = select(Event.probe_id, func.max(Event.seq)).where(Event.probe_id.in_(probe_ids)).group_by(Event.probe_id)
+    with database.reading() as session:
+        return {row[0]: row[1] for row in session.execute(query)}
+
+
+def ask_to_cancel(database: Database, probe_id: str, owner: str | None = None) -> Probe:
     """End a queued probe at once; ask for the end of a live one. A finished one stays as it is.
+
+    `owner`: whoever asks, where that is not the operator, who may end all.
 
     Raises:
         UnknownProbeError: no probe has this id.
+        NotYoursError: it is somebody else's.
     """
     with database.writing() as session:
         probe = locked(session, probe_id)
         if probe is None:
             raise _unknown(probe_id)
+        if owner is not None and probe.owner != owner:
+            problem = FieldProblem("id", "end your own probes; the operator of this server may end all")
+            raise NotYoursError(f"The probe {probe_id!r} was asked for with another token.", [problem])
         if is_final(probe.state) or probe.cancel_requested:
             return probe
         probe.cancel_requested = True

@@ -17,7 +17,7 @@ from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
 from app.jobs.admission import Limits, settle_order
 from app.jobs.dispatcher import Dispatcher
-from app.jobs.intake import Sender, find_repeat, take_in
+from app.jobs.intake import Room, Sender, find_repeat, take_in
 from app.jobs.live import REFRESH_SECONDS, Ask, LiveCards
 from app.jobs.order import Order
 from app.jobs.probe_queries import ask_to_cancel
@@ -26,6 +26,7 @@ from app.jobs.scheduling import card_named
 from app.jobs.streaming import Streams
 from app.jobs.subject import Subject
 from app.planning import Planning
+from app.security.private_files import keep_private
 from app.security.weights import check_weights
 from app.settings import Settings
 from app.threads import AnsweringExecutor
@@ -68,17 +69,19 @@ class ProbeService:
         limits = Limits(self.settings.probe_deadline_seconds, self.settings.cpu_params)
         subject = Subject(**await self._ask(SUBJECT, order.document, sender.owner))
         settled = settle_order(order, subject, workers, limits)
-        probe = await asyncio.to_thread(take_in, self.database, settled, sender, self.settings.queue_limit)
+        room = Room(self.settings.queue_limit, None if sender.is_operator else self.settings.queue_limit_each)
+        probe = await asyncio.to_thread(take_in, self.database, settled, sender, room)
         self.dispatcher.wake()
         return probe
 
-    async def cancel(self, probe_id: str) -> Probe:
-        """Ask for a probe's end.
+    async def cancel(self, probe_id: str, owner: str | None) -> Probe:
+        """Ask for a probe's end; only `owner`'s own where one is given.
 
         Raises:
             UnknownProbeError: there is no such probe.
+            NotYoursError: it is somebody else's.
         """
-        probe = await asyncio.to_thread(ask_to_cancel, self.database, probe_id)
+        probe = await asyncio.to_thread(ask_to_cancel, self.database, probe_id, owner)
         self.dispatcher.wake()
         return probe
 
@@ -98,18 +101,19 @@ def prepare_database(settings: Settings) -> None:
     database = open_database(settings)
     try:
         migrate(database)
+        database.check()
     finally:
         database.close()
 
 
 def open_database(settings: Settings) -> Database:
-    """Open the configured database; nothing is written yet. The data folder is made, for its owner alone.
+    """Open the configured database; nothing is written yet. The data folder is its owner's alone.
 
     Raises:
         StorageUnavailableError: the folder cannot be made, or the setting is no database's address.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keep_private(settings.data_dir, with_database=settings.database_url is None)
     except OSError as error:
         title = f"The data folder {settings.data_dir} cannot be made ({error.strerror}); set FITPROOF_DATA_DIR"
         raise StorageUnavailableError(title) from error

@@ -3,9 +3,7 @@
 import asyncio
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import text
 
-from app.db.database import Database
 from app.documents import answers, json_response
 from app.jobs.metrics import CONTENT_TYPE
 
@@ -20,9 +18,9 @@ def healthz() -> Response:
 
 @router.get("/readyz", response_model=None, responses=answers(503))
 async def readyz(request: Request) -> Response:
-    """Whether requests should come here: the database answers. A missing worker does not stop planning."""
+    """Whether requests should come here: the database answers and is whole. A missing worker does not stop planning."""
     service = request.app.state.service
-    await asyncio.to_thread(_ask, service.database)
+    await asyncio.to_thread(service.database.check)
     return json_response({"status": "ready", "dispatches": service.leads})
 
 
@@ -32,8 +30,3 @@ async def metrics(request: Request) -> Response:
     state = request.app.state
     body = await asyncio.to_thread(state.metrics.render, state.service)
     return Response(body, headers={"content-type": CONTENT_TYPE})
-
-
-def _ask(database: Database) -> None:
-    with database.reading() as session:
-        session.execute(text("SELECT 1"))

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import StreamingResponse
 
 from app import examples
 from app.documents import answers, json_body, json_response, read_json
@@ -57,7 +56,9 @@ async def create_probe(
     The same `Idempotency-Key` with the same document answers with the probe it made the first time.
     """
     caller = await admit(request)
-    probe = await _service(request).order(await read_json(request), Sender(caller.owner, idempotency_key))
+    probe = await _service(request).order(
+        await read_json(request), Sender(caller.owner, idempotency_key, caller.is_operator)
+    )
     return json_response(probe_resource(probe), 202, {"Location": f"/api/v1/probes/{probe.id}"})
 
 
@@ -94,16 +95,14 @@ async def probe_events(
     ] = None,
 ) -> Response:
     """Follow a probe live. Each event has an id to resume from; the last one tells the final state."""
-    await admit(request)
+    caller = await admit(request)
     service = _service(request)
     await asyncio.to_thread(get_probe, service.database, probe_id)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    events = service.streams.follow(probe_id, last_event_id or 0)
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return service.streams.follow(probe_id, last_event_id or 0, caller.token)
 
 
 @router.delete("/{probe_id}", status_code=202, response_model=None, responses={202: {"model": ProbeResource}, **_ONE})
 async def cancel_probe(request: Request, probe_id: ProbeId) -> Response:
-    """Ask for a probe's end: a queued one ends at once, a running one soon. A finished one stays as it is."""
-    await admit(request)
-    return json_response(probe_resource(await _service(request).cancel(probe_id)), 202)
+    """Ask for the end of a probe of one's own: a queued one ends at once, a running one soon, a finished one stays."""
+    caller = await admit(request)
+    return json_response(probe_resource(await _service(request).cancel(probe_id, caller.may_end)), 202)

@@ -26,14 +26,20 @@ class TokenNeededError(FitproofError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever got in. `owner` is the token's id, or `local`."""
+    """Whoever got in. `owner` is the token's id, or `local`; `token` is the one shown, which may be revoked."""
 
     owner: str
+    token: str | None = None
 
     @property
     def is_operator(self) -> bool:
         """Whether this is whoever runs the server."""
         return self.owner == LOCAL_OWNER
+
+    @property
+    def may_end(self) -> str | None:
+        """Whose probes this caller may end; None for everybody's."""
+        return None if self.is_operator else self.owner
 
 
 async def admit(request: Request) -> Caller:
@@ -49,19 +55,21 @@ async def admit(request: Request) -> Caller:
         if may_go_without(request):
             return Caller(LOCAL_OWNER)
         raise _needed("Probing needs a token here.", "send Authorization: Bearer TOKEN; make one with: fitproof token")
-    owner = await owner_of(request, secret)
-    if owner is None:
+    caller = await caller_of(request, secret)
+    if caller is None:
         raise _needed("This token opens nothing here.", "it is misspelt or was revoked; make one with: fitproof token")
-    return Caller(owner)
+    return caller
 
 
-async def owner_of(request: Request, secret: str) -> str | None:
+async def caller_of(request: Request, secret: str) -> Caller | None:
     """Whom `secret` stands for: `local` for this start's own key and for what was made with it; None for nobody."""
     if is_local_key(request, secret):
-        return LOCAL_OWNER
+        return Caller(LOCAL_OWNER)
     database: Database = request.app.state.service.database
     token_id = await asyncio.to_thread(bearer_of, database, secret)
-    return LOCAL_OWNER if token_id and token_id.startswith(LOCAL_OWNER) else token_id
+    if token_id is None:
+        return None
+    return Caller(LOCAL_OWNER if token_id.startswith(LOCAL_OWNER) else token_id, token_id)
 
 
 def is_local_key(request: Request, secret: str) -> bool:

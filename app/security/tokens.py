@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -82,6 +83,13 @@ def bearer_of(database: Database, secret: str) -> str | None:
     known = token.sha256 if token is not None else _NOBODY
     matches = hmac.compare_digest(_hash(secret), known)
     return token.id if matches and token is not None and token.revoked_at is None else None
+
+
+def revoked_among(database: Database, token_ids: Collection[str]) -> set[str]:
+    """Pick the tokens that open nothing any more."""
+    query = select(Token.id).where(Token.id.in_(token_ids), Token.revoked_at.is_(None))
+    with database.reading() as session:
+        return set(token_ids) - set(session.execute(query).scalars())
 
 
 def _hash(secret: str) -> str:

@@ -38,7 +38,9 @@ async def prove(request: Request) -> Response:
     if plan.errors:
         problems = [FieldProblem(name, message) for name, message in plan.errors.items()]
         raise InvalidRequestError("The plan to prove cannot be used.", problems)
-    probe = await _service(request).order({**plan.document, "instrument": instrument}, Sender(caller.owner))
+    probe = await _service(request).order(
+        {**plan.document, "instrument": instrument}, Sender(caller.owner, is_operator=caller.is_operator)
+    )
     return RedirectResponse(f"/probes/{probe.id}", SEE_OTHER)
 
 
@@ -63,8 +65,8 @@ async def show(request: Request, probe_id: str) -> Response:
 @router.post("/probes/{probe_id}/cancel")
 async def cancel(request: Request, probe_id: str) -> Response:
     """End a probe, then show it."""
-    await admit(request)
-    await _service(request).cancel(probe_id)
+    caller = await admit(request)
+    await _service(request).cancel(probe_id, caller.may_end)
     return RedirectResponse(f"/probes/{probe_id}", SEE_OTHER)
 
 

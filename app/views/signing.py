@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.security.access import COOKIE, LOCAL_OWNER, TokenNeededError, is_local_key, owner_of
+from app.security.access import COOKIE, LOCAL_OWNER, TokenNeededError, caller_of, is_local_key
 from app.security.local_access import PATH
 from app.security.origins import check_origin
 from app.security.tokens import create_token
@@ -24,7 +24,7 @@ async def sign_in(request: Request) -> Response:
     check_origin(request.method, request.headers, by_cookie=True)
     form = await request.form(max_files=0, max_fields=4)
     secret, onward = str(form.get("token", "")).strip(), _own_path(str(form.get("onward", "/")))
-    if not secret or await owner_of(request, secret) is None:
+    if not secret or await caller_of(request, secret) is None:
         return page(request, "pages/token.html", 401, onward=onward, error=_OPENS_NOTHING)
     return _signed_in(request, secret, onward)
 

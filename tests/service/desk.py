@@ -10,7 +10,7 @@ from app.db.database import Database, database_url
 from app.db.migrate import migrate
 from app.db.models import Probe
 from app.jobs.dispatcher import Dispatcher
-from app.jobs.intake import Sender, take_in
+from app.jobs.intake import Room, Sender, take_in
 from app.jobs.order import Order, Settled
 from app.jobs.probe_queries import events_after, get_probe
 from app.jobs.states import is_final
@@ -42,7 +42,7 @@ class Desk:
         card = {"card": "rtx-4090", "card_bytes": 24 * GIB} | more.pop("card", {})
         order = Order.parse(document(**more))
         settled = Settled(order=order, instrument=instrument, params=None, deadline_seconds=60, prediction=None, **card)
-        return take_in(self.database, settled, sender or Sender("local"), limit).id
+        return take_in(self.database, settled, sender or Sender("local"), Room(limit)).id
 
     def get(self, probe: str) -> Probe:
         return get_probe(self.database, probe)

@@ -1,5 +1,6 @@
 """Clients that connect and do not ask: they get their time, not the server's."""
 
+import asyncio
 import resource
 import socket
 import time
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from app.compute.memory import own_bytes
-from app.connections import HEADER_SECONDS
+from app.connections import HEADER_SECONDS, quiet_accept_errors
 from planner.units import MIB
 from tests.service.harness import wait_until
 from tests.service.test_serve import answers, serving
@@ -119,3 +120,19 @@ def answered(connection: socket.socket) -> bool:
             return False
         said += more
     return said.startswith(b"HTTP/1.1 200")
+
+
+def test_connections_that_cannot_be_accepted_are_spoken_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def act() -> None:
+        loop = asyncio.get_running_loop()
+        quiet_accept_errors(loop)
+        for _ in range(1000):
+            loop.call_exception_handler(
+                {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files")}
+            )
+        loop.call_exception_handler({"message": "something else", "exception": ValueError("odd")})
+
+    asyncio.run(act())
+    accepts = [line for line in caplog.messages if "Too many open files" in line]
+    assert len(accepts) == 1
+    assert any("something else" in line for line in caplog.messages)

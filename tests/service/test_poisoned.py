@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.engines.base import LogPage
-from app.jobs.intake import Sender, take_in
+from app.jobs.intake import Room, Sender, take_in
 from app.jobs.order import Order, Settled
 from planner.errors import InvalidRequestError
 from tests.service.desk import Desk, printed
@@ -61,7 +61,7 @@ def test_an_order_that_no_database_holds_is_refused(url: str | None, tmp_path: P
         deadline_seconds=60, prediction=None,
     )  # fmt: skip
     with pytest.raises(InvalidRequestError, match="cannot be recorded"):
-        take_in(desk.database, settled, Sender("local"), 100)
+        take_in(desk.database, settled, Sender("local"), Room(100))
     assert desk.get(desk.queue()).state == "queued"
 
 
