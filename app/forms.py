@@ -16,6 +16,8 @@ from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.control_characters import checked_text
+from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
+from planner.request.parallel_words import counted_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 
 # Three times as many as there are controls.
@@ -56,6 +58,9 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     if given.get("model"):
         # A model typed over a pasted config is the one that is meant.
         given.pop("config", None)
+    if _counts_cards(given.get("gpu", "")) and given.get("gpus") == DEFAULTS["gpus"]:
+        # A count typed with the card, 2x3090, is what is meant.
+        given.pop("gpus")
     values = DEFAULTS | given
     document: Document = {}
     errors: dict[str, str] = {}
@@ -144,6 +149,13 @@ def values_of(document: Mapping[str, Any]) -> dict[str, str]:
     return values | names | {untold.NAME: beyond}
 
 
+def _counts_cards(gpu: str) -> bool:
+    try:
+        return counted_cards(gpu) is not None
+    except ValueError:
+        return True  # a count that the request refuses in its own words
+
+
 def _told(document: Mapping[str, Any]) -> dict[str, str]:
     values = dict(DEFAULTS)
     for item in FIELDS:
@@ -160,7 +172,16 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
         values["quantization"] = _quantization_name(document["quantization"])
     if isinstance(document.get("stack"), Mapping):
         values["stack"] = "custom"
+    for name, section, presets in (("fsdp", Fsdp, FSDP_PRESETS), ("deepspeed", DeepSpeed, ZERO_PRESETS)):
+        if isinstance(document.get(name), Mapping):
+            values[name] = _preset(document[name], section, presets)
     return values
+
+
+def _preset(found: Mapping[str, Any], section: type[Fsdp | DeepSpeed], presets: Mapping[str, Document]) -> str:
+    """The words that stand for a whole section; empty where none say it."""
+    wanted = section.model_validate(found)
+    return next((words for words, fields in presets.items() if section.model_validate(fields) == wanted), "")
 
 
 def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:

@@ -50,13 +50,15 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
     rest = "torch fills the card" if filled else rest
     beside = f" ({answer['model']['beside']})" if answer["model"]["beside"] else ""
-    about = f"{answer['model']['id']}{beside} on {answer['gpu']['name']}"
+    cards = answer["cards"]
+    several = f"{cards['count']} x " if cards["count"] > 1 else ""
+    about = f"{answer['model']['id']}{beside} on {several}{answer['gpu']['name']}"
     if planned and answer["verdict"] != "does_not_fit":
         word = "Fits only as planned here" if spare >= 0 else "Not decided"
     out.print(Text.assemble((word, style), f": {about}{f', planned {planned}' if planned else ''}"))
     out.print(
         f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "
-        f"of {format_gib(answer['usable_bytes'])} usable: {rest}"
+        f"of {format_gib(answer['usable_bytes'])} usable{' on each card' if several else ''}: {rest}"
     )
     out.print(Text(_recipe(request), style="dim"))
     for item in answer["not_planned"]:
@@ -81,8 +83,19 @@ def _recipe(request: Request) -> str:
     parts.append(f"{training.per_device_train_batch_size} x {training.max_length} tokens")
     parts.append(training.optim)
     parts.append("checkpointing" if training.gradient_checkpointing else "no checkpointing")
+    if request.gpus > 1:
+        parts.append(_strategy(request))
     parts.append(f"stack {request.stack if isinstance(request.stack, str) else 'custom'}")
     return ", ".join(parts)
+
+
+def _strategy(request: Request) -> str:
+    if request.fsdp:
+        return f"FSDP{request.fsdp.version}{', on the host' if request.fsdp.cpu_offload else ''}"
+    if request.deepspeed:
+        on_host = "cpu" in {request.deepspeed.offload_optimizer, request.deepspeed.offload_param}
+        return f"ZeRO {request.deepspeed.stage}{', on the host' if on_host else ''}"
+    return "device_map auto" if request.device_map else "DDP"
 
 
 def _bar(out: Console, answer: dict[str, Any]) -> None:

@@ -68,6 +68,10 @@ FLAGS = (
     Flag("--quant-type", "quantization.bnb_4bit_quant_type", str, "Storage of the base.", "nf4|fp4|int8|int4"),
     Flag("--no-double-quant", "quantization.bnb_4bit_use_double_quant", bool, "Plain constants.", constant=False),
     Flag("--compute-dtype", "quantization.bnb_4bit_compute_dtype", str, "Arithmetic.", "bfloat16|float16|float32"),
+    Flag("--gpus", "gpus", int, "How many cards; DDP where no strategy is named."),
+    Flag("--fsdp", "fsdp", str, "Shard over them.", "full_shard|'full_shard offload'|shard_grad_op|hybrid_shard"),
+    Flag("--deepspeed", "deepspeed", str, "ZeRO over them.", "zero1|zero2|zero3|zero3-offload|FILE"),
+    Flag("--device-map", "device_map", str, "Layers in turn over them.", "auto"),
     Flag("--memory", "gpu.total_memory_bytes", str, "A card by its memory, as torch sees it.", "24GiB"),
     Flag("--capability", "gpu.compute_capability", str, "That card's compute capability.", "8.9"),
 )
@@ -162,7 +166,8 @@ def read_document(source: str) -> Document:
 def _put(document: Document, path: str, value: object) -> None:
     section, _, name = path.rpartition(".")
     if not section:
-        document[name] = value
+        is_file = name == "deepspeed" and Path(str(value)).suffix == ".json"
+        document[name] = read_document(str(value)) if is_file else value
         return
     inside = document.get(section)
     inside = dict(inside) if isinstance(inside, dict) else {}

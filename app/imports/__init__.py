@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.imports.cards import put_cards
 from app.imports.command_line import NoTrainingError, is_program, settings_of
 from app.imports.dialects import TRAINERS
 from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
@@ -77,6 +78,7 @@ def _understood(loaded: Loaded, *, model: str, gpu: str) -> Imported:
     for path, given in (("model", model), ("gpu", gpu)):
         if given:
             reading.assume(path, given, "given beside the file")
+    put_cards(reading)
     return Imported(trainer, loaded, reading)
 
 

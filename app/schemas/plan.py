@@ -94,6 +94,14 @@ class GpuSubject(_Strict):
     usable_source: str
 
 
+class Cards(_Strict):
+    """The cards the run lies on. Bytes everywhere are those of the card that holds most, `worst_rank`."""
+
+    count: int
+    strategy: Literal["single", "ddp", "fsdp", "zero", "device_map"]
+    worst_rank: int
+
+
 class PlanDocument(_Strict):
     """The answer to a request."""
 
@@ -104,6 +112,8 @@ class PlanDocument(_Strict):
     usable_bytes: int
     headroom_bytes: int = Field(description="usable - likely; negative where it does not fit.")
     paged_bytes: int = Field(description="Optimizer state kept in host memory until it is needed.")
+    host_bytes: int = Field(description="What one process keeps in host memory: offloaded shards, paged state.")
+    cards: Cards
     phases: list[PhaseItem]
     lines: list[LineItem]
     textbook: Textbook

@@ -23,6 +23,8 @@ def document_of(plan: "Plan") -> dict[str, Any]:
         "usable_bytes": plan.usable_bytes,
         "headroom_bytes": plan.headroom_bytes,
         "paged_bytes": plan.paged_bytes,
+        "host_bytes": plan.host_bytes,
+        "cards": {"count": plan.recipe.layout.world, "strategy": plan.recipe.layout.strategy, "worst_rank": 0},
         "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in plan.phases],
         "lines": [_line(line) for line in plan.lines],
         "textbook": {

@@ -1,35 +1,29 @@
 """The whole story on one screen: a request becomes lines of bytes, lines become phases, phases a verdict."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from planner.answer.advice import Advice, advise
 from planner.answer.document import document_of
 from planner.answer.not_planned import NotPlanned, step_unknown, weighed
-from planner.answer.reserved_bytes import reserved_bytes
-from planner.answer.static_lines import static_lines
 from planner.answer.textbook import Textbook, textbook
 from planner.answer.verdict import Estimate, Required, Verdict
+from planner.answer.walked import Walked
 from planner.answer.warnings import Notice, notices
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
-from planner.errors import UnknownArchitectureError
 from planner.gpu import CardRecord, Gpu
 from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger, Line, Phase
-from planner.memory.runtime import runtime_lines
 from planner.model.model import Model, resolve_model
-from planner.model.quantized_checkpoint import on_card
 from planner.model.resolved_request import settled
-from planner.overheads.ranges import card_context_band
 from planner.overheads.table import are_large
+from planner.parallel.nccl import communication_band
+from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step import largest_bytes, step_lines
 from planner.tensors.targets import adapted_weights
-from planner.units import format_gib
 
 
 @dataclass(frozen=True)
@@ -102,6 +96,11 @@ class Plan:
         """Optimizer state that the driver keeps in host memory until it is needed."""
         return sum(line.bytes for line in self.lines if line.cause == "optimizer" and not line.alive_in)
 
+    @property
+    def host_bytes(self) -> int:
+        """What one process keeps in host memory: offloaded shards, paged optimizer state."""
+        return sum(line.bytes for line in self.lines if line.cause != "runtime" and not line.alive_in)
+
     @lazy_attribute
     def textbook(self) -> Textbook:
         """The chapter's numbers for this model and these adapters."""
@@ -165,7 +164,7 @@ def plan(
     gpu = gpu or resolve_gpu(request.gpu)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    return _judge(request, gpu, _Walked.of(model, recipe, gpu), not_planned)
+    return _judge(request, gpu, Walked.of(model, recipe, gpu), not_planned)
 
 
 def plan_on_cards(
@@ -179,12 +178,12 @@ def plan_on_cards(
     model = model or resolve_model(request.model)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], _Walked] = {}
+    walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], Walked] = {}
     plans = []
     for gpu in gpus:
         kind = (gpu.compute_capability, gpu.context_bytes, gpu.record)
         if kind not in walked:
-            walked[kind] = _Walked.of(model, recipe, gpu)
+            walked[kind] = Walked.of(model, recipe, gpu)
         plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))
     return plans
 
@@ -211,55 +210,19 @@ def smallest_cards(
     return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
 
 
-def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
-    """Every line of a run: what is there throughout, what a step makes if it is known, what CUDA takes."""
-    context = card_context_band(gpu)
-    try:
-        step = step_lines(model.decoder, recipe, gpu) if model.decoder else ()
-    except NotImplementedError as error:  # the family is known, this way of running it is not
-        title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
-        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
-    lines: Sequence[Line] = (
-        *static_lines(model, recipe),
-        *step,
-        *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
-    )
-    return Ledger.of(lines)
+def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> list[NotPlanned]:
+    """`not_planned`, and this recipe's strategy where no dry run has shown it; another recipe's goes."""
+    items = [item for item in not_planned if item.key not in UNPROVED_FIELDS]
+    found = unproved(recipe)
+    if found:
+        planned = "as the source of its strategy says"
+        items.append(NotPlanned(key=found.field, value=None, why=found.why, planned=planned, saves=True))
+    return items
 
 
-def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
-    """What is known of a run whose step is not: the tensors that are there throughout."""
-    ledger = Ledger.of(static_lines(model, recipe))
-    least_bytes = next(phase.allocated_bytes for phase in ledger.phases() if phase.name == "forward")
-    end = "it does not fit" if least_bytes > gpu.usable_bytes else "a step comes on top"
-    return (
-        f"For certain: weights, adapters and optimizer state take {format_gib(least_bytes)} of the "
-        f"{format_gib(gpu.usable_bytes)} that {gpu.name} gives torch; {end}"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Walked:
-    """What all cards of one kind share. The replay for reserved bytes is played once, when it is first needed."""
-
-    model: Model
-    recipe: Recipe
-    ledger: Ledger
-    reserved_bytes: Callable[[], int]
-    largest_bytes: int
-
-    @classmethod
-    def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "_Walked":
-        recipe = on_card(recipe, gpu)
-        ledger = ledger_of(model, recipe, gpu)
-        if model.decoder is None:
-            return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)
-        largest = largest_bytes(model.decoder, recipe, gpu)
-        return cls(model, recipe, ledger, cache(lambda: reserved_bytes(model, recipe, gpu)), largest)
-
-
-def _judge(request: Request, gpu: Gpu, walked: _Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
-    items = weighed((*step_unknown(walked.model), *not_planned), walked.model, walked.recipe, gpu)
+def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
+    asked = _with_the_unproved(not_planned, walked.recipe)
+    items = weighed((*step_unknown(walked.model), *asked), walked.model, walked.recipe, gpu)
     beside = [line for item in items for line in item.lines]
     ledger = Ledger.of((*walked.ledger.lines, *beside)) if beside else walked.ledger
     phases, training = ledger.phases(), walked.recipe.training
@@ -281,6 +244,8 @@ def _judge(request: Request, gpu: Gpu, walked: _Walked, not_planned: Sequence[No
             expandable_segments=training.expandable_segments,
             method=request.method,
             large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
+            outside=communication_band(walked.recipe.layout),
+            several_cards=walked.recipe.layout.strategy != "single",
         ),
         not_planned=items,
     )

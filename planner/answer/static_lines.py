@@ -12,9 +12,12 @@ from planner.memory.runtime import slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import weight_lines
 from planner.model.model import Model
+from planner.parallel.static import ddp_static_lines, fsdp_static_lines, zero_static_lines
+from planner.request.dtypes import Dtype
 from planner.request.optimizer_names import Optimizer
+from planner.request.parallel import Ddp, DeepSpeed
 from planner.request.recipe import Recipe
-from planner.request.schema import Dtype, Training
+from planner.request.schema import Training
 from planner.tensors.inventory import Census
 from planner.tensors.tensor_storage import place
 from planner.tensors.trainable import Trainable, adapter_tensors, model_tensors
@@ -29,7 +32,8 @@ def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
     Raises:
         InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
     """
-    return _static_lines(model.census, model.model_type, _without_sizes(recipe))
+    layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
+    return _static_lines(model.census, model.model_type, _without_sizes(recipe), layers)
 
 
 def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
@@ -42,17 +46,24 @@ def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
 
 
 @lru_cache(maxsize=2048)
-def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line, ...]:
+def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) -> tuple[Line, ...]:
     tensors = _trained(census, model_type, recipe)
+    if recipe.layout.strategy == "fsdp":
+        sharded = [*fsdp_static_lines(place(census, recipe), tensors, recipe, layers), *loss_lines()]
+        return tuple(line for line in sharded if line.bytes)
+    if isinstance(recipe.strategy, DeepSpeed) and recipe.layout.strategy == "zero":
+        parts = [*zero_static_lines(place(census, recipe), tensors, recipe, recipe.strategy), *loss_lines()]
+        return tuple(line for line in parts if line.bytes)
     adapters = adapter_lines(tensors) if recipe.lora else []
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)
     training = recipe.training
     placed = place(census, recipe)
+    views = isinstance(recipe.strategy, Ddp) and recipe.strategy.gradient_as_bucket_view
     lines = [
         *weight_lines(placed, recipe, adapters_bytes=adapters_bytes),
         *adapters,
-        *gradient_lines(tensors),
+        *([] if views else gradient_lines(tensors)),
         *optimizer_lines(
             tensors,
             training.optim,
@@ -61,6 +72,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe) -> tuple[Line
         ),
         *loss_lines(),
         *scaler_lines(scales_loss=recipe.scales_loss),
+        *(ddp_static_lines(placed, tensors, recipe) if recipe.layout.strategy == "ddp" else ()),
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planner.gpu import Gpu
-from planner.overheads.ranges import card_context_band, formula_band, lost_band, reserved_band
+from planner.overheads.ranges import card_context_band, formula_band, lost_band, parallel_band, reserved_band
 from planner.overheads.table import Band, jump
 
+NOTHING_OUTSIDE = Band(0, 0, 0, "", 0)
 Verdict = Literal["fits", "tight", "does_not_fit"]
 
 
@@ -30,7 +31,8 @@ class Required:
 class Estimate:
     """Everything a verdict rests on. `reserved_bytes` plays a step, so it is asked for by `required` alone.
 
-    `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves.
+    `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves. `outside` is what the cards
+    take to talk to each other, `several_cards` whether the formula is one for several.
     """
 
     peak_allocated_bytes: int
@@ -40,11 +42,13 @@ class Estimate:
     expandable_segments: bool = False
     large_pieces: bool = False
     method: str = "qlora"
+    outside: Band = NOTHING_OUTSIDE
+    several_cards: bool = False
 
     @property
     def lowest_bytes(self) -> int:
         """What is alive at once, less the formula's error, and the leanest context: no card survives with less."""
-        error = formula_band(self.gpu)
+        error = self._formula
         return round(self.peak_allocated_bytes * (1 + error.low) + self._context.low)
 
     @property
@@ -70,7 +74,7 @@ class Estimate:
             likely=self._likely_bytes(),
             high=self._high_bytes(),
             provenance=(
-                f"formula: {formula_band(self.gpu).source}",
+                f"formula: {self._formula.source}",
                 f"reserved: {reserved_band(self.gpu).source}; {jump(self.method).source}",
                 f"fragmentation: {self._lost.source}",
                 f"context: {self._context.source}",
@@ -95,13 +99,13 @@ class Estimate:
         if end == "high":
             # A run a little smaller may reserve more, and likely did say so: more never costs less than what was said.
             off = max(off, (1 + reserved.likely) * (1 + jump(self.method).fraction) - 1)
-        error: float = getattr(formula_band(self.gpu), end)
+        error: float = getattr(self._formula, end)
         context: float = getattr(self._context, end)
         # The allocator cannot hold less than is alive, whatever runs on a card reserved beside their replays.
         return round(max(self.reserved_bytes() * (1 + off), self.peak_allocated_bytes * (1 + error)) + context)
 
     def _smallest(self, end: Literal["likely", "high"]) -> int:
-        error: float = getattr(formula_band(self.gpu), end)
+        error: float = getattr(self._formula, end)
         lost: float = getattr(self._lost, end)
         context: float = getattr(self._context, end)
         return round(self.peak_allocated_bytes * (1 + error) * (1 + lost) + context)
@@ -111,5 +115,15 @@ class Estimate:
         return lost_band(self.gpu, self.varying_lengths, self.expandable_segments, self.large_pieces)
 
     @property
+    def _formula(self) -> Band:
+        return parallel_band(self.gpu) if self.several_cards else formula_band(self.gpu)
+
+    @property
     def _context(self) -> Band:
-        return card_context_band(self.gpu)
+        context, outside = card_context_band(self.gpu), self.outside
+        if not outside.high:
+            return context
+        return Band(
+            context.low + outside.low, context.likely + outside.likely, context.high + outside.high,
+            f"{context.source}; {outside.source}", context.runs,
+        )  # fmt: skip

@@ -5,8 +5,9 @@ from functools import partial
 from typing import Literal
 
 from planner.ledger import PHASES, Line
+from planner.request.dtypes import Dtype
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.request.schema import Dtype, Quantization
+from planner.request.schema import Quantization
 from planner.tensors import storage_formats as storage
 from planner.tensors.inventory import TensorGroup
 from planner.tensors.tensor_storage import Placed, in_load_order
@@ -178,5 +179,3 @@ def _worst_moment(in_order: Iterable[Placed], kept: Callable[[Placed], int], ext
         after_in_last_layer += kept(placed)
         after_in_all += kept(placed) * placed.count
     return worst
-
-

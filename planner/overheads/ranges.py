@@ -19,6 +19,12 @@ def formula_band(gpu: Gpu) -> Band:
     return narrowed(overheads().formula_band(), gpu.record.allocated if gpu.record else None, gpu)
 
 
+def parallel_band(gpu: Gpu) -> Band:
+    """The same where several cards share a run: what dry runs of several showed, and no less than `formula_band`."""
+    one, several = formula_band(gpu), overheads().parallel_band()
+    return Band(min(one.low, several.low), one.likely, max(one.high, several.high), several.source, several.runs)
+
+
 def reserved_band(gpu: Gpu) -> Band:
     """Fraction by which a run may reserve less or more than its replay."""
     return narrowed(overheads().reserved_band(), gpu.record.reserved if gpu.record else None, gpu)

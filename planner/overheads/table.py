@@ -16,6 +16,7 @@ from planner.units import GIB
 _KEYS = {
     "context": {"card", "compute_capability", "gib", "source"},
     "formula": {"setting", "runs", "worst_error", "source"},
+    "parallel": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
 # From this share of the peak on, a tensor counts as large. Of the replays that made none, none lost more than 15 %;
@@ -75,6 +76,7 @@ class Overheads:
     context: tuple[dict[str, Any], ...]
     formula: tuple[dict[str, Any], ...]
     reserved: tuple[dict[str, Any], ...]
+    parallel: tuple[dict[str, Any], ...] = ()
     replays: tuple[Replay, ...] = ()
     jumps: tuple[dict[str, Any], ...] = ()
 
@@ -117,9 +119,11 @@ class Overheads:
 
     def formula_band(self) -> Band:
         """Fraction by which the formula's allocated peak may be off."""
-        worst = max(row["worst_error"] for row in self.formula)
-        source = "; ".join(row["source"] for row in self.formula)
-        return Band(-worst, 0.0, worst, source, sum(row["runs"] for row in self.formula))
+        return _error_band(self.formula)
+
+    def parallel_band(self) -> Band:
+        """The same for one card of several."""
+        return _error_band(self.parallel)
 
     def reserved_band(self) -> Band:
         """Fraction by which a run may reserve less or more than its replay."""
@@ -179,6 +183,11 @@ def fragmentation_band(varying_lengths: bool, expandable_segments: bool, large_p
 def jump(method: str) -> Jump:
     """`Overheads.jump` of the shipped table."""
     return overheads().jump(method)
+
+
+def _error_band(rows: Sequence[dict[str, Any]]) -> Band:
+    worst = max(row["worst_error"] for row in rows)
+    return Band(-worst, 0.0, worst, "; ".join(row["source"] for row in rows), sum(row["runs"] for row in rows))
 
 
 def _worst_jump(rising: Sequence[int]) -> float:

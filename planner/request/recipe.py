@@ -2,21 +2,17 @@
 
 from dataclasses import dataclass
 
-from planner.request.schema import (
-    CHAPTER_QUANTIZATION,
-    Dtype,
-    HalfDtype,
-    Lora,
-    Loss,
-    Quantization,
-    Request,
-    Stack,
-    Training,
-)
+from planner.request.dtypes import Dtype, HalfDtype
+from planner.request.layout import ONE_CARD, Layout, layout_of
+from planner.request.parallel import Ddp, DeepSpeed, Fsdp
+from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantization, Request, Stack, Training
 
 # A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
 # chunked loss), more of it would save bytes, and nobody can count on that.
 PADDED_TOKENS = 1
+
+# Presets that drive the real Trainer.
+BY_TRAINER = frozenset({"trainer", "trl", "kbit"})
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -26,6 +22,7 @@ class Recipe:
     """One training recipe without open questions.
 
     `autocast` is None for a plain loop. `quantization` is None for LoRA and full fine-tuning, `lora` for full.
+    `layout` is how it lies on its cards, `strategy` the section that says so, None for a strategy's own defaults.
     """
 
     method: str
@@ -40,6 +37,8 @@ class Recipe:
     outputs_kept: bool
     loss: Loss
     stack_name: str
+    layout: Layout = ONE_CARD
+    strategy: Ddp | Fsdp | DeepSpeed | None = None
 
     @property
     def batch(self) -> int:
@@ -79,7 +78,7 @@ class Recipe:
         Its collator adds an attention mask even where every token counts; its create_optimizer speaks to bitsandbytes
         about embeddings. A loop of exact-length tokens does neither, nor does a harness that spells its switches out.
         """
-        return self.stack_name in {"trainer", "trl", "kbit"}
+        return self.stack_name in BY_TRAINER
 
     @property
     def scales_loss(self) -> bool:
@@ -103,6 +102,7 @@ class Recipe:
         """Settle every default of `request`."""
         quantization = (request.quantization or CHAPTER_QUANTIZATION) if request.method == "qlora" else None
         stack = stack_switches(request)
+        name = request.stack if isinstance(request.stack, str) else "custom"
         # Only bitsandbytes' 4-bit kernels have a compute dtype of their own; int8 and HQQ follow the model's.
         compute: Dtype = (
             quantization.bnb_4bit_compute_dtype if quantization and quantization.load_in_4bit else stack.model_dtype
@@ -119,7 +119,9 @@ class Recipe:
             kbit_preparation=stack.kbit_preparation and quantization is not None,
             outputs_kept=stack.outputs_kept,
             loss=request.training.loss or ("chunked" if request.stack == "trl" else "full_logits"),
-            stack_name=request.stack if isinstance(request.stack, str) else "custom",
+            stack_name=name,
+            layout=layout_of(request, stack.autocast, by_accelerate=name in BY_TRAINER),
+            strategy=request.ddp or request.fsdp or request.deepspeed,
         )
 
 

@@ -22,28 +22,16 @@ from pydantic import (
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.control_characters import checked_name
+from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
 from planner.request.optimizer_names import Optimizer, checked_optimizer
+from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
+from planner.request.parallel_words import with_cards
 from planner.request.patterns import MOST_NAMES, checked_list, checked_pattern
 from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND, field_problems
 
 Method = Literal["qlora", "lora", "full"]
 
-_DTYPE_SPELLINGS = {
-    "fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
-}  # fmt: skip
-
-
-def _plain_dtype(value: object) -> object:
-    """`torch.bfloat16`, as people paste it, and `bf16` both mean `bfloat16`."""
-    if not isinstance(value, str):
-        return value
-    name = value.removeprefix("torch.")
-    return _DTYPE_SPELLINGS.get(name, name)
-
-
-Dtype = Annotated[Literal["float32", "float16", "bfloat16"], BeforeValidator(_plain_dtype)]
-HalfDtype = Annotated[Literal["float16", "bfloat16"], BeforeValidator(_plain_dtype)]
 StackName = Literal["trainer", "trl", "kbit", "loop"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 SdpaKernel = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
@@ -106,6 +94,7 @@ class Quantization(_Frozen):
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "fp4"
     bnb_4bit_use_double_quant: StrictBool = False
     bnb_4bit_compute_dtype: Dtype = "float32"
+    bnb_4bit_quant_storage: QuantStorage = "uint8"
     llm_int8_skip_modules: (
         Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), AfterValidator(checked_list)] | None
     ) = None
@@ -214,12 +203,25 @@ class Request(_Frozen):
         Annotated[StackName, _Text] | Annotated[Stack, _Object],
         _by_kind("write trainer, trl, kbit or loop, or an object of switches"),
     ] = "trainer"
+    gpus: Cards = 1
+    ddp: Ddp | None = None
+    fsdp: Fsdp | None = None
+    deepspeed: DeepSpeed | None = None
+    device_map: Literal["auto"] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _lift_flat_keys(cls, data: Any) -> Any:
-        """Accept the chapter's flat dictionary beside the nested one."""
-        return _nest_flat_keys(data) if isinstance(data, Mapping) else data
+        """Accept the chapter's flat dictionary beside the nested one, and cards as people count them: 2x3090."""
+        return with_cards(_nest_flat_keys(data)) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _one_strategy_for_several_cards(self) -> Self:
+        asked = [name for name in ("ddp", "fsdp", "deepspeed", "device_map") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _method_and_quantization_agree(self) -> Self:
@@ -260,9 +262,11 @@ class Request(_Frozen):
 
 
 _SECTIONS = (("quantization", {key: key for key in Quantization.model_fields}), ("lora", _FLAT_LORA))
-_KNOWN_KEYS = sorted(
-    {key for part in (Request, Quantization, Lora, Training, Stack, CustomGpu) for key in part.model_fields}
-)
+_KNOWN_KEYS = sorted({
+    key
+    for part in (Request, Quantization, Lora, Training, Stack, CustomGpu, Ddp, Fsdp, DeepSpeed)
+    for key in part.model_fields
+})
 
 
 def _nest_flat_keys(data: Mapping[str, Any]) -> dict[str, Any]:

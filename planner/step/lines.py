@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
+from typing import Protocol
 
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
@@ -11,8 +12,9 @@ from planner.memory.fused import multiprocessors
 from planner.request.recipe import Recipe
 from planner.step import liger_models
 from planner.step.derive_switches import numbers_of, switches_of
+from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
-from planner.step.engine.program import Instant, Part, Program, tables_of, worst_instants
+from planner.step.engine.program import Instant, Part, Program, played, tables_of, worst_instants
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import walk
@@ -25,11 +27,27 @@ Terms = tuple[tuple[Size, int], ...]
 _bytes_of_part = itemgetter(2)
 
 
-def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line."""
+class HeldBeside(Protocol):
+    """What a strategy for several cards holds while a step runs."""
+
+    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+        """A stretch for each segment, told by its phase and whether it is a layer."""
+
+    def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
+        """The ledger's line of one of its names."""
+
+
+def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | None = None) -> tuple[Line, ...]:
+    """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line.
+
+    `held` says what several cards hold in each segment beside what the layers make.
+    """
     numbers, evidence = _numbers(decoder, recipe, multiprocessors(gpu.compute_capability)), evidence_of(decoder, recipe)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
-    for instant in _instants(decoder, recipe, gpu, shown_name):
+    beside: dict[tuple[str, int], list[str]] = {}
+    for instant in _instants(decoder, recipe, gpu, shown_name, held):
+        for name, size_bytes in instant.beside.items():
+            beside.setdefault((name, size_bytes), []).append(instant.phase)
         for name, unsorted in instant.lines.items():
             parts = sorted(unsorted, key=_bytes_of_part, reverse=True)
             total = sum(part[2] for part in parts)
@@ -38,7 +56,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
                 found.setdefault((name, total, terms), ([], parts))[0].append(instant.phase)
     shown = [{name: f"{value:,}" for name, value in table.items()} for table in numbers[:-1]]
     shown.append(shown[0])
-    return tuple(
+    made = tuple(
         Line(
             name=name,
             bytes=total,
@@ -51,6 +69,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
         )
         for (name, total, terms), (phases, parts) in found.items()
     )
+    return (*made, *(held.line(*key, tuple(phases)) for key, phases in beside.items() if held))
 
 
 def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
@@ -58,8 +77,19 @@ def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ..
     return _instants(decoder, recipe, gpu)
 
 
-def _instants(decoder: Decoder, recipe: Recipe, gpu: Gpu, name_of: Callable[[str], str] = str) -> tuple[Instant, ...]:
-    return worst_instants(*program_order_and_tables(decoder, recipe, gpu), name_of)
+def _instants(
+    decoder: Decoder,
+    recipe: Recipe,
+    gpu: Gpu,
+    name_of: Callable[[str], str] = str,
+    held: HeldBeside | None = None,
+) -> tuple[Instant, ...]:
+    program, order, tables = program_order_and_tables(decoder, recipe, gpu)
+    if held is None:
+        return worst_instants(program, order, tables, name_of)
+    segments = [program.segments[index] for index in played(program, tuple(order))]
+    beside = held.beside([(segment.phase, segment.kind is not None) for segment in segments])
+    return worst_instants(program, order, tables, name_of, beside)
 
 
 def program_order_and_tables(

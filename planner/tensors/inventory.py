@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from planner.request.schema import Dtype
+from planner.request.dtypes import Dtype
 
 Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer", "tower"]
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.request.dtypes import Dtype
 from planner.request.patterns import SkipList
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.request.schema import Dtype, Quantization
+from planner.request.schema import Quantization
 from planner.tensors import storage_formats
 from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.storage_formats import Stored

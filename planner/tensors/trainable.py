@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from planner.request.dtypes import Dtype
 from planner.request.recipe import DTYPE_BYTES
-from planner.request.schema import Dtype, Lora
+from planner.request.schema import Lora
 from planner.tensors.inventory import Census
 from planner.tensors.targets import adapted_weights
 

@@ -11,8 +11,10 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from math import prod
 
+from planner.step.engine.beside import Beside, Held, Moment, summed
 from planner.step.engine.events import Size
 from planner.step.engine.graph import Graph
+from planner.step.engine.ops import GRADIENTS
 from planner.units import ALLOCATION_GRANULE_BYTES
 
 PHASES = ("forward", "loss", "backward")
@@ -56,11 +58,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """The worst instant of a phase, and what each line holds at it."""
+    """The worst instant of a phase, what each line holds at it, and what is held beside the step's own tensors."""
 
     phase: str
     bytes: int
     lines: Mapping[str, Sequence[Part]]
+    beside: Held
 
 
 def compiled(graph: Graph, *, leading: int) -> Program:
@@ -106,7 +109,11 @@ def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[S
 
 
 def worst_instants(
-    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], name_of: Callable[[str], str] = str
+    program: Program,
+    order: Sequence[int],
+    tables: Sequence[Sequence[int]],
+    name_of: Callable[[str], str] = str,
+    beside: Beside | None = None,
 ) -> tuple[Instant, ...]:
     """The worst instant of forward, loss and backward. `tables[kind]` has the bytes of each key.
 
@@ -120,24 +127,36 @@ def worst_instants(
         highest.append((peak, steps.index(peak)))
         nets.append(steps[-1])
     sequence = played(program, tuple(order))
-    best = dict.fromkeys(PHASES, (-1, 0))
+    reduced = summed([_gradients_left(program, index, tables) for index in sequence]) if beside else []
+    best: dict[str, tuple[int, int, Moment]] = dict.fromkeys(PHASES, (-1, 0, "during"))
     level = 0
     for position, index in enumerate(sequence):
         phase = program.segments[index].phase
-        if level + highest[index][0] > best[phase][0]:
-            best[phase] = (level + highest[index][0], position)
+        moment: Moment = "during"
+        found = level + highest[index][0]
+        if beside:
+            found, moment = beside.highest(position, level, highest[index][0], nets[index], reduced)
+        if found > best[phase][0]:
+            best[phase] = (found, position, moment)
         level += nets[index]
-    return tuple(
-        Instant(
-            phase,
-            peak_bytes,
-            {
-                tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
-                for tag, parts in _alive(program, sequence, position, highest[sequence[position]][1], name_of)
-            },
-        )
-        for phase, (peak_bytes, position) in best.items()
-    )
+    instants = []
+    for phase, (peak_bytes, position, moment) in best.items():
+        index = sequence[position]
+        step = {"at_start": 0, "during": highest[index][1], "at_end": len(program.segments[index].moves)}[moment]
+        gone = beside.stretches[position].gone if beside else (0, 0)
+        lines = {
+            tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
+            for tag, parts in _alive(program, sequence, position, step, name_of, gone)
+        }
+        instants.append(Instant(phase, peak_bytes, lines, beside.held(position, moment) if beside else {}))
+    return tuple(instants)
+
+
+def _gradients_left(program: Program, index: int, tables: Sequence[Sequence[int]]) -> int:
+    """Bytes of trained weights' gradients that a segment leaves behind."""
+    segment = program.segments[index]
+    table = tables[segment.kind or 0]
+    return sum(count * table[key] for key, count in segment.net if program.keys[key][0] == GRADIENTS)
 
 
 @lru_cache(maxsize=2048)
@@ -162,13 +181,25 @@ def _play(segments: Sequence[Segment], order: Sequence[int]) -> list[int]:
 
 
 @lru_cache(maxsize=8192)
-def _alive(
-    program: Program, played: tuple[int, ...], position: int, step: int, name_of: Callable[[str], str]
+def _alive(  # noqa: PLR0913, PLR0917 (each is a part of what is kept)
+    program: Program,
+    played: tuple[int, ...],
+    position: int,
+    step: int,
+    name_of: Callable[[str], str],
+    gone: tuple[int, int],
 ) -> tuple[tuple[str, Kept], ...]:
-    """What is alive after `step` moves of the segment at `position`, by line, equal sizes counted together."""
+    """What is alive after `step` moves of the segment at `position`, by line, equal sizes counted together.
+
+    Gradients that the segments from `gone[0]` up to `gone[1]` made are no longer there.
+    """
     segments, index = program.segments, played[position]
     before = played[:position]
     alive: Counter[tuple[int, int]] = Counter()
+    for other in played[slice(*gone)]:
+        for key, left in segments[other].net:
+            if program.keys[key][0] == GRADIENTS:
+                alive[segments[other].kind or 0, key] -= left
     for other in set(before):
         kind, times = segments[other].kind or 0, before.count(other)
         for key, left in segments[other].net:

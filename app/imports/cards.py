@@ -1,0 +1,101 @@
+"""Several cards in a trainer's file: its FSDP and DeepSpeed keys, once it is known how many cards there are.
+
+A trainer's file rarely says how many cards it runs on: its launcher does. The count stands with the card that is given
+beside the file (`2x3090`), or under accelerate's `num_processes`; for one card the keys stay what was not planned.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.imports.rules import Reading
+from planner.errors import InvalidRequestError
+from planner.request.parallel_words import counted_cards
+from planner.request.schema import Request
+
+_FSDP_KEYS = ("fsdp", "fsdp_config", "fsdp_version")
+_KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb")
+
+_AUTO = {"reduce_bucket_size": "auto", "prefetch_bucket_size": "auto", "param_persistence_threshold": "auto"}
+_AXOLOTL_ZERO3 = {"stage": 3, "overlap_comm": True, **_AUTO, "max_live_parameters": 0, "max_reuse_distance": 0}
+_ON_HOST = {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+# Files that Axolotl (deepspeed_configs/) and LLaMA-Factory (examples/deepspeed/) ship, by name: none is opened here.
+_SHIPPED: dict[str, dict[str, Any]] = {
+    "zero1.json": {"stage": 1, "overlap_comm": True},
+    "zero2.json": {"stage": 2, "offload_optimizer": {"device": "cpu"}, "overlap_comm": True},
+    "zero3.json": _AXOLOTL_ZERO3,
+    "zero3_bf16.json": _AXOLOTL_ZERO3,
+    "zero3_bf16_cpuoffload_params.json": {**_AXOLOTL_ZERO3, "offload_param": {"device": "cpu"}},
+    "zero3_bf16_cpuoffload_all.json": {**_AXOLOTL_ZERO3, **_ON_HOST},
+    "ds_z0_config.json": {"stage": 0},
+    "ds_z2_config.json": {"stage": 2, "overlap_comm": False},
+    "ds_z2_offload_config.json": {"stage": 2, "overlap_comm": False, "offload_optimizer": {"device": "cpu"}},
+    "ds_z3_config.json": {"stage": 3, "overlap_comm": False, **_AUTO},
+    "ds_z3_offload_config.json": {"stage": 3, "overlap_comm": False, **_AUTO, **_ON_HOST},
+}
+
+
+def put_cards(reading: Reading) -> None:
+    """Move the file's strategy into the request where it says enough and there are several cards."""
+    count = _count(reading)
+    if count is None or count == 1:
+        return
+    reading.assume("gpus", count, "counted beside the card")
+    found = _strategy(reading.config)
+    if found is None or not _can_be_used(found):
+        return
+    keys = [key for key in _KEYS if reading.config.get(key)]
+    reading.not_planned = [item for item in reading.not_planned if item.key not in keys]
+    reading.ignored = [item for item in reading.ignored if item.key not in keys]
+    for key in keys:
+        place = "fsdp" if key in _FSDP_KEYS else "ddp.bucket_cap_mb" if key == "ddp_bucket_cap_mb" else key
+        reading.use(key, place, found["ddp"]["bucket_cap_mb"] if place.startswith("ddp.") else found[place])
+    if "fsdp" in found and reading.get("quantization.load_in_4bit"):
+        why = "trainers keep 4-bit values as bfloat16 under FSDP, which cannot cut bytes"
+        reading.assume("quantization.bnb_4bit_quant_storage", "bfloat16", why)
+
+
+def _count(reading: Reading) -> int | None:
+    gpu = reading.document.get("gpu")
+    try:
+        counted = counted_cards(gpu) if isinstance(gpu, str) else None
+    except ValueError:
+        return None  # the request says so
+    if counted:
+        return counted[0]
+    processes = reading.config.get("num_processes")
+    return processes if isinstance(processes, int) and not isinstance(processes, bool) else None
+
+
+def _strategy(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The request's section; None where the file names a file of its own, or nothing."""
+    if config.get("deepspeed"):
+        named = config["deepspeed"]
+        if isinstance(named, str):
+            shipped = _SHIPPED.get(named.rpartition("/")[2])
+            return {"deepspeed": shipped} if shipped else None
+        return {"deepspeed": named} if isinstance(named, Mapping) else None
+    if config.get("fsdp") or config.get("fsdp_version"):
+        inner = config.get("fsdp_config") or {}
+        if not isinstance(inner, Mapping):
+            return None
+        version = {"version": config["fsdp_version"]} if config.get("fsdp_version") else {}
+        return {"fsdp": _fsdp(config.get("fsdp") or True, {**inner, **version})}
+    return {"ddp": {"bucket_cap_mb": config["ddp_bucket_cap_mb"]}} if config.get("ddp_bucket_cap_mb") else None
+
+
+def _fsdp(words: Any, config: Mapping[str, Any]) -> Any:
+    """Its section as a document; what cannot be read stays as it is written, and is not used."""
+    try:
+        read = Request.parse({"model": "any", "gpu": "any", "fsdp": words, "fsdp_config": dict(config)}).fsdp
+    except InvalidRequestError:
+        return dict(config) or words
+    return read.model_dump(mode="json", exclude_defaults=True) if read else None
+
+
+def _can_be_used(found: Mapping[str, Any]) -> bool:
+    try:
+        Request.parse({"model": "any", "gpu": "any", **found})
+    except InvalidRequestError:
+        return False
+    return True
+

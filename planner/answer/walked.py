@@ -1,0 +1,97 @@
+"""What every card of one kind shares of a run: its ledger, and the replay for its reserved bytes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from planner.answer.reserved_bytes import reserved_bytes
+from planner.answer.static_lines import static_lines, trained_tensors
+from planner.errors import UnknownArchitectureError
+from planner.gpu import Gpu
+from planner.ledger import Ledger, Line
+from planner.memory.runtime import runtime_lines
+from planner.model.model import Model
+from planner.model.quantized_checkpoint import on_card
+from planner.overheads.ranges import card_context_band
+from planner.parallel.ddp import BUCKETS
+from planner.parallel.nccl import communication_lines
+from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
+from planner.request.recipe import Recipe
+from planner.step import HeldBeside, largest_bytes, step_lines
+from planner.tensors.tensor_storage import place
+from planner.units import format_gib
+
+
+def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
+    """Every line of a run: what is there throughout, what a step makes if it is known, what CUDA takes.
+
+    Raises:
+        UnknownArchitectureError: the family is known, this way of running it is not.
+        InvalidRequestError: the LoRA targets do not match this model.
+    """
+    context = card_context_band(gpu)
+    try:
+        held = _held(model, recipe)
+        step = step_lines(model.decoder, walked_recipe(recipe), gpu, held) if model.decoder else ()
+    except NotImplementedError as error:
+        title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
+        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
+    lines: Sequence[Line] = (
+        *static_lines(model, recipe),
+        *step,
+        *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
+        *communication_lines(recipe.layout),
+    )
+    return Ledger.of(lines)
+
+
+def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
+    """What is known of a run whose step is not: the tensors that are there throughout."""
+    ledger = Ledger.of(static_lines(model, recipe))
+    least_bytes = next(phase.allocated_bytes for phase in ledger.phases() if phase.name == "forward")
+    end = "it does not fit" if least_bytes > gpu.usable_bytes else "a step comes on top"
+    return (
+        f"For certain: weights, adapters and optimizer state take {format_gib(least_bytes)} of the "
+        f"{format_gib(gpu.usable_bytes)} that {gpu.name} gives torch; {end}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What all cards of one kind share. The replay for reserved bytes is played once, when it is first needed."""
+
+    model: Model
+    recipe: Recipe
+    ledger: Ledger
+    reserved_bytes: Callable[[], int]
+    largest_bytes: int
+
+    @classmethod
+    def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "Walked":
+        """Walk the run.
+
+        Raises:
+            FitproofError: as `ledger_of` does.
+        """
+        recipe = on_card(recipe, gpu)
+        ledger = ledger_of(model, recipe, gpu)
+        if model.decoder is None:
+            return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)
+        largest = largest_bytes(model.decoder, recipe, gpu)
+        return cls(model, recipe, ledger, cache(lambda: _reserved_bytes(model, recipe, gpu, ledger)), largest)
+
+
+def _held(model: Model, recipe: Recipe) -> HeldBeside | None:
+    """What a strategy for several cards holds while a step runs."""
+    if recipe.layout.strategy == "single" or model.decoder is None:
+        return None
+    adapters = trained_tensors(model, recipe) if recipe.lora else ()
+    return held_beside(place(model.census, recipe), adapters, recipe, model.decoder.layers)
+
+
+def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger) -> int:
+    """One card's run is played through the allocator; of shards, what is alive and the streams' own blocks count."""
+    if recipe.layout.shards:
+        return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
+    strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS)
+    return reserved_bytes(model, recipe, gpu) + strategy_bytes

@@ -1,0 +1,179 @@
+"""Fully sharded data parallelism: what a card holds beside its shards while a step runs.
+
+torch 2.14 torch/distributed/fsdp/_fully_shard, as accelerate sets it up. Forward, a unit's parameters are gathered into
+one buffer and copied out of it; the buffer stays until the next unit's copy
+(_fsdp_param_group.py wait_for_unshard), and for the last one until the model returns
+(_fsdp_state.py _post_forward). Backward, the buffer goes at once, and the next unit's is filled while this one is
+worked on (_backward_prefetch). Where a unit's backward pass ends, its parameters go, its gradients are copied into one
+buffer, which stays until the next unit's (post_backward), and its reduced shard stays for the optimizer.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from planner.ledger import Cause, Line
+from planner.parallel.units import Unit, Units
+from planner.step.engine.beside import Beside, Held, Stretch
+
+PARAMETERS = "unsharded parameters in use"
+GATHERING = "all-gather buffer"
+EARLIER = "all-gather buffer of the unit before"
+REDUCING = "reduce-scatter buffer"
+SHARDS = "gradients: this card's shards so far"
+REDUCED = "reduced gradients on their way to the host"
+
+_CAUSES: dict[str, Cause] = {
+    PARAMETERS: "weights", GATHERING: "workspace", EARLIER: "workspace", REDUCING: "workspace",
+}  # fmt: skip
+_FORMULAS = {
+    PARAMETERS: "Σ e × cards × ⌈rows / cards⌉ × columns over the units in use, each tensor rounded up to 512 bytes",
+    GATHERING: "e × cards × the shards of one unit",
+    EARLIER: "e × cards × the shards of one unit",
+    REDUCING: "e × cards × the trained shards of one unit",
+    SHARDS: "e × trained shards of the units whose backward pass is over",
+    REDUCED: "e × trained shards of one unit",
+}
+_SOURCES = {
+    PARAMETERS: "_fsdp_param.py init_all_gather_outputs",
+    GATHERING: "_fsdp_collectives.py foreach_all_gather",
+    EARLIER: "_fsdp_param_group.py wait_for_unshard",
+    REDUCING: "_fsdp_collectives.py foreach_reduce; _fsdp_param_group.py post_backward",
+    SHARDS: "_fsdp_collectives.py foreach_reduce",
+    REDUCED: "_fsdp_collectives.py foreach_reduce, offload_to_cpu",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FsdpStep:
+    """What FSDP holds in each segment of a step.
+
+    `accumulates`: gradients of earlier micro-batches are whole until the last one's are reduced
+    (accelerate's no_sync, _fsdp_param.py to_accumulated_grad_if_needed). `keeps_buffers`: FSDP2 copies out of a buffer
+    of its own; FSDP1 gathers in place.
+    """
+
+    units: Units
+    shards: int
+    reshard_after_forward: bool
+    on_host: bool
+    accumulates: bool
+    keeps_buffers: bool = True
+
+    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+        """A stretch for each segment, told by its phase and whether it is a layer.
+
+        What layers leave behind in the loss is no layer's pass.
+        """
+        segments = [(phase, is_layer and phase != "loss") for phase, is_layer in segments]
+        first_back = next(
+            (i for i, (phase, is_layer) in enumerate(segments) if phase == "backward" and is_layer), len(segments)
+        )
+        return Beside(tuple(self._stretches(segments, first_back)))
+
+    def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
+        """The ledger's line of one of the names above."""
+        return Line(
+            name=name, bytes=size_bytes, cause=_CAUSES.get(name, "gradients"), alive_in=alive_in,
+            formula=_FORMULAS[name], working=f"{size_bytes:,}", evidence="modelled",
+            source=f"torch/distributed/fsdp/_fully_shard/{_SOURCES[name]}",
+        )  # fmt: skip
+
+    @property
+    def side_stream_bytes(self) -> int:
+        """What torch reserves beside the default stream's memory: blocks freed on one stream serve no other.
+
+        Two gather buffers of the largest unit on the copy-in stream, one reduced shard on the reduce-scatter stream.
+        """
+        units = (self.units.embedding, self.units.layer, self.units.tail)
+        gathered = max(unit.gather_buffer_bytes(self.shards) for unit in units)
+        return 2 * gathered * self.keeps_buffers + max(unit.reduced_bytes(self.shards) for unit in units)
+
+    def _stretches(self, segments: Sequence[tuple[str, bool]], first_back: int) -> Iterator[Stretch]:
+        forward = backward = 0
+        follows_layer = False
+        for position, (phase, is_layer) in enumerate(segments):
+            if phase == "backward":
+                yield self._backward(position, first_back, backward, is_layer=is_layer)
+                backward += is_layer
+            else:
+                found = self._forward(phase, forward, is_layer=is_layer)
+                yield found if is_layer or follows_layer else replace(found, at_start={})
+                forward += is_layer
+            follows_layer = is_layer
+
+    def _forward(self, phase: str, done: int, *, is_layer: bool) -> Stretch:
+        """`done` layers have run."""
+        units, kept = self.units, 0 if self.reshard_after_forward else done
+        used = [units.layer] * (kept + is_layer)
+        if units.tied:
+            used.append(units.tail)
+        elif not self.reshard_after_forward and (done or is_layer):
+            used.append(units.embedding)
+        at_the_end = not is_layer and (done == units.layers or phase == "loss")
+        unit = units.tail if at_the_end or units.tied else units.embedding
+        if is_layer or (at_the_end and units.tied):  # a tail that was gathered first left its buffer to the layers
+            unit = units.layer
+        if not (is_layer or units.tied):
+            used.append(unit)
+        held = self._held(used, unit)
+        # The buffer before is freed when wait_for_unshard returns: its `prev_all_gather_state` still refers to it.
+        before = units.layer if done else units.embedding if not units.tied else Unit()
+        at_start = {**held, EARLIER: before.gather_buffer_bytes(self.shards) * self.keeps_buffers}
+        return Stretch(held, held, at_start={name: size for name, size in at_start.items() if size})
+
+    def _backward(self, position: int, first_back: int, done: int, *, is_layer: bool) -> Stretch:
+        """`done` layers have been gone back through."""
+        units = self.units
+        left = units.layers - done
+        resident = [units.tail] if units.tied else []
+        if not (units.tied or self.reshard_after_forward):
+            resident.append(units.embedding)
+        if not is_layer and position < first_back:
+            return self._tail(resident)
+        before = units.tail if not done and not units.tied else units.layer if done else Unit()
+        gone = (first_back if units.tied else 0, position)
+        if not is_layer:
+            unit = units.tail if units.tied else units.embedding
+            reduced = [units.layer] * done + ([] if units.tied else [units.tail])
+            during = self._held(resident or [unit], Unit(), units.layer, reduced)
+            at_end = self._held([], Unit(), unit, [*reduced, unit])
+            return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
+        reduced = [units.layer] * done + ([] if units.tied else [units.tail])
+        following = units.layer if left > 1 else Unit() if units.tied else units.embedding
+        if not self.reshard_after_forward:
+            following = Unit()
+            resident = [*resident, *[units.layer] * (left - 1)]
+        during = self._held([*resident, units.layer], following, before, reduced)
+        at_end = self._held(resident, following, units.layer, [*reduced, units.layer])
+        return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
+
+    def _tail(self, resident: list[Unit]) -> Stretch:
+        """Head and final norm: their parameters stayed.
+
+        The last layer's are gathered once the gradient of the logits is there (its hook is on them), when the loss has
+        let go of its own: that counts at the end alone.
+        """
+        units = self.units
+        following = units.layer if self.reshard_after_forward else Unit()
+        kept = [] if self.reshard_after_forward else [units.layer] * units.layers
+        kept += [] if units.tied else resident
+        during = self._held([*kept, units.tail], Unit())
+        if units.tied:
+            return Stretch(during, self._held([*kept, units.tail], following))
+        return Stretch(during, self._held(kept, following, units.tail, [units.tail]))
+
+    def _held(
+        self, used: Sequence[Unit], gathering: Unit, reducing: Unit | None = None, reduced: Sequence[Unit] = ()
+    ) -> Held:
+        shards = self.shards
+        gather = gathering.gather_buffer_bytes(shards) if self.keeps_buffers else 0
+        found = {
+            PARAMETERS: sum(unit.gathered_bytes(shards) for unit in used),
+            GATHERING: gather,
+            REDUCING: reducing.reduce_buffer_bytes(shards) if reducing else 0,
+        }
+        if self.on_host:
+            found[REDUCED] = reduced[-1].reduced_bytes(shards) if reduced else 0
+        elif not self.accumulates:
+            found[SHARDS] = sum(unit.reduced_bytes(shards) for unit in reduced)
+        return {name: size for name, size in found.items() if size}

@@ -1,0 +1,177 @@
+"""The lines of one card of several that do not depend on batch or length: shards, buckets, what lies on the host."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from planner.ledger import PHASES, Line
+from planner.memory.gradients import gradient_lines
+from planner.memory.optimizer import optimizer_lines
+from planner.memory.weights import weight_lines
+from planner.parallel.ddp import ddp_lines
+from planner.parallel.units import Unit, is_cut, kept_itemsize, units_of
+from planner.request.parallel import Ddp, DeepSpeed
+from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.tensors.tensor_storage import Placed
+from planner.tensors.trainable import Trainable
+from planner.units import allocated, ceil_div
+
+HOST = "in host memory"
+AFTER_PREPARING = PHASES[2:]
+
+
+def ddp_static_lines(placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe) -> list[Line]:
+    """What DDP adds to one card's own lines."""
+    options = recipe.strategy if isinstance(recipe.strategy, Ddp) else Ddp()
+    adapters_bytes = 0 if recipe.lora is None else sum(t.elements * t.itemsize_bytes * t.count for t in tensors)
+    model_bytes = sum(item.prepared.total_bytes * item.count for item in placed)
+    return ddp_lines(tensors, options, model_bytes + adapters_bytes)
+
+
+def fsdp_static_lines(
+    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, layers: int
+) -> list[Line]:
+    """Shards of everything that FSDP cuts, and whole what it does not. `layers` is 0 where nobody knows the model's."""
+    whole = [item for item in placed if not is_cut(item, recipe)]
+    cut = [item for item in placed if is_cut(item, recipe)]
+    adapters = tensors if recipe.lora else ()
+    units = units_of(placed, adapters, recipe, max(1, layers))
+    shards, on_host = recipe.layout.parameter_shards, recipe.layout.parameters_on_host
+    sharded = [_shard(tensor, recipe) for tensor in tensors]
+    moved = (units.embedding, units.layer if layers else Unit(), units.tail)
+    in_transit = max(unit.gathered_bytes(1) for unit in moved)
+    lines = [
+        *weight_lines(whole, recipe, adapters_bytes=0),
+        *_statistics([item for item in cut if item.quantized]),
+        _shards_line("weights: this card's shards", _cut_bytes(cut, recipe, shards), on_host=on_host),
+        Line(
+            name="a unit on its way to its shards", bytes=0 if on_host else in_transit, cause="weights",
+            alive_in=PHASES[1:2], formula="e × the parameters of the largest unit", working=f"{in_transit:,}",
+            evidence="modelled", source="torch/distributed/fsdp/_fully_shard/_fsdp_init.py _move_states_to_device",
+        ),
+    ]  # fmt: skip
+    if recipe.lora:
+        adapter_bytes = sum(allocated(t.elements * t.itemsize_bytes) * t.count for t in sharded)
+        adapter_line = _shards_line("adapters: this card's shards", adapter_bytes, on_host=on_host)
+        lines.append(replace(adapter_line, cause="adapters"))
+    return [*lines, *update_lines(sharded, recipe, on_host=recipe.layout.optimizer_on_host)]
+
+
+def zero_static_lines(
+    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, options: DeepSpeed
+) -> list[Line]:
+    """Parameters in 16 bit, whole below stage 3; float32 copies and optimizer state cut over the cards.
+
+    Source: deepspeed/runtime/zero/stage_1_and_2.py single_partition_of_fp32_groups, stage3.py
+    _create_fp32_partitions; partition_parameters.py for what is cut.
+    """
+    cards, on_host = recipe.layout.world, recipe.layout.optimizer_on_host
+    cut, whole = ([], list(placed)) if options.stage < 3 else _cut_by_zero(placed, options, recipe)
+    cut_elements = sum(item.group.params_each * item.count for item in cut)
+    trained = sum(tensor.elements * tensor.count for tensor in tensors)
+    share = ceil_div(trained, cards if options.stage else 1)
+    flat = Trainable(name="flat partition", shape=(share,), count=1, itemsize_bytes=4)
+    line = partial(Line, evidence="modelled", source="deepspeed/runtime/zero")
+    host = f", {HOST}"
+    parameters_bytes = allocated(2 * ceil_div(cut_elements, cards))
+    in_host = recipe.layout.parameters_on_host
+    lines = [
+        *weight_lines(whole, recipe, adapters_bytes=0),
+        line(
+            name=f"weights: this card's part{host if in_host else ''}", bytes=parameters_bytes, cause="weights",
+            alive_in=() if in_host else PHASES[1:], formula="2 P / cards", working=f"2 × {cut_elements:,} / {cards}",
+        ),
+        line(
+            name=f"float32 copies of what is trained{host if on_host else ''}", bytes=allocated(4 * share),
+            cause="optimizer", alive_in=() if on_host else AFTER_PREPARING, formula="4 n / cards",
+            working=f"4 × {share:,}",
+        ),
+        line(
+            name=f"float32 gradients of the step{host if on_host else ''}", bytes=allocated(4 * share),
+            cause="gradients", alive_in=() if on_host else PHASES[-1:], formula="4 n / cards", working=f"4 × {share:,}",
+        ),
+        line(
+            name="16-bit gradients at the step", cause="gradients", formula="2 n, from stage 2 on over the cards",
+            bytes=0 if on_host and options.stage >= 2 else allocated(2 * (trained if options.stage < 2 else share)),
+            alive_in=PHASES[-1:], working=f"2 × {trained:,}",
+        ),
+    ]  # fmt: skip
+    if recipe.lora:
+        lines.append(
+            line(
+                name="adapters", bytes=allocated(2 * trained), cause="adapters", alive_in=PHASES[1:], formula="2 n",
+                working=f"2 × {trained:,}",
+            )
+        )  # fmt: skip
+    updates = update_lines([flat], recipe, on_host=on_host)
+    return [*lines, *(found for found in updates if found.cause == "optimizer")]
+
+
+def _cut_by_zero(placed: Sequence[Placed], options: DeepSpeed, recipe: Recipe) -> tuple[list[Placed], list[Placed]]:
+    """What stage 3 cuts, and what it leaves: small parameters, buffers."""
+    threshold = options.stage3_param_persistence_threshold
+    least = 10 * hidden_size(placed) if threshold is None else threshold
+    cut = [item for item in placed if is_cut(item, recipe) and item.group.params_each > least]
+    return cut, [item for item in placed if item not in cut]
+
+
+def hidden_size(placed: Sequence[Placed]) -> int:
+    """Columns of the embedding."""
+    return next(item.group.shape[-1] for item in placed if item.group.role == "embedding")
+
+
+def update_lines(tensors: Sequence[Trainable], recipe: Recipe, *, on_host: bool) -> list[Line]:
+    """Gradients and optimizer state of this card's shards."""
+    made = [
+        *gradient_lines(tensors),
+        *optimizer_lines(
+            tensors,
+            recipe.training.optim,
+            clips=recipe.training.max_grad_norm > 0,
+            embeddings_in_32bit=recipe.by_trainer,
+        ),
+    ]
+    if not on_host:
+        return [replace(line, evidence="modelled") for line in made]
+    kept = [line for line in made if line.name != "gradient norms" and line.alive_in != ("optimizer",)]
+    return [replace(line, name=f"{line.name}, {HOST}", alive_in=(), evidence="modelled") for line in kept]
+
+
+def _shard(tensor: Trainable, recipe: Recipe) -> Trainable:
+    shards = recipe.layout.optimizer_shards
+    itemsize_bytes = kept_itemsize(tensor.itemsize_bytes, recipe, trained=True)
+    shape = (ceil_div(tensor.shape[0], shards), *tensor.shape[1:])
+    return replace(tensor, shape=shape, itemsize_bytes=itemsize_bytes)
+
+
+def _cut_bytes(cut: Sequence[Placed], recipe: Recipe, shards: int) -> int:
+    total_bytes = 0
+    for item in cut:
+        if item.quantized:
+            total_bytes += allocated(ceil_div(item.loaded.values_bytes, shards)) * item.count
+            continue
+        each = kept_itemsize(DTYPE_BYTES[item.dtypes[2]], recipe, trained=recipe.lora is None)
+        rows, columns = item.group.shape[0], item.group.params_each // item.group.shape[0]
+        total_bytes += allocated(ceil_div(rows, shards) * columns * each) * item.count
+    return total_bytes
+
+
+def _statistics(quantized: Sequence[Placed]) -> list[Line]:
+    """Maxima and tables of 4-bit weights hang on the module, which every card has whole (Params4bit.quant_state)."""
+    total_bytes = sum((item.loaded.total_bytes - item.loaded.values_bytes) * item.count for item in quantized)
+    return [
+        Line(
+            name="quantization statistics and tables, whole on every card", bytes=total_bytes, cause="weights",
+            alive_in=PHASES, formula="as on one card", working=f"{total_bytes:,}", evidence="modelled",
+            source="bitsandbytes/nn/modules.py Params4bit.quant_state",
+        )
+    ]  # fmt: skip
+
+
+def _shards_line(name: str, size_bytes: int, *, on_host: bool) -> Line:
+    return Line(
+        name=f"{name}, {HOST}" if on_host else name, bytes=size_bytes, cause="weights",
+        alive_in=() if on_host else PHASES[1:], formula="Σ e × ⌈rows / cards⌉ × columns, each rounded up to 512 bytes",
+        working=f"{size_bytes:,}", evidence="modelled",
+        source="torch/distributed/fsdp/_fully_shard/_fsdp_param.py _init_sharded_param",
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a strategy changes about the step itself: the recipe that is walked, and what is held beside its tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from planner.ledger import Line
+from planner.parallel.fsdp import FsdpStep
+from planner.parallel.static import hidden_size
+from planner.parallel.units import units_of
+from planner.parallel.zero import ZeroStep
+from planner.request.dtypes import Dtype
+from planner.request.parallel import Ddp, DeepSpeed, Fsdp
+from planner.request.recipe import Recipe
+from planner.step import HeldBeside
+from planner.step.engine.beside import Beside, Stretch
+from planner.tensors.tensor_storage import Placed
+from planner.tensors.trainable import Trainable
+
+
+@dataclass(frozen=True, slots=True)
+class BucketViews:
+    """DDP's gradients are views of its buckets: autograd's own go as soon as a bucket has them."""
+
+    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+        """A stretch for each segment; nothing is held, and what earlier segments made is gone."""
+        return Beside(tuple(Stretch({}, {}, (0, position)) for position in range(len(segments))))
+
+    def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
+        """Never asked for: no stretch holds anything."""
+        raise KeyError(name, size_bytes, alive_in)
+
+
+def walked_recipe(recipe: Recipe) -> Recipe:
+    """`recipe` as its layers compute: adapters come gathered in the mixed precision's dtype."""
+    gathered: Dtype | None = recipe.layout.gathered
+    if recipe.layout.strategy == "zero":  # the engine casts the whole module (deepspeed/runtime/engine.py, bfloat16)
+        gathered = recipe.model_dtype
+    return replace(recipe, adapter_dtype=gathered) if gathered and recipe.lora else recipe
+
+
+def held_beside(
+    placed: Sequence[Placed], adapters: Sequence[Trainable], recipe: Recipe, layers: int
+) -> HeldBeside | None:
+    """What the strategy holds while a step runs, if anything comes and goes.
+
+    Raises:
+        NotImplementedError: no formula plans this strategy; says which.
+    """
+    if recipe.layout.strategy == "ddp":
+        views = isinstance(recipe.strategy, Ddp) and recipe.strategy.gradient_as_bucket_view
+        return BucketViews() if views and not recipe.accumulates else None
+    if recipe.layout.strategy == "single":
+        return None
+    if recipe.layout.strategy == "device_map":
+        msg = "device_map over several cards"
+        raise NotImplementedError(msg)
+    if isinstance(recipe.strategy, DeepSpeed):
+        if recipe.quantization and recipe.strategy.stage == 3:
+            msg = "ZeRO 3 of quantized weights"
+            raise NotImplementedError(msg)
+        units = units_of(placed, adapters, recipe, layers)
+        return ZeroStep(units=units, cards=recipe.layout.world, options=recipe.strategy, hidden=hidden_size(placed))
+    if recipe.quantization and not recipe.quantization.load_in_4bit:
+        msg = "FSDP of weights that are quantized otherwise than to 4 bit by bitsandbytes"
+        raise NotImplementedError(msg)
+    options = recipe.strategy if isinstance(recipe.strategy, Fsdp) else Fsdp()
+    return FsdpStep(
+        units=units_of(placed, adapters, recipe, layers, by_layer=options.auto_wrap),
+        shards=recipe.layout.parameter_shards,
+        reshard_after_forward=options.reshard_after_forward,
+        on_host=recipe.layout.parameters_on_host,
+        accumulates=recipe.accumulates,
+        keeps_buffers=options.version == 2,
+    )
+
+
+def reserved_beside_bytes(held: HeldBeside | None) -> int:
+    """What torch reserves for streams of the strategy's own."""
+    return held.side_stream_bytes if isinstance(held, FsdpStep) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unproved:
+    """A strategy that is planned from its source and was held to no dry run: the request's field, and why."""
+
+    field: str
+    why: str
+
+
+def unproved(recipe: Recipe) -> Unproved | None:
+    """What of the recipe's strategy no dry run has shown, if anything."""
+    options = recipe.strategy
+    if recipe.layout.strategy == "zero":
+        return Unproved("deepspeed.stage", "planned from DeepSpeed's source and held to no dry run")
+    if recipe.layout.strategy == "fsdp" and isinstance(options, Fsdp):
+        if options.version == 1:
+            return Unproved("fsdp.version", "FSDP1 is planned from torch's source and held to no dry run; FSDP2 is")
+        if options.hybrid_shard:
+            return Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")
+    return None
+
+
+UNPROVED_FIELDS = frozenset({"deepspeed.stage", "fsdp.version", "fsdp.hybrid_shard"})

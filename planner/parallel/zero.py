@@ -1,0 +1,105 @@
+"""DeepSpeed's ZeRO: what a card holds, read off its source and held to no dry run.
+
+deepspeed/runtime/zero, stages 1 and 2 in stage_1_and_2.py DeepSpeedZeroOptimizer, stage 3 in stage3.py and
+partitioned_param_coordinator.py. The engine turns the model to 16 bit and keeps float32 copies of what is trained, cut
+over the cards, which the optimizer updates. n = trained elements, c = cards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.ledger import Cause, Line
+from planner.parallel.units import Unit, Units
+from planner.request.parallel import DeepSpeed
+from planner.step.engine.beside import Beside, Held, Stretch
+from planner.units import allocated
+
+# Both the walk's weights and its gradients are of 16 bit.
+HALF_BYTES = 2
+BUCKETS = "ZeRO reduce buckets"
+PARTITION = "gradients: this card's part so far"
+PARAMETERS = "gathered parameters"
+_CAUSES: dict[str, Cause] = {BUCKETS: "workspace", PARTITION: "gradients", PARAMETERS: "weights"}
+_FORMULAS = {
+    BUCKETS: "2 × reduce_bucket_size, twice with overlap_comm",
+    PARTITION: "2 n / c of what has been reduced",
+    PARAMETERS: "2 × (the layer in use, what is prefetched, what is used again within max_reuse_distance)",
+}
+_SOURCES = {
+    BUCKETS: "stage_1_and_2.py backward_prologue, stage3.py ipg buckets",
+    PARTITION: "stage_1_and_2.py averaged_gradients, stage3.py grad_partitions_flat_buffer",
+    PARAMETERS: "partitioned_param_coordinator.py fetch_sub_module, __params_to_release",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroStep:
+    """What ZeRO holds in each segment of a step. `hidden`: the model's width, from which "auto" is filled in."""
+
+    units: Units
+    cards: int
+    options: DeepSpeed
+    hidden: int
+
+    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+        """A stretch for each segment, told by its phase and whether it is a layer."""
+        stretches, counts = [], dict.fromkeys(("forward", "backward"), 0)
+        for position, (phase, is_layer) in enumerate(segments):
+            direction = "backward" if phase == "backward" else "forward"
+            done = counts[direction]
+            counts[direction] += is_layer
+            held: Held = self._parameters(direction, done, is_layer=is_layer)
+            if direction == "backward":
+                held = {**held, **self._gradients(done)}
+            held = {name: size for name, size in held.items() if size}
+            stretches.append(Stretch(held, held, (0, position) if self._reduces(direction) else (0, 0)))
+        return Beside(tuple(stretches))
+
+    def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
+        """The ledger's line of one of the names above."""
+        return Line(
+            name=name, bytes=size_bytes, cause=_CAUSES[name], alive_in=alive_in, formula=_FORMULAS[name],
+            working=f"{size_bytes:,}", evidence="modelled", source=f"deepspeed/runtime/zero/{_SOURCES[name]}",
+        )  # fmt: skip
+
+    def _reduces(self, direction: str) -> bool:
+        """From stage 2 on a gradient goes once its bucket is reduced."""
+        return direction == "backward" and self.options.stage >= 2
+
+    def _gradients(self, done: int) -> dict[str, int]:
+        options = self.options
+        overlaps = options.stage == 3 if options.overlap_comm is None else options.overlap_comm
+        bucket = self.hidden**2 if options.reduce_bucket_size is None else options.reduce_bucket_size
+        found = {BUCKETS: allocated(HALF_BYTES * bucket) * (2 if overlaps else 1)} if options.stage else {}
+        if options.stage >= 2 and options.offload_optimizer == "none":
+            trained = _trained(self.units.layer) * done + _trained(self.units.tail)
+            found[PARTITION] = HALF_BYTES * -(-trained // self.cards)
+        return found
+
+    def _parameters(self, direction: str, done: int, *, is_layer: bool) -> Held:
+        """Stage 3 gathers a layer before its use and releases what is not used again soon enough."""
+        if self.options.stage < 3:
+            return {}
+        layer, tail = self._gathered(self.units.layer), self._gathered(self.units.tail)
+        layers = self.units.layers
+        # A layer is used again after all that follow it, forward and back.
+        distance = self.options.stage3_max_reuse_distance
+        reused = min(layers, max(0, distance - 2 * tail) // max(1, 2 * layer))
+        index = done if direction == "forward" else layers - 1 - done
+        kept = min(reused, max(0, index - (layers - reused)))
+        hidden = self.hidden
+        ahead = self.options.stage3_prefetch_bucket_size
+        ahead = (9 * hidden**2) // 10 if ahead is None else ahead
+        outside = 0 if is_layer else max(tail, self._gathered(self.units.embedding))
+        elements = kept * layer + layer * is_layer + outside + min(ahead, layer)
+        return {PARAMETERS: HALF_BYTES * elements}
+
+    def _gathered(self, unit: Unit) -> int:
+        """Elements of a unit that are cut: small parameters stay whole."""
+        least = self.options.stage3_param_persistence_threshold
+        least = 10 * self.hidden if least is None else least
+        return sum(part.elements * part.count for part in unit.parts if part.elements > least)
+
+
+def _trained(unit: Unit) -> int:
+    return sum(part.elements * part.count for part in unit.parts if part.trained)

@@ -1,0 +1,79 @@
+"""How a run lies on its cards: which of parameters, gradients and optimizer state are cut into shards, and where to."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from planner.request.dtypes import Dtype, HalfDtype
+
+if TYPE_CHECKING:
+    from planner.request.schema import Request
+
+Strategy = Literal["single", "ddp", "fsdp", "zero", "device_map"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One card's part of a run on `world` cards.
+
+    `*_shards`: into how many parts each is cut, 1 where every card has the whole. `gathered` is the dtype of gathered
+    parameters and reduced gradients, None for the parameter's own; `master` the dtype of trained shards, None likewise.
+    """
+
+    strategy: Strategy = "single"
+    world: int = 1
+    parameter_shards: int = 1
+    gradient_shards: int = 1
+    optimizer_shards: int = 1
+    parameters_on_host: bool = False
+    optimizer_on_host: bool = False
+    gathered: HalfDtype | None = None
+    master: Dtype | None = None
+
+    @property
+    def shards(self) -> bool:
+        """Whether parameters are gathered before they are used."""
+        return self.parameter_shards > 1 or self.parameters_on_host
+
+
+ONE_CARD = Layout()
+
+
+def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: bool) -> Layout:
+    """What the request's cards and strategy come to; several cards without one are torchrun's default, DDP.
+
+    `by_accelerate`: a trainer prepares the model, so that trained parameters are float32 under FSDP's mixed precision
+    (accelerate/utils/fsdp_utils.py fsdp2_prepare_model), unless the model is quantized to 4 bit.
+    """
+    if request.gpus == 1 and not _offloads(request):
+        return ONE_CARD
+    world = request.gpus
+    if request.fsdp is not None:
+        shards = min(world, request.fsdp.cards_per_node) if request.fsdp.hybrid_shard else world
+        gathered = request.fsdp.mixed_precision or (autocast if by_accelerate else None)
+        upcasts = gathered is not None and not (request.quantization and request.quantization.load_in_4bit)
+        return Layout(
+            strategy="fsdp", world=world, parameter_shards=shards, gradient_shards=shards, optimizer_shards=shards,
+            parameters_on_host=request.fsdp.cpu_offload, optimizer_on_host=request.fsdp.cpu_offload,
+            gathered=gathered, master="float32" if upcasts else None,
+        )  # fmt: skip
+    if request.deepspeed is not None:
+        stage = request.deepspeed.stage
+        return Layout(
+            strategy="zero", world=world,
+            optimizer_shards=world if stage >= 1 else 1,
+            gradient_shards=world if stage >= 2 else 1,
+            parameter_shards=world if stage >= 3 else 1,
+            parameters_on_host=request.deepspeed.offload_param != "none",
+            optimizer_on_host=request.deepspeed.offload_optimizer != "none",
+            master="float32",
+        )  # fmt: skip
+    if request.device_map is not None:
+        return Layout(strategy="device_map", world=world)
+    return Layout(strategy="ddp", world=world)
+
+
+def _offloads(request: "Request") -> bool:
+    """Whether one card alone has something of its run on the host."""
+    if request.deepspeed is not None:
+        return request.deepspeed.offload_optimizer != "none" or request.deepspeed.offload_param != "none"
+    return request.fsdp is not None and request.fsdp.cpu_offload

@@ -1,0 +1,56 @@
+"""What a step holds beside what its layers make: bytes that come and go with whole stretches of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal
+
+# Names of lines and their bytes.
+Held = Mapping[str, int]
+Moment = Literal["at_start", "during", "at_end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is held while one segment is played, at its very end, and for a moment before it begins.
+
+    Gradients that segments `gone` (first, one after the last) made have been taken away before it begins.
+    """
+
+    during: Held
+    at_end: Held
+    gone: tuple[int, int] = (0, 0)
+    at_start: Held = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """One stretch for each segment of a step, in the order they are played."""
+
+    stretches: Sequence[Stretch]
+
+    def highest(self, position: int, level: int, peak: int, net: int, reduced: Sequence[int]) -> tuple[int, Moment]:
+        """The most that is there in a segment, and when.
+
+        `level` is what the step's own tensors take when it begins, `peak` and `net` what the segment adds at most and
+        at last; `reduced[i]` are the gradients that the first `i` segments left.
+        """
+        stretch = self.stretches[position]
+        first, last = stretch.gone
+        level -= reduced[last] - reduced[first]
+        moments: tuple[tuple[int, Moment], ...] = (
+            (level + peak + sum(stretch.during.values()), "during"),
+            (level + net + sum(stretch.at_end.values()), "at_end"),
+            (level + sum(stretch.at_start.values()), "at_start"),
+        )
+        return max(moments, key=lambda moment: moment[0])
+
+    def held(self, position: int, moment: Moment) -> Held:
+        """What is held beside the step's own tensors then."""
+        stretch = self.stretches[position]
+        return {"during": stretch.during, "at_end": stretch.at_end, "at_start": stretch.at_start}[moment]
+
+
+def summed(values: Sequence[int]) -> list[int]:
+    """Sums of the first 0, 1, 2, … values."""
+    return list(accumulate(values, initial=0))

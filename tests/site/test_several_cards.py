@@ -1,0 +1,77 @@
+"""Several cards at the doors of the site: addresses, the form, trainers' files."""
+
+from urllib.parse import parse_qsl
+
+import pytest
+
+from app import imports
+from app.forms import query_of, read_form
+from planner.request.schema import Request
+
+BASE = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-3090"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gpus": 2},
+        {"gpus": 4, "fsdp": "full_shard offload"},
+        {"gpus": 4, "fsdp": {"reshard_after_forward": False, "version": 1}},
+        {"gpus": 8, "deepspeed": "zero3-offload"},
+        {"gpus": 8, "deepspeed": {"stage": 2, "overlap_comm": True}},
+        {"gpus": 2, "ddp": {"gradient_as_bucket_view": True}},
+        {"gpus": 2, "device_map": "auto"},
+    ],
+)
+def test_every_strategy_has_an_address(changes: dict[str, object]) -> None:
+    request = Request.parse(BASE | changes)
+    address = query_of(request.model_dump(mode="json"))
+    assert Request.parse(read_form(parse_qsl(address)).document) == request
+
+
+def test_a_count_typed_with_the_card_wins_over_the_controls_own_default() -> None:
+    form = read_form([("model", BASE["model"]), ("gpu", "2x3090"), ("gpus", "1")])
+    assert Request.parse(form.document).gpus == 2
+
+
+FILE = """
+base_model: meta-llama/Llama-2-70b-hf
+adapter: qlora
+load_in_4bit: true
+lora_r: 8
+lora_alpha: 16
+lora_target_linear: true
+sequence_len: 512
+micro_batch_size: 1
+fsdp: [full_shard, auto_wrap]
+fsdp_config:
+  fsdp_version: 2
+  fsdp_offload_params: true
+  fsdp_transformer_layer_cls_to_wrap: LlamaDecoderLayer
+"""
+
+
+def test_a_trainers_fsdp_is_planned_where_the_cards_are_counted() -> None:
+    read = imports.read(FILE, gpu="2x3090")
+    request = Request.parse(read.document)
+    assert read.not_planned == ()
+    assert (request.gpus, request.fsdp and request.fsdp.cpu_offload) == (2, True)
+    assert request.quantization is not None
+    assert request.quantization.bnb_4bit_quant_storage == "bfloat16"
+
+
+def test_for_one_card_it_is_still_named_as_not_planned() -> None:
+    assert {item.key for item in imports.read(FILE, gpu="3090").not_planned} == {"fsdp", "fsdp_config"}
+
+
+def test_a_key_that_fsdp_config_does_not_have_leaves_it_unplanned() -> None:
+    read = imports.read(FILE + "  fsdp_reshard_twice: true\n", gpu="2x3090")
+    assert {item.key for item in read.not_planned} == {"fsdp", "fsdp_config"}
+
+
+def test_deepspeed_files_that_trainers_ship_are_known_by_name_and_others_are_not_opened() -> None:
+    plain = "model_name_or_path: Qwen/Qwen2.5-7B\nfinetuning_type: full\nstage: sft\ncutoff_len: 2048\ndeepspeed: "
+    known = imports.read(plain + "examples/deepspeed/ds_z3_config.json\n", gpu="8xh100")
+    assert known.document["deepspeed"]["stage"] == 3
+    unknown = imports.read(plain + "my/zero.json\n", gpu="8xh100")
+    assert "deepspeed" in {item.key for item in unknown.not_planned}
