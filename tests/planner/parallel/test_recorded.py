@@ -1,4 +1,4 @@
-"""The formulas beside dry runs on several virtual cards: each phase's peak on rank 0."""
+"""The formulas beside dry runs on several virtual cards: the peak of a step on rank 0."""
 
 import json
 from dataclasses import dataclass
