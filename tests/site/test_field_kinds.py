@@ -208,3 +208,12 @@ def test_what_a_file_leaves_out_is_what_its_trainer_does(text: str, expected: di
 def test_a_published_run_lies_in_the_range(model: str, ran_bytes: float) -> None:
     required = planned(axolotl(CUT, model=model)).required_bytes
     assert required.low < ran_bytes < required.high
+
+
+def test_a_reason_names_no_key_that_the_file_has_not_and_the_dtype_that_it_has() -> None:
+    full = f"base_model: {SMALL}\nsequence_len: 512\nmicro_batch_size: 1\nbf16: true\n"
+    assert [item.key for item in read(full, gpu="l40s").not_planned] == ["attn_implementation"]
+    assert [item.key for item in read(f"{full}sdp_attention: true\n", gpu="l40s").not_planned] == ["sdp_attention"]
+    sft = f"model_name_or_path: {SMALL}\nmax_length: 512\nuse_peft: true\nlora_target_modules: all-linear\n"
+    reasons = {item.field: item.reason for item in read(f"{sft}dtype: float32\n", gpu="l40s").reading.assumed}
+    assert "dtype: float32" in reasons["stack"]

@@ -209,7 +209,7 @@ def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
         "eager",
     }
     if reading.document["method"] == "full" and not takes_16:
-        key = next((name for name in ("attn_implementation", *_ATTENTION) if config.get(name)), "flash_attention")
+        key = next((name for name in ("attn_implementation", *_ATTENTION) if config.get(name)), "attn_implementation")
         why = "without a 16-bit attention kernel norms and embeddings stay in float32; planned in 16 bit"
         reading.leave_out(key, Effect(why, "with norms and embeddings in 16 bit"))
     if reading.document["method"] == "qlora" and stacks_experts(config.get("base_model")):

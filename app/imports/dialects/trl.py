@@ -95,7 +95,9 @@ def _precision(reading: Reading, is_trl: bool) -> None:
     adapters = "bfloat16" if is_trl and (four or reading.on("load_in_8bit")) else "float32"
     if is_trl:
         reason = "keys that only TRL's SFTConfig and ModelConfig have"
-        if dtype == "float32" and _said_dtype(reading) is None:
+        if said := _said_dtype(reading):
+            reason += f", and dtype: {said}"
+        elif dtype == "float32":
             reason = "TRL loads a model by its name in float32 unless dtype says otherwise"
     else:
         reason = "plain TrainingArguments" if half else "neither bf16 nor fp16: no autocast"
