@@ -1,6 +1,21 @@
 """Will this fine-tuning run fit on this GPU? Memory arithmetic without torch, web or database."""
 
-from planner.answer.plan import Plan, plan
-from planner.request.schema import Request
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planner.answer.plan import Plan, plan
+    from planner.request.schema import Request
 
 __all__ = ["Plan", "Request", "plan"]
+
+# Imported when first asked for: whoever needs a part of the package, an error or a unit, need not wait for the whole.
+_HOMES = {"Plan": "planner.answer.plan", "Request": "planner.request.schema", "plan": "planner.answer.plan"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found

@@ -33,6 +33,8 @@ def serve(
 
     import uvicorn  # after the settings were checked: a second's worth of imports
 
+    from app.compute.asking import look_at
+    from app.compute.middleware import ACCURACY
     from app.connections import BACKLOG, BoundedConnection, Doors, quiet_accept_errors
     from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
@@ -71,6 +73,8 @@ def serve(
             await super().startup(sockets)
             await workers
             if self.started:
+                # Its first view takes a second and a half of a processor.
+                self.preparing = asyncio.ensure_future(look_at(app, ACCURACY, compressed=True))
                 bound = self.servers[0].sockets[0].getsockname()[1]
                 link = stack.enter_context(published(settings.data_dir, settings.host, bound, app.state.local_key))
                 # Not into logs that others may read.

@@ -12,11 +12,11 @@ import select
 import signal
 import socket
 import sys
-from typing import Any
 
 from fastapi import FastAPI
 
 from app.compute.answering import answering_app
+from app.compute.asking import look_at
 from app.compute.worker import work
 from app.views.guide import examples, tiers
 
@@ -78,22 +78,9 @@ def _reap(alive: set[int]) -> None:
 async def _warm(app: FastAPI) -> None:
     """Read catalogues, compile templates and work out the chapter's tables once, for all workers."""
     for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus"):
-        scope: dict[str, Any] = {
-            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-            "headers": [], "scheme": "http", "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1",
-            "root_path": "", "app": app, "state": {},
-        }  # fmt: skip
-        await app(scope, _no_body, _thrown_away)
+        await look_at(app, path)
     examples()
     tiers()
-
-
-async def _no_body() -> dict[str, object]:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def _thrown_away(message: object) -> None:
-    del message
 
 
 if __name__ == "__main__":

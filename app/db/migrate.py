@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.database import Database, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # Any number, the same in every replica: pg_advisory_xact_lock lets one migrate while the others wait.
 _MIGRATION_LOCK = 0x46495450
@@ -22,6 +23,10 @@ def migrate(database: Database) -> None:
     Raises:
         StorageUnavailableError: out of reach, or written by a newer version than this one.
     """
+    # Here: a tenth of a second to import, and needed once.
+    from alembic import command  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
+
     try:
         with _only_one(database) as connection:
             command.upgrade(config(connection), "head")
@@ -33,8 +38,10 @@ def migrate(database: Database) -> None:
         raise StorageUnavailableError(f"The database cannot be opened: {reason}") from error
 
 
-def config(connection: Connection | None = None) -> Config:
+def config(connection: Connection | None = None) -> "Config":
     """Alembic's configuration, in code because the migrations travel inside the package."""
+    from alembic.config import Config  # noqa: PLC0415 (as in `migrate`)
+
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     settings.attributes["connection"] = connection

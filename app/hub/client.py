@@ -1,12 +1,12 @@
 """Fetch one config.json, with every limit a server needs when a stranger names the file."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from app import strictjson
 from app.hub.cache import CachedConfig, ConfigCache
@@ -22,8 +22,14 @@ from app.hub.errors import (
 )
 from app.hub.names import RepoName
 from app.hub.turns import Turns
+from app.lazy_module import lazy_module
 from app.settings import Settings
 from app.strictjson import InvalidJsonError
+
+if TYPE_CHECKING:
+    import httpx
+else:  # a tenth of a second, rich and pygments with it, for the first model that the catalogue lacks
+    httpx = lazy_module("httpx")
 
 # The hub redirects once to its resolve cache and once after a rename.
 _MOST_REDIRECTS = 5

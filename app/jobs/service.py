@@ -14,7 +14,6 @@ from app.db.migrate import migrate
 from app.db.models import Probe
 from app.engines.base import Engine
 from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
-from app.engines.ray import RayEngine, RaySetup
 from app.jobs.admission import Limits, settle_order
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.intake import Room, Sender, find_repeat, take_in
@@ -127,6 +126,8 @@ def standard_engines(settings: Settings) -> list[Engine]:
     local = LocalSetup(card_of=card_named, cpu_slots=settings.cpu_slots, memory_bytes=memory_bytes, warm=WARM_PROGRAM)
     engines: list[Engine] = [LocalEngine(settings.data_dir / "probes", local)]
     if settings.ray_url is not None:
+        from app.engines.ray import RayEngine, RaySetup  # noqa: PLC0415 (it brings httpx, a tenth of a second)
+
         setup = RaySetup(
             url=settings.ray_url,
             token=settings.ray_token.get_secret_value() if settings.ray_token else None,

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from planner.catalog.kept_toml import read_toml
 from planner.catalog.names import normal_form
 from planner.errors import CatalogError
 
@@ -49,7 +50,7 @@ def read_rows(path: Path, table: str, kind: type[RowT]) -> tuple[RowT, ...]:
         CatalogError: the file is no TOML, or a row is malformed, misplaced or repeated.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = read_toml(path)
     except tomllib.TOMLDecodeError as error:
         raise CatalogError(f"{path.name}: not valid TOML, {error}; fix it there") from None
     strangers = set(document) - {table}

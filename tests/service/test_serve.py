@@ -1,5 +1,6 @@
 """`fitproof serve` itself: it starts or says why not, and stops in time whoever is watching."""
 
+import json
 import os
 import signal
 import subprocess
@@ -81,3 +82,10 @@ def test_each_reason_not_to_start_is_named(tmp_path: Path, settings: dict[str, A
     with pytest.raises(StorageUnavailableError, match=words) as caught:
         prepare_database(Settings(**{"data_dir": tmp_path, **settings}))
     assert "hidden" not in caught.value.title
+
+
+def test_the_accuracy_page_is_worked_out_before_anybody_asks(tmp_path: Path) -> None:
+    with serving(tmp_path, FITPROOF_LOG_FORMAT="json") as (_process, _client):
+        wait_until(lambda: "GET /accuracy" in (tmp_path / "log").read_text(), 60, (tmp_path / "log").read_text)
+        logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if "GET /accuracy" in line]
+        assert [line["status"] for line in logged] == [200]

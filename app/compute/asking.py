@@ -1,0 +1,33 @@
+"""An application asks itself for a page, so that nobody waits for what is worked out at the first view."""
+
+import asyncio
+from typing import Any
+
+from starlette.types import ASGIApp
+
+
+async def look_at(app: ASGIApp, path: str, *, compressed: bool = False) -> None:
+    """GET `path` of `app`; the answer is thrown away."""
+    scope: dict[str, Any] = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"accept-encoding", b"gzip")] if compressed else [], "scheme": "http",
+        "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1", "root_path": "", "app": app, "state": {},
+    }  # fmt: skip
+    await app(scope, _Receive(), _thrown_away)
+
+
+class _Receive:
+    """A request without a body, whose client stays."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    async def __call__(self) -> dict[str, object]:
+        if self._asked:
+            await asyncio.Event().wait()
+        self._asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _thrown_away(message: object) -> None:
+    del message
