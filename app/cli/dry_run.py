@@ -28,6 +28,11 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no hub: models of the cache or the catalogue.")
     ] = False,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Keep what it saves in this folder; else that goes with the run.", metavar="FOLDER"),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Let it save where it says.")] = False,
     steps: Annotated[int, typer.Option(help="Optimizer steps; 0: until a step's peak repeats.", min=0)] = 0,
     find_smallest: Annotated[
         bool, typer.Option("--find-smallest", help="Find the smallest card that each rank survives on.")
@@ -52,6 +57,8 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         options={
             "ranks": ranks,
             "offline": offline,
+            "scratch": str(scratch) if scratch else None,
+            "in_place": in_place,
             "steps": steps,
             "most_steps": MOST_STEPS,
             "find_smallest": find_smallest,

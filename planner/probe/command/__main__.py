@@ -1,9 +1,9 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
 SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `taken_bytes` (what others hold of
-each), `ranks` (how many run; 0: all), `offline`, `steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report`
-(the file to write), `snapshot` (a file or null) and `find_smallest`. The program's input and output are left alone.
-Exits 0 with a report, 2 with one sentence on stderr.
+each), `ranks` (how many run; 0: all), `offline`, `scratch` (a folder or null), `in_place`, `steps`, `most_steps`,
+`routing`, `seed`, `deadline_seconds`, `report` (the file to write), `snapshot` (a file or null) and `find_smallest`.
+The program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
 """
 
 import json
@@ -121,6 +121,7 @@ def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "card_builder": BUILDER,
         "model_builder": MODEL_BUILDER,
         "offline": spec["offline"],
+        "scratch": _scratch(spec, folder),
         "hub_cache": str(folder / HUB_FOLDER),
         "fitproof_path": str(Path(__file__).parents[3]),
         "values_folder": str(VALUES),
@@ -136,6 +137,15 @@ def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+def _scratch(spec: dict[str, Any], folder: Path) -> str | None:
+    """Where what the program saves goes; None: where it says. A folder of ours goes with the run."""
+    if spec["in_place"]:
+        return None
+    scratch = Path(spec["scratch"] or folder / "scratch").absolute()
+    scratch.mkdir(parents=True, exist_ok=True)
+    return str(scratch)
+
+
 def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str, *, offline: bool) -> dict[str, str]:
     """The person's own environment, our bootstrap first on its path."""
     path = os.pathsep.join(filter(None, [str(BOOTSTRAP), os.environ.get("PYTHONPATH", "")]))
@@ -148,6 +158,8 @@ def _environment(folder: Path, cards: Sequence[CardSpec], card_set: str, *, offl
         "FITPROOF_CARD_SET": card_set,
         **mirror_cache(folder, os.environ),
         **({"HF_HUB_OFFLINE": "1"} if offline else {}),
+        # No run of noise among a person's experiments (docs.wandb.ai, "Environment variables").
+        "WANDB_MODE": os.environ.get("WANDB_MODE", "disabled"),
     }
 
 

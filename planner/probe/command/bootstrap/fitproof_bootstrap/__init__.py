@@ -55,6 +55,9 @@ class _Finder(importlib.abc.MetaPathFinder):
             "torch.distributed.rendezvous": _RendezvousLoader,
             "huggingface_hub.file_download": _HubLoader,
         }
+        if run["scratch"]:
+            self.loaders["transformers.training_args"] = _ArgumentsLoader
+            self.loaders["safetensors.torch"] = _SafetensorsLoader
         self.run = run
         self.folder = folder
 
@@ -137,3 +140,25 @@ class _HubLoader(_Loader):
         hub.make_hollow(module)
         if self.run["offline"]:
             hub.make_up_what_is_missing(module, self.run)
+
+
+class _ArgumentsLoader(_Loader):
+    """Loads transformers' TrainingArguments, whose output goes to the scratch folder."""
+
+    def exec_module(self, module):
+        """Import them, changed where they settle."""
+        from fitproof_bootstrap import saving
+
+        self.load(module)
+        saving.move_output(module, self.run)
+
+
+class _SafetensorsLoader(_Loader):
+    """Loads safetensors, whose files go to the scratch folder after the first step."""
+
+    def exec_module(self, module):
+        """Import it, changed where it writes."""
+        from fitproof_bootstrap import saving
+
+        self.load(module)
+        saving.redirect(module, "save_file", self.run)

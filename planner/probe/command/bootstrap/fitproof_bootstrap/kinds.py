@@ -20,13 +20,25 @@ class Held:
         return None
 
 
-def held_by(torch, optimizer):
+def modules_of(torch):
+    """Every module that is alive."""
+    # Not isinstance: it asks objects for their __class__, and some of torch's warn when asked.
+    kinds = {}
+    return [found for found in gc.get_objects() if _is_module(type(found), torch, kinds)]
+
+
+def _is_module(kind, torch, known):
+    """Asked once for each type: there are a million objects, and some thousand types."""
+    if kind not in known:
+        known[kind] = issubclass(kind, torch.nn.Module)
+    return known[kind]
+
+
+def held_by(torch, modules, optimizer):
     """Look at every module and at the optimizer that stepped."""
     ranges = []
-    for found in gc.get_objects():
-        # Not isinstance: it asks objects for their __class__, and some of torch's warn when asked.
-        if issubclass(type(found), torch.nn.Module):
-            _add_module(torch, found, ranges)
+    for module in modules:
+        _add_module(torch, module, ranges)
     if optimizer is not None:
         for state in optimizer.state.values():
             for value in state.values() if isinstance(state, dict) else ():

@@ -54,7 +54,8 @@ def report(recorder, outcome, message):
     snapshot = cuda.memory._snapshot()
     trace = snapshot["device_traces"][device]
     peak = _peak_of(trace)
-    held = kinds.held_by(torch, recorder.optimizer)
+    modules = kinds.modules_of(torch)
+    held = kinds.held_by(torch, modules, recorder.optimizer)
     peaks = [step["peak_allocated_bytes"] for step in recorder.steps] + [cuda.max_memory_allocated()]
     reserved = [step["peak_reserved_bytes"] for step in recorder.steps] + [cuda.max_memory_reserved()]
     document = {
@@ -67,7 +68,7 @@ def report(recorder, outcome, message):
         "peak": _peak_document(peak, trace, recorder.marks, held),
         "curve": _curve(trace, recorder.marks),
         "card": cards.read(device),
-        "training": training.circumstances(torch, recorder.optimizer),
+        "training": training.circumstances(torch, modules, recorder.optimizer),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
     }

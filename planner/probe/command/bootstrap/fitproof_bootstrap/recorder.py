@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 
-from fitproof_bootstrap import readings
+from fitproof_bootstrap import readings, saving
 from fitproof_bootstrap.progress import Progress
 
 # Ends a program whose own threads keep it alive after the steps that matter.
@@ -20,6 +20,8 @@ def watch(torch, run, folder):
     """Begin once CUDA is initialized: a process that only launches others stays as it is."""
     recorder = Recorder(torch, run, folder)
     recorder.watch_the_end()
+    if run["scratch"]:
+        saving.redirect(torch, "save", run)
     torch.cuda._lazy_call(recorder.begin)
 
 
@@ -42,7 +44,9 @@ class Recorder:
         """Record allocations and wait for steps."""
         self.process_id = os.getpid()
         torch = self.torch
-        torch.cuda.memory._record_memory_history(max_entries=HISTORY_ENTRIES, stacks="python", context="all")
+        # Who frees a block is of no interest but to those who look at the snapshot themselves.
+        context = "all" if self.run["snapshot"] else "alloc"
+        torch.cuda.memory._record_memory_history(max_entries=HISTORY_ENTRIES, stacks="python", context=context)
         torch._C._cuda_attach_out_of_memory_observer(self._refused)
         self._mark(readings.BEFORE_BACKWARD)
         self.progress.live(lambda: f"{self.marks[-1]['phase']}, step {self.marks[-1]['step']}")
@@ -84,6 +88,7 @@ class Recorder:
             {"peak_allocated_bytes": cuda.max_memory_allocated(), "peak_reserved_bytes": cuda.max_memory_reserved()}
         )
         self._mark("forward")
+        saving.begin()
         self.progress.step(len(self.steps))
         if self._enough():
             self._write("stepped")

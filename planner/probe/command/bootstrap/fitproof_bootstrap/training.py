@@ -1,6 +1,5 @@
 """How the program trains, as far as advice can be computed from it: sizes are bytes on the card."""
 
-import gc
 import sys
 
 # bitsandbytes/optim/optimizer.py: smaller states stay 32-bit (min_8bit_size), one float32 for each block of 256.
@@ -12,9 +11,8 @@ _BLOCK_4BIT = 64
 _BLOCK_NESTED = 256
 
 
-def circumstances(torch, optimizer):
+def circumstances(torch, modules, optimizer):
     """What a report says of the program beside its peaks."""
-    modules = [found for found in gc.get_objects() if issubclass(type(found), torch.nn.Module)]
     switches = [module.gradient_checkpointing for module in modules if hasattr(module, "gradient_checkpointing")]
     # transformers leaves the head in 16 bits (quantizers_utils.py, get_modules_to_not_convert).
     heads = [module.get_output_embeddings() for module in modules if hasattr(module, "get_output_embeddings")]
