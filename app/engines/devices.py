@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 from dataclasses import dataclass
 
+from app.engines.environment import probe_environment
 from planner.units import MIB
 
 # Fields of `nvidia-smi --help-query-gpu`; compute_cap is there from driver 510 on.
@@ -33,7 +34,10 @@ async def local_gpus() -> tuple[LocalGpu, ...]:
     command = ("nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits")
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=probe_environment(needs_hub=False),
         )
     except OSError:
         return ()

@@ -20,7 +20,9 @@ _ENDING_NAME = "ending.json"
 _PROCESS_NAME = "process"
 # A probe prints some kilobytes. One that prints this much is broken and would fill the disk.
 MOST_LOG_BYTES = 64 * MIB
-_LOOK_SECONDS = 0.5
+# A processor fills some gigabytes a second. The kernel's own limits do not help: a dry run of 70B parameters maps
+# 173 GB for the 2 GB that it holds (measured), RLIMIT_DATA counts what is mapped, and cgroups are seldom ours to make.
+_LOOK_SECONDS = 0.05
 _POLITE_SECONDS = 3.0
 
 
@@ -106,8 +108,8 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
         OSError: the ending cannot be written.
     """
     try:
-        verdict = await _watch(process, folder / LOG_NAME, limits, stop)
-        exit_code = await end_process(process) if verdict else await process.wait()
+        verdict, at_once = await _watch(process, folder / LOG_NAME, limits, stop)
+        exit_code = await end_process(process, at_once=at_once) if verdict else await process.wait()
     except asyncio.CancelledError:
         await end_process(process)
         raise
@@ -130,7 +132,8 @@ def read_ending(folder: Path) -> Ending | None:
         return None
 
 
-async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Event) -> str | None:
+async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Event) -> tuple[str | None, bool]:
+    """Why the child must end, None where it has ended; and whether at once, as it would only take more."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + limits.seconds
     exited = asyncio.create_task(process.wait())
@@ -140,13 +143,13 @@ async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Even
             patience = min(_LOOK_SECONDS, max(0.0, ends_at - loop.time()))
             await asyncio.wait((exited, stopping), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                return None
+                return None, False
             if stopping.done():
-                return "stopped on request"
+                return "stopped on request", False
             if loop.time() >= ends_at:
-                return f"killed after {limits.seconds:.0f} s, the limit for this probe"
+                return f"killed after {limits.seconds:.0f} s, the limit for this probe", False
             if (complaint := _over_limit(process.pid, log, limits)) is not None:
-                return complaint
+                return complaint, True
     finally:
         exited.cancel()
         stopping.cancel()
@@ -175,9 +178,9 @@ def _over_limit(pid: int, log: Path, limits: Limits) -> str | None:
     return None
 
 
-async def end_process(process: Process) -> int:
-    """End a child politely, then not; returns its exit code, at once if it has ended already."""
-    _signal(process, signal.SIGTERM)
+async def end_process(process: Process, *, at_once: bool = False) -> int:
+    """End a child politely, then not, or `at_once`; returns its exit code, which may be there already."""
+    _signal(process, signal.SIGKILL if at_once else signal.SIGTERM)
     try:
         async with asyncio.timeout(_POLITE_SECONDS):
             return await process.wait()

@@ -1,7 +1,7 @@
 """Which real weights a probe may load: none, unless the operator lists them."""
 
 from collections.abc import Collection
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from app.jobs.order import SYNTHETIC
 from planner.errors import FieldProblem, FitproofError
@@ -35,6 +35,9 @@ def check_weights(weights: str, request: Request, allowed: Collection[str]) -> N
 
 
 def _lies_in(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or in it. Read as text: the folder lies on the worker, not here."""
+    """Whether `path` is `folder` or in it: as text, as it may lie on a worker elsewhere, and by its links where not."""
     inner, outer = PurePosixPath(path), PurePosixPath(folder)
-    return outer.is_absolute() and inner.is_absolute() and ".." not in inner.parts and inner.is_relative_to(outer)
+    said = outer.is_absolute() and inner.is_absolute() and ".." not in inner.parts and inner.is_relative_to(outer)
+    if not said or not Path(path).exists():
+        return said
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())

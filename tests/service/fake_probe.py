@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-QUICK, SLOW, HANG, CRASH, SILENT, OUT_OF_MEMORY, GREEDY, CHATTY, BABBLING, KILLED, HELD = range(64, 75)
+QUICK, SLOW, HANG, CRASH, SILENT, OUT_OF_MEMORY, GREEDY, CHATTY, BABBLING, KILLED, HELD, STUBBORN = range(64, 76)
 
 
 def main() -> int:
@@ -41,9 +42,8 @@ def misbehave(behaviour: int) -> int | None:
         return 1
     elif behaviour == SILENT:
         return 0
-    elif behaviour == GREEDY:
-        hoard = [bytearray(os.urandom(1 << 20)) for _ in range(256)]
-        time.sleep(60 + len(hoard))
+    elif behaviour in {GREEDY, STUBBORN}:
+        grow(stubborn=behaviour == STUBBORN)
     elif behaviour in {CHATTY, HELD}:
         for index in range(6000):
             say({"stage": "step", "index": index, "seconds": 0.0})
@@ -53,6 +53,19 @@ def misbehave(behaviour: int) -> int | None:
     elif behaviour == KILLED:
         os.kill(os.getpid(), 9)
     return None
+
+
+def grow(*, stubborn: bool) -> None:
+    """Take 256 MiB and keep them; or 1.25 GiB bit by bit, whoever asks for an end, and then come to one."""
+    if not stubborn:
+        hoard = [bytearray(os.urandom(1 << 20)) for _ in range(256)]
+        time.sleep(60 + len(hoard))
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pieces = []
+    for _ in range(40):
+        pieces.append(b"x" * (32 << 20))
+        time.sleep(0.02)
 
 
 def measurement(request: dict, instrument: str, behaviour: int) -> dict:

@@ -15,7 +15,7 @@ from app.engines.local import LocalEngine, LocalSetup
 from app.engines.logfile import PAGE_BYTES, page_of
 from app.jobs.scheduling import card_named
 from tests.service import fake_probe
-from tests.service.fake_probe import BABBLING, GREEDY, HANG, QUICK
+from tests.service.fake_probe import BABBLING, GREEDY, HANG, QUICK, STUBBORN
 from tests.service.harness import document, is_running, journal, wait_until
 from tests.service.web import no_gpus
 
@@ -90,6 +90,17 @@ def test_a_probe_that_takes_too_much_is_ended(tmp_path: Path, behaviour: int, wo
         assert words in status.reason
 
     run(act)
+
+
+def test_a_probe_over_its_memory_gets_no_time_to_take_more(tmp_path: Path) -> None:
+    async def act() -> None:
+        engine = engine_in(tmp_path, memory_bytes=64 << 20)
+        await engine.submit(job(STUBBORN))
+        assert "of host memory" in (await until_ended(engine)).reason
+
+    run(act)
+    assert journal(tmp_path, "start", 1)
+    assert not journal(tmp_path, "end", 1)  # it takes 1.25 GiB within a second, and then comes to its end
 
 
 def test_stopping_the_server_ends_its_probes_and_they_count_as_lost(tmp_path: Path) -> None:
@@ -167,10 +178,15 @@ def test_a_probe_inherits_no_secret_unless_it_reads_the_hub() -> None:
         "FITPROOF_RAY_TOKEN": "r",
         "AWS_SECRET_ACCESS_KEY": "s",
         "PYTHON_API_KEY": "k",
+        "HF_MY_PASSPHRASE": "p",
+        "HTTPS_PROXY": "http://user:secret@proxy",
+        "HF_ENDPOINT": "https://user:secret@hub",
+        "LD_PRELOAD": "/odd.so",
     }
     seen = probe_environment(needs_hub=False, environment=environment)
     assert seen == {"PATH": "/bin", "HF_HOME": "/models", "CUDA_HOME": "/cuda", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     assert probe_environment(needs_hub=True, environment=environment)["HF_TOKEN"] == "hf_x"
+    assert "HF_MY_PASSPHRASE" not in probe_environment(needs_hub=True, environment=environment)
 
 
 def test_rows_that_nvidia_smi_could_not_fill_are_left_out() -> None:

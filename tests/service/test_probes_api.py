@@ -142,6 +142,18 @@ def test_only_synthetic_weights_and_the_allow_list_may_be_loaded(tmp_path: Path,
         assert status == 202 or "FITPROOF_WEIGHTS_ALLOWED" in answer.text
 
 
+def test_a_link_out_of_an_allowed_folder_leads_nowhere(tmp_path: Path) -> None:
+    allowed, elsewhere = tmp_path / "allowed", tmp_path / "elsewhere"
+    for folder in (allowed / "inner", elsewhere):
+        folder.mkdir(parents=True)
+    (allowed / "way out").symlink_to(elsewhere)
+    (allowed / "way in").symlink_to(allowed / "inner")
+    with serving(tmp_path / "data", FakeEngine(), weights_allowed=str(allowed)) as client:
+        for name, status in (("inner", 202), ("way in", 202), ("way out", 403)):
+            answer = client.post(PROBES, json=document(weights=str(allowed / name), instrument="cpu"))
+            assert answer.status_code == status, name
+
+
 def test_a_hub_id_on_the_allow_list_may_bring_its_weights(tmp_path: Path) -> None:
     with serving(tmp_path, FakeEngine(), weights_allowed="Qwen/Qwen2.5-0.5B") as client:
         probe = client.post(PROBES, json=document(weights="hub", instrument="cpu")).json()

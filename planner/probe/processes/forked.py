@@ -3,7 +3,6 @@
 Fork before the card wakes up: the child then has one of its own. The kernel ends a child whose parent is gone.
 """
 
-import ctypes
 import os
 import pickle
 import signal
@@ -13,10 +12,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from planner.errors import FitproofError
+from planner.probe.processes.parent import signal_at_parents_end
 
 Result = TypeVar("Result")
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ChildFailedError(RuntimeError):
@@ -60,8 +58,7 @@ def _live_with(parent_id: int) -> None:
     """End when the parent does; it may be gone already."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent_id:
         os._exit(1)
 

@@ -6,7 +6,6 @@ that is deep in C code may not hear at all: then a watchdog thread removes the t
 process.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -23,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from planner.probe.processes.parent import signal_at_parents_end
+
 Reason = Literal["deadline", "terminated", "parent gone"]
 
 GRACE_SECONDS = 10.0
@@ -36,8 +37,6 @@ SENTENCES: dict[Reason, str] = {
     "terminated": "The probe was asked to stop.",
     "parent gone": "The probe stopped because the process that started it is gone.",
 }
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Stopped(BaseException):
@@ -165,8 +164,7 @@ def _ask_for_news_of_the_parent() -> None:
     prctl(2): "parent" is the thread that forked us, so the signal also comes when only that thread ends. Hence one of
     our own choosing, whose handler looks whether the parent is really gone.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR2, 0, 0, 0)
+    signal_at_parents_end(signal.SIGUSR2)
 
 
 def _remove_folders() -> None:

@@ -11,7 +11,6 @@ Each child leads a session of its own, sees one job and ends with it; exit is ne
 every child is killed and so is this process; the kernel ends the children if this process is killed.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -26,8 +25,8 @@ from typing import Any
 from planner.probe.__main__ import EXIT_FAILED, be_quiet, main
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.devices.virtual_card import insert_any_card
+from planner.probe.processes.parent import signal_at_parents_end
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # What the stand-ins that are loaded say of themselves.
 _OF_THE_CARD = (CARDS_VARIABLE, "TRITON_LIBCUDA_PATH")
 _MOST_LINE_BYTES = 1 << 20
@@ -70,7 +69,7 @@ def _become(job: dict[str, Any]) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         parent_id = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        signal_at_parents_end(signal.SIGKILL)
         if os.getppid() != parent_id:
             return
         _take_over(job["input"], 0, os.O_RDONLY)
