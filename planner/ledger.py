@@ -1,8 +1,10 @@
 """Lines of bytes, each alive in some phases; folded into one total per phase. The peak is the largest moment."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from planner.lazy_attribute import lazy_attribute
 
 Evidence = Literal["exact", "modelled", "measured", "allowance"]
 Cause = Literal["weights", "adapters", "gradients", "optimizer", "activations", "logits", "workspace", "runtime"]
@@ -33,22 +35,31 @@ class Phase:
     allocated_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
 class Ledger:
-    """All lines of a plan."""
+    """All lines of a plan that weigh something, and their totals."""
 
-    lines: tuple[Line, ...]
+    def __init__(self, lines: Callable[[], Iterable[Line]], totals: Sequence[int] | None = None) -> None:
+        """`lines` is called when they are first read, or their totals, unless those of `PHASES` are known before."""
+        self._lines = lines
+        self._totals = totals
 
     @classmethod
     def of(cls, lines: Iterable[Line]) -> "Ledger":
         """Keep the lines that weigh something."""
-        return cls(tuple(line for line in lines if line.bytes))
+        kept = tuple(lines)
+        return cls(lambda: kept)
+
+    @lazy_attribute
+    def lines(self) -> tuple[Line, ...]:
+        """Each with its formula."""
+        return tuple(line for line in self._lines() if line.bytes)
 
     def phases(self) -> tuple[Phase, ...]:
         """One total per phase, in the order they happen."""
-        return tuple(
-            Phase(name, sum(line.bytes for line in self.lines if name in line.alive_in)) for name in PHASES
-        )
+        totals = self._totals
+        if totals is None:
+            totals = [sum(line.bytes for line in self.lines if name in line.alive_in) for name in PHASES]
+        return tuple(map(Phase, PHASES, totals))
 
     def peak(self) -> Phase:
         """The largest moment; the earliest of equals."""

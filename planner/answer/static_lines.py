@@ -4,11 +4,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from planner.allocator.load_phase import INSTALLED, Habits, Loaded, play_load
-from planner.ledger import Line
+from planner.ledger import Ledger, Line
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
-from planner.memory.runtime import slack_lines
+from planner.memory.runtime import runtime_lines, slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import weight_lines
 from planner.model.model import Model
@@ -34,6 +34,15 @@ def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
     """
     layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
     return _static_lines(model.census, model.model_type, _without_sizes(recipe), layers)
+
+
+def standing_bytes(model: Model, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[int, ...]:
+    """Per phase of `PHASES`, what is there on one card whatever the step does: static lines and cuBLAS's workspaces.
+
+    Raises:
+        InvalidRequestError: see `static_lines`.
+    """
+    return _standing_bytes(model.census, model.model_type, _without_sizes(recipe), capability)
 
 
 def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
@@ -76,6 +85,15 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)
+
+
+@lru_cache(maxsize=2048)
+def _standing_bytes(
+    census: Census, model_type: str, recipe: Recipe, capability: tuple[int, int] | None
+) -> tuple[int, ...]:
+    workspaces = runtime_lines(capability, context_bytes=0, context_source="")
+    ledger = Ledger.of((*_static_lines(census, model_type, recipe, 0), *workspaces))
+    return tuple(phase.allocated_bytes for phase in ledger.phases())
 
 
 def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from planner.answer.reserved_bytes import reserved_bytes
-from planner.answer.static_lines import static_lines, trained_tensors
+from planner.answer.static_lines import standing_bytes, static_lines, trained_tensors
 from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu
-from planner.ledger import Ledger, Line
+from planner.ledger import PHASES, Ledger, Line
 from planner.memory.runtime import runtime_lines
 from planner.model.model import Model
 from planner.model.quantized_checkpoint import on_card
@@ -17,7 +17,7 @@ from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
-from planner.step import HeldBeside, largest_bytes, step_lines
+from planner.step import HeldBeside, largest_bytes, step_lines, step_totals
 from planner.tensors.tensor_storage import place
 from planner.units import format_gib
 
@@ -30,19 +30,30 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
         InvalidRequestError: the LoRA targets do not match this model.
     """
     context = card_context_band(gpu)
-    try:
+
+    def lines() -> Sequence[Line]:
         held = _held(model, recipe)
-        step = step_lines(model.decoder, walked_recipe(recipe), gpu, held) if model.decoder else ()
+        return (
+            *static_lines(model, recipe),
+            *(step_lines(model.decoder, walked_recipe(recipe), gpu, held) if model.decoder else ()),
+            *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
+            *communication_lines(recipe.layout),
+        )
+
+    try:
+        if recipe.layout.strategy == "single":
+            return Ledger(lines, _totals(model, recipe, gpu))
+        return Ledger.of(lines())
     except NotImplementedError as error:
         title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
         raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
-    lines: Sequence[Line] = (
-        *static_lines(model, recipe),
-        *step,
-        *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
-        *communication_lines(recipe.layout),
-    )
-    return Ledger.of(lines)
+
+
+def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
+    """What the lines add up to on one card, by phase; the lines themselves take longer, and few plans need them."""
+    step = step_totals(model.decoder, walked_recipe(recipe), gpu) if model.decoder else {}
+    standing = standing_bytes(model, recipe, gpu.compute_capability)
+    return [total + step.get(name, 0) for name, total in zip(PHASES, standing, strict=True)]
 
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
@@ -93,5 +104,6 @@ def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger) -> i
     """One card's run is played through the allocator; of shards, what is alive and the streams' own blocks count."""
     if recipe.layout.shards:
         return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
-    strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS)
+    buckets = recipe.layout.strategy != "single"
+    strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS) if buckets else 0
     return reserved_bytes(model, recipe, gpu) + strategy_bytes

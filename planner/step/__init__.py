@@ -1,6 +1,15 @@
 """Where the bytes are, instant by instant: one training step walked with buffers that have a size and no values."""
 
-from planner.step.lines import HeldBeside, step_lines
+from planner.step.lines import HeldBeside, step_lines, step_totals
 from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Pattern, Step, largest_bytes, step_of
 
-__all__ = ["LAYERS_PLAYED_BACKWARD", "HeldBeside", "Pattern", "Step", "largest_bytes", "step_lines", "step_of"]
+__all__ = [
+    "LAYERS_PLAYED_BACKWARD",
+    "HeldBeside",
+    "Pattern",
+    "Step",
+    "largest_bytes",
+    "step_lines",
+    "step_of",
+    "step_totals",
+]

@@ -14,7 +14,7 @@ from planner.step import liger_models
 from planner.step.derive_switches import numbers_of, switches_of
 from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
-from planner.step.engine.program import Instant, Part, Program, played, tables_of, worst_instants
+from planner.step.engine.program import Instant, Part, Program, played, tables_of, worst_instants, worst_of_phases
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import walk
@@ -70,6 +70,11 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
         for (name, total, terms), (phases, parts) in found.items()
     )
     return (*made, *(held.line(*key, tuple(phases)) for key, phases in beside.items() if held))
+
+
+def step_totals(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> dict[str, int]:
+    """Per phase, the bytes of `step_lines` on one card, without the lines: most plans are asked for no more."""
+    return {worst.phase: worst.bytes for worst in worst_of_phases(*program_order_and_tables(decoder, recipe, gpu))}
 
 
 def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:

@@ -108,21 +108,26 @@ def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[S
     return tuple(known[id(table)] for table in numbers)
 
 
-def worst_instants(
-    program: Program,
-    order: Sequence[int],
-    tables: Sequence[Sequence[int]],
-    name_of: Callable[[str], str] = str,
-    beside: Beside | None = None,
-) -> tuple[Instant, ...]:
-    """The worst instant of forward, loss and backward. `tables[kind]` has the bytes of each key.
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """Where the worst instant of a phase is: in the segment played at `position`, `step` moves into it."""
 
-    `name_of` says which line a walk's cause belongs to.
-    """
-    signed = [[*table, *(-value for value in reversed(table))] for table in tables]
+    phase: str
+    bytes: int
+    position: int
+    moment: Moment
+    step: int
+
+
+def worst_of_phases(
+    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], beside: Beside | None = None
+) -> tuple[Worst, ...]:
+    """The worst instants of forward, loss and backward. `tables[kind]` has the bytes of each key."""
+    signed = {id(table): [*table, *(-value for value in reversed(table))] for table in tables}
     highest, nets = [], []
     for segment in program.segments:
-        steps = list(accumulate(map(signed[segment.kind or 0].__getitem__, segment.moves), initial=0))
+        table = signed[id(tables[segment.kind or 0])]
+        steps = list(accumulate(map(table.__getitem__, segment.moves), initial=0))
         peak = max(steps)
         highest.append((peak, steps.index(peak)))
         nets.append(steps[-1])
@@ -139,16 +144,32 @@ def worst_instants(
         if found > best[phase][0]:
             best[phase] = (found, position, moment)
         level += nets[index]
-    instants = []
+    worst = []
     for phase, (peak_bytes, position, moment) in best.items():
         index = sequence[position]
         step = {"at_start": 0, "during": highest[index][1], "at_end": len(program.segments[index].moves)}[moment]
-        gone = beside.stretches[position].gone if beside else (0, 0)
+        worst.append(Worst(phase, peak_bytes, position, moment, step))
+    return tuple(worst)
+
+
+def worst_instants(
+    program: Program,
+    order: Sequence[int],
+    tables: Sequence[Sequence[int]],
+    name_of: Callable[[str], str] = str,
+    beside: Beside | None = None,
+) -> tuple[Instant, ...]:
+    """`worst_of_phases` with what each line holds there; `name_of` says which line a walk's cause belongs to."""
+    sequence = played(program, tuple(order))
+    instants = []
+    for worst in worst_of_phases(program, order, tables, beside):
+        gone = beside.stretches[worst.position].gone if beside else (0, 0)
         lines = {
             tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
-            for tag, parts in _alive(program, sequence, position, step, name_of, gone)
+            for tag, parts in _alive(program, sequence, worst.position, worst.step, name_of, gone)
         }
-        instants.append(Instant(phase, peak_bytes, lines, beside.held(position, moment) if beside else {}))
+        held = beside.held(worst.position, worst.moment) if beside else {}
+        instants.append(Instant(worst.phase, worst.bytes, lines, held))
     return tuple(instants)
 
 
