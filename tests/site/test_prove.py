@@ -182,9 +182,16 @@ def test_a_foreign_page_cannot_order_a_probe(bench: Bench) -> None:
 
 
 def test_a_model_no_formula_knows_is_offered_a_dry_run(site: httpx.Client) -> None:
-    answer = site.get("/plan", params={"config": '{"model_type": "nobody_knows_this"}', "gpu": "t4"})
+    answer = site.get("/plan", params={"config": '{"model_type": "mamba2"}', "gpu": "t4"})
     assert answer.status_code == 422
     assert "Count it with a dry run" in answer.text
+
+
+@pytest.mark.parametrize("model_type", ["nobody_knows_this", "bert", "t5"])
+def test_a_model_that_transformers_builds_no_decoder_of_is_offered_none(site: httpx.Client, model_type: str) -> None:
+    answer = site.get("/plan", params={"config": json.dumps({"model_type": model_type}), "gpu": "t4"})
+    assert answer.status_code == 422
+    assert "dry run" not in answer.text.split('<section class="verdict')[1].split("</section>")[0]
 
 
 def test_elsewhere_a_token_is_asked_for_and_only_a_good_one_opens(tmp_path_factory: pytest.TempPathFactory) -> None:
