@@ -134,6 +134,21 @@ def test_a_program_that_the_kernel_kills_is_told_of_memory(place: Path) -> None:
     assert done.stdout.splitlines() == ["The program was killed, as Linux does where memory runs out."]
 
 
+def test_a_program_is_ended_before_it_takes_the_last_of_this_machines_memory(place: Path) -> None:
+    script = f"""
+import os
+from planner.probe.command import processes
+processes.available_bytes = lambda: 100 << 20
+words = ["sh", "-c", "sleep 600  {MARK}"]
+print(processes.run_to_its_end(words, os.environ, 60).why)
+"""
+    words = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.startswith("This machine has too little memory: the program's processes held ")
+    assert "0.10 GiB was left, so they were ended" in said.stdout
+
+
 def test_a_disk_that_is_full_is_one_sentence(place: Path) -> None:
     """No file may grow beyond 4 KiB: what a full disk does to the report, without one."""
     small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))"
