@@ -17,7 +17,7 @@ from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.control_characters import checked_text
 from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
-from planner.request.parallel_words import counted_cards
+from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 
 # Three times as many as there are controls.
@@ -136,6 +136,8 @@ def values_of(document: Mapping[str, Any]) -> dict[str, str]:
     """
     if _get(document, ("quantization", "quant_method")) in CHECKPOINT_KINDS:
         document = {key: value for key, value in document.items() if key != "quantization"}
+    if isinstance(document.get("fsdp"), str) or isinstance(document.get("deepspeed"), str):
+        document = _with_whole_sections(document)
     values = _told(document)
     try:
         told = Request.parse(read_form(values.items()).document).model_dump(mode="json")
@@ -154,6 +156,14 @@ def _counts_cards(gpu: str) -> bool:
         return counted_cards(gpu) is not None
     except ValueError:
         return True  # a count that the request refuses in its own words
+
+
+def _with_whole_sections(document: Mapping[str, Any]) -> Document:
+    """The document with the strategies that advice writes as words made into sections."""
+    read = with_cards(document)
+    sections: dict[str, type[Fsdp | DeepSpeed]] = {"fsdp": Fsdp, "deepspeed": DeepSpeed}
+    whole = {name: kind.model_validate(read[name]) for name, kind in sections.items() if read.get(name) is not None}
+    return read | {name: section.model_dump(mode="json") for name, section in whole.items()}
 
 
 def _told(document: Mapping[str, Any]) -> dict[str, str]:

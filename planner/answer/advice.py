@@ -4,9 +4,10 @@ Every change is planned before it is named, so that it gives the verdict it prom
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from planner.answer.more_cards import cost_of, more_cards
 from planner.answer.verdict import Verdict
 from planner.errors import FitproofError
 from planner.request.optimizer_names import KEPT
@@ -70,7 +71,22 @@ def advise(plan: "Plan", replan: Replan, smallest_cards: Callable[[Request], Seq
         Advice({"gpu": card.gpu.id}, 0, card.planned_verdict, f"another card: {card.gpu.name}")
         for card in smallest_cards(plan.request)
     ]
-    return (*shown, *cards)
+    return (*shown, *_several(plan, replan), *cards)
+
+
+def _several(plan: "Plan", replan: Replan) -> Iterator[Advice]:
+    """The fewest cards that do with FSDP, and what a host's memory makes possible; of each kind one."""
+    kinds: set[object] = set()
+    for change in more_cards(plan):
+        kind = change.get("fsdp", "deepspeed")
+        if kind in kinds:
+            continue
+        for item in _tried(plan, replan, [_Candidate(change, "", DIFFERENT)]):
+            # ZeRO, which no dry run has shown, never simply fits.
+            enough = item.plan.verdict == "fits" or (kind == "deepspeed" and item.plan.verdict == "tight")
+            if enough and item.plan.smallest_bytes < plan.smallest_bytes:
+                kinds.add(kind)
+                yield replace(_advice(plan, item), cost=cost_of(change, item.plan))
 
 
 def apply(request: Request, change: Change) -> Request:

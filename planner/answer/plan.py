@@ -136,7 +136,10 @@ class Plan:
         return plan(request, model=self.model, gpu=self.gpu, not_planned=self.not_planned)
 
     def _replan_planned(self, request: Request) -> "Plan":
-        return replace(self._replan(request), not_planned=())
+        """As if the file had asked for nothing else; a strategy that no dry run has shown is still named."""
+        replanned = self._replan(request)
+        kept = tuple(item for item in replanned.not_planned if item.key in UNPROVED_FIELDS)
+        return replace(replanned, not_planned=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of the public contract (design.md, section 2)."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from planner.ledger import Cause, Line
-from planner.parallel.units import Unit, Units
+from planner.parallel.units import Sized, SizedUnits
 from planner.step.engine.beside import Beside, Held, Stretch
 
+NOTHING = Sized()
 PARAMETERS = "unsharded parameters in use"
 GATHERING = "all-gather buffer"
 EARLIER = "all-gather buffer of the unit before"
@@ -52,8 +53,7 @@ class FsdpStep:
     of its own; FSDP1 gathers in place.
     """
 
-    units: Units
-    shards: int
+    units: SizedUnits
     reshard_after_forward: bool
     on_host: bool
     accumulates: bool
@@ -85,8 +85,8 @@ class FsdpStep:
         Two gather buffers of the largest unit on the copy-in stream, one reduced shard on the reduce-scatter stream.
         """
         units = (self.units.embedding, self.units.layer, self.units.tail)
-        gathered = max(unit.gather_buffer_bytes(self.shards) for unit in units)
-        return 2 * gathered * self.keeps_buffers + max(unit.reduced_bytes(self.shards) for unit in units)
+        gathered = max(unit.gather_buffer_bytes for unit in units)
+        return 2 * gathered * self.keeps_buffers + max(unit.reduced_bytes for unit in units)
 
     def _stretches(self, segments: Sequence[tuple[str, bool]], first_back: int) -> Iterator[Stretch]:
         forward = backward = 0
@@ -117,8 +117,8 @@ class FsdpStep:
             used.append(unit)
         held = self._held(used, unit)
         # The buffer before is freed when wait_for_unshard returns: its `prev_all_gather_state` still refers to it.
-        before = units.layer if done else units.embedding if not units.tied else Unit()
-        at_start = {**held, EARLIER: before.gather_buffer_bytes(self.shards) * self.keeps_buffers}
+        before = units.layer if done else units.embedding if not units.tied else NOTHING
+        at_start = {**held, EARLIER: before.gather_buffer_bytes * self.keeps_buffers}
         return Stretch(held, held, at_start={name: size for name, size in at_start.items() if size})
 
     def _backward(self, position: int, first_back: int, done: int, *, is_layer: bool) -> Stretch:
@@ -130,50 +130,49 @@ class FsdpStep:
             resident.append(units.embedding)
         if not is_layer and position < first_back:
             return self._tail(resident)
-        before = units.tail if not done and not units.tied else units.layer if done else Unit()
+        before = units.tail if not done and not units.tied else units.layer if done else NOTHING
         gone = (first_back if units.tied else 0, position)
         if not is_layer:
             unit = units.tail if units.tied else units.embedding
             reduced = [units.layer] * done + ([] if units.tied else [units.tail])
-            during = self._held(resident or [unit], Unit(), units.layer, reduced)
-            at_end = self._held([], Unit(), unit, [*reduced, unit])
+            during = self._held(resident or [unit], NOTHING, units.layer, reduced)
+            at_end = self._held([], NOTHING, unit, [*reduced, unit])
             return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
         reduced = [units.layer] * done + ([] if units.tied else [units.tail])
-        following = units.layer if left > 1 else Unit() if units.tied else units.embedding
+        following = units.layer if left > 1 else NOTHING if units.tied else units.embedding
         if not self.reshard_after_forward:
-            following = Unit()
+            following = NOTHING
             resident = [*resident, *[units.layer] * (left - 1)]
         during = self._held([*resident, units.layer], following, before, reduced)
         at_end = self._held(resident, following, units.layer, [*reduced, units.layer])
         return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
 
-    def _tail(self, resident: list[Unit]) -> Stretch:
+    def _tail(self, resident: list[Sized]) -> Stretch:
         """Head and final norm: their parameters stayed.
 
         The last layer's are gathered once the gradient of the logits is there (its hook is on them), when the loss has
         let go of its own: that counts at the end alone.
         """
         units = self.units
-        following = units.layer if self.reshard_after_forward else Unit()
+        following = units.layer if self.reshard_after_forward else NOTHING
         kept = [] if self.reshard_after_forward else [units.layer] * units.layers
         kept += [] if units.tied else resident
-        during = self._held([*kept, units.tail], Unit())
+        during = self._held([*kept, units.tail], NOTHING)
         if units.tied:
             return Stretch(during, self._held([*kept, units.tail], following))
         return Stretch(during, self._held(kept, following, units.tail, [units.tail]))
 
     def _held(
-        self, used: Sequence[Unit], gathering: Unit, reducing: Unit | None = None, reduced: Sequence[Unit] = ()
+        self, used: Sequence[Sized], gathering: Sized, reducing: Sized | None = None, reduced: Sequence[Sized] = ()
     ) -> Held:
-        shards = self.shards
-        gather = gathering.gather_buffer_bytes(shards) if self.keeps_buffers else 0
+        gather = gathering.gather_buffer_bytes if self.keeps_buffers else 0
         found = {
-            PARAMETERS: sum(unit.gathered_bytes(shards) for unit in used),
+            PARAMETERS: sum(unit.gathered_bytes for unit in used),
             GATHERING: gather,
-            REDUCING: reducing.reduce_buffer_bytes(shards) if reducing else 0,
+            REDUCING: reducing.reduce_buffer_bytes if reducing else 0,
         }
         if self.on_host:
-            found[REDUCED] = reduced[-1].reduced_bytes(shards) if reduced else 0
+            found[REDUCED] = reduced[-1].reduced_bytes if reduced else 0
         elif not self.accumulates:
-            found[SHARDS] = sum(unit.reduced_bytes(shards) for unit in reduced)
+            found[SHARDS] = sum(unit.reduced_bytes for unit in reduced)
         return {name: size for name, size in found.items() if size}

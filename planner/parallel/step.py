@@ -64,9 +64,9 @@ def held_beside(
         msg = "FSDP of weights that are quantized otherwise than to 4 bit by bitsandbytes"
         raise NotImplementedError(msg)
     options = recipe.strategy if isinstance(recipe.strategy, Fsdp) else Fsdp()
+    units = units_of(placed, adapters, recipe, layers, by_layer=options.auto_wrap)
     return FsdpStep(
-        units=units_of(placed, adapters, recipe, layers, by_layer=options.auto_wrap),
-        shards=recipe.layout.parameter_shards,
+        units=units.sized(recipe.layout.parameter_shards),
         reshard_after_forward=options.reshard_after_forward,
         on_host=recipe.layout.parameters_on_host,
         accumulates=recipe.accumulates,

@@ -66,9 +66,39 @@ class Unit:
         """This card's part of the reduced gradients, one tensor in the shards' dtype."""
         return allocated(sum(part.shard_elements(shards) * part.kept_bytes * part.count for part in self._trained))
 
+    def sized(self, shards: int) -> "Sized":
+        """All of its bytes at once, for a run in so many shards."""
+        return Sized(
+            gathered_bytes=self.gathered_bytes(shards),
+            gather_buffer_bytes=self.gather_buffer_bytes(shards),
+            reduce_buffer_bytes=self.reduce_buffer_bytes(shards),
+            reduced_bytes=self.reduced_bytes(shards),
+        )
+
     @property
     def _trained(self) -> Iterable[Part]:
         return (part for part in self.parts if part.trained)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """A unit's bytes: whole, in the buffer that a gather fills, in the one that is reduced, and this card's part."""
+
+    gathered_bytes: int = 0
+    gather_buffer_bytes: int = 0
+    reduce_buffer_bytes: int = 0
+    reduced_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizedUnits:
+    """`Units` in bytes."""
+
+    embedding: Sized
+    layer: Sized
+    tail: Sized
+    layers: int
+    tied: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +110,13 @@ class Units:
     tail: Unit
     layers: int
     tied: bool
+
+    def sized(self, shards: int) -> SizedUnits:
+        """Their bytes, for a run in so many shards."""
+        return SizedUnits(
+            embedding=self.embedding.sized(shards), layer=self.layer.sized(shards), tail=self.tail.sized(shards),
+            layers=self.layers, tied=self.tied,
+        )  # fmt: skip
 
 
 def is_cut(placed: Placed, recipe: Recipe) -> bool:
