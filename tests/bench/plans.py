@@ -10,6 +10,12 @@ from tests.bench.timing import median_seconds, report
 
 MODELS = ("meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.1", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-14B")
 
+WHOLE = {
+    "meta-llama/Llama-2-7b-hf": "at most 1.2 ms",
+    "meta-llama/Llama-2-70b-hf": "at most 2 ms",
+    "deepseek-ai/DeepSeek-V3": "",
+}
+
 
 def varied(model: str, index: int) -> Request:
     """A request unlike its neighbours, so that nothing is answered from a cache of whole plans."""
@@ -17,9 +23,18 @@ def varied(model: str, index: int) -> Request:
     return Request.parse({"model": model, "gpu": "rtx-4090", "training": training})
 
 
+def _on_a_large_card(model: str, index: int) -> Request:
+    """Where it fits, so that no advice is looked for."""
+    return Request.parse({"model": model, "gpu": "h200", "training": {"max_length": 512 + 16 * index}})
+
+
 def run() -> None:
     """Print the planner's own speed."""
     requests = iter([varied(MODELS[index % len(MODELS)], index) for index in range(500)])
+    for model, target in WHOLE.items():
+        questions = iter([_on_a_large_card(model, index) for index in range(100)])
+        seconds = median_seconds(lambda asked=questions: plan(next(asked)).to_dict(), 60, 20)
+        report(f"whole new answer, {model}", f"{1e3 * seconds:.2f} ms", target)
     report("one plan, median", f"{1e3 * median_seconds(lambda: plan(next(requests)), 400, 20):.2f} ms", "under 1 ms")
     _matrix()
 

@@ -13,16 +13,26 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def uvicorn_of(factory: str) -> list[str]:
+    """The arguments of a program that serves the app factory `module:function`."""
+    return ["-m", "uvicorn", "--factory", factory, "--log-level", "error", "--no-access-log"]
+
+
+def fitproof_with(workers: int) -> list[str]:
+    """The arguments of the product's own server."""
+    return ["-m", "app.cli", "serve", "--workers", str(workers)]
+
+
 @contextmanager
-def served(factory: str, data_dir: Path) -> Iterator[int]:
-    """Serve the app factory `module:function`; yields the port."""
+def served(arguments: Sequence[str], data_dir: Path) -> Iterator[int]:
+    """Run a server of Python's `arguments`; yields the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port), "--log-level", "error"]
+    command = [sys.executable, *arguments, "--port", str(port)]
     environment = os.environ | {"FITPROOF_DATA_DIR": str(data_dir), "FITPROOF_LOG_LEVEL": "error"}
     environment["FITPROOF_LOCAL_ACCESS"] = "yes"
-    with subprocess.Popen([*command, "--no-access-log"], cwd=ROOT, env=environment) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(port)
             yield port
