@@ -16,6 +16,7 @@ from app.engines.environment import probe_environment
 from app.engines.logfile import read_page
 from app.engines.process import (
     MOST_LOG_BYTES,
+    ForkerGoneError,
     Limits,
     Process,
     end_orphan,
@@ -180,7 +181,7 @@ class LocalEngine:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
         # A watcher cancelled before its first step has not seen to its child.
-        await asyncio.gather(*(end_process(child.process) for child in children))
+        await asyncio.gather(*(end_process(child.process) for child in children), return_exceptions=True)
         if self._warm is not None:
             await self._warm.close()
 
@@ -191,6 +192,8 @@ class LocalEngine:
     async def _watch(self, ref: str, child: "_Child") -> None:
         try:
             await run_to_end(child.process, child.folder, child.limits, child.stop)
+        except ForkerGoneError as error:
+            self._unwritten[ref] = str(error)
         except OSError as error:
             _LOG.warning("the ending of an attempt could not be written: %s", error, extra={"ref": ref})
             self._unwritten[ref] = f"the disk that holds probe files failed it: {error.strerror}"

@@ -60,6 +60,10 @@ class Ending:
     stopped: bool = False
 
 
+class ForkerGoneError(Exception):
+    """The program that forked a child is gone, so nobody will tell how the child ended."""
+
+
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Process:
     """Start `command` in a session of its own, `request.json` as its input, `output.log` for all it says.
 
@@ -105,6 +109,7 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
 
     Raises:
         NoRoomError: it failed while the disk was full; nothing is written, and the attempt counts as lost.
+        ForkerGoneError: what forked it was killed, and it with that; nothing is written either.
         OSError: the ending cannot be written.
     """
     try:
@@ -112,6 +117,9 @@ async def run_to_end(process: Process, folder: Path, limits: Limits, stop: async
         exit_code = await end_process(process, at_once=at_once) if verdict else await process.wait()
     except asyncio.CancelledError:
         await end_process(process)
+        raise
+    except ForkerGoneError:
+        _signal(process, signal.SIGKILL)  # the kernel's own may still be on its way
         raise
     # Grandchildren share the session's process group and must not keep a card busy.
     _signal(process, signal.SIGKILL)
@@ -143,6 +151,7 @@ async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Even
             patience = min(_LOOK_SECONDS, max(0.0, ends_at - loop.time()))
             await asyncio.wait((exited, stopping), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
+                exited.result()  # how it ended is asked again; that nobody knows is raised here
                 return None, False
             if stopping.done():
                 return "stopped on request", False

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engines.environment import probe_environment
-from app.engines.process import LOG_NAME, check_room, note_process
+from app.engines.process import LOG_NAME, ForkerGoneError, check_room, note_process
 
 # Importing takes some 6 s of a quiet processor.
 _PATIENCE_SECONDS = 120.0
@@ -27,13 +27,17 @@ class WarmError(Exception):
 
 @dataclass(slots=True)
 class WarmProcess:
-    """One forked child. `wait` ends with the warm program, too, which takes its children along."""
+    """One forked child. The warm program takes its children along when it ends."""
 
     pid: int
     exited: "asyncio.Future[int]"
 
     async def wait(self) -> int:
-        """Wait for its end; returns its exit code, negative for a signal."""
+        """Wait for its end; returns its exit code, negative for a signal.
+
+        Raises:
+            ForkerGoneError: the warm program ended before it.
+        """
         return await asyncio.shield(self.exited)
 
 
@@ -133,7 +137,7 @@ class WarmProbes:
             if not asked.pid.done():
                 asked.pid.set_exception(WarmError("it ended"))
             elif not asked.exited.done():
-                asked.exited.set_result(-9)
+                asked.exited.set_exception(ForkerGoneError("the program that forked it was killed"))
         self._asked.clear()
         await program.wait()
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from app.engines.environment import probe_environment
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.logfile import PAGE_BYTES, page_of
 from app.jobs.scheduling import card_named
-from tests.service import fake_probe
+from tests.service import fake_probe, fake_warm
 from tests.service.fake_probe import BABBLING, GREEDY, HANG, QUICK, STUBBORN
 from tests.service.harness import document, is_running, journal, wait_until
 from tests.service.web import no_gpus
@@ -201,3 +203,21 @@ def test_log_pages_end_at_whole_lines_and_never_stall() -> None:
     assert (endless.next_offset, endless.more) == (PAGE_BYTES, True)
     assert page_of("a\u2028b\n".encode(), 0, ended=False).lines == ("a\u2028b",)
     assert page_of(b"nul\x00 and \xff\n", 0, ended=False).lines == ("nul and \ufffd",)
+
+
+def test_an_attempt_whose_warm_program_was_killed_is_lost_and_its_child_gone(tmp_path: Path) -> None:
+    async def act() -> None:
+        engine = engine_in(tmp_path, warm=(sys.executable, fake_warm.__file__))
+        await engine.submit(job())
+        child_id = int((tmp_path / "probes" / "a-1" / "process").read_text().split()[0])
+        os.kill(parent_of(child_id), signal.SIGKILL)
+        assert await until_ended(engine) == Status("lost", "the program that forked it was killed")
+        assert not is_running(child_id)
+        await engine.close()
+
+    run(act)
+
+
+def parent_of(process_id: int) -> int:
+    """Its parent's id, from proc(5)."""
+    return int(Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[1])

@@ -27,10 +27,11 @@ ask torch's allocator for what the steps asked (`harness/requests.py`)."""
 
 
 _TRIED = """\
-Without a race, reserved bytes differ by more than 1 % in eager attention with torch 2.14 and in the one unquantized run
-of the RTX 4080; why is not known. Tried without effect: garbage collection off or frequent (0047), transformers 5.0.0
-with peft 0.19.1 (0047, 0055), rising addresses on the card (0039, 0047). Not tried: torch 2.14.0 itself, for which
-2.14.1 stands here; Windows; Python 3.12, which fitcheck used."""
+Of equally large free blocks torch's allocator up to 2.13 takes the one at the lowest address, and torch 2.14 the one of
+the oldest segment. A driver's addresses fall, and so do the virtual card's. Where nothing races, that alone decides
+what eager attention reserves; releases.toml says what it told of the session of 2026-09-15. Records of nf4 models other
+than SmolLM2-1.7B are older: their card's addresses rose wherever the process had a hole, and those of 2026-09-15 ran on
+torch 2.14.1. Why the one unquantized run of the RTX 4080 reserves 3 % more is not known; Windows was not tried."""
 
 
 def lines() -> Iterator[str]:

@@ -243,3 +243,19 @@ def test_where_private_address_space_is_refused_a_sparse_file_has_it(tmp_path: P
     )
     assert seen["kept"] == sum(range(100_000))
     assert seen["file"]
+
+
+def test_addresses_fall_whatever_holes_the_process_has(tmp_path: Path) -> None:
+    seen = on_card(
+        tmp_path,
+        """
+        insert("t4")
+        import mmap, torch
+        hole = mmap.mmap(-1, 1 << 30)
+        blocks = [torch.empty(30 << 20, device="cuda", dtype=torch.uint8)]
+        hole.close()
+        blocks += [torch.empty(size << 20, device="cuda", dtype=torch.uint8) for size in (64, 2, 30, 512, 20)]
+        answer["addresses"] = [block.data_ptr() for block in blocks]
+        """,
+    )
+    assert seen["addresses"] == sorted(seen["addresses"], reverse=True)
