@@ -11,7 +11,7 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-ray lint bench attack accuracy setup system clean
+.PHONY: help serve test test-ray test-newest lint bench attack accuracy setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,15 @@ test: $(VENV)/.test system ## set up and run every test
 
 test-ray: $(VENV)/.test $(VENV)-ray/.done ## run the engine tests against a real Ray cluster on loopback (its own environment)
 	$(BIN)/python -m pytest tests/ray
+
+# Python's newest release here, without torch: what plans and serves.
+PYENV   = $${PYENV_ROOT:-$$HOME/.pyenv}/versions
+NEWEST ?= $(shell for each in $$(ls -r $(PYENV)/3.1[2-9]*/bin/python 2>/dev/null) python3.15 python3.14 python3.13 \
+  python3.12; do $$each -c pass 2>/dev/null && echo $$each && break; done)
+
+test-newest: $(VENV)-newest/.done ## the planner's and the API's tests on the newest Python here, without torch
+	timeout 300 $(VENV)-newest/bin/python -m pytest tests/planner/request tests/planner/catalog tests/app/test_hub.py \
+	  tests/app/test_plans_api.py tests/app/test_settings.py tests/app/test_strictjson.py tests/compute/test_shares.py
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -82,9 +91,14 @@ $(VENV)-ray/.done:
 	$(VENV)-ray/bin/pip install -q 'ray[default]==2.60.0'
 	@touch $@
 
+$(VENV)-newest/.done: pyproject.toml constraints.txt
+	$(or $(NEWEST),$(PYTHON)) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/pip install -q -c constraints.txt . pytest pytest-timeout hypothesis
+	@touch $@
+
 # Real components where a user has them: the browser tests need Chromium, the service tests need PostgreSQL and nginx.
 system:
 	@sh tests/system.sh
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) $(VENV)-ray build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
