@@ -82,8 +82,8 @@ def _several(plan: "Plan", replan: Replan) -> Iterator[Advice]:
         if kind in kinds:
             continue
         for item in _tried(plan, replan, [_Candidate(change, "", DIFFERENT)]):
-            # ZeRO, which no dry run has shown, never simply fits.
-            enough = item.plan.verdict == "fits" or (kind == "deepspeed" and item.plan.verdict == "tight")
+            # What no dry run has shown is tight at best, and still worth naming.
+            enough = item.plan.planned_verdict == "fits"
             if enough and item.plan.smallest_bytes < plan.smallest_bytes:
                 kinds.add(kind)
                 yield replace(_advice(plan, item), cost=cost_of(change, item.plan))

@@ -97,7 +97,10 @@ def unproved(recipe: Recipe) -> Unproved | None:
             return Unproved("fsdp.version", "FSDP1 is planned from torch's source and held to no dry run; FSDP2 is")
         if options.hybrid_shard:
             return Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")
+        if recipe.quantization:
+            why = "FSDP of 4-bit weights is planned from accelerate's source and held to no dry run; of others it is"
+            return Unproved("fsdp.quantization", why)
     return None
 
 
-UNPROVED_FIELDS = frozenset({"deepspeed.stage", "fsdp.version", "fsdp.hybrid_shard"})
+UNPROVED_FIELDS = frozenset({"deepspeed.stage", "fsdp.version", "fsdp.hybrid_shard", "fsdp.quantization"})

@@ -74,6 +74,8 @@ def test_a_strategy_that_no_dry_run_has_shown_never_simply_fits() -> None:
     shown, unshown = answer(gpus=2, fsdp=True), answer(gpus=2, deepspeed="zero3")
     assert (shown.verdict, shown.not_planned) == ("fits", ())
     assert (unshown.verdict, [item.key for item in unshown.not_planned]) == ("tight", ["deepspeed.stage"])
+    in_4bit = answer(method="qlora", gpus=2, fsdp=True)
+    assert (in_4bit.verdict, [item.key for item in in_4bit.not_planned]) == ("tight", ["fsdp.quantization"])
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
