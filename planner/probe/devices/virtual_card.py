@@ -61,6 +61,9 @@ def insert_any_card() -> None:
         VirtualCardError: there can be no card here.
     """
     _insert(card_of(_ANY_CARD), names=(_STACK, *_LOSSES))
+    conversions = importlib.import_module("transformers.conversion_mapping")
+    # Builds a table of 900 regular expressions, which every fork would build anew at its first load.
+    conversions.get_checkpoint_conversion_mapping("")
 
 
 def insert_no_card() -> None:
