@@ -126,7 +126,8 @@ def qwen_moe(fields: Fields) -> Decoder:
     listed: list[tuple[Block, Mapping[str, int]]] = [
         (dense if index in only or (index + 1) % step else sparse, {}) for index in range(layers)
     ]
-    return mixed_layers(fields, listed, sizes)
+    # Its config class sets the window to 0 where none is used, and its forward makes the mask all the same.
+    return mixed_layers(fields, listed, sizes, idle_mask=second and not fields.flag("use_sliding_window"))
 
 
 def glm4_moe(fields: Fields) -> Decoder:

@@ -213,7 +213,7 @@ class Structure:
 
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
     `rotary_wide`: the last set of rotary tables is for heads of another width. `rotary_each`: every sequence has tables
-    of its own.
+    of its own. `idle_mask`: a sliding mask is made that no layer reads.
     """
 
     embedding: str
@@ -234,6 +234,7 @@ class Structure:
     rotary_each: bool = False
     layer_inputs: LayerInputs | None = None
     embedding_dropout: bool = False
+    idle_mask: bool = False
     extras: tuple[Extra, ...] = ()
 
 

@@ -27,6 +27,8 @@ def block(graph: Graph, part: Block, x: Value, project: Projector, shared: Share
         out = _block(graph, part, x, project, shared)
         if part.returns_weights and project.switches.checkpointing and project.switches.reentrant:
             graph.returned += project.named
+        if part.returns_weights and not graph.runs_backward:
+            graph.outputs = list(project.named)
         with graph.cause(RESIDUAL):
             if part.layer_input and shared.layer_input:
                 out = with_layer_input(graph, part.layer_input, out, project, shared.layer_input)

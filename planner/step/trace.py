@@ -16,6 +16,7 @@ from planner.step.engine.program import Program, compiled
 from planner.step.gemma4_layer_inputs import layer_inputs, share
 from planner.step.losses.full_logits import head_and_loss, start_backward
 from planner.step.norms import norm
+from planner.step.projections.adapters import EMBEDDED
 from planner.step.projections.linear import Projector
 from planner.step.switches import Switches
 
@@ -34,9 +35,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
     if switches.accumulates:
         _hold_gradients(graph, walk(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
-    embedded, shared, positions = _embed(graph, structure, switches)
+    x, named, shared, positions = _embed(graph, structure, switches)
     graph.mark_backward("backward")
-    x = embedded
     held = (*shared.held, positions) if positions else shared.held
     outside, graph.casts = graph.casts, {}
     x, leading = _layers(graph, structure, switches, x, replace(shared, held=held))
@@ -46,7 +46,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
     # Where layers make the gradient that they hand on, the first to take one takes what the final norm made.
     makes = any(block.scaled_output for block in structure.blocks)
     x = norm(graph, structure.final_norm, x, switches, RESIDUAL if makes else "norms") if structure.final_norm else x
-    del embedded
+    graph.outputs.clear()
+    del named
     saved = _saved_by_layers(graph, shared)
     if not switches.checkpointing:  # checkpoint frames hold what layers were called with
         shared, positions = Shared(None, None, _ids(shared)), None
@@ -97,8 +98,12 @@ def _saved_by_layers(graph: Graph, shared: Shared) -> tuple[Value, ...]:
     return tuple(value for value in found if id(value.buffer) in held)
 
 
-def _embed(graph: Graph, structure: Structure, switches: Switches) -> tuple[Value, Shared, Value | None]:
-    """The embedded tokens; what all layers share (ids, labels, mask, rotary tables); positions."""
+def _embed(
+    graph: Graph, structure: Structure, switches: Switches
+) -> tuple[Value, tuple[Value, ...], Shared, Value | None]:
+    """What the first layer is given; what the model's forward keeps a name for until it returns, the embedded tokens
+    (`inputs_embeds`) and learned positions; what all layers share (ids, labels, mask, rotary tables); position ids.
+    """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
         if switches.collated:
@@ -110,8 +115,10 @@ def _embed(graph: Graph, structure: Structure, switches: Switches) -> tuple[Valu
         leaf = x = x._replace(edge=_input_edge(graph, switches, tied=structure.tied))
         if structure.embedding_scaled == "outside":
             x = unary(graph, x)
+        named = [x]
         if structure.positions:
-            x = add(graph, x, Value(graph.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
+            named.append(Value(graph.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
+            x = add(graph, *named)
         if structure.embedding_norm:
             # Its output is what the layers hand on, and counts as that.
             x = norm(graph, structure.embedding_norm, x, switches, RESIDUAL)
@@ -119,8 +126,10 @@ def _embed(graph: Graph, structure: Structure, switches: Switches) -> tuple[Valu
             x = dropout(graph, x)
     inputs = _inputs_of_layers(graph, structure, switches, x)
     with graph.cause(INPUTS):
-        positions: Value | None = Value(graph.new(8, ("s",)), 8, ("s",))
+        positions: Value | None = _positions(graph, structure, x.each)
         masks = _masks(graph, switches)
+        if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
+            named.append(_mask(graph, switches, eager=switches.layers[0].kernel == "eager"))
         angles = [graph.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
         tables = _tables(graph, structure, switches)
         del angles
@@ -130,13 +139,20 @@ def _embed(graph: Graph, structure: Structure, switches: Switches) -> tuple[Valu
     wide = tuple(tables[-2:]) if structure.rotary_wide else ()
     others = [table for table in tables[2:] if table not in wide]
     held = (*leaves, *others, *(Value(buffer, 8, ("batch",)) for buffer in ids))
-    return x, Shared(
+    return x, tuple(named), Shared(
         pair,
         masks[0] if masks else None,
         (*held, *masks[1:]),
         wide_tables=(wide[0], wide[1]) if wide else None,
         layer_inputs=inputs,
     ), positions
+
+
+def _positions(graph: Graph, structure: Structure, each: int) -> Value:
+    """Position ids, or ALiBi's slopes by position in the hidden states' dtype (`build_alibi_tensor`)."""
+    if any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks):
+        return Value(graph.new(each, ("b", "H", "s")), each, ("b", "H", "s"))
+    return Value(graph.new(8, ("s",)), 8, ("s",))
 
 
 def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Value]:
@@ -186,15 +202,14 @@ def _masks(graph: Graph, switches: Switches) -> list[Value]:
     masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both. Without a padding mask, all sequences
     share one boolean mask, an expanded view; eager's is written out for each.
     """
-    dims = ("T", "s") if switches.padded else ("s", "s")
-    masks = []
-    for eager in sorted({(layer.windowed, layer.kernel == "eager") for layer in switches.layers if layer.masked}):
-        dims = ("T", "s") if switches.padded or switches.collated or eager[1] else ("s", "s")
-        mask = Value(graph.new(1, dims, MASK), 1, dims)
-        if eager[1]:
-            mask = Value(graph.new(switches.residual, dims, MASK), switches.residual, dims)
-        masks.append(mask)
-    return masks
+    kinds = sorted({(layer.windowed, layer.kernel == "eager") for layer in switches.layers if layer.masked})
+    return [_mask(graph, switches, eager=eager) for _, eager in kinds]
+
+
+def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
+    dims = ("T", "s") if switches.padded or switches.collated or eager else ("s", "s")
+    mask = Value(graph.new(1, dims, MASK), 1, dims)
+    return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
 
 
 def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
@@ -205,7 +220,8 @@ def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
     (enable_input_require_grads) and nothing further happens; without either, nobody asks.
     """
     if not switches.trains_base:
-        return graph.node(lambda _: ()) if switches.checkpointing else None
+        graph.leaf_input = graph.node(lambda _: ()) if switches.checkpointing else None
+        return graph.leaf_input
     weight = Edge(leaf=True)
     if tied:
         leaf = weight
@@ -230,7 +246,10 @@ def _layers(
     x = layer(x, 0)
     # The projection for layer inputs saves the embedded tokens, so that they do not go with the first layer.
     goes = structure.layer_inputs is None
-    alike = (switches.checkpointing and x.each == before and goes) or bool(structure.blocks[0].once)
+    # What only the first leaves behind: outputs that stay until the second layer's are there (every later layer's
+    # take the place of the one's before), and a cast of the embedded tokens.
+    leaves = graph.outputs or EMBEDDED in graph.casts
+    alike = (switches.checkpointing and x.each == before and goes and not leaves) or bool(structure.blocks[0].once)
     leading, first = (0, 0) if alike else (switches.leading_kinds, kinds)
     graph.marks[-1] = (f"forward {first}", graph.marks[-1][1])
     _leave_layer(graph, first)

@@ -98,7 +98,6 @@ def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases, scaler: 
 def decoder_of(model: Any) -> torch.nn.Module:
     """The stack of layers below the head."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder: torch.nn.Module = base.base_model
-    # OPT's language model passes its own model by and calls the decoder inside (models/opt/modeling_opt.py).
-    inner = getattr(decoder, "decoder", None)
-    return inner if isinstance(inner, torch.nn.Module) else decoder
+    decoder: torch.nn.Module = base.get_decoder()
+    # Llama 4's language model knows no decoder of its own: its prefix names the one of the whole model.
+    return base.model if decoder is base else decoder

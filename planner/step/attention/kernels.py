@@ -9,6 +9,7 @@ from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gra
 from planner.step.switches import LayerSwitches, Switches
 
 WORKSPACE = "attention backward workspace"
+_SIXTEEN_BITS = 2
 SCORES = "attention scores"
 _SCORES = ("T", "H", "s")
 # Values of latent attention, narrower than its keys and never grouped.
@@ -34,16 +35,20 @@ def _fused(
     q, k, v = qkv
     if layer.expands:
         k, v = (spread(graph, value) if layer.one_group else repeat(graph, value) for value in (k, v))
-    if switches.autocast:
-        # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h).
-        q, k, v = (cast(graph, value, switches.autocast) for value in (q, k, v))
+    # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h). The caller keeps a name for
+    # what was cast until the kernel returns.
+    inner = (_lowered(graph, q, switches), _lowered(graph, k, switches), _lowered(graph, v, switches))
     if layer.kernel == "math":
-        return _math(graph, (q, k, v), switches, mask)
+        return _math(graph, inner, switches, mask)
     if layer.kernel == "mem_efficient":
-        return _mem_efficient(graph, (q, k, v), mask)
+        return _mem_efficient(graph, inner, mask, wide=layer.wide_values)
     if layer.kernel == "flash_attention_2" and switches.padded:
-        return without_padding(graph, (q, k, v), _flash)
-    return _flash(graph, (q, k, v))
+        return without_padding(graph, inner, _flash)
+    return _flash(graph, inner)
+
+
+def _lowered(graph: Graph, x: Value, switches: Switches) -> Value:
+    return cast(graph, x, switches.autocast) if switches.autocast else x
 
 
 def repeat(graph: Graph, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
@@ -103,8 +108,11 @@ def _flash(graph: Graph, qkv: tuple[Value, Value, Value]) -> Value:
     return Value(out, each, dims, edge)
 
 
-def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> Value:
+def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool) -> Value:
     """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
+
+    `wide`: the output is summed up in float32, in memory (mem_eff_attention/kernel_forward.h,
+    kNeedsOutputAccumulatorBuffer).
 
     Backward (attention_backward.cu): delta in float32 over rows padded to 16, and in 16 bit a float32 accumulator
     of dq over 64 x 64 blocks.
@@ -117,6 +125,9 @@ def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | 
     out = graph.new(each, dims)
     lse = graph.new(4, ("efficient lse",)) if saved is not None else None
     states = graph.new(8, ()), graph.new(8, ())
+    if wide and each == _SIXTEEN_BITS:
+        accumulated = graph.new(4, dims, WORKSPACE)
+        del accumulated
     if saved is None:
         return Value(out, each, dims)
 

@@ -99,6 +99,10 @@ class Graph:
         self.collected: list[Buffer] = []
         # What the layer under way returns beside its output.
         self.returned: list[Value] = []
+        # What the latest layer returned beside its output, where the model's loop keeps its tuple: until the next does.
+        self.outputs: list[Value] = []
+        # The embedded tokens' edge where they are a leaf: autocast keeps a cast of them.
+        self.leaf_input: Edge | None = None
         self.keeps_gradients = keeps_gradients
         # The segment that begins with the first product of the backward pass, where that comes before the layers.
         self.product: int | None = None

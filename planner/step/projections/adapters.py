@@ -9,6 +9,7 @@ from planner.step.switches import Switches
 
 # Only float32 weights are cached.
 _CACHED_BYTES = 4
+EMBEDDED = "embedded tokens"
 
 
 def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other: bool = False) -> Value:
@@ -24,11 +25,22 @@ def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other:
     return copy
 
 
+def autocast_input(graph: Graph, x: Value, each: int) -> Value:
+    """What a linear layer is given, under autocast. Float32 embeddings that require a gradient are a leaf.
+
+    peft's enable_input_require_grads makes them one; a first layer without a norm before its projections reads them
+    as they are, and autocast casts a float32 leaf once (autocast_mode.cpp, can_try_cache).
+    """
+    if x.edge is None or x.edge is not graph.leaf_input or x.each != _CACHED_BYTES:
+        return cast(graph, x, each)
+    return autocast_weight(graph, x, each, EMBEDDED)
+
+
 def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:
     """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
     if switches.autocast:
         key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
         weight = autocast_weight(graph, weight, switches.autocast, key, other=switches.adapter_recast)
-        x = cast(graph, x, switches.autocast)
+        x = autocast_input(graph, x, switches.autocast)
     return matmul(graph, x, weight, shape[1])

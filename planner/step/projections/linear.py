@@ -7,7 +7,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import add, cast, clone, dropout, matmul, parameter, unary
-from planner.step.projections.adapters import adapter_matmul, autocast_weight
+from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight
 from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
 from planner.step.projections.int8 import int8_matmul
@@ -133,5 +133,6 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
     if part.role == "head" and switches.trains_base:
         weight = weight._replace(edge=graph.head)
     if switches.autocast:
-        x, weight = cast(graph, x, switches.autocast), autocast_weight(graph, weight, switches.autocast, part.name)
+        x = autocast_input(graph, x, switches.autocast)
+        weight = autocast_weight(graph, weight, switches.autocast, part.name)
     return matmul(graph, x, weight, part.out)
