@@ -213,7 +213,8 @@ class Structure:
 
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
     `rotary_wide`: the last set of rotary tables is for heads of another width. `rotary_each`: every sequence has tables
-    of its own. `idle_mask`: a sliding mask is made that no layer reads.
+    of its own. `idle_mask`: a sliding mask is made that no layer reads. `positions_each`: learned
+    positions are looked up for every sequence.
     """
 
     embedding: str
@@ -235,6 +236,7 @@ class Structure:
     layer_inputs: LayerInputs | None = None
     embedding_dropout: bool = False
     idle_mask: bool = False
+    positions_each: bool = False
     extras: tuple[Extra, ...] = ()
 
 

@@ -241,7 +241,8 @@ def opt(fields: Fields) -> Decoder:
     positions = fields.count("max_position_embeddings") + 2
     return same_layers(
         fields, block, {**sizes, "positions": positions}, final_norm=layer_norm("model.decoder.final_layer_norm"),
-        embedding="model.decoder.embed_tokens", positions="model.decoder.embed_positions", tied=tied(fields, True),
+        embedding="model.decoder.embed_tokens", positions="model.decoder.embed_positions", positions_each=True,
+        tied=tied(fields, True),
         rotary_sets=0,
     )  # fmt: skip
 

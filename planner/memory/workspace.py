@@ -7,6 +7,8 @@ from planner.units import ceil_div
 
 # bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
 ABSMAX_BLOCK = 64
+# kMaxK, the widest head of each of the mem-efficient backward kernels.
+_NARROW, _MIDDLE, _WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
 _DIRECT_EMBEDDING_TOKENS = 3072
 
 
@@ -57,9 +59,38 @@ def efficient_delta_elements(b: int, s: int, heads: int) -> int:
     return b * heads * ceil_div(s, 16) * 16
 
 
-def efficient_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
-    """float32 accumulator of dq in 64 x 64 blocks, in 16 bit only (kNeedsAccumGradQ)."""
-    return b * heads * ceil_div(s, 64) * 64 * ceil_div(head_dim, 64) * 64
+def efficient_workspace_elements(b: int, s: int, heads: int, head_dim: int, capability: tuple[int, int] | None) -> int:
+    """float32 workspace of the mem-efficient backward in 16 bit: dq in tiles, each with a header of four words; dk and
+    dv, too, for every split of the keys, where the kernel does not keep them in registers.
+
+    Source: torch 2.14 include/ATen/native/transformers/cuda/mem_eff_attention/kernel_backward.h, workspace_elements_gk,
+    _gv, _gq, GradQTempStorage and kOutputInRF. One split for each tile of keys, as read on virtual cards.
+    """
+    rows, columns, widest = _efficient_kernel(head_dim, capability)
+    tiles = ceil_div(s, rows) * ceil_div(head_dim, columns) * (rows * columns + 4)
+    if widest <= rows:
+        return b * heads * tiles
+    keys = max(1, s // columns) * columns * ceil_div(head_dim, rows) * rows
+    return b * heads * (2 * keys + tiles)
+
+
+def _efficient_kernel(head_dim: int, capability: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Rows of queries and of keys in one tile, and the widest head, of the first kernel that takes this one.
+
+    Source: mem_eff_attention/kernels/cutlassB.h, in its order; a kernel that wants more shared memory than the card has
+    is passed over (99 KiB on 8.6, 8.9 and 12.x, where 128 x 128 tiles do not fit).
+    """
+    capability = capability or (8, 0)
+    if head_dim <= _NARROW:
+        return 64, 64, _NARROW
+    if head_dim > _WIDEST_IN_REGISTERS:
+        return 128, 64, _ANY_WIDTH
+    if capability < (8, 0):
+        return 128, 64, _WIDEST_IN_REGISTERS
+    if head_dim <= _MIDDLE:
+        return 128, 64, _MIDDLE
+    small = capability in {(8, 6), (8, 9)} or capability >= (12, 0)
+    return (64, 64, _WIDEST_IN_REGISTERS) if small else (128, 128, _WIDEST_IN_REGISTERS)
 
 
 def embedding_partial_rows(tokens: int, words: int) -> int:

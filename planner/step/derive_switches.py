@@ -18,7 +18,7 @@ from planner.families.parts import (
 )
 from planner.gpu import Gpu
 from planner.memory import logits, workspace
-from planner.memory.fused import fused_four_bit
+from planner.memory.fused import fused_four_bit, multiprocessors
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
 from planner.step import liger_models
@@ -106,15 +106,12 @@ def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead
     )
 
 
-def numbers_of(decoder: Decoder, recipe: Recipe, multiprocessors: int) -> tuple[dict[str, int], ...]:
-    """The value of every dimension, per kind of layer; `multiprocessors` are the card's."""
-    return tuple(
-        {**_numbers({**decoder.sizes, **sizes}, recipe), "multiprocessors": multiprocessors}
-        for sizes in decoder.kind_sizes
-    )
+def numbers_of(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[dict[str, int], ...]:
+    """The value of every dimension, per kind of layer, on a card of this compute capability."""
+    return tuple(_numbers({**decoder.sizes, **sizes}, recipe, capability) for sizes in decoder.kind_sizes)
 
 
-def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
+def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, int] | None) -> dict[str, int]:
     batch, length, kept = recipe.batch, recipe.length, sum(recipe.kept_tokens)
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
@@ -129,7 +126,8 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
         **logits.fused_sizes(recipe.kept_tokens, batch * length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
-        "efficient dq": workspace.efficient_dq_elements(batch, length, heads, head_dim),
+        "efficient work": workspace.efficient_workspace_elements(batch, length, heads, head_dim, capability),
+        "multiprocessors": multiprocessors(capability),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
         "kept": kept,
         **_embedding_rows(sizes, batch * length),

@@ -8,7 +8,6 @@ from typing import Protocol
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Evidence, Line
-from planner.memory.fused import multiprocessors
 from planner.request.recipe import Recipe
 from planner.step import liger_models
 from planner.step.derive_switches import numbers_of, switches_of
@@ -42,7 +41,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    numbers, evidence = _numbers(decoder, recipe, multiprocessors(gpu.compute_capability)), evidence_of(decoder, recipe)
+    numbers, evidence = _numbers(decoder, recipe, gpu.compute_capability), evidence_of(decoder, recipe)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
     for instant in _instants(decoder, recipe, gpu, shown_name, held):
@@ -102,14 +101,16 @@ def program_order_and_tables(
 ) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
     program = _program(decoder, switches_of(decoder, recipe, gpu))
-    tables = _tables(program, decoder, recipe, multiprocessors(gpu.compute_capability))
+    tables = _tables(program, decoder, recipe, gpu.compute_capability)
     return program, _ordered(decoder, program.leading), tables
 
 
 @lru_cache(maxsize=64)
-def _tables(program: Program, decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Sequence[int], ...]:
+def _tables(
+    program: Program, decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None
+) -> tuple[Sequence[int], ...]:
     """Kept for a moment: several questions about one run follow each other."""
-    return tables_of(program, _numbers(decoder, recipe, sms))
+    return tables_of(program, _numbers(decoder, recipe, capability))
 
 
 @lru_cache(maxsize=64)
@@ -129,9 +130,9 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 
 
 @lru_cache(maxsize=64)
-def _numbers(decoder: Decoder, recipe: Recipe, sms: int) -> tuple[Mapping[str, int], ...]:
+def _numbers(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
-    tables = numbers_of(decoder, recipe, sms)
+    tables = numbers_of(decoder, recipe, capability)
     return (*tables, tables[0], *tables)
 
 

@@ -39,7 +39,9 @@ def walk(structure: Structure, switches: Switches) -> Program:
     graph.mark_backward("backward")
     held = (*shared.held, positions) if positions else shared.held
     outside, graph.casts = graph.casts, {}
-    x, leading = _layers(graph, structure, switches, x, replace(shared, held=held))
+    entering = [x]
+    del x
+    x, leading = _layers(graph, structure, switches, entering, replace(shared, held=held))
     graph.casts.update(outside)
     del held, outside
     graph.mark("forward")
@@ -117,7 +119,8 @@ def _embed(
             x = unary(graph, x)
         named = [x]
         if structure.positions:
-            named.append(Value(graph.new(switches.residual, ("s", "h")), switches.residual, ("s", "h")))
+            dims = ("T" if structure.positions_each else "s", "h")
+            named.append(Value(graph.new(switches.residual, dims), switches.residual, dims))
             x = add(graph, *named)
         if structure.embedding_norm:
             # Its output is what the layers hand on, and counts as that.
@@ -152,7 +155,8 @@ def _positions(graph: Graph, structure: Structure, each: int) -> Value:
     """Position ids, or ALiBi's slopes by position in the hidden states' dtype (`build_alibi_tensor`)."""
     if any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks):
         return Value(graph.new(each, ("b", "H", "s")), each, ("b", "H", "s"))
-    return Value(graph.new(8, ("s",)), 8, ("s",))
+    dims = ("T",) if structure.positions_each else ("s",)
+    return Value(graph.new(8, dims), 8, dims)
 
 
 def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Value]:
@@ -230,13 +234,16 @@ def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
 
 
 def _layers(
-    graph: Graph, structure: Structure, switches: Switches, x: Value, shared: Shared
+    graph: Graph, structure: Structure, switches: Switches, entering: list[Value], shared: Shared
 ) -> tuple[Value, int]:
     """Every kind of layer once, after the first layers; how many kinds those are of, none where they are like theirs.
+
+    What enters the first layer is taken out of `entering`, so that it goes when the layer does not keep it.
 
     The first layer is a kind of its own, because the model holds its input; each later one up to the first that trains
     something is of one too.
     """
+    x = entering.pop()
     kinds, before = len(structure.blocks), x.each
 
     def layer(x: Value, part: int) -> Value:

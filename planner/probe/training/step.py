@@ -100,4 +100,6 @@ def decoder_of(model: Any) -> torch.nn.Module:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder: torch.nn.Module = base.get_decoder()
     # Llama 4's language model knows no decoder of its own: its prefix names the one of the whole model.
-    return base.model if decoder is base else decoder
+    if decoder is base:
+        decoder = base.get_submodule("model")
+    return decoder

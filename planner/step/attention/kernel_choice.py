@@ -63,8 +63,8 @@ def attention_kernel(asked: Asked) -> Choice:
     if asked.pinned == "mem_efficient":
         return Choice(efficient, False, grouped)
     if asked.pinned == "auto":
-        left = "math" if asked.grouped and not too_wide else efficient
-        name: Kernel = "flash" if _flash_takes(asked) else left
+        # torch 2.14's memory-efficient kernel takes grouped keys as they are.
+        name: Kernel = "flash" if _flash_takes(asked) else efficient
     else:
         name = "math" if asked.pinned == "math" else "flash"
     return Choice(name, False, too_wide)

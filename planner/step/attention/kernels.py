@@ -131,12 +131,17 @@ def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | 
     if saved is None:
         return Value(out, each, dims)
 
+    query_dims = q.dims
+    grouped = k.dims not in {query_dims, _LATENT} and v.dims != _LATENT
+
     def backward(_: Buffer) -> Outcome:
-        work = [graph.new(4, ("efficient delta",), WORKSPACE)]
-        if each == 2:
-            work.append(graph.new(4, ("efficient dq",), WORKSPACE))
         grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
-        del work
+        # Of grouped keys and values the gradients are made for every query head, then summed up.
+        spread_out = [graph.new(each, query_dims, WORKSPACE) for _ in "kv"] if grouped else []
+        work = [graph.new(4, ("efficient delta",), WORKSPACE)]
+        if each == _SIXTEEN_BITS:
+            work.append(graph.new(4, ("efficient work",), WORKSPACE))
+        del work, spread_out
         return grads
 
     edge = graph.node(backward, saved + graph.save(out, lse, *states))
@@ -167,15 +172,22 @@ def _math(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, mas
         scores = bmm(graph, scaled, unary(graph, wide_k), _SCORES)
         scores = add(graph, scores, bias)
         weights = softmax(graph, scores)
-        del scores, wide_k
+        _rows_without_any(graph)
+        del scores
         returned = cast(graph, weights, each)
         out = bmm(graph, weights, wide_v, dims)
-        del weights, scaled
         out = cast(graph, out, each)
-        del wide_v, bias, q, k, v
+        del weights, scaled, wide_k, wide_v, bias, q, k, v
     result = clone(graph, out)
     del returned
     return result
+
+
+def _rows_without_any(graph: Graph) -> None:
+    """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row."""
+    masked = graph.new(1, _SCORES)
+    rows = graph.new(1, ("T", "H"))
+    del rows, masked
 
 
 def _causal_bias(graph: Graph) -> Value:
