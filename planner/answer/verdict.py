@@ -116,7 +116,8 @@ class Estimate:
 
     @property
     def _formula(self) -> Band:
-        return parallel_band(self.gpu) if self.several_cards else formula_band(self.gpu)
+        of = parallel_band if self.several_cards else formula_band
+        return of(self.gpu, self.method)
 
     @property
     def _context(self) -> Band:

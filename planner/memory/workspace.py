@@ -7,6 +7,7 @@ from planner.units import ceil_div
 
 # bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
 ABSMAX_BLOCK = 64
+_MOST_SPLITS = 200
 # kMaxK, the widest head of each of the mem-efficient backward kernels.
 _NARROW, _MIDDLE, _WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
 _DIRECT_EMBEDDING_TOKENS = 3072
@@ -64,13 +65,15 @@ def efficient_workspace_elements(b: int, s: int, heads: int, head_dim: int, capa
     dv, too, for every split of the keys, where the kernel does not keep them in registers.
 
     Source: torch 2.14 include/ATen/native/transformers/cuda/mem_eff_attention/kernel_backward.h, workspace_elements_gk,
-    _gv, _gq, GradQTempStorage and kOutputInRF. One split for each tile of keys, as read on virtual cards.
+    _gv, _gq, GradQTempStorage and kOutputInRF; attention_backward.cu for the splits: one for each tile of keys, and at
+    most 200 for all heads of all sequences.
     """
     rows, columns, widest = _efficient_kernel(head_dim, capability)
     tiles = ceil_div(s, rows) * ceil_div(head_dim, columns) * (rows * columns + 4)
     if widest <= rows:
         return b * heads * tiles
-    keys = max(1, s // columns) * columns * ceil_div(head_dim, rows) * rows
+    splits = max(1, min(ceil_div(s, columns), _MOST_SPLITS // (b * heads)))
+    keys = splits * columns * ceil_div(head_dim, rows) * rows
     return b * heads * (2 * keys + tiles)
 
 

@@ -14,14 +14,14 @@ from planner.gpu import Gpu, Seen
 from planner.overheads.table import Band, context_band, fragmentation_band, overheads
 
 
-def formula_band(gpu: Gpu) -> Band:
+def formula_band(gpu: Gpu, method: str) -> Band:
     """Fraction by which the allocated peak may differ from the formula's."""
-    return narrowed(overheads().formula_band(), gpu.record.allocated if gpu.record else None, gpu)
+    return narrowed(overheads().formula_band(method), gpu.record.allocated if gpu.record else None, gpu)
 
 
-def parallel_band(gpu: Gpu) -> Band:
+def parallel_band(gpu: Gpu, method: str) -> Band:
     """The same where several cards share a run: what dry runs of several showed, and no less than `formula_band`."""
-    one, several = formula_band(gpu), overheads().parallel_band()
+    one, several = formula_band(gpu, method), overheads().parallel_band()
     return Band(min(one.low, several.low), one.likely, max(one.high, several.high), several.source, several.runs)
 
 

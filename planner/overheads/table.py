@@ -15,7 +15,7 @@ from planner.units import GIB
 
 _KEYS = {
     "context": {"card", "compute_capability", "gib", "source"},
-    "formula": {"setting", "runs", "worst_error", "source"},
+    "formula": {"setting", "method", "runs", "worst_error", "source"},
     "parallel": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
@@ -117,9 +117,10 @@ class Overheads:
         worst = max((_worst_jump([size for _, size in row["reserved"]]) for row in rows), default=0.0)
         return Jump(worst, f"{sum(len(row['reserved']) for row in rows)} runs played over rising lengths, {method}")
 
-    def formula_band(self) -> Band:
-        """Fraction by which the formula's allocated peak may be off."""
-        return _error_band(self.formula)
+    def formula_band(self, method: str = "full") -> Band:
+        """Fraction by which the formula's allocated peak may be off, for full fine-tuning or for adapters."""
+        kind = "full" if method == "full" else "adapters"
+        return _error_band([row for row in self.formula if row["method"] == kind])
 
     def parallel_band(self) -> Band:
         """The same for one card of several."""

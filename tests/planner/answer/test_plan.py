@@ -94,13 +94,18 @@ def test_every_peak_is_at_least_the_static_bytes(request: Request) -> None:
     assert answer.peak_allocated_bytes >= static > 0
 
 
+# The memory-efficient backward keeps dk and dv in float32 for 200 splits of 64 keys at most, and for one split of each
+# sequence's heads: as sequences are added, splits become fewer (planner/memory/workspace.py). Heads to 256 columns.
+SPLIT_BYTES = 200 * 64 * 256 * 2 * 4
+
+
 @given(REQUESTS, st.sampled_from(["lora.r", "training.per_device_train_batch_size", "training.max_length"]))
 @settings(max_examples=60, deadline=None)
-def test_more_of_anything_never_costs_less(request: Request, path: str) -> None:
+def test_more_of_anything_never_costs_less_but_for_a_kernels_workspace(request: Request, path: str) -> None:
     section, field = path.split(".")
     part = getattr(request, section)
     more = request.model_copy(update={section: part.model_copy(update={field: getattr(part, field) + 7})})
-    assert plan(more).peak_allocated_bytes >= plan(request).peak_allocated_bytes
+    assert plan(more).peak_allocated_bytes >= plan(request).peak_allocated_bytes - SPLIT_BYTES
 
 
 @given(st.integers(1, 6), st.sampled_from(STACKS))

@@ -72,3 +72,9 @@ def error_fraction(row: Recorded) -> float:
     """How far the formula's peak of the step is from the dry run's."""
     peak_bytes = static_bytes(row.request) + max(formula(row.request).values())
     return (peak_bytes - row.peak_bytes) / row.peak_bytes
+
+
+def phase_errors(row: Recorded) -> list[float]:
+    """The same of each phase."""
+    static = static_bytes(row.request)
+    return [(static + own - row.phases[phase]) / row.phases[phase] for phase, own in formula(row.request).items()]
