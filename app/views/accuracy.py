@@ -164,7 +164,7 @@ def _row(label: str, measurement: Measurement) -> tuple[str, PlanRequest, int]:
 
 def _is_known(model_id: str) -> bool:
     try:
-        plan(PlanRequest.parse({"model": model_id, "gpu": _ANY_CARD}))
+        answer = plan(PlanRequest.parse({"model": model_id, "gpu": _ANY_CARD}))
     except FitproofError:
         return False
-    return True
+    return not any(left_out.key == "model" for left_out in answer.not_planned)
