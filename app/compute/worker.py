@@ -28,7 +28,7 @@ from planner.units import MIB
 
 _Found = TypeVar("_Found")
 # A worker ends once it has grown by this much. A model's first plan leaves half a MiB in caches, the next ones little.
-GROWN_BYTES = 8 * MIB
+GROWN_BYTES = 4 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
 # The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.imports import effects
 from app.imports.effects import Effect
 from planner.answer.not_planned import Least
+from planner.lazy_attribute import lazy_attribute
 
 FOLDER = Path(__file__).parent / "keys"
 _EFFECTS = {name.lower(): effect for name, effect in vars(effects).items() if isinstance(effect, Effect)}
@@ -73,15 +74,15 @@ class IgnoredKeys:
             return self.moves_memory.get(key)
         return next((found for pattern, found in self._moving if fnmatchcase(key, pattern)), None)
 
-    @cached_property
+    @lazy_attribute
     def _without_effect(self) -> list[str]:
         return [name for name in self.no_effect if "*" in name]
 
-    @cached_property
+    @lazy_attribute
     def _moving(self) -> list[tuple[str, Effect]]:
         return [(name, found) for name, found in self.moves_memory.items() if "*" in name]
 
-    @cached_property
+    @lazy_attribute
     def names(self) -> frozenset[str]:
         """Every key and pattern of both kinds."""
         return self.no_effect | self.moves_memory.keys()

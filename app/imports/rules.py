@@ -3,13 +3,13 @@
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from app.imports.effects import EVALUATION, Effect
 from app.imports.ignored_keys import IgnoredKeys
 from planner.answer.not_planned import Least, NotPlanned
 from planner.errors import FieldProblem
+from planner.lazy_attribute import lazy_attribute
 from planner.request.schema import Lora
 
 # What a plan without words on LoRA assumes, for files that are to get some.
@@ -202,7 +202,7 @@ class Trainer:
                 found[key] = value
         return found
 
-    @cached_property
+    @lazy_attribute
     def known(self) -> frozenset[str]:
         """Every key that this dialect has."""
         rules = {rule.key for rule in self.rules}

@@ -1,4 +1,8 @@
-"""Training runs that others measured and published, each as a Request and the bytes they read. No torch."""
+"""Training runs that others measured and published, each as a Request and the bytes they read. No torch.
+
+A request says what the run's releases did where today's do otherwise: before torch 2.14 the memory-efficient kernel
+took no grouped keys, so that float32 attention with them ran in the math kernel (`sdpa_kernel`).
+"""
 
 import json
 from dataclasses import dataclass

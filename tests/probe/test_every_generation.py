@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from planner.probe.configs import config_of
-from planner.probe.load import model_class_of
-from planner.probe.virtual import insert_card, make_values_true
-from planner.recipe import Recipe
 from transformers import DataCollatorWithFlattening
 
-from planner.request import Request
+from planner.probe.devices.virtual_card import insert_card, make_values_true
+from planner.probe.training.configs import config_of
+from planner.probe.training.load import model_class_of
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
 from planner.units import MIB
 from tests.probe import helper
 from tests.probe.tiny import MODELS, allocated, on_card, request
