@@ -26,7 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     yield tmp_path
-    assert list(temporary.iterdir()) == []
+    # torchrun leaves the folder of its logs behind wherever it runs.
+    assert [left.name for left in temporary.iterdir() if not left.name.startswith("torchelastic_")] == []
     assert left_behind() == []
 
 
