@@ -32,7 +32,7 @@ def main() -> int:
 
 def misbehave(behaviour: int) -> int | None:
     if behaviour == SLOW:
-        for step in range(15):
+        for step in range(40):  # long enough for two more orders on a busy machine
             say({"stage": "step", "index": step, "seconds": step / 10})
             time.sleep(0.1)
     elif behaviour == HANG:
