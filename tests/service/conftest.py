@@ -1,5 +1,6 @@
 """One PostgreSQL server for the whole run, a fresh database in it for each test."""
 
+import logging
 import secrets
 from collections.abc import Iterator
 
@@ -25,3 +26,9 @@ def new_database(postgres: str) -> str:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return postgres.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(autouse=True)
+def _log_lines_are_written() -> None:
+    """The probe's program, which other tests run in this process, quiets logging for good."""
+    logging.disable(logging.NOTSET)
