@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from planner.answer.plan import Plan
 
 # What the formulas were held to.
-VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.13"}
+VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.14"}
 
 
 def document_of(plan: "Plan") -> dict[str, Any]:

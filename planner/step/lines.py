@@ -18,7 +18,7 @@ from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import walk
 
-_SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.13, walked"
+_SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.14, traced"
 # A formula names its largest terms and sums up the rest.
 _TERMS_SHOWN = 5
 # Symbolic sizes and how many of each are alive.
