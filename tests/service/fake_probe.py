@@ -84,7 +84,7 @@ def measurement(request: dict, instrument: str, behaviour: int) -> dict:
         "steps": 3,
         "tokens_per_micro_batch": request["training"]["max_length"],
         "device": device,
-        "versions": {"torch": "2.13.0"},
+        "versions": {"torch": "2.14.1"},
         "request": request,
     }
 

@@ -137,6 +137,6 @@ def test_what_was_unlike_the_prediction_is_always_said() -> None:
     assert explanations(foreseen(5 * GIB), died) == [
         "synthetic",
         "Memory ran out in backward; what comes after it was not measured.",
-        "The formula was held to torch 2.13; this ran on 3.0.1.",
+        "The formula was held to torch 2.14; this ran on 3.0.1.",
     ]
     assert "processor" in explanations(foreseen(5 * GIB), measured(instrument="cpu"))[0]

@@ -41,7 +41,7 @@ def measured(request: dict[str, Any], allocated: float = 0.0, reserved: float = 
             "steps": 3,
             "tokens_per_micro_batch": 512,
             "device": {"name": CARD.name, "total_memory_bytes": CARD.usable_bytes},
-            "versions": {"torch": "2.13.0"},
+            "versions": {"torch": "2.14.1"},
             "request": request,
         }
         | changes
