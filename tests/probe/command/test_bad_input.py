@@ -166,7 +166,11 @@ def test_control_c_ends_the_program_and_leaves_nothing(*, deaf: bool) -> None:
     words = [sys.executable, "-c", f"import signal, time; {ignore}time.sleep(3600)  {MARK}"]
     command = [*FITPROOF, "dry-run", "--gpu", "rtx-4090", "--", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True,
+        # Tests that a shell started in the background would hand on that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one thread
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not left_behind() and time.monotonic() < deadline:
         time.sleep(0.1)
