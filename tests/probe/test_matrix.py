@@ -85,10 +85,12 @@ def test_a_dry_run_forks_this_process_and_its_failure_is_that_settings_alone(tmp
     assert [row["measurement"] and row["measurement"]["outcome"] for row in rows_of(records)] == ["ok", None, "ok"]
 
 
-def test_the_deadline_stops_the_matrix_and_keeps_what_was_measured(matrix, tmp_path):
-    records = tmp_path / "records.jsonl"
+def test_the_deadline_stops_the_matrix_and_keeps_what_was_measured(tmp_path):
+    records, matrix = tmp_path / "records.jsonl", tmp_path / "matrix.jsonl"
+    takes_seconds = {"model": "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "gpu": "t4"}
+    matrix.write_text(json.dumps({"id": "one", "why": "it takes seconds", "request": takes_seconds}))
     program = "import sys, planner.probe.recording.matrix as m; sys.exit(m.main(sys.argv[1:]))"
-    arguments = ["--on", "dry-run", "--settings", str(matrix), "--records", str(records), "--deadline", "0.1"]
+    arguments = ["--on", "dry-run", "--settings", str(matrix), "--records", str(records), "--deadline", "0.5"]
     finished = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert finished.returncode == 0
     assert "deadline" in finished.stderr

@@ -161,9 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     records = options.records or EVIDENCE / f"measured-{options.on}.jsonl"
     chosen = tuple(_chosen(options.only, settings(options.settings)))
+    # The stack is imported before the clock starts: an import that is broken off cannot be taken up again.
+    run = in_forks() if options.on == "dry-run" else in_a_program(PROGRAM, options.on)
     try:
         with bounded_life(options.deadline):
-            run = in_forks() if options.on == "dry-run" else in_a_program(PROGRAM, options.on)
             failures = run_matrix(chosen, records, run, lambda line: print(line, flush=True))  # noqa: T201
     except Stopped as stopped:
         print(SENTENCES[stopped.reason], file=sys.stderr)  # noqa: T201  # the one sentence
