@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ray.cluster import Cluster, running_cluster
-from tests.service.fake_probe import CRASH, HANG, QUICK, SLOW
+from tests.service.fake_probe import CRASH, HANG, QUICK, SLOW, SLOW_STEPS
 from tests.service.harness import Web, is_running, journal, wait_until
 
 LONG_SECONDS = 60.0
@@ -66,7 +66,7 @@ def test_a_killed_server_adopts_its_running_probe(tmp_path: Path, access: dict[s
         final = second.wait_for(probe, seconds=LONG_SECONDS)
         stages = [e["data"]["index"] for e in second.events(probe) if e["data"].get("stage") == "step"]
     assert (final["state"], final["attempt"]) == ("succeeded", 1)
-    assert stages == list(range(15))
+    assert stages == list(range(SLOW_STEPS))
     assert len(journal(tmp_path, "start", 1)) == 1
 
 

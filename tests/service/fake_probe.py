@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+# Of a tenth of a second each: long enough for two more orders on a busy machine.
+SLOW_STEPS = 40
 QUICK, SLOW, HANG, CRASH, SILENT, OUT_OF_MEMORY, GREEDY, CHATTY, BABBLING, KILLED, HELD, STUBBORN = range(64, 76)
 
 
@@ -32,7 +34,7 @@ def main() -> int:
 
 def misbehave(behaviour: int) -> int | None:
     if behaviour == SLOW:
-        for step in range(40):  # long enough for two more orders on a busy machine
+        for step in range(SLOW_STEPS):
             say({"stage": "step", "index": step, "seconds": step / 10})
             time.sleep(0.1)
     elif behaviour == HANG:
