@@ -30,7 +30,7 @@ def explanations(prediction: Mapping[str, Any] | None, measurement: Measurement)
         if (found := measurement.versions.get(name)) and not found.startswith(foreseen)
     ]
     error = prediction_error(prediction, measurement)
-    band = overheads().formula_band()
+    band = overheads().formula_band(str(measurement.request.get("method", "qlora")))
     if error is not None and not band.low <= error <= band.high:
         reasons.append(_over_the_band(prediction, measurement, error, band.high))
     return reasons

@@ -1,7 +1,7 @@
 """The caching allocator's large pool in as few Python steps as it takes: what reserved bytes depend on.
 
-The same rules as `allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB: a plan
-plays a whole training step through it, so every step counts. Free blocks are kept as single
+The same rules as `caching_allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB:
+a plan plays a whole training step through it, so every step counts. Free blocks are kept as single
 integers, size above address, so that one bisection finds the best fit and, of equals, the lowest address.
 """
 

@@ -117,7 +117,7 @@ def _lost_at_death(measurement: Measurement, foreseen: Plan) -> tuple[_Use, floa
     """
     if measurement.memory_limit_bytes is None:
         return None
-    use, error = _use(foreseen), overheads().formula_band().high
+    use, error = _use(foreseen), overheads().formula_band(foreseen.recipe.method).high
     lost = _room_bytes(measurement, foreseen.gpu) / (foreseen.peak_allocated_bytes * (1 + error)) - 1
     return (use, lost) if lost > fragmentation_band(*use).high else None
 

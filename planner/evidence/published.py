@@ -1,7 +1,7 @@
 """Training runs that others measured and published, each as a Request and the bytes they read. No torch.
 
-A request says what the run's releases did where today's do otherwise: before torch 2.14 the memory-efficient kernel
-took no grouped keys, so that float32 attention with them ran in the math kernel (`sdpa_kernel`).
+A request says what the run's releases did where today's do otherwise: torch 2.6 ran float32 attention with
+grouped keys in the math kernel (`sdpa_kernel`), as the bytes of those runs show.
 """
 
 import json

@@ -8,8 +8,8 @@ from planner.units import ceil_div
 # bitsandbytes 0.50 nn/modules.py and functional.py: 4-bit absmax blocks of 64 values, double quantized by 256.
 ABSMAX_BLOCK = 64
 _MOST_SPLITS = 200
-# kMaxK, the widest head of each of the mem-efficient backward kernels.
-_NARROW, _MIDDLE, _WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
+# kMaxK, the widest head of each of the mem-efficient kernels; above 128 none keeps a head in registers.
+_NARROW, _MIDDLE, WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
 _DIRECT_EMBEDDING_TOKENS = 3072
 
 
@@ -86,14 +86,14 @@ def _efficient_kernel(head_dim: int, capability: tuple[int, int] | None) -> tupl
     capability = capability or (8, 0)
     if head_dim <= _NARROW:
         return 64, 64, _NARROW
-    if head_dim > _WIDEST_IN_REGISTERS:
+    if head_dim > WIDEST_IN_REGISTERS:
         return 128, 64, _ANY_WIDTH
     if capability < (8, 0):
-        return 128, 64, _WIDEST_IN_REGISTERS
+        return 128, 64, WIDEST_IN_REGISTERS
     if head_dim <= _MIDDLE:
         return 128, 64, _MIDDLE
     small = capability in {(8, 6), (8, 9)} or capability >= (12, 0)
-    return (64, 64, _WIDEST_IN_REGISTERS) if small else (128, 128, _WIDEST_IN_REGISTERS)
+    return (64, 64, WIDEST_IN_REGISTERS) if small else (128, 128, WIDEST_IN_REGISTERS)
 
 
 def embedding_partial_rows(tokens: int, words: int) -> int:

@@ -117,7 +117,7 @@ class Overheads:
         worst = max((_worst_jump([size for _, size in row["reserved"]]) for row in rows), default=0.0)
         return Jump(worst, f"{sum(len(row['reserved']) for row in rows)} runs played over rising lengths, {method}")
 
-    def formula_band(self, method: str = "full") -> Band:
+    def formula_band(self, method: str) -> Band:
         """Fraction by which the formula's allocated peak may be off, for full fine-tuning or for adapters."""
         kind = "full" if method == "full" else "adapters"
         return _error_band([row for row in self.formula if row["method"] == kind])

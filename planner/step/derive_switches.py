@@ -22,7 +22,7 @@ from planner.memory.fused import fused_four_bit, multiprocessors
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
 from planner.step import liger_models
-from planner.step.attention.kernel_choice import WIDEST_IN_REGISTERS, Asked, attention_kernel
+from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
 from planner.tensors.targets import adapted_weights
@@ -205,7 +205,7 @@ def _layer(
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
         by_head=isinstance(block.attention, Latent) or _concatenates(block),
-        wide_values=_value_width(block, sizes) > WIDEST_IN_REGISTERS,
+        wide_values=_value_width(block, sizes) > workspace.WIDEST_IN_REGISTERS,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
         adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
         fused=frozenset(

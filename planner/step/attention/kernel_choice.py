@@ -41,11 +41,6 @@ class Asked(NamedTuple):
     capability: tuple[int, int] | None
 
 
-# The memory-efficient kernels keep the output of one head in registers up to this width: kMaxK of the `_rf` kernels
-# (aten/src/ATen/native/transformers/cuda/mem_eff_attention/kernels/cutlassF.h).
-WIDEST_IN_REGISTERS = 128
-
-
 def attention_kernel(asked: Asked) -> Choice:
     """The first kernel of torch's order of preference that takes these tensors."""
     grouped = asked.grouped and not asked.always_masked

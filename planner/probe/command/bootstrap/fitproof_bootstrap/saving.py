@@ -2,7 +2,7 @@
 
 A Trainer's output folder is moved from the start, so that rotating checkpoints deletes none of theirs. torch.save and
 safetensors are moved from the first optimizer step on: what a script writes before, it reads again. Logs and other
-files that the program writes by itself go where it says. Nothing is uploaded.
+files that the program writes by itself go where it says. A Trainer uploads nothing.
 """
 
 import functools
