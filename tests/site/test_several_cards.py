@@ -38,7 +38,7 @@ def test_a_count_typed_with_the_card_wins_over_the_controls_own_default() -> Non
 def test_the_page_says_that_its_bytes_are_each_cards_and_what_the_host_needs(site: httpx.Client) -> None:
     path = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-3090&method=full&gpus=2"
     page = site.get(f"{path}&fsdp=full_shard offload").text
-    assert "That is for each of 2 cards." in page
+    assert " That is for each of 2 cards. " in page
     assert "of host memory for each process." in page
 
 
