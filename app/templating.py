@@ -75,6 +75,11 @@ def said(value: Any) -> str:
     return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def length_class(text: str) -> str:
+    """Name the class that lets a name of this many characters be read whole on a phone; static/js/names.js, too."""
+    return next((name for most, name in ((24, ""), (31, "long"), (40, "longer")) if len(text) <= most), "longest")
+
+
 @lru_cache
 def static_url(path: str) -> str:
     """The address of a static file, with a digest of its content so that it can be cached for ever."""
@@ -94,6 +99,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "gib": gib, "size": size, "gb": gb, "count": count, "thousands": thousands, "percent": percent,
         "said": said,
+        "length_class": length_class,
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
     environment.globals |= {"static_url": static_url, "optimizers": [(name, name) for name in NAMES]}

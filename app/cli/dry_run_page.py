@@ -28,6 +28,7 @@ def write_page(report: Mapping[str, Any], file: Path) -> None:
 
 def page(report: Mapping[str, Any]) -> str:
     """The page as HTML."""
+    css = house_folder("static") / "css"
     environment = Environment(
         loader=FileSystemLoader(house_folder("templates")), undefined=StrictUndefined, autoescape=True, trim_blocks=True
     )
@@ -42,5 +43,5 @@ def page(report: Mapping[str, Any]) -> str:
         height=HEIGHT,
         headline=headline(report, worst),
         verdicts={key: word for key, (word, _) in VERDICTS.items()},
-        style=(house_folder("static") / "css" / "site.css").read_text(encoding="utf-8"),
+        style="".join((css / name).read_text(encoding="utf-8") for name in ("site.css", "answer.css")),
     )

@@ -3,10 +3,12 @@ import { combobox } from "./combobox.js";
 import { live } from "./live.js";
 import { picture } from "./picture.js";
 import { copying } from "./copying.js";
-import { probe } from "./probe.js";
+import { names } from "./names.js";
 
 for (const input of document.querySelectorAll("[data-combobox]")) combobox(input);
 live(document.querySelector("[data-live]"), (answer) => { picture(answer); copying(answer); });
 picture(document);
 copying(document);
-probe(document.querySelector("[data-probe]"));
+names(document.querySelector(".sentence #model"));
+const place = document.querySelector("[data-probe]");
+if (place) import("./probe.js").then(({ probe }) => probe(place));
