@@ -25,6 +25,11 @@ from planner.errors import FieldProblem
 if TYPE_CHECKING:
     from app.compute.pool import Pool
 
+
+class _NoRoomError(Exception):
+    """All workers together hold too much, and this job's the most: it starts again once there is room."""
+
+
 # The message with a fact in it, or None where a worker should not wait for that.
 Tell = Callable[[Question], Awaitable[bytes | None]]
 
@@ -61,6 +66,8 @@ class Run:
         again = False
         try:
             again = await self._answered()
+        except _NoRoomError:
+            again = True
         except (NoWorkersError, TimeoutError) as error:
             if not job.reply.done():
                 job.reply.set_exception(cannot_now(error))
@@ -160,19 +167,19 @@ class Run:
         return self._used_seconds(worker) > budget_seconds or waited_seconds > LONGEST_SECONDS
 
     def _mind_memory(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
-        """Give the job up where all workers together hold too much, and its own the most.
+        """End the idle workers where all together hold too much; where that is not enough, this job if it holds most.
 
         Raises:
-            NoWorkersError: it was.
+            _NoRoomError: it does.
         """
         if asked.done():
             return
-        grown = {each: each.grown_bytes() for each in (*self.pool.idle, *self.pool.busy)}
-        if sum(grown.values()) > self.pool.growth_bytes:
+        busy = {each: each.grown_bytes() for each in self.pool.busy}
+        if sum(busy.values()) + sum(each.grown_bytes() for each in self.pool.idle) > self.pool.growth_bytes:
             while self.pool.idle:
                 self.pool.idle.pop().dismiss()
-            if len(self.pool.busy) > 1 and grown[worker] == max(grown[each] for each in self.pool.busy):
-                raise NoWorkersError("others need the memory")
+        if len(busy) > 1 and sum(busy.values()) > self.pool.growth_bytes and busy[worker] == max(busy.values()):
+            raise _NoRoomError
 
     def _over_budget(self) -> None:
         if not self.job.reply.done():

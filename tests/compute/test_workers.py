@@ -19,6 +19,7 @@ from app.compute.processes import Template
 from app.compute.questions import ALONE, Facts
 from app.main import create_app
 from app.settings import Settings
+from planner.units import MIB
 from tests.app.serving import served
 
 WORKERS = 2
@@ -110,6 +111,16 @@ def test_a_worker_that_dies_is_an_answer_and_the_next_request_has_another(client
     assert answered[0].status_code == 500
     assert answered[0].json()["code"] == "internal_server_error"
     assert client.post("/api/v1/plans", json=PLAN).status_code == 200
+
+
+def test_two_requests_that_together_take_too_much_memory_are_answered_one_after_the_other(tmp_path: Path) -> None:
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, workers=WORKERS), engines=[])
+    large = {**DEEP, "model": {**DEEP["model"], "num_hidden_layers": 96}}  # type: ignore[dict-item]
+    with served(app) as client, ThreadPoolExecutor(3) as threads:
+        assert client.post("/api/v1/plans", json=PLAN, timeout=60).status_code == 200
+        app.state.answers.pool.growth_bytes = MIB
+        asked = [threads.submit(httpx.post, url(client), json=large, timeout=120) for _ in range(3)]
+        assert [each.result().status_code for each in asked] == [200, 200, 200]
 
 
 def test_workers_made_for_callers_own_models_do_not_pile_up(client: httpx.Client) -> None:

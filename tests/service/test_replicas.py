@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.service.fake_probe import HANG, QUICK, SLOW
+from tests.service.fake_probe import HANG, HELD, QUICK, SLOW
 from tests.service.harness import Web, is_running, journal, wait_until
 
 
@@ -50,10 +50,15 @@ def test_the_second_replica_finishes_what_a_killed_dispatcher_had(tmp_path: Path
         Web(tmp_path, database_url=postgres_database) as first,
         Web(tmp_path, database_url=postgres_database) as second,
     ):
-        probes = [first.submit(SLOW, mark=1), second.submit(QUICK, mark=2), second.submit(QUICK, mark=3)]
+        hold = tmp_path / "hold"  # the first probe cannot end before its dispatcher is dead, however slow the machine
+        hold.touch()
+        probes = [first.submit(HELD, mark=1), second.submit(QUICK, mark=2), second.submit(QUICK, mark=3)]
         first.wait_for(probes[0], {"running"})
-        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 10)
+        wait_until(lambda: bool(journal(tmp_path, "start", 1)), 30)
+        (attempt,) = journal(tmp_path, "start", 1)
         first.kill()
+        wait_until(lambda: not is_running(attempt), 30)
+        hold.unlink()
         finals = [second.wait_for(probe) for probe in probes]
         assert dispatches(second)
         assert [final["state"] for final in finals] == ["succeeded"] * 3

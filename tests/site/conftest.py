@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.main import create_app
 from app.settings import Settings
@@ -13,6 +13,8 @@ from tests.app.serving import served
 
 # Debian's Chromium where it is installed; otherwise the one that `playwright install chromium` brought.
 CHROMIUM = os.environ.get("FITPROOF_TEST_CHROMIUM") or shutil.which("chromium")
+# A page that is there at once on a quiet machine takes seconds on one whose every core is busy.
+expect.set_options(timeout=30_000)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
