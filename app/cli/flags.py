@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,9 @@ from planner.errors import FieldProblem, InvalidRequestError
 if TYPE_CHECKING:
     from app.imports import Imported
     from planner.answer.not_planned import NotPlanned
+
+
+_Asked = TypeVar("_Asked", bound=dict[str, Any])
 
 
 class Document(dict[str, Any]):
@@ -88,7 +91,8 @@ def takes_a_run(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [own.replace(kind=own.KEYWORD_ONLY) for name, own in signature.parameters.items() if name != "document"]
     shared = [_argument("model", "Catalogue name, hub id, folder, config.json, or a trainer's file.")]
-    shared.append(_argument("gpu", 'Catalogue name: "4090".'))
+    shared.append(_argument("gpu", 'Catalogue name: "4090"; or here, this machine\'s own.'))
+    shared.append(_option("card", "--gpu", str, "The card, as the second argument names it.", "4090|2x3090|here"))
     shared.append(_option("request", "--request", str, "Read the request from a file; - is stdin.", "FILE|-"))
     shared += [_option(flag.name, flag.option, flag.kind, flag.help, flag.metavar) for flag in FLAGS]
 
@@ -109,6 +113,7 @@ def document_of(given: Mapping[str, Any]) -> Document:
     Raises:
         InvalidRequestError: the file cannot be read, or a size is no size.
     """
+    given = {**given, "gpu": one_card(given.get("gpu"), given.get("card"))}
     document = _document_from_files(given)
     for place in ("model", "gpu"):
         if given.get(place) and not (place == "model" and document.imported):
@@ -117,6 +122,26 @@ def document_of(given: Mapping[str, Any]) -> Document:
         value = given.get(flag.name)
         if value is not None and value is not False:
             _put(document, flag.path, value if flag.constant is None else flag.constant)
+    return with_the_card_here(document)
+
+
+def one_card(argument: str | None, option: str | None) -> str | None:
+    """The card, by whichever of the two names it.
+
+    Raises:
+        InvalidRequestError: they name two.
+    """
+    if argument and option and argument != option:
+        raise _bad("gpu", f"{argument} and --gpu {option} contradict each other; keep one")
+    return argument or option
+
+
+def with_the_card_here(document: _Asked) -> _Asked:
+    """`document` with this machine's own card where it names `here`."""
+    from app.cli.here import card_here, means_here
+
+    if means_here(document.get("gpu")):
+        document["gpu"] = card_here(document["gpu"])
     return document
 
 

@@ -36,6 +36,8 @@ def stretch(
     out.print(knobs)
     cards = [f"{card['gpu']} ({format_gib(card['usable_bytes'])})" for card in found["smallest_cards"]]
     out.print(f"\nSmallest cards that fit it as it is: {', '.join(cards) or 'none of the catalogue'}")
+    if (count := found["cards_of_this_kind"]) and count > 1:
+        out.print(f"Or {count} of this card with FSDP's full shard (4-bit weights stored as bfloat16)")
     _end(document)
 
 

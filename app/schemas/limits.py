@@ -30,3 +30,6 @@ class LimitsDocument(_Strict):
     per_device_train_batch_size: LimitItem
     max_length: LimitItem
     smallest_cards: list[CardItem]
+    cards_of_this_kind: int | None = Field(
+        description="The fewest of this card that fit the run, several with FSDP; null where 8 do not."
+    )

@@ -5,10 +5,10 @@ Workers (app/compute) answer those of `computed`; `prove` needs the database, wh
 
 from fastapi import APIRouter
 
-from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan, suggestions
+from app.views import accuracy, catalog, compare, guide, heatmap, imports, plan, recommend, suggestions
 from app.views.errors import error_page
 
-COMPUTED_PARTS = (plan, heatmap, compare, guide, catalog, imports, accuracy, suggestions)
+COMPUTED_PARTS = (plan, heatmap, compare, guide, catalog, recommend, imports, accuracy, suggestions)
 
 computed = APIRouter(include_in_schema=False)
 for part in COMPUTED_PARTS:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.answer.advice import largest
+from planner.answer.fewest_cards import fewest_cards
 from planner.answer.plan import Plan, plan, smallest_cards
 from planner.catalog import resolve_gpu
 from planner.gpu import Gpu
@@ -31,11 +32,16 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a recipe could be stretched to on its card, everything else unchanged."""
+    """What a recipe could be stretched to on its card, everything else unchanged.
+
+    `cards_of_this_kind`: the fewest of this card that fit it, several with FSDP's full shard; None where none were
+    found, or the request is one for several cards already.
+    """
 
     per_device_train_batch_size: Limit
     max_length: Limit
     smallest_cards: tuple[Plan, ...]
+    cards_of_this_kind: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """As the API writes it."""
@@ -46,6 +52,7 @@ class Limits:
                 {"gpu": card.gpu.id, "usable_bytes": card.usable_bytes, "verdict": card.verdict}
                 for card in self.smallest_cards
             ],
+            "cards_of_this_kind": self.cards_of_this_kind,
         }
 
 
@@ -57,10 +64,12 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
     """
     model, gpu = model or resolve_model(request.model), gpu or resolve_gpu(request.gpu)
     model.known_decoder()  # without a step, nothing tells how far one can be stretched
+    several = fewest_cards(request, model=model, gpu=gpu) if cards else None
     return Limits(
         per_device_train_batch_size=_stretch(request, model, gpu, "per_device_train_batch_size"),
         max_length=_stretch(request, model, gpu, "max_length"),
         smallest_cards=smallest_cards(request, model=model, vendor=gpu.vendor, count=cards) if cards else (),
+        cards_of_this_kind=several.request.gpus if several else None,
     )
 
 
@@ -74,12 +83,12 @@ def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
         return seen[value]
 
     return Limit(
-        fits=_largest(lambda value: verdict(value) == "fits", MOST[field]),
-        tight=_largest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
+        fits=furthest(lambda value: verdict(value) == "fits", MOST[field]),
+        tight=furthest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
     )
 
 
-def _largest(holds: Callable[[int], bool], most: int) -> int:
+def furthest(holds: Callable[[int], bool], most: int) -> int:
     """Largest value seen that holds, also where a larger one holds beyond a smaller that does not.
 
     What a run takes rises with its size but for small steps: kernels pad to 8, 64 or 128 tokens, and a tensor may pass

@@ -13,8 +13,8 @@ import pytest
 LLAMA = "model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
 HTML = {"accept": "text/html"}
 PAGES = (
-    "/", f"/plan?{LLAMA}", f"/map?{LLAMA}", f"/compare?{LLAMA}", "/guide", "/models", "/gpus", "/import", "/probes",
-    "/accuracy",
+    "/", f"/plan?{LLAMA}", f"/map?{LLAMA}", f"/compare?{LLAMA}", "/guide", "/models", "/gpus", "/recommend?gpu=3060",
+    "/import", "/probes", "/accuracy",
 )  # fmt: skip
 
 
