@@ -36,7 +36,9 @@ class Gpu:
     `usable_evidence` is measured (a pasted torch total), modelled (derived from nvidia-smi's) or the caller's own.
     `bitsandbytes_4bit` says whether bitsandbytes lists the platform for 4-bit QLoRA. `context_bytes` is what the CUDA
     context and libraries took on a live card; None leaves it to the readings of its generation. `record` is what runs
-    on such a card showed where this plan is made, if any were measured there.
+    on such a card showed where this plan is made, if any were measured there. `half_flops` is the most 16-bit
+    products and sums a second, accumulated in 32 bit, `bandwidth_bytes_s` the most bytes of its memory; None where no
+    source tells.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Gpu:
     bitsandbytes_4bit: bool = True
     context_bytes: int | None = None
     record: CardRecord | None = None
+    half_flops: int | None = None
+    bandwidth_bytes_s: int | None = None
     note: str = ""
 
     @property

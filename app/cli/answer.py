@@ -29,16 +29,20 @@ _CAUSES = {
 }
 
 
-def show(request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False) -> None:
+def show(
+    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, tokens: int = 0
+) -> None:
     """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak.
 
-    `planned` says what the verdict is about where the answer names something that was not planned.
+    `planned` says what the verdict is about where the answer names something that was not planned; `tokens` is how many
+    the run shall train on.
     """
     out = console()
     _verdict(out, request, answer, planned)
     _bar(out, answer)
     _ledger(out, answer, every_line=every_line)
     _moments(out, answer)
+    _speed(out, answer["throughput"], tokens)
     _notes(out, answer)
 
 
@@ -67,6 +71,19 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     if answer["verdict"] == "tight" and not planned:
         out.print("Too close to call by arithmetic; settle it with: fitproof probe")
     out.print()
+
+
+def _speed(out: Console, found: dict[str, Any], tokens: int) -> None:
+    rate = found["tokens_per_second"]
+    if rate is None:
+        out.print(Text(f"Tokens per second: not known: {found['evidence']}", style="dim"))
+        return
+    span = f"{rate['low']:,} to {rate['high']:,}" if rate["low"] else f"at most {rate['high']:,}"
+    out.print(Text(f"About {rate['likely']:,} tokens per second ({span}); {found['evidence']}", style="dim"))
+    if tokens:
+        hours = [tokens / each / 3600 for each in (rate["high"], rate["likely"], rate["low"]) if each]
+        until = f" to {hours[2]:,.1f}" if len(hours) > 2 else ", or more"
+        out.print(f"{tokens:,} tokens: about {hours[1]:,.1f} hours ({hours[0]:,.1f}{until})")
 
 
 def _recipe(request: Request) -> str:

@@ -23,6 +23,7 @@ def plan(
     advised: Annotated[
         str | None, typer.Option(help="Write the trainer's file with the first advice made.", metavar="FILE|-")
     ] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens to train on: says how many hours.")] = 0,
     every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
 ) -> None:
     """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight or not wholly planned."""
@@ -42,5 +43,5 @@ def plan(
     elif advised != "-":
         from app.cli.answer import show
 
-        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line)
+        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line, tokens=tokens)
     raise typer.Exit(EXIT_BY_VERDICT[answer["verdict"]])

@@ -50,6 +50,24 @@ class Textbook(_Strict):
     adapters_bytes: int
 
 
+class TokensPerSecond(_Strict):
+    """Of all cards together.
+
+    Where no published run is near, `low` is null, and `high` is what the card's limits allow.
+    """
+
+    low: int | None
+    likely: int
+    high: int
+
+
+class Throughput(_Strict):
+    """How fast the run trains, from the work of its traced step; null, with the reason, where that is not planned."""
+
+    tokens_per_second: TokensPerSecond | None
+    evidence: str
+
+
 class WarningItem(_Strict):
     """Something that surprises people, in words."""
 
@@ -117,6 +135,7 @@ class PlanDocument(_Strict):
     phases: list[PhaseItem]
     lines: list[LineItem]
     textbook: Textbook
+    throughput: Throughput
     not_planned: list[NotPlannedItem] = Field(
         description="What a trainer's file asks for beside the plan. Where there is any, the verdict is never fits."
     )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from planner.ledger import Line
+from planner.throughput.rate import Throughput
 
 if TYPE_CHECKING:
     from planner.answer.plan import Plan
@@ -32,6 +33,7 @@ def document_of(plan: "Plan") -> dict[str, Any]:
             "constants_bytes": book.constants_bytes,
             "adapters_bytes": book.adapters_bytes,
         },
+        "throughput": _throughput(plan.throughput),
         "not_planned": [item.to_dict() for item in plan.not_planned],
         "warnings": [warning.to_dict() for warning in plan.warnings],
         "advice": [advice.to_dict() for advice in plan.advice],
@@ -50,6 +52,13 @@ def document_of(plan: "Plan") -> dict[str, Any]:
             "usable_source": plan.gpu.usable_source,
         },
     }
+
+
+def _throughput(found: Throughput) -> dict[str, Any]:
+    """Whole tokens per second; `low` is left open where no published run is near."""
+    low, likely, high = (None if value is None else round(value) for value in (found.low, found.likely, found.high))
+    rate = None if likely is None else {"low": low, "likely": likely, "high": high}
+    return {"tokens_per_second": rate, "evidence": found.evidence or found.why_not}
 
 
 def _line(line: Line) -> dict[str, Any]:

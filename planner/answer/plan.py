@@ -24,6 +24,8 @@ from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.tensors.targets import adapted_weights
+from planner.throughput.rate import Throughput, throughput
+from planner.throughput.work import work_of
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,14 @@ class Plan:
             return textbook(self.model.params)
         weights = adapted_weights(self.model.census, self.model.model_type, lora)
         return textbook(self.model.params, ((w.rows, w.columns, w.count) for w in weights), lora.r)
+
+    @lazy_attribute
+    def throughput(self) -> Throughput:
+        """Tokens per second, or why no figure can be given."""
+        if self.model.decoder is None:
+            return Throughput(why_not="the step of this model is not planned")
+        work = work_of(self.model, self.model.decoder, self.recipe, self.gpu, self.lines)
+        return throughput(work, self.recipe, self.gpu)
 
     @lazy_attribute
     def warnings(self) -> tuple[Notice, ...]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from planner.catalog.misnamed import Known, explained, with_its_memory
 from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
+from planner.catalog.tensor_cores import half_flops
 from planner.catalog.usable import Sample, Usable, usable_memory
 from planner.errors import FieldProblem, UnknownGpuError
 from planner.gpu import Gpu
@@ -57,6 +58,7 @@ class GpuRow(Row):
     nominal_gb: int | None = None
     compute_capability: Annotated[str, Field(pattern=_CAPABILITY)] | None = None
     multiprocessors: Annotated[int, Field(ge=1)] | None = None
+    boost_mhz: Annotated[int, Field(ge=1)] | None = None
     bitsandbytes_4bit: bool
     bandwidth_gb_s: float | None = None
     memory_type: str | None = None
@@ -190,6 +192,8 @@ def _gpu(row: GpuRow, usable: Usable | None) -> Gpu | None:
         nominal_gb=row.nominal_gb,
         vendor=row.vendor,
         bitsandbytes_4bit=row.bitsandbytes_4bit,
+        half_flops=half_flops(row.name, row.capability, row.multiprocessors, row.boost_mhz),
+        bandwidth_bytes_s=round(row.bandwidth_gb_s * 1e9) if row.bandwidth_gb_s else None,
         note="; ".join(part for part in (row.ecc, row.note) if part),
     )
 

@@ -25,7 +25,7 @@ _METRICS = {
 }
 # Kernels that are the libraries' own. fms-acceleration's loader only leaves out the float32 upcast of norms and head,
 # which is the `trainer` path.
-_STOCK_KERNELS = (
+STOCK_KERNELS = (
     "stock",
     "stock prepare_model_for_kbit_training path via SFTTrainer",
     "fms quantized-PEFT loader (no fp32 upcast of norms/head)",
@@ -86,7 +86,7 @@ OBSTACLES: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("no byte figure", lambda row: row["measured_bytes"] is None or row["outcome"] != "ok"),
     ("the metric is not said, or is no peak", lambda row: row["metric"] not in _METRICS),
     ("quantized otherwise than by bitsandbytes", lambda row: row["quant"] not in ("none", "nf4", "fp4")),
-    ("kernels that replace the libraries' own", lambda row: row["kernels"] not in _STOCK_KERNELS),
+    ("kernels that replace the libraries' own", lambda row: row["kernels"] not in STOCK_KERNELS),
     ("model code of its own", lambda row: not str(row["framework"]).startswith(_FRAMEWORKS)),
     (
         "the sequence length depends on the data",
