@@ -31,7 +31,7 @@ class Document(dict[str, Any]):
 
 
 # What trainers' files and command lines end with.
-_FILES = {".yml", ".yaml", ".json", ".sh", ".py"}
+_FILES = {".yml", ".yaml", ".json", ".sh", ".py", ".ipynb"}
 _MOST_BYTES = 16 << 20
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.imports.cards import put_cards
-from app.imports.command_line import NoTrainingError, is_program, settings_of
+from app.imports.command_line import NoTrainingError, settings_of
 from app.imports.dialects import TRAINERS
 from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
 from app.imports.no_training import KINDS
+from app.imports.python_program import NotReadableError, read_program, source_of
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
@@ -44,7 +45,15 @@ class Imported:
             )
             for problem in self.reading.contradictions
         )  # fmt: skip
-        return (*self.reading.not_planned, *refused)
+        unread = (
+            NotPlanned(
+                key=key, value=source, why="is worked out when the program runs; planned with its default",
+                planned=f"with a guess at {key}", saves=True,
+            )
+            for key, source in self.loaded.unread.items()
+            if not self.trainer.ignored.has_no_effect(key)
+        )  # fmt: skip
+        return (*self.reading.not_planned, *refused, *unread)
 
     def in_the_files_words(self, problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> list[FieldProblem]:
         """Problems of the request under the names that the file has for them."""
@@ -66,7 +75,7 @@ def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
     Raises:
         UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
     """
-    loaded = _from_command(text) or load(text)
+    loaded = _from_command(text) or _from_program(text) or load(text)
     with reading("a trainer's configuration", "config"):
         return _understood(loaded, model=model, gpu=gpu)
 
@@ -83,7 +92,7 @@ def _understood(loaded: Loaded, *, model: str, gpu: str) -> Imported:
 
 
 def _from_command(text: str) -> Loaded | None:
-    """A command line's options, which nothing is written back into; a program is refused, never run."""
+    """A command line's options, which nothing is written back into."""
     if len(text) > MOST_CHARACTERS:
         return None  # what loading refuses anyway
     try:
@@ -92,9 +101,21 @@ def _from_command(text: str) -> Loaded | None:
         raise refusal(str(error)) from None
     if options is not None:
         return Loaded(options, text, is_json=False, is_command=True)
-    if is_program(text):
-        raise refusal("is a Python program, which is never run here; write its arguments as `name: value` lines")
     return None
+
+
+def _from_program(text: str) -> Loaded | None:
+    """The arguments of a Python script or notebook, which is parsed and never run, nor written back into."""
+    source = source_of(text)
+    if source is None:
+        return None
+    if len(source) > MOST_CHARACTERS:
+        raise refusal(f"holds more than {MOST_CHARACTERS // 1024} KiB of Python; paste the cells that make the run")
+    try:
+        program = read_program(source)
+    except NotReadableError as error:
+        raise refusal(str(error)) from None
+    return Loaded(program.settings, text, is_json=False, is_command=True, unread=program.unread)
 
 
 def _dialect(config: Mapping[str, Any]) -> Trainer:

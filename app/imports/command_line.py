@@ -15,8 +15,6 @@ _COMMAND = re.compile(
 _SCRIPT = re.compile(r"(?:^|\s)(?:\S*/)?(\w+)\.py(?:\s|$)")
 # `$(expr 32 / 4)` and `$((32 / 4))` of whole numbers.
 _EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+)\s*([*/+-])\s*(\d+)\s*\)?\)")
-# What a Python program has and no configuration.
-_PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 # Variables that say how a run is spread, and that its model sees pictures (ms-swift reads its pixels from there).
 _COUNTS = ("NPROC_PER_NODE", "NNODES")
@@ -34,11 +32,6 @@ _TRAINS = {
 
 class NoTrainingError(ValueError):
     """A command that trains nothing, or trains in a way that no dialect stands for."""
-
-
-def is_program(text: str) -> bool:
-    """Whether this is Python, and not a dictionary of literals."""
-    return _PROGRAM.search(text) is not None
 
 
 def settings_of(text: str) -> dict[str, Any] | None:

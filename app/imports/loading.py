@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
@@ -32,12 +32,16 @@ MOST_PLAIN_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A mapping with what is needed to write it back as its author would recognise it."""
+    """A mapping with what is needed to write it back as its author would recognise it.
+
+    `unread`: of a program, arguments that are no literals, as its source has them.
+    """
 
     config: dict[str, Any]
     text: str
     is_json: bool
     is_command: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 class UnreadableConfigError(InvalidRequestError):

@@ -53,7 +53,7 @@ def _write_method(config: dict[str, Any], method: Any) -> None:
 
 def _settle(reading: Reading) -> None:
     config = reading.config
-    is_trl = bool(_TRL_ONLY & set(config))
+    is_trl = bool(_TRL_ONLY & set(config)) or str(config.get("command", "")).startswith("trl ")
     four, eight = reading.on("load_in_4bit"), reading.on("load_in_8bit")
     lora_keys = [key for key in config if key.startswith("lora_") and config[key] not in (None, "")]
     if config.get("use_peft") is False and (four or eight):
@@ -101,7 +101,9 @@ def _precision(reading: Reading, is_trl: bool) -> None:
             reason = "TRL loads a model by its name in float32 unless dtype says otherwise"
     else:
         reason = "plain TrainingArguments" if half else "neither bf16 nor fp16: no autocast"
-    put_stack(reading, "trl" if is_trl else "trainer", Dtypes(dtype, half, adapters), reason)
+    prepared = reading.on("prepare_model_for_kbit_training") and (four or reading.on("load_in_8bit"))
+    preset = "kbit" if prepared else "trl" if is_trl else "trainer"
+    put_stack(reading, preset, Dtypes(dtype, half, adapters), reason)
 
 
 def _dtype(reading: Reading, is_trl: bool, half: str | None) -> str:
@@ -225,7 +227,7 @@ TRL = Trainer(
         "fp16 dtype torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs "
         "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
         "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
-        "per_device_eval_batch_size"
+        "per_device_eval_batch_size prepare_model_for_kbit_training"
     ),
     ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},

@@ -1,0 +1,127 @@
+"""Scripts and notebooks are read without being run: what stands in them as a literal is planned, the rest is named."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.imports import Imported, UnreadableConfigError, read
+
+TRL = """
+import os, torch
+from trl import SFTConfig, SFTTrainer
+LENGTH = 512 * 2
+os.system("touch /tmp/run")  # never run
+bnb = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-7B", quantization_config=bnb, device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained("another/tokenizer")
+args = SFTConfig("out", per_device_train_batch_size=2, max_length=LENGTH, packing=True, optim="adamw_8bit")
+trainer = SFTTrainer(model=model, args=args, peft_config=LoraConfig(r=8, target_modules="all-linear"))
+trainer.train()
+"""
+UNSLOTH = """
+from unsloth import FastLanguageModel
+max_seq_length = 4096
+model, tokenizer = FastLanguageModel.from_pretrained(
+    model_name="unsloth/Meta-Llama-3.1-8B", max_seq_length=max_seq_length, dtype=None, load_in_4bit=True)
+model = FastLanguageModel.get_peft_model(model, r=32, use_gradient_checkpointing="unsloth", lora_alpha=32)
+trainer = SFTTrainer(model=model, tokenizer=tokenizer, args=TrainingArguments(
+    per_device_train_batch_size=2, fp16=not is_bfloat16_supported(), bf16=is_bfloat16_supported()))
+"""
+TRAINER = """
+import transformers
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype=torch.bfloat16)
+model = prepare_model_for_kbit_training(model)
+common = {"gradient_accumulation_steps": 4, "bf16": True}
+trainer = transformers.Trainer(model, TrainingArguments("out", per_device_train_batch_size=4, **common))
+"""
+
+
+def imported(text: str) -> Imported:
+    return read(text, gpu="rtx-4090")
+
+
+def test_a_trl_script_is_planned_with_the_libraries_own_defaults() -> None:
+    document = imported(TRL).document
+    assert document["model"] == "Qwen/Qwen2.5-7B"
+    assert document["method"] == "qlora"
+    assert document["training"]["max_length"] == 1024
+    assert document["training"]["optim"] == "adamw_8bit"
+    assert document["lora"] == {
+        "r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear",
+    }  # fmt: skip
+    assert document["quantization"]["bnb_4bit_use_double_quant"] is False
+    assert document["stack"] == "trl"
+    assert imported(TRL).not_planned == ()
+
+
+def test_an_unsloth_notebook_is_planned_and_its_kernels_are_named() -> None:
+    install = {"cell_type": "code", "source": ["%%capture\n", "!pip install unsloth"]}
+    cells = [{"cell_type": "markdown", "source": ["# Train"]}, install]
+    cells += [{"cell_type": "code", "source": UNSLOTH.splitlines(keepends=True)}]
+    for text in (UNSLOTH, json.dumps({"nbformat": 4, "cells": cells})):
+        document = imported(text).document
+        assert document["model"] == "unsloth/Meta-Llama-3.1-8B"
+        assert (document["lora"]["r"], document["training"]["max_length"]) == (32, 4096)
+        assert document["quantization"]["bnb_4bit_use_double_quant"] is True
+        assert {item.key for item in imported(text).not_planned} == {"unsloth", "gradient_checkpointing"}
+
+
+def test_a_script_of_the_plain_trainer_is_its_stack() -> None:
+    document = imported(TRAINER).document
+    assert document["method"] == "full"
+    assert document["training"]["per_device_train_batch_size"] == 4
+    assert document["training"]["gradient_accumulation_steps"] == 4
+    assert document["training"]["gradient_checkpointing"] is True
+
+
+def test_a_preference_script_is_never_plain_sft() -> None:
+    text = TRL.replace("SFTConfig", "DPOConfig").replace("SFTTrainer", "DPOTrainer")
+    assert imported(text).not_planned or imported(text).document.get("objective")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ("max_length=LENGTH", "max_length=parsed.length", "max_length"),
+        (
+            "per_device_train_batch_size=2",
+            "per_device_train_batch_size=int(os.environ['B'])",
+            "per_device_train_batch_size",
+        ),
+        ("r=8", "r=8 if big else 4", "lora_r"),
+        ("LENGTH = 512 * 2", "LENGTH = 512\nLENGTH = 4096", "max_length"),
+        ("packing=True", "packing=True, **others", "**others"),
+    ],
+)
+def test_what_only_running_would_tell_is_named_with_its_source(before: str, after: str, key: str) -> None:
+    (item,) = imported(TRL.replace(before, after)).not_planned
+    assert item.key == key
+    assert item.saves
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("import torch\nfor batch in data:\n    loss.backward()\n", "fitproof dry-run"),
+        ("import torch\nx = (\n", "does not parse"),
+        ("import torch\nx = " + "(" * 5000 + ")" * 5000, "Python"),
+        ("import torch\nx = " + "-" * 20000 + "1\nTrainer(args=x)", "Python"),
+    ],
+)
+def test_a_program_that_cannot_be_read_is_one_sentence(text: str, word: str) -> None:
+    with pytest.raises(UnreadableConfigError) as refused:
+        imported(text)
+    assert word in str(refused.value.problems)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_part_of_a_script_is_understood_or_refused(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from([TRL, UNSLOTH, TRAINER]))
+    begin, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+    piece = data.draw(st.sampled_from(["", "9" * 400, "*", "lambda: 0", "**{**x}", "\x00", "f'{x}'", "1 // 0", "True"]))
+    with contextlib.suppress(UnreadableConfigError):
+        assert imported(text[:begin] + piece + text[end:]).document
