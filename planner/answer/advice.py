@@ -143,6 +143,9 @@ def _training_changes(plan: "Plan") -> Iterator[_Candidate]:
         yield _Candidate({"training.loss": "liger"}, "none; needs liger-kernel", FREE)
     if loss == "full_logits" and plan.recipe.stack_name == "trl":
         yield _Candidate({"training.loss": "chunked"}, "none; TRL's own default", FREE)
+    if plan.recipe.scores_by_reference:
+        cost = "none in the steps; one pass over the data before the first"
+        yield _Candidate({"training.precompute_ref_log_probs": True, "training.ref_model": None}, cost, FREE)
     if KEPT[training.optim].storage != "bnb_8bit" and training.optim != "sgd":
         cost = "optimizer state in 8 bit, large states paged to host memory"
         yield _Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from planner.allocator.caching_allocator import SMALL_SEGMENT_BYTES, SMALL_SIZE_BYTES
-from planner.allocator.load_phase import Pool
+from planner.allocator.load_phase import Pool, load_into
 from planner.allocator.native_pool import NativePool
 from planner.answer.flat_script import flat_pairs, flat_script
 from planner.answer.static_lines import trained_tensors
@@ -40,6 +40,10 @@ class Run:
         self.tensors = trained_tensors(model, recipe)
         if recipe.lora:
             self.keep((tensor.elements * tensor.itemsize_bytes, tensor.count) for tensor in self.tensors)
+        if recipe.reference == "copy":
+            own = recipe.of_reference_model
+            load_into(pool, place(model.census, own), own)
+            self._take(_small_weights_bytes(model, own))
         # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
         self.workspaces = [workspace_bytes(gpu.compute_capability)] * WORKSPACES
         self.has_states = False

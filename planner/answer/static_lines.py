@@ -10,7 +10,7 @@ from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.runtime import runtime_lines, slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
-from planner.memory.weights import weight_lines
+from planner.memory.weights import reference_lines, weight_lines
 from planner.model.model import Model
 from planner.parallel.static import ddp_static_lines, fsdp_static_lines, zero_static_lines
 from planner.request.dtypes import Dtype
@@ -79,12 +79,18 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.by_trainer,
         ),
+        *(_reference_lines(census, recipe) if recipe.reference == "copy" else ()),
         *loss_lines(),
         *scaler_lines(scales_loss=recipe.scales_loss),
         *(ddp_static_lines(placed, tensors, recipe) if recipe.layout.strategy == "ddp" else ()),
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)
+
+
+def _reference_lines(census: Census, recipe: Recipe) -> list[Line]:
+    own = recipe.of_reference_model
+    return reference_lines(place(census, own), own)
 
 
 @lru_cache(maxsize=2048)
@@ -139,4 +145,6 @@ def _loaded(census: Census, recipe: Recipe, habits: Habits) -> Loaded:
 def _loading_only(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that loading does not depend on."""
     training = _EXPANDABLE if recipe.training.expandable_segments else _NO_TRAINING
-    return replace(recipe, training=training, lora=None, adapter_dtype="float32", stack_name="")
+    return replace(
+        recipe, training=training, lora=None, adapter_dtype="float32", stack_name="", objective="sft", reference="none"
+    )

@@ -50,6 +50,24 @@ def weight_lines(placed: Sequence[Placed], recipe: Recipe, *, adapters_bytes: in
     return [*lines, _load_transient(placed), _upcast_transient(placed, adapters_bytes)]
 
 
+def reference_lines(placed: Sequence[Placed], recipe: Recipe) -> list[Line]:
+    """A second model that only scores: its weights, as loaded, from the preparation on.
+
+    `placed` are its tensors, none of them upcast. Source: trl 1.16 trainer/dpo_trainer.py, "Reference model".
+    """
+    lines = [line for line in weight_lines(placed, recipe, adapters_bytes=0) if PHASES[-1] in line.alive_in]
+    return [
+        _line(
+            name="reference model",
+            bytes=sum(line.bytes for line in lines) - _shared_bytes(placed, recipe.quantization),
+            alive_in=AFTER_LOAD,
+            formula="the weights once more, as they were loaded",
+            working=" + ".join(f"{line.bytes:,} {line.name}" for line in lines if line.bytes),
+            source="trl/trainer/dpo_trainer.py DPOTrainer.__init__, create_model_from_path",
+        )
+    ]
+
+
 def _part(group: TensorGroup) -> Part:
     return _PART_OF_ROLE.get(group.role, "norms, biases and the rest")
 
@@ -59,13 +77,11 @@ def _quantized_lines(placed: Sequence[Placed], quantization: Quantization | None
         return []
     elements = sum(p.group.params_each * p.count for p in placed)
     kind, values, statistics, tables, source = _descriptions(quantization)
-    double = quantization.load_in_4bit and quantization.bnb_4bit_use_double_quant
-
-    tables_bytes = sum(p.loaded.tables_bytes * p.count for p in placed)
+    tables_bytes = sum(p.loaded.tables_bytes * p.count for p in placed) + _shared_bytes(placed, quantization)
     sizes = (
         (f"quantized weights ({kind})", sum(p.loaded.values_bytes * p.count for p in placed), values),
         ("quantization statistics", sum(p.loaded.statistics_bytes * p.count for p in placed), statistics),
-        ("code tables and offsets", tables_bytes + (allocated(storage.DYNAMIC_MAP_BYTES) if double else 0), tables),
+        ("code tables and offsets", tables_bytes, tables),
     )
     return [
         _line(
@@ -78,6 +94,12 @@ def _quantized_lines(placed: Sequence[Placed], quantization: Quantization | None
         )
         for name, size_bytes, formula in sizes
     ]
+
+
+def _shared_bytes(placed: Sequence[Placed], quantization: Quantization | None) -> int:
+    """The code of 8-bit constants, which bitsandbytes keeps once for all models (functional.py, name2qmap)."""
+    double = quantization and quantization.load_in_4bit and quantization.bnb_4bit_use_double_quant
+    return allocated(storage.DYNAMIC_MAP_BYTES) if double and any(p.quantized for p in placed) else 0
 
 
 def _descriptions(quantization: Quantization) -> tuple[str, str, str, str, str]:

@@ -1,9 +1,10 @@
 """What the request means once every default is filled in: the dtypes and switches the formulas read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.request.dtypes import Dtype, HalfDtype
 from planner.request.layout import ONE_CARD, Layout, layout_of
+from planner.request.objective import BY_FUSED_HEAD, PAIRED, Objective, Reference
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
 from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantization, Request, Stack, Training
 
@@ -22,6 +23,7 @@ class Recipe:
     """One training recipe without open questions.
 
     `autocast` is None for a plain loop. `quantization` is None for LoRA and full fine-tuning, `lora` for full.
+    `reference` is the model that scores each batch a second time, or did before the first step.
     `layout` is how it lies on its cards, `strategy` the section that says so, None for a strategy's own defaults.
     """
 
@@ -37,13 +39,15 @@ class Recipe:
     outputs_kept: bool
     loss: Loss
     stack_name: str
+    objective: Objective = "sft"
+    reference: Reference = "none"
     layout: Layout = ONE_CARD
     strategy: Ddp | Fsdp | DeepSpeed | None = None
 
     @property
     def batch(self) -> int:
-        """Sequences in the micro-batch."""
-        return self.training.per_device_train_batch_size
+        """Sequences in the micro-batch; an example of a preference is two, the chosen and the rejected one."""
+        return self.training.per_device_train_batch_size * (2 if self.objective in PAIRED else 1)
 
     @property
     def length(self) -> int:
@@ -62,6 +66,16 @@ class Recipe:
         return tuple(self.length if index % 2 else short for index in range(self.batch))
 
     @property
+    def scores_by_reference(self) -> bool:
+        """Whether each training step runs the reference model."""
+        return self.reference != "none" and not self.training.precompute_ref_log_probs
+
+    @property
+    def of_reference_model(self) -> "Recipe":
+        """How a second model that only scores is loaded: as the trained one, without peft's preparation."""
+        return replace(self, kbit_preparation=False)
+
+    @property
     def accumulates(self) -> bool:
         """Whether gradients outlive a micro-batch."""
         return self.training.gradient_accumulation_steps > 1
@@ -70,6 +84,16 @@ class Recipe:
     def trained_dtype(self) -> Dtype:
         """Dtype of what is trained and so of its gradients: the adapters, or the model itself."""
         return self.model_dtype if self.lora is None else self.adapter_dtype
+
+    @property
+    def collated(self) -> bool:
+        """Whether a collator adds an attention mask; TRL's for preferences always does."""
+        return self.by_trainer or self.training.padded or self.objective != "sft"
+
+    @property
+    def dropout(self) -> bool:
+        """Whether adapters drop activations. TRL's preference trainers set every dropout to 0 (disable_dropout)."""
+        return bool(self.lora and self.lora.lora_dropout > 0 and self.objective == "sft")
 
     @property
     def by_trainer(self) -> bool:
@@ -118,11 +142,18 @@ class Recipe:
             autocast=stack.autocast,
             kbit_preparation=stack.kbit_preparation and quantization is not None,
             outputs_kept=stack.outputs_kept,
-            loss=request.training.loss or ("chunked" if request.stack == "trl" else "full_logits"),
+            loss=request.training.loss or _default_loss(request),
             stack_name=name,
+            objective=request.training.objective,
+            reference=request.training.reference(has_adapters=request.method != "full"),
             layout=layout_of(request, stack.autocast, by_accelerate=name in BY_TRAINER),
             strategy=request.ddp or request.fsdp or request.deepspeed,
         )
+
+
+def _default_loss(request: Request) -> Loss:
+    by_trl = request.stack == "trl" or request.training.objective in BY_FUSED_HEAD
+    return "chunked" if by_trl else "full_logits"
 
 
 def stack_switches(request: Request) -> Stack:

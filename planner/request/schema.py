@@ -24,6 +24,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.control_characters import checked_name
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
+from planner.request.objective import ObjectiveFields
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
@@ -127,7 +128,7 @@ class Lora(_Frozen):
     use_rslora: StrictBool = False
 
 
-class Training(_Frozen):
+class Training(ObjectiveFields):
     """What `TrainingArguments` / `SFTConfig` take, as far as it moves bytes.
 
     None means "what the stack or the model does by default": TRL's chunked loss, Gemma 2's eager attention.
@@ -166,10 +167,8 @@ CHAPTER_QUANTIZATION = Quantization(
     bnb_4bit_compute_dtype="bfloat16",
 )
 
-# Kinds that only a checkpoint can bring along.
-CHECKPOINT_KINDS = frozenset({"awq", "gptq", "fp8"})
-# The keys that say what kind of quantization is meant.
-_KINDS = frozenset({"quant_method", "load_in_4bit", "load_in_8bit"})
+CHECKPOINT_KINDS = frozenset({"awq", "gptq", "fp8"})  # that only a checkpoint can bring along
+_KINDS = frozenset({"quant_method", "load_in_4bit", "load_in_8bit"})  # the keys that say which kind is meant
 
 
 def _completed(quantization: Quantization | None) -> Quantization:
@@ -221,6 +220,7 @@ class Request(_Frozen):
         if len(asked) > 1:
             msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
             raise ValueError(msg)
+        self.training.check_objective(self.training.loss, asked)
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from planner.request.schema import Lora
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
+from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
 from planner.tensors.targets import adapted_weights
 from planner.units import ceil_div
@@ -55,7 +56,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         adapter_recast=recipe.autocast is not None and recipe.autocast != recipe.adapter_dtype,
         has_adapters=recipe.lora is not None,
         trains_base=recipe.method == "full",
-        dropout=bool(recipe.lora and recipe.lora.lora_dropout > 0),
+        dropout=recipe.dropout,
         dora=bool(recipe.lora and recipe.lora.use_dora),
         checkpointing=training.gradient_checkpointing,
         reentrant=training.use_reentrant,
@@ -66,7 +67,9 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         liger_rotary=decoder.model_type not in liger_models.LEAVES_ROTARY,
         outputs_kept=recipe.outputs_kept,
         accumulates=recipe.accumulates,
-        collated=recipe.by_trainer or training.padded,
+        collated=recipe.collated,
+        objective=recipe.objective,
+        passes=passes_of(recipe),
         one_sequence=recipe.batch == 1,
         padded=training.padded,
         outside=_outside(decoder, recipe, gpu, adapted),

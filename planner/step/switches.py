@@ -6,6 +6,9 @@ Two runs with equal switches make the same tensors, only larger or smaller; the 
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.request.objective import Objective
+from planner.step.passes import ONE_PASS, Pass
+
 Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_attention_2"]
 Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
@@ -65,6 +68,7 @@ class Switches:
     `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
     dtype to the other. `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
+    `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
     layers: tuple[LayerSwitches, ...]
@@ -99,6 +103,9 @@ class Switches:
     loops_experts: bool = False
     one_chunk: bool = False
     filled_up: bool = False
+    objective: Objective = "sft"
+    passes: tuple[Pass, ...] = ONE_PASS
+    leading: int | None = None
 
     @property
     def leading_kinds(self) -> int:
@@ -107,5 +114,7 @@ class Switches:
         Kinds are numbered in the order in which they first occur. Where the embedded tokens require a gradient, or the
         first layer trains something, only that layer is unlike its like.
         """
+        if self.leading is not None:
+            return self.leading
         trains = next((kind for kind, layer in enumerate(self.layers) if layer.adapters), 0)
         return 1 if self.checkpointing or self.trains_base or not trains else trains + 2

@@ -70,7 +70,7 @@ def float32_embeddings(plan: "Plan", _: Replan) -> Notice | None:
 
 def old_chunked_loss(plan: "Plan", _: Replan) -> Notice | None:
     """What TRL's chunked loss took before it became a fused output head."""
-    if plan.recipe.stack_name != "trl" or plan.recipe.loss != "chunked":
+    if plan.recipe.stack_name != "trl" or plan.recipe.loss != "chunked" or plan.recipe.objective != "sft":
         return None
     ends = [group for group in plan.model.census if group.role in ("head", "embedding") and len(group.shape) == 2]
     head = next((group for group in ends if group.role == "head"), ends[0] if ends else None)

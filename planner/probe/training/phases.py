@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from planner.probe.checkpoint.source import checkpoint_of
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
 from planner.probe.options import Options
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
-from planner.probe.training.prepare import TrainableModel, prepare_model
+from planner.probe.training.prepare import TrainableModel, prepare_model, prepare_reference
 from planner.probe.training.save import save_and_verify
 from planner.probe.training.stack import pinned_attention
 from planner.probe.training.step import Progress, Trainee, train
@@ -36,6 +36,7 @@ class Trained:
     """What is left when the story is over. Keep it until the meter is left, so that resident bytes are true."""
 
     model: TrainableModel
+    reference: PreTrainedModel | None
     before: Fingerprints | None
     loss: torch.Tensor
 
@@ -63,16 +64,25 @@ def story(job: Job, device: torch.device, meter: Meter) -> Trained:
         meter.begin(LOAD)
         job.progress(LOAD, 0)
         model = load_model(job.request, recipe, job.config, device, weights)
-    meter.begin(PREPARE)
-    job.progress(PREPARE, 0)
-    trainable = prepare_model(model, recipe)
-    del model
+        meter.begin(PREPARE)
+        job.progress(PREPARE, 0)
+        trainable = prepare_model(model, recipe)
+        del model
+        reference = _reference(job, device, weights)
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
-        loss = train(Trainee(trainable, recipe, device, meter, vocabulary), options.steps, job.progress)
+        trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference)
+        loss = train(trainee, options.steps, job.progress)
     meter.begin(SAVE)
     job.progress(SAVE, 0)
     with _disable_current_modes():  # the copies are host memory in life
         save_and_verify(trainable, values=not dry)
-    return Trained(trainable, before, loss)
+    return Trained(trainable, reference, before, loss)
+
+
+def _reference(job: Job, device: torch.device, weights: str) -> PreTrainedModel | None:
+    """The reference model, loaded as the trained one was, where it is a second one."""
+    if job.recipe.reference != "copy":
+        return None
+    return prepare_reference(load_model(job.request, job.recipe, job.config, device, weights))

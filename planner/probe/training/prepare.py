@@ -38,9 +38,28 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     if training.gradient_checkpointing:
         # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
+    if recipe.objective != "sft":
+        without_dropout(trainable)
     apply_loss(trainable, recipe)
     trainable.train()
     return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def prepare_reference(model: PreTrainedModel) -> PreTrainedModel:
+    """A second model as TRL keeps it: no adapters, nothing frozen, in evaluation mode, scored by the fused head."""
+    from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
+
+    without_dropout(model)
+    add_fused_lm_head(model)
+    model.eval()
+    return model
+
+
+def without_dropout(model: Any) -> None:
+    """TRL's `disable_dropout`, which its preference trainers have on."""
+    from trl.trainer.utils import disable_dropout_in_model  # noqa: PLC0415  # takes a second: only where it is used
+
+    disable_dropout_in_model(model)
 
 
 def _linear_names(model: torch.nn.Module) -> list[str]:
@@ -65,7 +84,8 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
             raise InvalidRequestError("TRL fails on this model.", [FieldProblem("training.loss", fix)])
         from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
 
-        add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+        more = () if recipe.objective == "sft" else ("mean_logits",)
+        add_fused_lm_head(base, outputs=("log_probs", "entropy", *more, "is_top1"))
     elif recipe.loss == "liger":
         from transformers.integrations.liger import apply_liger_kernel  # noqa: PLC0415  # Linux only
 

@@ -11,21 +11,29 @@ from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.training.batch import make_batch
 from planner.probe.training.loss_scaling import grad_scaler
 from planner.probe.training.optimizers import build_optimizer
-from planner.probe.training.stack import Forward, compute_loss, stack_forward
+from planner.probe.training.preference import preference_loss, run_as_accelerate_does
+from planner.probe.training.stack import Batch, StepLoss, compute_loss, stack_forward
 from planner.request.recipe import Recipe
 
 Progress = Callable[[str, int], None]
+LossOf = Callable[[Batch, torch.Tensor], StepLoss]
 
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """What is trained, how, under which meter."""
+    """What is trained, how, under which meter. `reference` is a second model, None without one."""
 
     model: Any
     recipe: Recipe
     device: torch.device
     meter: Meter
     vocabulary: int
+    reference: Any = None
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """The trained model, and the reference where it is a second one."""
+        return (self.model,) if self.reference is None else (self.model, self.reference)
 
 
 @dataclass(slots=True)
@@ -40,18 +48,28 @@ class _Phases:
 
 
 @contextmanager
-def _phases_within(model: Any, meter: Meter) -> Iterator[_Phases]:
-    """Begin the loss phase when the decoder's last layer is done: head projection and loss are one phase."""
-    phases = _Phases(meter)
+def _phases_within(trainee: Trainee) -> Iterator[_Phases]:
+    """Begin the loss phase when a decoder's last layer is done: head projection and loss are one phase.
+
+    A reference model's forward, which comes after that of the trained one, is in the forward phase again.
+    """
+    phases = _Phases(trainee.meter)
 
     def begin_loss(*_: Any) -> None:
         phases.begin("loss")
 
-    handle = decoder_of(model).register_forward_hook(begin_loss)
+    def begin_forward(*_: Any) -> None:
+        phases.begin("forward")
+
+    decoders = [decoder_of(model) for model in trainee.models]
+    handles = [decoder.register_forward_hook(begin_loss) for decoder in decoders]
+    if trainee.recipe.reference != "none":
+        handles += [decoder.register_forward_pre_hook(begin_forward) for decoder in decoders]
     try:
         yield phases
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
@@ -60,13 +78,13 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe, model)
     scaler = grad_scaler(recipe, trainee.device)
-    forward = stack_forward(model, recipe, trainee.device)
+    loss_of = _loss_of(trainee)
     loss = torch.zeros(())
-    with _phases_within(model, trainee.meter) as phases:
+    with _phases_within(trainee) as phases:
         for step in range(steps):
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
-            loss = _micro_batches(forward, trainee, phases, scaler)
+            loss = _micro_batches(loss_of, trainee, phases, scaler)
             phases.begin("optimizer")
             if recipe.training.max_grad_norm > 0:
                 scaler.unscale_(optimizer)
@@ -77,7 +95,19 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     return loss
 
 
-def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler) -> torch.Tensor:
+def _loss_of(trainee: Trainee) -> LossOf:
+    """What one micro-batch's loss is computed by; the second argument is the number of tokens in all of them."""
+    recipe, device = trainee.recipe, trainee.device
+    if recipe.objective == "sft":
+        forward = stack_forward(trainee.model, recipe, device)
+        return lambda batch, items: compute_loss(forward, batch, recipe, items)
+    for model in trainee.models:
+        run_as_accelerate_does(model, recipe, device)
+    by_trl = preference_loss(trainee.model, trainee.reference, recipe, device)
+    return lambda batch, _: by_trl(batch)
+
+
+def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler) -> torch.Tensor:
     """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
     recipe, device = trainee.recipe, trainee.device
     count = recipe.training.gradient_accumulation_steps
@@ -87,7 +117,7 @@ def _micro_batches(forward: Forward, trainee: Trainee, phases: _Phases, scaler: 
     total = torch.zeros((), device=device)
     for batch in batches:
         phases.begin("forward")
-        step_loss = compute_loss(forward, batch, recipe, items)
+        step_loss = loss_of(batch, items)
         phases.begin("backward")
         scaler.scale(step_loss.loss).backward()
         total = total + step_loss.loss.detach()

@@ -43,6 +43,27 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
         return unary(graph, unary(graph, scattered))
 
 
+def log_probabilities(graph: Graph, switches: Switches, x: Value) -> Buffer:
+    """The same without gradients, where nothing but the log-probabilities stays."""
+    with graph.cause(SCORES):
+        valid = graph.new(1, ("N",))
+        hidden = _select(graph, x, valid)
+        labels = graph.new(8, ("N",))
+        log_z, entropy, log_probs = _statistics(graph, hidden, switches.autocast or x.each, switches)
+        del hidden, labels, log_z, entropy, valid
+        scattered = graph.new(4, ("N",))
+        del log_probs
+        return scattered
+
+
+def kept_outputs(graph: Graph) -> list[Buffer]:
+    """What TRL's preference trainers read of the trained model's outputs until the loss is there: log-probabilities,
+    entropies and mean logits, and whether a token was the likeliest.
+    """
+    with graph.cause(SCORES):
+        return [*(graph.new(4, ("N",)) for _ in range(3)), graph.new(1, ("N",))]
+
+
 def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
     """`hidden[:, :-1][mask]`: the scored rows copied; backward fills them back row by row, then token by token."""
     if not graph.needs(x):

@@ -1,0 +1,92 @@
+"""Preference objectives by TRL's own trainers: their loss code runs, on an object that never prepared a data set.
+
+A trainer of TRL cannot be built without a tokenizer, a data set and folders to write to. Its `_compute_loss` needs the
+attributes that `__init__` sets from its configuration's defaults, which are set here in the same words.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from accelerate.utils.operations import convert_outputs_to_fp32
+
+from planner.probe.training.load import torch_dtype
+from planner.probe.training.stack import Batch, StepLoss
+from planner.request.recipe import Recipe
+
+
+class _OneProcess:
+    """What TRL asks of an `Accelerator` in a run of one process: nothing is gathered, nothing is wrapped."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @staticmethod
+    def gather(values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    gather_for_metrics = gather
+
+    @staticmethod
+    def unwrap_model(model: Any) -> Any:
+        return model
+
+
+def run_as_accelerate_does(model: Any, recipe: Recipe, device: torch.device) -> None:
+    """Set the model's own `forward` to one under autocast, whose outputs are float32.
+
+    accelerate/accelerator.py prepare_model changes the model itself; TRL calls `self.model` and the reference model
+    beside the one that a trainer hands to its loss.
+    """
+    if recipe.autocast is None:
+        return
+    autocast = torch.autocast(device.type, dtype=torch_dtype(recipe.autocast))
+    model.forward = convert_outputs_to_fp32(autocast(functools.partial(model.forward)))
+
+
+def preference_loss(model: Any, reference: Any, recipe: Recipe, device: torch.device) -> Callable[[Batch], StepLoss]:
+    """The loss of one micro-batch, as the objective's trainer computes it.
+
+    transformers/trainer.py training_step divides it by the micro-batches of an optimizer step.
+    """
+    trainer = _dpo_trainer(model, reference, recipe, device)
+
+    def loss_of(batch: Batch) -> StepLoss:
+        loss = trainer.compute_loss(model, batch)
+        return StepLoss(loss / recipe.training.gradient_accumulation_steps if recipe.accumulates else loss)
+
+    return loss_of
+
+
+def _dpo_trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -> Any:
+    """trl 1.16 trainer/dpo_trainer.py DPOTrainer.__init__, with dpo_config.py's defaults.
+
+    `aux_loss_enabled` is false: the formulas plan no load-balancing loss, for SFT neither.
+    """
+    from trl.trainer.dpo_trainer import DPOTrainer  # noqa: PLC0415  # takes a second: only where it is used
+
+    trainer = DPOTrainer.__new__(DPOTrainer)
+    vars(trainer).update(
+        model=model,
+        ref_model=reference,
+        accelerator=_OneProcess(device),
+        args=SimpleNamespace(
+            gradient_checkpointing_kwargs={"use_reentrant": recipe.training.use_reentrant}, max_length=recipe.length
+        ),
+        precompute_ref_logps=recipe.training.precompute_ref_log_probs,
+        loss_types=["sigmoid"],
+        loss_weights=[1.0],
+        beta=0.1,
+        ld_alpha=None,
+        f_divergence_type="reverse_kl",
+        label_smoothing=0.0,
+        use_weighting=False,
+        aux_loss_enabled=False,
+        _metrics={"train": defaultdict(list), "eval": defaultdict(list)},
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    return trainer

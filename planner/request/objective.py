@@ -1,0 +1,62 @@
+"""What a run optimizes, in TRL's words, and where its reference log-probabilities come from.
+
+Source: trl 1.16 trainer/dpo_config.py, dpo_trainer.py DPOTrainer.__init__ ("Reference model").
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, StrictBool
+
+Objective = Literal["sft", "dpo"]
+# Which model scores the batch a second time, without gradients: none does, the trained one with its adapters disabled,
+# or a second one.
+Reference = Literal["none", "adapters_disabled", "copy"]
+
+# Objectives with a reference model.
+WITH_REFERENCE = frozenset({"dpo"})
+# An example is a pair: the batch is the chosen sequences, then the rejected ones.
+PAIRED = frozenset({"dpo"})
+# TRL computes log-probabilities through its fused head and never makes all logits.
+BY_FUSED_HEAD = frozenset({"dpo"})
+
+
+class ObjectiveFields(BaseModel):
+    """What `DPOConfig` takes beside `TrainingArguments`, as far as it moves bytes.
+
+    `ref_model`: "copy" loads a second model as the reference; None is TRL's default, the trained model with its
+    adapters disabled, or a copy where there are no adapters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    objective: Objective = "sft"
+    precompute_ref_log_probs: StrictBool = False
+    ref_model: Literal["copy"] | None = None
+
+    def check_objective(self, loss: str | None, strategies: Sequence[str]) -> None:
+        """Hold the fields against the objective, and the objective against `strategies`, sections for several cards.
+
+        A second forward, or a second model, is planned whole: none of them may be cut into shards.
+
+        Raises:
+            ValueError: names the field and the fix.
+        """
+        problem = ""
+        if self.objective in BY_FUSED_HEAD and loss not in {None, "chunked"}:
+            problem = f"training.loss: TRL computes {self.objective} through its fused head, in chunks; drop it"
+        elif self.objective not in WITH_REFERENCE and (self.precompute_ref_log_probs or self.ref_model):
+            name = "ref_model" if self.ref_model else "precompute_ref_log_probs"
+            problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo"
+        elif self.objective != "sft" and strategies and strategies[0] != "ddp":
+            problem = f"{strategies[0]}: objective {self.objective} is planned on one card or under ddp; drop it"
+        if problem:
+            raise ValueError(problem)
+
+    def reference(self, *, has_adapters: bool) -> Reference:
+        """Which model is the reference. One that the caller loaded stays where its scores are precomputed, too."""
+        if self.ref_model == "copy":
+            return "copy"
+        if self.objective not in WITH_REFERENCE or self.precompute_ref_log_probs:
+            return "none"
+        return "adapters_disabled" if has_adapters else "copy"

@@ -1,0 +1,148 @@
+"""What a model's forward makes before its first layer: embedded tokens, positions, rotary tables, masks."""
+
+from dataclasses import replace
+
+from planner.families.parts import Attention, Latent, Structure
+from planner.step.attention.standard import Shared
+from planner.step.decoder_layer import RESIDUAL
+from planner.step.engine.graph import Buffer, Edge, Graph, Value
+from planner.step.engine.ops import add, dropout, embedding_gradient, unary
+from planner.step.gemma4_layer_inputs import layer_inputs
+from planner.step.norms import norm
+from planner.step.projections.linear import Projector
+from planner.step.switches import Switches
+
+INPUTS = "token ids, positions and rotary tables"
+MASK = "attention mask"
+
+
+def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
+    """What the collator hands over: ids, labels, how many count, and an attention mask.
+
+    A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
+    """
+    with graph.cause(INPUTS):
+        ids = [graph.new(8, ("batch",)), graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
+        if switches.collated:
+            ids.append(graph.new(8, ("batch",)))
+        if switches.objective != "sft":
+            ids.append(graph.new(8, ("T",)))
+    return ids
+
+
+def embed(
+    graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer]
+) -> tuple[Value, tuple[Value, ...], Shared, Value | None]:
+    """What the first layer is given; what the model's forward keeps a name for until it returns, the embedded tokens
+    (`inputs_embeds`) and learned positions; what all layers share (`ids`, mask, rotary tables); position ids.
+    """
+    with graph.cause(RESIDUAL):
+        x = Value(graph.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"))
+        if structure.embedding_scaled == "inside":
+            x = unary(graph, x)
+        leaf = x = x._replace(edge=_input_edge(graph, switches, tied=structure.tied))
+        if structure.embedding_scaled == "outside":
+            x = unary(graph, x)
+        named = [x]
+        if structure.positions:
+            dims = ("T" if structure.positions_each else "s", "h")
+            named.append(Value(graph.new(switches.residual, dims), switches.residual, dims))
+            x = add(graph, *named)
+        if structure.embedding_norm:
+            # Its output is what the layers hand on, and counts as that.
+            x = norm(graph, structure.embedding_norm, x, switches, RESIDUAL)
+        if structure.embedding_dropout:
+            x = dropout(graph, x)
+    inputs = _inputs_of_layers(graph, structure, switches, x)
+    with graph.cause(INPUTS):
+        positions: Value | None = _positions(graph, structure, x.each)
+        masks = _masks(graph, switches)
+        if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
+            named.append(_mask(graph, switches, eager=switches.layers[0].kernel == "eager"))
+        angles = [graph.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
+        tables = _tables(graph, structure, switches)
+        del angles
+    # The graph holds the embedding's output as a leaf where peft made it require a gradient.
+    leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_base else ()
+    pair = (tables[0], tables[1]) if tables else None
+    wide = tuple(tables[-2:]) if structure.rotary_wide else ()
+    others = [table for table in tables[2:] if table not in wide]
+    held = (*leaves, *others, *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    return (
+        x,
+        tuple(named),
+        Shared(
+            pair,
+            masks[0] if masks else None,
+            (*held, *masks[1:]),
+            wide_tables=(wide[0], wide[1]) if wide else None,
+            layer_inputs=inputs,
+        ),
+        positions,
+    )
+
+
+def _positions(graph: Graph, structure: Structure, each: int) -> Value:
+    """Position ids, or ALiBi's slopes by position in the hidden states' dtype (`build_alibi_tensor`)."""
+    if any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks):
+        return Value(graph.new(each, ("b", "H", "s")), each, ("b", "H", "s"))
+    dims = ("T",) if structure.positions_each else ("s",)
+    return Value(graph.new(8, dims), 8, dims)
+
+
+def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Value]:
+    """cos and sin of each set; the last set may be for heads of another width."""
+    each = _table_width(structure, switches)
+    widths = ["rotated"] * structure.rotary_sets
+    if structure.rotary_wide:
+        widths[-1] = "rotated wide"
+    rows = "T" if structure.rotary_each else "s"
+    return [Value(graph.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in ("cos", "sin")]
+
+
+def _inputs_of_layers(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value | None:
+    if structure.layer_inputs is None:
+        return None
+    outside = replace(switches.layers[0], adapters=switches.outside.adapters, fused=switches.outside.fused)
+    return layer_inputs(graph, structure.layer_inputs, x, Projector(graph, switches, outside))
+
+
+def _table_width(structure: Structure, switches: Switches) -> int:
+    """Bytes per column of cos and of sin; a complex table of 8 bytes per pair of columns counts as both."""
+    kinds = [block.attention for block in structure.blocks]
+    if any(kind.rotary == "complex" for kind in kinds if isinstance(kind, Attention | Latent)):
+        return 2
+    return 4 if structure.rotary_float else switches.residual
+
+
+def _masks(graph: Graph, switches: Switches) -> list[Value]:
+    """One byte per pair of tokens for sdpa, the model's dtype for eager, for each reach of attention that needs one.
+
+    masking_utils.py sdpa_mask and eager_mask: causal, then padding, then both. Without a padding mask, all sequences
+    share one boolean mask, an expanded view; eager's is written out for each.
+    """
+    kinds = sorted({(layer.windowed, layer.kernel == "eager") for layer in switches.layers if layer.masked})
+    return [_mask(graph, switches, eager=eager) for _, eager in kinds]
+
+
+def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
+    dims = ("T", "s") if switches.padded or switches.collated or eager else ("s", "s")
+    mask = Value(graph.new(1, dims, MASK), 1, dims)
+    return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
+
+
+def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
+    """Who wants the gradient of the embedded tokens.
+
+    A trained embedding makes a dense gradient of its own size; where it is the head, too, both gradients meet before
+    they are accumulated. With checkpointing, peft lets the output require grad
+    (enable_input_require_grads) and nothing further happens; without either, nobody asks.
+    """
+    if not switches.trains_base:
+        graph.leaf_input = graph.node(lambda _: ()) if switches.checkpointing else None
+        return graph.leaf_input
+    weight = Edge(leaf=True)
+    if tied:
+        leaf = weight
+        weight = graph.head = graph.node(lambda grad: ((leaf, grad),))
+    return graph.node(lambda _: ((weight, embedding_gradient(graph, switches.residual, ("V", "h"), "embedding rows")),))

@@ -1,0 +1,87 @@
+"""Every kind of layer walked once, forward, and where the backward pass comes back to it."""
+
+from dataclasses import replace
+
+from planner.families.parts import Attention, Block, Latent, Structure
+from planner.step.attention.standard import Shared
+from planner.step.decoder_layer import block
+from planner.step.engine.graph import Graph, Value
+from planner.step.gemma4_layer_inputs import share
+from planner.step.projections.adapters import EMBEDDED
+from planner.step.projections.linear import Projector
+from planner.step.switches import Switches
+
+
+def walk_layers(
+    graph: Graph, structure: Structure, switches: Switches, entering: list[Value], shared: Shared
+) -> tuple[Value, int]:
+    """Every kind of layer once, after the first layers; how many kinds those are of, none where they are like theirs.
+
+    What enters the first layer is taken out of `entering`, so that it goes when the layer does not keep it.
+
+    The first layer is a kind of its own, because the model holds its input; each later one up to the first that trains
+    something is of one too. In a step of several passes it always is, as it is in one without gradients.
+    """
+    x = entering.pop()
+    kinds, before = len(structure.blocks), x.each
+
+    def layer(x: Value, part: int) -> Value:
+        return _layer(graph, structure.blocks[part], x, Projector(graph, switches, switches.layers[part]), shared)
+
+    graph.mark("forward")
+    x = layer(x, 0)
+    # The projection for layer inputs saves the embedded tokens, so that they do not go with the first layer.
+    goes = structure.layer_inputs is None
+    # What only the first leaves behind: outputs that stay until the second layer's are there (every later layer's
+    # take the place of the one's before), and a cast of the embedded tokens.
+    leaves = graph.outputs or EMBEDDED in graph.casts
+    alike = switches.checkpointing and len(switches.passes) == 1 and x.each == before and goes and not leaves
+    alike = alike or bool(structure.blocks[0].once)
+    leading, first = (0, 0) if alike else (switches.leading_kinds, kinds)
+    graph.marks[-1] = (f"forward {first}", graph.marks[-1][1])
+    _leave_layer(graph, first)
+    others = [(part, kinds + 1 + part) for part in range(leading - 1)] + [(kind, kind) for kind in range(kinds)]
+    for part, kind in others[1:] if alike else others:
+        graph.mark(f"forward {kind}")
+        x = layer(x, part)
+        _leave_layer(graph, kind)
+    return x, leading
+
+
+def _leave_layer(graph: Graph, kind: int) -> None:
+    """Set the casts that autocast keeps apart by kind, and mark where the backward pass comes back to it."""
+    graph.layer_casts[kind], graph.casts = graph.casts, {}
+    graph.layer_kept_with_graph[kind], graph.kept_with_graph = graph.kept_with_graph, []
+    graph.mark_backward(f"backward {kind}")
+
+
+def _layer(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
+    own = _own(graph, part, shared)
+
+    def run(entering: Value) -> Value:
+        return block(graph, part, entering, project, own)
+
+    if not project.switches.checkpointing:
+        return run(x)
+    return graph.checkpoint_reentrant(run, x) if project.switches.reentrant else graph.checkpoint(run, x)
+
+
+def _own(graph: Graph, part: Block, shared: Shared) -> Shared:
+    """What this layer is called with: tables for its heads, its share of the layer inputs."""
+    if shared.wide_tables and not (part.attention and part.attention.window):
+        shared = replace(shared, tables=shared.wide_tables)
+    if not _attends(part):
+        shared = replace(shared, mask=None)
+    if shared.layer_inputs:
+        shared = replace(shared, layer_input=share(graph, shared.layer_inputs))
+    return replace(shared, wide_tables=None) if shared.wide_tables else shared
+
+
+def some_keep_a_state(structure: Structure) -> bool:
+    """Whether some layer is called without the mask."""
+    return not all(_attends(block) for block in structure.blocks)
+
+
+def _attends(block: Block) -> bool:
+    """Whether the layer is called with the mask."""
+    return isinstance(block.attention, Attention | Latent)

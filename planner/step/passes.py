@@ -1,0 +1,31 @@
+"""A training step as a list of passes: which weights run over the batch, and whether a graph is kept of it.
+
+Source: trl 1.16 trainer/dpo_trainer.py _compute_loss: the trained model first, the reference model after it, without
+gradients and without checkpointing, while all that the first pass saved is there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from planner.request.recipe import Recipe
+
+Weights = Literal["trained", "adapters_disabled", "copy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward over the whole micro-batch; only the one with gradients is run backward."""
+
+    weights: Weights
+    gradients: bool
+
+
+TRAINED = Pass("trained", gradients=True)
+ONE_PASS = (TRAINED,)
+
+
+def passes_of(recipe: Recipe) -> tuple[Pass, ...]:
+    """The passes of one micro-batch, in their order."""
+    if recipe.reference == "none" or not recipe.scores_by_reference:
+        return ONE_PASS
+    return TRAINED, Pass(recipe.reference, gradients=False)

@@ -1,0 +1,76 @@
+"""Preference objectives against recorded dry runs of TRL's own loss code."""
+
+import json
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from planner import plan
+from planner.errors import InvalidRequestError
+from planner.request.schema import Request
+from tests.planner.step.preference_settings import all_settings
+from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, static_bytes
+from tests.planner.step.settings import CARD, LLAMA
+
+FILE = Path(__file__).with_name("recorded_preference.jsonl")
+ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
+WORST_FRACTION = 0.006
+MEDIAN_FRACTION = 0.001
+
+
+def test_every_recorded_step_is_the_dry_runs() -> None:
+    assert len(ROWS) >= 40
+    assert {row.name: error_fraction(row) for row in ROWS if abs(error_fraction(row)) > WORST_FRACTION} == {}
+
+
+def test_half_of_the_phases_are_within_a_permille() -> None:
+    assert median(abs(error) for row in ROWS for error in phase_errors(row)) < MEDIAN_FRACTION
+
+
+def test_what_stands_before_the_step_is_equal_to_the_byte() -> None:
+    assert {row.name: static_bytes(row.request) - row.static_bytes for row in ROWS} == dict.fromkeys(
+        (row.name for row in ROWS), 0
+    )
+
+
+def test_recorded_requests_are_those_of_the_settings() -> None:
+    assert {row.name: row.request for row in ROWS} == {line["name"]: line["request"] for line in all_settings()}
+
+
+def _peak_bytes(**training: object) -> int:
+    training = {"max_length": 2048, "gradient_checkpointing": False, **training}
+    return plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training})).peak_allocated_bytes
+
+
+def test_a_pair_needs_no_less_than_two_sequences() -> None:
+    assert _peak_bytes(objective="dpo") >= _peak_bytes(per_device_train_batch_size=2)
+
+
+def test_a_reference_model_weighs_what_the_weights_do_and_precomputed_scores_spare_it() -> None:
+    document = {"model": "qwen2.5-7b", "gpu": "h100-sxm", "method": "full", "stack": "trl"}
+    with_model, without = (
+        plan(Request.parse(document | {"training": {"objective": "dpo", "precompute_ref_log_probs": known}}))
+        for known in (False, True)
+    )
+    line = next(line for line in with_model.ledger.lines if line.name == "reference model")
+    assert line.bytes > 15_000_000_000
+    assert not any(line.name == "reference model" for line in without.ledger.lines)
+    reserved = with_model.required_bytes.likely - without.required_bytes.likely
+    assert 0.98 < reserved / line.bytes < 1.1
+
+
+@pytest.mark.parametrize(
+    ("request_part", "field"),
+    [
+        ({"training": {"ref_model": "copy"}}, "training.ref_model"),
+        ({"training": {"precompute_ref_log_probs": True}}, "training.precompute_ref_log_probs"),
+        ({"training": {"objective": "dpo", "loss": "liger"}}, "training.loss"),
+        ({"training": {"objective": "dpo"}, "gpus": 2, "fsdp": "full_shard"}, "fsdp"),
+        ({"training": {"objective": "ppo"}}, "training.objective"),
+    ],
+)
+def test_what_no_formula_plans_is_refused_by_its_name(request_part: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Request.parse({"model": "qwen2.5-7b", "gpu": "h100-sxm", **request_part})
+    assert [problem.field for problem in caught.value.problems] == [field]
