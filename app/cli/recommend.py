@@ -38,7 +38,10 @@ def recommend(
     for choice in found["choices"]:
         rows.add_row(choice["size"], choice["model"], *_cells(choice))
     out.print(rows)
-    out.print("\nfitproof plan MODEL CARD --method METHOD shows every byte; fitproof max how far a run stretches.")
+    out.print(
+        "\nWith Liger's loss (use_liger_kernel) where Liger knows the model, which costs nothing. "
+        "fitproof plan MODEL CARD --method METHOD --loss liger shows every byte; fitproof max how far a run stretches."
+    )
 
 
 def _cells(choice: dict[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from planner.families.parts import Experts
 from planner.gpu import Gpu
 from planner.model.model import Model, config_facts, resolve_model
 from planner.request.schema import Method, Request
+from planner.step import liger_models
 
 # Sizes that models are published in, in billions of parameters: their name, and the most that goes by it.
 SIZES = (("1B", 1.05), ("2B", 2.1), ("4B", 4.5), ("8B", 9.5), ("14B", 16.0), ("32B", 36.0), ("70B", 75.0))
@@ -58,7 +59,7 @@ class Choice:
 
 @lru_cache(maxsize=128)
 def recommend(gpu: Gpu) -> tuple[Choice, ...]:
-    """One choice for each of `SIZES`, smallest first, by the recipe's defaults."""
+    """One choice for each of `SIZES`, smallest first, by the recipe's defaults with Liger's loss."""
     return tuple(_choice(size, row, gpu) for size, row in models_by_size())
 
 
@@ -95,10 +96,10 @@ def _choice(size: str, row: ModelRow, gpu: Gpu) -> Choice:
     model = resolve_model(row.id)
     methods = [method for method in METHODS if method != "qlora" or gpu.bitsandbytes_4bit]
     for method in methods:
-        found = plan(_request(row, gpu, method), model=model, gpu=gpu)
+        found = plan(_request(row, gpu, method, model), model=model, gpu=gpu)
         if found.verdict == "fits":
             return _stretched(size, row, found)
-    leanest = _request(row, gpu, methods[-1])
+    leanest = _request(row, gpu, methods[-1], model)
     longest = _furthest(leanest, model, gpu, "max_length")
     if longest >= SHORTEST:
         return _stretched(size, row, plan(_with(leanest, "max_length", longest), model=model, gpu=gpu))
@@ -106,8 +107,10 @@ def _choice(size: str, row: ModelRow, gpu: Gpu) -> Choice:
     return _stretched(size, row, several) if several else Choice(size, row, "nothing")
 
 
-def _request(row: ModelRow, gpu: Gpu, method: Method) -> Request:
-    return Request(model=row.id, gpu=gpu.id, method=method)
+def _request(row: ModelRow, gpu: Gpu, method: Method, model: Model) -> Request:
+    """With what costs nothing: Liger's loss, where Liger replaces this kind of model's parts."""
+    training = {"loss": "liger"} if model.model_type in liger_models.REPLACED else {}
+    return Request.parse({"model": row.id, "gpu": gpu.id, "method": method, "training": training})
 
 
 def _with(request: Request, field: str, value: int) -> Request:

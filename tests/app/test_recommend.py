@@ -23,11 +23,15 @@ def test_each_choice_is_a_plan_that_fits_and_a_token_more_does_not(client: httpx
     for choice in (choice for choice in choices if choice.outcome == "card"):
         assert choice.request is not None
         assert choice.max_length is not None
+        training = choice.request["training"]
         verdicts = [
-            plan(Request.parse({**choice.request, "training": {"max_length": choice.max_length + more}})).verdict
+            plan(
+                Request.parse({**choice.request, "training": training | {"max_length": choice.max_length + more}})
+            ).verdict
             for more in (0, 1)
         ]
-        assert verdicts == ["fits", "tight"]
+        is_context = choice.max_length == 40_960  # Qwen3-0.6B's own limit, not the card's
+        assert verdicts == ["fits", "fits" if is_context else "tight"]
 
 
 def test_what_trains_more_of_the_model_comes_first(client: httpx.Client) -> None:
