@@ -75,6 +75,7 @@ def _unusual(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[str, ...]:
         "attention that writes its scores": not kernels <= _CAUSAL,
         "8-bit storage": bool(recipe.quantization and recipe.quantization.load_in_8bit),
         "DoRA": bool(recipe.lora and recipe.lora.use_dora),
+        "another objective than SFT": recipe.objective != "sft",
         "padding": recipe.training.padded,
     }
     return tuple(part for part, here in parts.items() if here)

@@ -76,6 +76,7 @@ def test_a_run_like_the_published_ones_has_a_range_and_says_what_it_rests_on() -
         (planned(gpu="rtx-4090"), "none was on this kind of card"),
         (planned(model="mistralai/Mixtral-8x7B-v0.1"), "none had mixtures of experts"),
         (planned(training={"max_length": 512}), "none had under 16,384 tokens"),
+        (planned(training=LONG | {"objective": "dpo"}), "none had another objective than SFT"),
         (planned(gpus=2), "none counted was on several cards"),
     ],
 )
