@@ -137,6 +137,8 @@ def _score(trainer: Trainer, config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 # PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.
+# Within quotes these are words to every parser, and booleans to whoever wrote them and to the trainers' pydantic.
+_QUOTED_BOOLEANS = {"true": True, "false": False}
 _OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 
 
@@ -146,6 +148,8 @@ def _plain(value: Any, *, yaml: bool) -> Any:
         return {str(key): _plain(item, yaml=yaml) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, yaml=yaml) for item in value]
+    if isinstance(value, str) and value.lower() in _QUOTED_BOOLEANS:
+        return _QUOTED_BOOLEANS[value.lower()]
     if yaml and type(value) is str and value.lower() in _OLD_BOOLEANS:  # a quoted word has a type of its own
         return _OLD_BOOLEANS[value.lower()]
     for kind in (bool, int, float, str):

@@ -98,4 +98,3 @@ def _can_be_used(found: Mapping[str, Any]) -> bool:
     except InvalidRequestError:
         return False
     return True
-

@@ -5,16 +5,24 @@ import re
 import shlex
 from typing import Any
 
+from app.imports.programs import program_refusal, settings_file
+
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)
+# What stands before a program in a shell, a notebook's cell or a cluster's script.
+_BEFORE = r"^\s*[!%$]?\s*(?:(?:\w+=\S*|nohup|sudo|exec|time|env|uv\s+run|poetry\s+run|srun(?:\s+-\S+)*)\s+)*"
 _COMMAND = re.compile(
-    r"^\s*(?:\w+=\S*\s+)*"
-    r"(?P<program>llamafactory-cli|lmf|trl|axolotl|swift|megatron|litgpt|autotrain|accelerate|torchrun|python3?|deepspeed)"
-    r"\s+(?P<first>\S+)"
+    _BEFORE + r"(?P<program>llamafactory-cli|lmf|trl|axolotl|swift|megatron|litgpt|autotrain|tune|oumi|unsloth|"
+    r"accelerate|torchrun|python3?|deepspeed)\s+(?P<first>\S+)"
 )
+# A line up to a comment: a `#` inside a word or a quote begins none (`--dataset alpaca-zh#500`).
+_UNTIL_COMMENT = re.compile(r"""(?:[^'"#]|(?<=\S)#|'[^']*'|"(?:\\.|[^"\\])*")*""")
+# Where a shell's command ends: a pipe, a redirection, `&&`, `;`.
+_OPERATOR = re.compile(r"\d?[<>]|[|&;]")
 _SCRIPT = re.compile(r"(?:^|\s)(?:\S*/)?(\w+)\.py(?:\s|$)")
-# `$(expr 32 / 4)` and `$((32 / 4))` of whole numbers.
-_EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+)\s*([*/+-])\s*(\d+)\s*\)?\)")
+_MODULE = re.compile(r"\s-m\s+(?:\w+\.)*(\w+)")
+# `$(expr 32 / 4 / 2)` and `$((32 / 4))` of whole numbers.
+_EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+(?:\s*[*/+-]\s*\d+)+)\s*\)?\)")
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 # Variables that say how a run is spread, and that its model sees pictures (ms-swift reads its pixels from there).
 _COUNTS = ("NPROC_PER_NODE", "NNODES")
@@ -27,6 +35,11 @@ _TRAINS = {
     "axolotl": {"train"},
     "megatron": set(),
     "trl": {"sft", "dpo", "grpo", "kto", "reward", "rloo", "orpo", "cpo", "bco", "gkd", "ppo"},
+    "litgpt": {"finetune", "finetune_lora", "finetune_full", "finetune_adapter", "finetune_adapter_v2"},
+    "autotrain": set(),
+    "tune": set(),
+    "oumi": set(),
+    "unsloth": set(),
 }
 
 
@@ -40,26 +53,46 @@ def settings_of(text: str) -> dict[str, Any] | None:
     What is run stands under `command`: "trl dpo", or a script's name; variables that move memory under their names.
 
     Raises:
-        NoTrainingError: the command is there, and trains nothing that is read here.
+        NoTrainingError: the command is there, and trains nothing that is read here, or reads a file of its own.
     """
-    other = ""
+    refusal = ""
     for line in _substituted(text.replace("\\\n", " ")).splitlines():
         found = _COMMAND.match(line)
-        if found is None or not _OPTION.search(line):
-            continue
-        program, first = found["program"], found["first"]
-        if program in _TRAINS and first not in _TRAINS[program]:
-            other = f"{program} {first}"
+        if found is None:
             continue
         try:
-            options = _options(shlex.split(line, comments=True))
+            words = _words(line[found.start("program") :])
         except ValueError:  # a quote that does not end
             return None
+        program, first = found["program"], found["first"]
         command = f"{program} {first}" if program in _TRAINS else _script(line) or program
-        return options | {"command": command} | _environment(text, line[: found.start("program")])
-    if other:
-        raise NoTrainingError(f"runs `{other}`, which is no training that is read here; paste the training's command")
+        is_known = program not in _TRAINS or first in _TRAINS[program]
+        folder = _positional(program, words)
+        refused = settings_file(words)
+        if _OPTION.search(line) or folder:
+            refused = refused or program_refusal(command, is_known=is_known)
+            if not refused:
+                options = _options(words) | _environment(text, line[: found.start("program")])
+                return options | folder | {"command": command}
+        refusal = refusal or refused
+    if refusal:
+        raise NoTrainingError(refusal)
     return None
+
+
+def _words(line: str) -> list[str]:
+    """The command's own words, without a comment and what the shell does with its output."""
+    found = _UNTIL_COMMENT.match(line)
+    end = found.end() if found else 0
+    words = shlex.split(line[:end] if line[end : end + 1] == "#" else line)
+    ends = next((place for place, word in enumerate(words) if _OPERATOR.match(word)), len(words))
+    return words[:ends]
+
+
+def _positional(program: str, words: list[str]) -> dict[str, str]:
+    """`litgpt finetune_lora FOLDER`: what the file has as checkpoint_dir."""
+    is_folder = program == "litgpt" and len(words) > 2 and not words[2].startswith("-")
+    return {"checkpoint_dir": words[2]} if is_folder else {}
 
 
 def _environment(text: str, before: str) -> dict[str, str]:
@@ -71,7 +104,7 @@ def _environment(text: str, before: str) -> dict[str, str]:
 
 
 def _script(line: str) -> str:
-    found = _SCRIPT.search(line)
+    found = _SCRIPT.search(line) or _MODULE.search(line)
     return found[1] if found else ""
 
 
@@ -83,10 +116,16 @@ def _substituted(text: str) -> str:
 
 
 def _worked_out(found: re.Match[str]) -> str:
-    left, right = int(found[1][:9]), int(found[3][:9])
-    if found[2] == "/":
-        return str(left // right) if right else found[0]
-    return str({"*": left * right, "+": left + right, "-": left - right}[found[2]])
+    """From left to right, where all operators are of one precedence; otherwise as it stands."""
+    first, *rest = re.findall(r"\d+|[*/+-]", found[1])
+    value, operators = int(first[:9]), rest[::2]
+    if not (set(operators) <= {"*", "/"} or set(operators) <= {"+", "-"}):
+        return found[0]
+    for operator, number in zip(operators, (int(digits[:9]) for digits in rest[1::2]), strict=True):
+        if operator == "/" and number == 0:
+            return found[0]
+        value = {"*": value * number, "+": value + number, "-": value - number, "/": value // (number or 1)}[operator]
+    return str(value)
 
 
 def _options(words: list[str]) -> dict[str, Any]:

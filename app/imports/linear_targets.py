@@ -22,6 +22,16 @@ def linear_targets(model: Any) -> str:
     return LINEAR_NAMES if found is None or has_stacked_experts(found.census) else ALL_LINEAR
 
 
+def with_linear_layers(model: Any, names: Any) -> list[str] | None:
+    """Every linear layer's name, and those in `names` that are none's (`embed_tokens`); None of an unknown model."""
+    found = _found(model)
+    if found is None:
+        return None
+    leaves = linear_names(found.census)
+    given = names if isinstance(names, list) else []
+    return [*leaves, *(name for name in given if str(name).rpartition(".")[2] not in leaves)]
+
+
 def stacks_experts(model: Any) -> bool:
     """Whether the catalogue, or the config given, knows this model for a mixture with stacked experts."""
     found = _found(model)

@@ -116,13 +116,17 @@ class Reading:
         self.ignored.append(Ignored(key, effect.why, matters=True))
 
     def contradict(self, key: str, message: str) -> None:
-        """Report two keys that cannot both be meant."""
-        self.contradictions.append(FieldProblem(key, message))
+        """Report two keys that cannot both be meant, or a value that none is; once."""
+        problem = FieldProblem(key, message)
+        if problem not in self.contradictions:
+            self.contradictions.append(problem)
 
     def use_reentrant(self, key: str) -> None:
         """Read `use_reentrant` out of the checkpointing keywords under `key`; name what else in them moves memory."""
         kwargs = self.config.get(key)
         if not isinstance(kwargs, Mapping):
+            if kwargs:
+                self.contradict(key, "must be a mapping, such as use_reentrant: false")
             return
         if isinstance(kwargs.get("use_reentrant"), bool):
             self.use(key, "training.use_reentrant", kwargs["use_reentrant"])
@@ -132,7 +136,10 @@ class Reading:
 
     def evaluates(self, key: str, batch: Any, trained: Any) -> None:
         """Leave evaluation out where its batch is larger; one no larger keeps nothing for a backward pass."""
+        if batch is None:
+            return
         if not isinstance(batch, int) or isinstance(batch, bool) or not isinstance(trained, int):
+            self.contradict(key, "must be a whole number, as the batch that is trained")
             return
         if batch > trained:
             self.leave_out(key, EVALUATION)
@@ -147,8 +154,11 @@ class Reading:
             self.assume("training.padded", True, reason)
 
     def on(self, key: str) -> bool:
-        """Whether a switch of the file is on."""
-        return self.config.get(key) is True
+        """Whether a switch of the file is on; 1 is on, too. What is no switch's value is a contradiction."""
+        value = self.config.get(key)
+        if value not in (None, "", False, True):
+            self.contradict(key, f"must be true or false; got {str(value)[:40]!r}")
+        return bool(value == 1)
 
 
 @dataclass(frozen=True)

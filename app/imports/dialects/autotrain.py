@@ -32,8 +32,7 @@ def _settle(reading: Reading) -> None:
     half = {"bf16": "bfloat16", "fp16": "float16"}.get(str(config.get("params.mixed_precision")))
     loaded = "float16" if quantized else "float32"
     put_stack(reading, "kbit" if quantized else "trainer", Dtypes(loaded, half, "float32"), "from mixed_precision")
-    checkpoints = config.get("params.disable_gradient_checkpointing") is not True
-    if not checkpoints:
+    if reading.on("params.disable_gradient_checkpointing"):
         reading.use("params.disable_gradient_checkpointing", "training.gradient_checkpointing", False)
     reading.assume("training.use_reentrant", bool(quantized), "on where the weights are quantized")
     if peft:

@@ -12,11 +12,12 @@ from typing import Any
 
 from app.imports.attention import put_attention
 from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
+from app.imports.dialects.axolotl_targets import put_targets
 from app.imports.effects import LESS, ONE_CARD, PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import linear_targets, stacks_experts
+from app.imports.linear_targets import stacks_experts
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Ignored, Reading, Rule, Trainer, looked_up, words
+from app.imports.rules import Reading, Rule, Trainer, looked_up, words
 from planner.answer.not_planned import Pairs
 
 _ATTENTION = {
@@ -31,8 +32,11 @@ _OPTIMIZERS = {"ao_adamw_8bit": "adamw_torch_8bit", "ao_adamw_4bit": "adamw_torc
 # Plugins that do nothing but what their own keys say, and those that only report or evaluate afterwards.
 _PLUGINS = {"CutCrossEntropyPlugin", "LigerPlugin", "SwanLabPlugin", "LMEvalPlugin"}
 _PLUGIN = Effect("a plugin that Fitproof does not know, so that it may move memory")
+# What of BitsAndBytesConfig the request has under the same name.
+_BNB_AS_THEY_ARE = {"llm_int8_skip_modules", "bnb_4bit_quant_storage"}
+_BNB_4BIT = {"bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype"}
+_BNB_MORE = Effect("what bitsandbytes does with it has no formula here", "with bitsandbytes' defaults", saves=True)
 _HALVES = ("bf16", "fp16", "bfloat16", "float16")
-_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 
 
 def _optimizer(value: Any) -> Any:
@@ -48,7 +52,7 @@ def _settle(reading: Reading) -> None:
     config = reading.config
     dtype, autocast = _dtype(reading)
     _method(reading, dtype)
-    _targets(reading)
+    put_targets(reading)
     _attention(reading)
     _stack(reading, dtype, autocast)
     _batches(reading)
@@ -71,6 +75,8 @@ def _dtype(reading: Reading) -> tuple[str, str | None]:
     bf16 = config.get("bf16", "auto")
     if reading.on("fp16") and bf16 is True:
         reading.contradict("fp16", "bf16: true as well, and Axolotl then ignores fp16; keep one")
+    if bf16 not in (None, True, False, "auto", "full"):
+        reading.contradict("bf16", f"must be true, false, auto or full; got {str(bf16)[:40]!r}")
     if bf16 or reading.on("bfloat16"):
         return "bfloat16", None if bf16 == "full" else "bfloat16"
     if reading.on("fp16"):
@@ -101,10 +107,10 @@ def _method(reading: Reading, dtype: str) -> None:
     reading.use("load_in_8bit" if eight and not four else "load_in_4bit", "quantization", {})
     if eight and not four:
         reading.put("quantization.load_in_8bit", True)
+        _bnb_config(reading)
         return
     # Axolotl's own bnb_config, and what the file changes in it.
-    given = config.get("bnb_config_kwargs")
-    kwargs = given if isinstance(given, dict) else {}
+    kwargs = _bnb_config(reading)
     reading.put("quantization.load_in_4bit", True)
     reading.put("quantization.bnb_4bit_quant_type", kwargs.get("bnb_4bit_quant_type", "nf4"))
     reading.put("quantization.bnb_4bit_use_double_quant", kwargs.get("bnb_4bit_use_double_quant", True))
@@ -115,11 +121,22 @@ def _method(reading: Reading, dtype: str) -> None:
     reading.assume("quantization.bnb_4bit_compute_dtype", said, "Axolotl's default is bf16: auto")
 
 
+def _bnb_config(reading: Reading) -> dict[str, Any]:
+    """What the file says in `bnb_config_kwargs`: put where the request has it too, otherwise left out."""
+    given = reading.config.get("bnb_config_kwargs")
+    kwargs = given if isinstance(given, dict) else {}
+    for name in _BNB_AS_THEY_ARE & kwargs.keys():
+        reading.use("bnb_config_kwargs", f"quantization.{name}", kwargs[name])
+    if given and (kwargs.keys() - _BNB_AS_THEY_ARE - _BNB_4BIT or kwargs is not given):
+        reading.leave_out("bnb_config_kwargs", _BNB_MORE)
+    return kwargs
+
+
 def _losses(reading: Reading) -> None:
     """Liger's fused loss, Cut Cross-Entropy by its switch or its plugin, whose switch is on by itself."""
     config = reading.config
     plugin = "cut_cross_entropy" in str(config.get("plugins"))
-    cut = config.get("cut_cross_entropy", plugin or None) is True
+    cut = reading.on("cut_cross_entropy") if "cut_cross_entropy" in config else plugin
     on = [key for key in _LIGER if reading.on(key)]
     if reading.on("liger_fused_linear_cross_entropy"):
         if cut:
@@ -166,25 +183,6 @@ def _beside_training(reading: Reading) -> None:
         reading.leave_out("vllm", ONE_CARD)
     batch, evaluated = config.get("micro_batch_size") or 1, config.get("eval_batch_size")
     reading.evaluates("eval_batch_size", evaluated, batch)
-
-
-def _targets(reading: Reading) -> None:
-    config = reading.config
-    if reading.document.get("method") == "full":
-        return
-    if reading.on("lora_target_linear"):
-        # A list beside it is joined to it (loaders/adapter.py), and a linear layer is in it already.
-        reading.use("lora_target_linear", "lora.target_modules", linear_targets(config.get("base_model")))
-        if config.get("lora_target_modules"):
-            named = "joined to lora_target_linear: true, which has every linear layer already"
-            reading.ignored.append(Ignored("lora_target_modules", named))
-    elif not config.get("lora_target_modules"):
-        reading.contradict("lora_target_modules", "missing; name the modules, or set lora_target_linear: true")
-    if not config.get("lora_r"):
-        reading.contradict("lora_r", "missing; Axolotl has no default rank")
-    if not config.get("lora_dropout") and all(config.get(kernel) is None for kernel in _KERNELS):
-        kernels = "planned without the fused LoRA kernels that Axolotl then turns on by itself, and which need less"
-        reading.assume("lora.lora_dropout", 0.0, kernels)
 
 
 def _attention(reading: Reading) -> None:

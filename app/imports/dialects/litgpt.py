@@ -21,7 +21,10 @@ def _settle(reading: Reading) -> None:
     if folder := config.get("checkpoint_dir"):
         reading.use("checkpoint_dir", "model", "/".join(str(folder).rstrip("/").split("/")[-2:]))
     reading.leave_out("checkpoint_dir", OWN_DECODER)
-    has_lora = any(key.startswith("lora_") for key in config)
+    command = str(config.get("command", ""))
+    if "adapter" in command:
+        reading.leave_out("command", Effect("LLaMA-Adapter is not planned; planned as LoRA", "as LoRA", saves=True))
+    has_lora = any(key.startswith("lora_") for key in config) or (bool(command) and not command.endswith("_full"))
     said = str(config.get("quantize"))
     quantized = has_lora and said.startswith("bnb.")
     method = "qlora" if quantized else "lora" if has_lora else "full"
@@ -88,8 +91,8 @@ LITGPT = Trainer(
     ),
     settle=_settle,
     handled=words(
-        "checkpoint_dir precision quantize devices lora_query lora_key lora_value lora_projection lora_mlp lora_head "
-        "train.global_batch_size optimizer"
+        "command checkpoint_dir precision quantize devices lora_query lora_key lora_value lora_projection lora_mlp "
+        "lora_head train.global_batch_size optimizer"
     ),
     ignored=ignored_keys("litgpt"),
 )

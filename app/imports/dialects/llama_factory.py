@@ -15,10 +15,13 @@ from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
+from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
 from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
+# src/train.py, its older name, and what llamafactory-cli starts on several cards.
+_OWN_SCRIPTS = frozenset({"train", "train_bash", "launcher", "cli"})
 _ATTENTION_BACK = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 
 
@@ -73,7 +76,9 @@ def _settle(reading: Reading) -> None:
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
     reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
     _towers(reading)
-    packs = config.get("packing", config.get("stage") == "pt") or reading.on("neat_packing")
+    name_the_program(reading, known=_OWN_SCRIPTS)
+    packs = reading.on("packing") if "packing" in config else config.get("stage") == "pt"
+    packs = reading.on("neat_packing") or packs
     if not packs:
         reading.pads("packing")
 
@@ -104,7 +109,7 @@ def _stage(reading: Reading, kind: str) -> None:
 def _towers(reading: Reading) -> None:
     """By default the tower and the projector are frozen, and the language model is not."""
     for key in ("freeze_vision_tower", "freeze_multi_modal_projector"):
-        if reading.config.get(key) is False:
+        if key in reading.config and not reading.on(key):
             reading.leave_out(key, TOWERS)
     if reading.on("freeze_language_model"):
         reading.leave_out("freeze_language_model", PARTIAL)

@@ -16,6 +16,8 @@ def _settle(reading: Reading) -> None:
         reading.leave_out("peft_config.name", PARTIAL)
     elif kind not in (None, "lora"):
         reading.leave_out("peft_config.name", Effect(f"{kind} is not planned", "as full fine-tuning", saves=True))
+    if bits not in (None, 4, 8):
+        reading.contradict("quant_config.quantization_bit", "must be 4 or 8")
     if quantized and bits == 4:
         four_bits(reading, "quant_config.quantization_bit", nested=True)
     elif quantized:

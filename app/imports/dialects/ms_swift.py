@@ -14,6 +14,7 @@ from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
+from app.imports.programs import name_the_program
 from app.imports.rules import Reading, Rule, Trainer, listed, words
 from planner.answer.not_planned import FrozenCopy, Pairs
 
@@ -45,6 +46,8 @@ def _settle(reading: Reading) -> None:
     if kind != "full":
         _adapters(reading)
     _rlhf(reading, kind)
+    if not str(config.get("command")).startswith("swift"):
+        name_the_program(reading)
     _towers(reading)
     _step(reading)
 
@@ -103,7 +106,7 @@ def _rlhf(reading: Reading, kind: Any) -> None:
 def _towers(reading: Reading) -> None:
     """By default the tower and the aligner are frozen, and the language model is not."""
     for key in ("freeze_vit", "freeze_aligner"):
-        if reading.config.get(key) is False:
+        if key in reading.config and not reading.on(key):
             reading.leave_out(key, TOWERS)
     if reading.on("freeze_llm"):
         reading.leave_out("freeze_llm", PARTIAL)

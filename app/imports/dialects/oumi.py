@@ -29,6 +29,8 @@ def _settle(reading: Reading) -> None:
     said = dtype_name(config.get("model.torch_dtype_str", "auto"))
     precision = str(config.get("training.mixed_precision_dtype", "none")).lower()
     half = {"bf16": "bfloat16", "fp16": "float16"}.get(precision)
+    if half is None and precision != "none":
+        reading.contradict("training.mixed_precision_dtype", f"must be none, bf16 or fp16; got {precision[:40]!r}")
     dtypes = Dtypes("bfloat16" if said == "auto" else said, half, "float32")
     reason = "from torch_dtype_str and mixed_precision_dtype; auto is planned as bfloat16"
     put_stack(reading, "kbit" if quantized else "trainer", dtypes, reason)

@@ -14,8 +14,9 @@ from app.imports.effects import PREFERENCES, SFT, UNSLOTH, VLLM, VLLM_SHARE, Eff
 from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
+from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
-from planner.answer.not_planned import FrozenCopy, Pairs
+from planner.answer.not_planned import FrozenCopy
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -24,8 +25,11 @@ _TRL_ONLY = words(
 # TRL 1.16, trainer/sft_config.py: nll works through the output head in chunks, chunked_nll is its deprecated alias.
 _LOSSES = {"nll": "chunked", "chunked_nll": "chunked", "dft": "full_logits"}
 _DTYPES = ("dtype", "torch_dtype")
-_OTHER_TRAINING = re.compile(r"dpo|grpo|kto|ppo|orpo|cpo|bco|rloo|reward|gkd|distill|online|nash|xpo|prm|rlhf")
-_PAIRS = re.compile(r"dpo|orpo|cpo|reward")
+# Of `model_init_kwargs`: what is read, and what does not move memory.
+_INIT_KEYS = {
+    *_DTYPES, "attn_implementation", "low_cpu_mem_usage", "trust_remote_code", "revision", "token", "cache_dir",
+    "local_files_only", "use_cache", "use_safetensors",
+}  # fmt: skip
 # What no module's name holds.
 _PATTERN = re.compile(r"[\\*+?()|\[\]^$]")
 
@@ -75,8 +79,9 @@ def _settle(reading: Reading) -> None:
     elif eight:
         reading.use("load_in_8bit", "quantization.load_in_8bit", True)
     _precision(reading, is_trl)
-    _command(reading)
+    name_the_program(reading)
     _step(reading, is_trl)
+    _model_init(reading)
     if method != "full":
         _adapters(reading)
 
@@ -125,6 +130,21 @@ def _said_dtype(reading: Reading) -> Any:
     return next((place[name] for place in places for name in _DTYPES if place.get(name)), None)
 
 
+def _model_init(reading: Reading) -> None:
+    """`model_init_kwargs`: the attention is read, and what else moves memory is left out."""
+    inner = reading.config.get("model_init_kwargs")
+    if not isinstance(inner, Mapping):
+        if inner:
+            reading.contradict("model_init_kwargs", "must be a mapping of what from_pretrained takes")
+        return
+    if inner.get("attn_implementation"):
+        put_attention(reading, "model_init_kwargs", inner["attn_implementation"])
+    more = [key for key, value in inner.items() if key not in _INIT_KEYS and value not in (None, False)]
+    if more:
+        why = f"loads the model its own way ({', '.join(more)[:80]}); planned without"
+        reading.leave_out("model_init_kwargs", Effect(why, saves=True))
+
+
 def _adapters(reading: Reading) -> None:
     reading.assume("lora.r", 16, "TRL ModelConfig's default")
     reading.assume("lora.lora_alpha", 32, "TRL ModelConfig's default")
@@ -168,14 +188,6 @@ def _step(reading: Reading, is_trl: bool) -> None:
         reading.assume("training.max_length", 1024, "SFTConfig's default")
         if not reading.on("packing") and not reading.on("padding_free"):
             reading.pads("packing")
-
-
-def _command(reading: Reading) -> None:
-    """`trl dpo`, or a script whose name says that it is no supervised training."""
-    command = str(reading.config.get("command", ""))
-    if _OTHER_TRAINING.search(command):
-        paired = _PAIRS.search(command) is not None and "grpo" not in command
-        reading.leave_out("command", PREFERENCES, least=Pairs() if paired else None)
 
 
 def _beside_training(reading: Reading) -> None:
