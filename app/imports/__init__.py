@@ -98,6 +98,8 @@ def _from_command(text: str) -> Loaded | None:
     try:
         options = settings_of(text)
     except NoTrainingError as error:
+        if source_of(text) is not None:  # a command in a program's docstring
+            return None
         raise refusal(str(error)) from None
     if options is not None:
         return Loaded(options, text, is_json=False, is_command=True)
@@ -136,9 +138,9 @@ def _score(trainer: Trainer, config: Mapping[str, Any]) -> tuple[int, int]:
     return (sum(map(trainer.knows, keys)), telling) if telling else (0, 0)
 
 
-# PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.
 # Within quotes these are words to every parser, and booleans to whoever wrote them and to the trainers' pydantic.
 _QUOTED_BOOLEANS = {"true": True, "false": False}
+# PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.
 _OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 
 
