@@ -18,13 +18,13 @@ _OTHER_NAMES = {
 
 def linear_targets(model: Any) -> str:
     """PEFT's own word where it says the same for this model, otherwise the planner's for a list of names."""
-    found = _found(model)
+    found = known_model(model)
     return LINEAR_NAMES if found is None or has_stacked_experts(found.census) else ALL_LINEAR
 
 
 def with_linear_layers(model: Any, names: Any) -> list[str] | None:
     """Every linear layer's name, and those in `names` that are none's (`embed_tokens`); None of an unknown model."""
-    found = _found(model)
+    found = known_model(model)
     if found is None:
         return None
     leaves = linear_names(found.census)
@@ -34,19 +34,20 @@ def with_linear_layers(model: Any, names: Any) -> list[str] | None:
 
 def stacks_experts(model: Any) -> bool:
     """Whether the catalogue, or the config given, knows this model for a mixture with stacked experts."""
-    found = _found(model)
+    found = known_model(model)
     return found is not None and has_stacked_experts(found.census)
 
 
 def named_by_the_model(model: Any, names: list[str]) -> list[str]:
     """Projections under the names that transformers has for them in this model; a model not known keeps `names`."""
-    found = _found(model)
+    found = known_model(model)
     leaves = set(linear_names(found.census)) if found else set(names)
     choices = [(name, *_OTHER_NAMES.get(name, ())) for name in names]
     return list(dict.fromkeys(next((name for name in choice if name in leaves), choice[0]) for choice in choices))
 
 
-def _found(model: Any) -> Model | None:
+def known_model(model: Any) -> Model | None:
+    """The catalogue's model of that name, or the one that a config describes; nothing is fetched."""
     if not isinstance(model, str | dict):
         return None
     try:

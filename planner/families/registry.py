@@ -43,6 +43,11 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
 # MODEL_FOR_CAUSAL_LM_MAPPING_NAMES). Of the other wrappers it builds the whole model or nothing.
 _TEXT_TOWERS = {"llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}
 
+def builds_text_alone(model_type: str) -> bool:
+    """Whether AutoModelForCausalLM leaves out the towers of this multimodal type."""
+    return model_type in _TEXT_TOWERS
+
+
 # A key that some classes have no default for.
 _EXAMPLE = {"num_experts_per_tok": 2}
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from planner.catalog.generated import generated_census
 from planner.catalog.model_rows import ModelCatalog, ModelRow, model_catalog
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError, UnknownModelError
-from planner.families import Decoder, census_of, decoder_of
+from planner.families import Decoder, builds_text_alone, census_of, decoder_of
 from planner.tensors.inventory import Census, TensorGroup, total_params
 from planner.units import format_gib
 
@@ -52,7 +52,9 @@ class Model:
     @property
     def beside(self) -> str:
         """What the checkpoint holds beside the text model, and whether it is counted; empty where it holds no more."""
-        if self.row is None or self.row.tower is None or self.row.full_model is None:
+        if self.row is None:
+            return _towers_of(self.config)
+        if self.row.tower is None or self.row.full_model is None:
             return ""
         params = self.row.full_model - self.row.params
         size = f"{params / 1e9:.2f} B parameters, {format_gib(2 * params)} in 16 bit"
@@ -82,6 +84,17 @@ class Model:
             UnknownArchitectureError: the formulas do not know this model type; the dry run may.
         """
         return self.decoder if self.decoder is not None else decoder_of(self.config)
+
+
+def _towers_of(config: Mapping[str, Any]) -> str:
+    """What a config.json describes beside its language model; its weight is in no catalogue."""
+    towers = {"vision tower": "vision_config", "audio tower": "audio_config"}
+    named = " and ".join(name for name, key in towers.items() if config.get(key))
+    if not named:
+        return ""
+    if builds_text_alone(str(config.get("model_type"))):
+        return f"the text model alone, without what AutoModelForCausalLM leaves out ({named})"
+    return f"trained on text, its {named} beside it"
 
 
 def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,20 @@ KINDS = {
         "fsdp:\n  enable_fsdp: true\n  forward_prefetch: true\n",
         "tight", {"fsdp.enable_fsdp", "fsdp.forward_prefetch"},
     ),
+    "LLaMA-Factory with a model that sees": Kind(
+        "model_name_or_path: google/gemma-3-4b-it\ndataset: mllm_demo\ntemplate: gemma3\nlora_target: all\n"
+        "cutoff_len: 512\npacking: true\n",
+        "tight", {"model_name_or_path"},
+    ),
+    "ms-swift with a model that sees": Kind(
+        "swift sft --model google/gemma-3-4b-it --train_type lora --max_length 512", "tight", {"model"}
+    ),
+    "Axolotl with a model that sees, and text": Kind(axolotl(model="google/gemma-3-4b-it")),
+    "oumi's images": Kind(
+        f"model:\n  model_name: {SMALL}\n  model_max_length: 512\ntraining:\n  trainer_type: TRL_SFT\n"
+        "data:\n  train:\n    collator_name: vision_language_with_padding\n",
+        "tight", {"data.train"},
+    ),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
+from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
@@ -77,6 +78,7 @@ def _settle(reading: Reading) -> None:
     reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
     _towers(reading)
     name_the_program(reading, known=_OWN_SCRIPTS)
+    may_see(reading)
     packs = reading.on("packing") if "packing" in config else config.get("stage") == "pt"
     packs = reading.on("neat_packing") or packs
     if not packs:

@@ -5,6 +5,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import four_bits
 from app.imports.rules import Reading, Rule, Trainer, listed, words
+from app.imports.towers import may_see
 
 
 def _settle(reading: Reading) -> None:
@@ -34,6 +35,7 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.per_device_train_batch_size", 1, "the second format's default micro_batch_size")
     reading.assume("training.optim", "adamw_torch", "the second format's default optimizer")
     reading.pads("a packed trainer")
+    may_see(reading)
 
 
 LLAMA_FACTORY_V1 = Trainer(

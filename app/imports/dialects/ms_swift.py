@@ -16,6 +16,7 @@ from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import Reading, Rule, Trainer, listed, words
+from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 
 _NO_METHOD = Effect("no formula for this way of tuning; planned as LoRA", "as LoRA", saves=True)
@@ -49,6 +50,7 @@ def _settle(reading: Reading) -> None:
     if not str(config.get("command")).startswith("swift"):
         name_the_program(reading)
     _towers(reading)
+    may_see(reading)
     _step(reading)
 
 

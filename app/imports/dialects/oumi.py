@@ -9,7 +9,7 @@ in float32) and model_params.py (torch_dtype_str auto). What is built from them:
 from typing import Any
 
 from app.imports.attention import put_attention
-from app.imports.effects import PREFERENCES, Effect
+from app.imports.effects import IMAGES, PREFERENCES, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, four_bits, put_stack
@@ -45,6 +45,9 @@ def _settle(reading: Reading) -> None:
     if not config.get("model.model_max_length"):
         why = "not there: as long as the model takes it; planned with 2,048 tokens"
         reading.leave_out("model.model_max_length", Effect(why, "with 2,048 tokens"))
+    reading.use_reentrant("training.gradient_checkpointing_kwargs")
+    if "vision" in str(config.get("data.train")):  # collator_name: vision_language_with_padding
+        reading.leave_out("data.train", IMAGES)
     reading.assume("training.gradient_checkpointing", False, "oumi checkpoints only when told to")
     reading.assume("training.per_device_train_batch_size", 8, "oumi's default")
     reading.assume("training.optim", "adamw_torch", "oumi's default optimizer")
@@ -104,7 +107,7 @@ OUMI = Trainer(
         "training.trainer_type training.use_peft peft.q_lora peft.q_lora_bits peft.use_bnb_nested_quant "
         "peft.bnb_4bit_quant_type peft.bnb_4bit_compute_dtype model.torch_dtype_str model.attn_implementation "
         "training.mixed_precision_dtype model.enable_liger_kernel training.per_device_eval_batch_size "
-        "training.eval_strategy"
+        "training.eval_strategy training.gradient_checkpointing_kwargs data.train"
     ),
     ignored=ignored_keys("oumi"),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy
 
 _TRL_ONLY = words(
@@ -80,6 +81,7 @@ def _settle(reading: Reading) -> None:
         reading.use("load_in_8bit", "quantization.load_in_8bit", True)
     _precision(reading, is_trl)
     name_the_program(reading)
+    may_see(reading)
     _step(reading, is_trl)
     _model_init(reading)
     if method != "full":

@@ -49,3 +49,10 @@ def test_no_text_trains_a_tower() -> None:
 
 def test_a_model_without_a_tower_has_nothing_beside_it() -> None:
     assert resolve_model("Qwen/Qwen3-8B").beside == ""
+
+
+def test_a_config_that_describes_towers_is_said_to_be_planned_without_them() -> None:
+    text = {"model_type": "qwen3_5_text", "hidden_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8}
+    alone = resolve_model({"model_type": "qwen3_5", "text_config": text, "vision_config": {"depth": 12}})
+    assert alone.beside == "the text model alone, without what AutoModelForCausalLM leaves out (vision tower)"
+    assert resolve_model(text).beside == ""
