@@ -11,7 +11,7 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-ray test-newest lint bench attack accuracy setup system clean
+.PHONY: help serve test test-ray test-newest test-trainers lint bench attack accuracy setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ NEWEST ?= $(shell for each in $$(ls -r $(PYENV)/3.1[2-9]*/bin/python 2>/dev/null
 test-newest: $(VENV)-newest/.done ## the planner's and the API's tests on the newest Python here, without torch
 	timeout 300 $(VENV)-newest/bin/python -m pytest tests/planner/request tests/planner/catalog tests/app/test_hub.py \
 	  tests/app/test_plans_api.py tests/app/test_settings.py tests/app/test_strictjson.py tests/compute/test_shares.py
+
+test-trainers: $(VENV)/.test ## install each trainer of tests/gallery and run its program on virtual cards
+	$(BIN)/python -m tests.gallery $(VENV)-trainers
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -101,4 +104,4 @@ system:
 	@sh tests/system.sh
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) $(VENV)-ray $(VENV)-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-newest $(VENV)-trainers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ from planner.overheads.table import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
 from planner.probe.command.advice import advice_for
+from planner.probe.command.host_memory import available_bytes
 from planner.probe.command.hub_cache import HUB_FOLDER, mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
@@ -128,6 +129,7 @@ def _run_document(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
         "seed": spec["seed"],
         "routing": spec["routing"],
         "ranks": spec["ranks"],
+        "host_bytes": available_bytes(),
         "steps": spec["steps"],
         "most_steps": spec["most_steps"],
         "snapshot": bool(spec["snapshot"]),

@@ -4,6 +4,7 @@ FOLDER is where huggingface_hub keeps the repository (`models--org--name`). Writ
 a hole; a tokenizer the catalogue has none. Exits 2 with one sentence on stderr.
 """
 
+import fcntl
 import sys
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def main() -> int:
     """Write the checkpoint."""
     repository, folder = sys.argv[1], Path(sys.argv[2])
     try:
-        _write(repository, folder)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a run all ask
+            if not folder.exists():
+                _write(repository, folder)
     except ImportError as error:
         sys.stderr.write(f"is not in the cache; to make it up, install Fitproof with its probe extra ({error})\n")
         return 2
@@ -35,6 +39,8 @@ def _write(repository: str, folder: Path) -> None:
     from planner.probe.devices.virtual_card import insert_any_card
 
     insert_any_card()
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
     from planner.catalog.model_rows import model_catalog
     from planner.probe.checkpoint.hollow import write_made_up
     from planner.probe.checkpoint.source import made_up
@@ -45,6 +51,8 @@ def _write(repository: str, folder: Path) -> None:
     request = Request(model=model_catalog().find(repository).id, gpu=_ANY_CARD, method="lora")
     recipe = Recipe.of(request)
     config = config_of(request, recipe)
+    # Written by save_pretrained; TRL takes the class that it names (trl/trainer/utils.py, create_model_from_path).
+    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
     snapshot = folder / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     write_made_up(snapshot, config, tuple(made_up(config, recipe, None)))

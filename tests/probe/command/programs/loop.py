@@ -2,10 +2,12 @@
 
 import sys
 
+import datasets  # looks whether torch is there before anybody imports it
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 tokens = int(sys.argv[1])
+assert datasets.config.TORCH_AVAILABLE
 config = LlamaConfig(
     hidden_size=256,
     intermediate_size=512,

@@ -25,6 +25,10 @@ def prepare():
         from fitproof_bootstrap import ranks
 
         ranks.wait_if_not_needed(run, folder)
+    if "RANK" in os.environ:
+        from fitproof_bootstrap import room
+
+        room.refuse_a_world_too_large(run)
     sys.meta_path.insert(0, _Finder(run, folder))
     _tell_of_errors(folder)
 
@@ -54,6 +58,10 @@ class _Finder(importlib.abc.MetaPathFinder):
             "torch.distributed.distributed_c10d": _GroupsLoader,
             "torch.distributed.rendezvous": _RendezvousLoader,
             "huggingface_hub.file_download": _HubLoader,
+            "deepspeed.runtime.engine": _DeepSpeedLoader,
+            "deepspeed.runtime.zero.stage_1_and_2": _DeepSpeedLoader,
+            "deepspeed.runtime.zero.stage3": _DeepSpeedLoader,
+            "deepspeed.runtime.zero.utils": _DeepSpeedLoader,
         }
         if run["scratch"]:
             self.loaders["transformers.training_args"] = _ArgumentsLoader
@@ -62,8 +70,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         self.folder = folder
 
     def find_spec(self, name, path=None, target=None):
-        """Answer for each of these modules once."""
-        wrap = self.loaders.pop(name, None)
+        """Answer as often as somebody asks: datasets looks for torch before it imports it."""
+        wrap = self.loaders.get(name)
         if wrap is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -162,3 +170,14 @@ class _SafetensorsLoader(_Loader):
 
         self.load(module)
         saving.redirect(module, "save_file", self.run)
+
+
+class _DeepSpeedLoader(_Loader):
+    """Loads a module of DeepSpeed, whose engine makes the steps."""
+
+    def exec_module(self, module):
+        """Import it, changed where ranks and gradients are asked."""
+        from fitproof_bootstrap import zero
+
+        self.load(module)
+        zero.CHANGES[module.__name__](module)

@@ -14,15 +14,22 @@ from fitproof_bootstrap.progress import Progress
 GRACE_SECONDS = 10
 # torch's memory history is a ring; a 70B model's three steps make some 200,000 events.
 HISTORY_ENTRIES = 2_000_000
+_watching = []
 
 
 def watch(torch, run, folder):
     """Begin once CUDA is initialized: a process that only launches others stays as it is."""
     recorder = Recorder(torch, run, folder)
+    _watching.append(recorder)
     recorder.watch_the_end()
     if run["scratch"]:
         saving.redirect(torch, "save", run)
     torch.cuda._lazy_call(recorder.begin)
+
+
+def of_this_process():
+    """The recorder of the torch that this process imported."""
+    return _watching[-1]
 
 
 class Recorder:
@@ -36,6 +43,7 @@ class Recorder:
         self.marks = []
         self.out_of_memory = None
         self.optimizer = None
+        self.engine = False
         self.written = False
         self.process_id = os.getpid()
         self.progress = Progress(torch, run["progress_prefix"])
@@ -75,12 +83,25 @@ class Recorder:
     def _before_step(self, optimizer, *_):
         if self.optimizer is None:
             self.optimizer = optimizer
-        self._mark("optimizer")
+        if not self.engine:
+            self._mark("optimizer")
 
     def _after_step(self, optimizer, *_):
-        """Read the step of the first optimizer that stepped; end the program after the last step that matters."""
-        if optimizer is not self.optimizer:
-            return
+        """The step of the first optimizer that stepped is the program's."""
+        if optimizer is self.optimizer and not self.engine:
+            self._read_step()
+
+    def begin_engine_step(self):
+        """DeepSpeed's engine makes the steps from now on, whatever optimizers it calls."""
+        self.engine = True
+        self._mark("optimizer")
+
+    def end_engine_step(self):
+        """The engine's step was made."""
+        self._read_step()
+
+    def _read_step(self):
+        """Read its peaks; end the program after the last step that matters."""
         if self.written:
             os._exit(0)
         cuda = self.torch.cuda

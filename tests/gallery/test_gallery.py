@@ -1,0 +1,41 @@
+"""The gallery's own law: what the README shows is what the dry runs said, and every environment is told whole."""
+
+import re
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.gallery.environments import LISTS
+from tests.gallery.results import END, HERE, ROOT, START, programs, results, table
+from tests.test_setup import NVIDIA
+
+
+def test_the_readmes_table_is_what_the_dry_runs_said() -> None:
+    shown = (ROOT / "README.md").read_text().split(START)[1].split(END)[0]
+    assert shown == table(list(results().values()))
+
+
+def test_results_are_those_of_the_programs_in_their_order() -> None:
+    names = [program.name for program in programs()]
+    kept = list(results())
+    assert kept == [name for name in names if name in kept]
+
+
+def test_every_program_and_every_configuration_of_the_gallery_is_run() -> None:
+    commands = " ".join(word for program in programs() for word in program.words())
+    files = [*(HERE / "programs").glob("*.py"), *(HERE / "configs").iterdir()]
+    assert [file.name for file in files if str(file) not in commands] == ["made_up.py"]
+
+
+def test_every_environment_is_exact_and_leaves_nvidias_libraries_out() -> None:
+    used = {program.environment for program in programs() if program.environment}
+    assert {path.stem for path in LISTS.glob("*.txt")} == used
+    for path in LISTS.glob("*.txt"):
+        needs = [Requirement(line) for line in path.read_text().splitlines()]
+        assert all(re.fullmatch(r"===?[^,]+", str(need.specifier)) for need in needs), path.name
+        assert not [need.name for need in needs if NVIDIA.match(canonicalize_name(need.name))], path.name
+
+
+def test_no_program_of_the_gallery_knows_of_fitproof() -> None:
+    texts = {path.name: path.read_text().lower() for path in (HERE / "programs").glob("*.py")}
+    assert [name for name, text in texts.items() if "fitproof" in text] == []
