@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import torch
 
+from . import pinned
 from .kernels import overloads, override
 from .rules import rules
 
@@ -33,3 +34,4 @@ def install(seed: int = 0, routing: Routing = "even") -> None:
         for variant in (name, f"{name}_"):
             for op in overloads(variant):
                 override(library, op, rule)
+    pinned.install(library)
