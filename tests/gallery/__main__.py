@@ -66,6 +66,7 @@ def tried(program: Program, folder: Path) -> Result:
 def dry_run(program: Program, place: Path) -> tuple[dict[str, Any] | None, str]:
     """The report, or the last line that was said where there is none."""
     options = ["--gpu", program.gpu, "--gpus", str(program.gpus), "--offline", "--json", "--deadline", str(SECONDS)]
+    options += program.options
     command = [sys.executable, "-m", "app.cli", "dry-run", *options, "--", *program.words()]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory(prefix="fitproof-gallery-") as empty:

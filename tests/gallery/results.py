@@ -24,6 +24,10 @@ class Program:
     command: list[str]
     gpus: int = 1
     environment: str = ""
+    options: list[str] = field(default_factory=list)
+    measured_bytes: int = 0
+    measured: str = ""
+    source: str = ""
 
     def words(self) -> list[str]:
         """The command, the folders filled in."""
@@ -71,9 +75,24 @@ def keep(found: dict[str, Result]) -> None:
 
 
 def table(rows: list[Result]) -> str:
-    """Markdown, with its line ends."""
+    """Markdown, with its line ends: what each trainer's program took, and what real cards measured of some."""
     head = "| program | release | cards | answer | allocated, reserved | processor |\n|---|---|---|---|---|---|\n"
-    return head + "".join(f"{_row(row)}\n" for row in rows)
+    return head + "".join(f"{_row(row)}\n" for row in rows) + _beside_measured(rows)
+
+
+def _beside_measured(rows: list[Result]) -> str:
+    """The programs that somebody ran on real cards."""
+    wanted = {program.name: program for program in programs() if program.measured_bytes}
+    lines = [_difference(wanted[row.name], row) for row in rows if row.name in wanted and row.verdict]
+    head = "\n| beside real cards | dry run | measured | difference |\n|---|---|---|---|\n"
+    return head + "".join(lines) if lines else ""
+
+
+def _difference(program: Program, row: Result) -> str:
+    found = {"allocated": row.peak_allocated_bytes, "reserved": row.peak_reserved_bytes}[program.measured]
+    percent = 100 * (found / program.measured_bytes - 1)
+    told = f"[{format_gib(program.measured_bytes)}]({program.source})"
+    return f"| {row.name}, {row.cards}, {program.measured} | {format_gib(found)} | {told} | {percent:+.1f} % |\n"
 
 
 def _row(row: Result) -> str:
