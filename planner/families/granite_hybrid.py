@@ -8,7 +8,7 @@ from dataclasses import replace
 from planner.families.config import Fields
 from planner.families.kinds import in_turn, mixed_layers
 from planner.families.llama import LAYER, attention, sizes_of, two_norms
-from planner.families.mamba import mamba2_mixer, mamba2_sizes, modern
+from planner.families.mamba import mamba2_mixer, mixer_sizes, modern
 from planner.families.moe import expert_sizes, experts
 from planner.families.parts import Block, Decoder, GatedMlp, Linear
 
@@ -41,7 +41,7 @@ def granite_hybrid(fields: Fields) -> Decoder:
     if routes:
         sizes |= expert_sizes(fields, ("num_local_experts",), ("num_experts_per_tok",), ("intermediate_size",))
     if "linear_attention" in kinds:
-        sizes |= _mixer_sizes(fields)
+        sizes |= mixer_sizes(fields)
     full = [kind == "full_attention" for kind in kinds]
     blocks = in_turn([attends if attending else mixes for attending in full], full)
     return mixed_layers(
@@ -60,20 +60,3 @@ def _kinds(fields: Fields) -> list[str]:
     if unknown:
         fields.problem("layer_types", f"may name mamba and attention layers, not {unknown[0][:60]}")
     return kinds
-
-
-def _mixer_sizes(fields: Fields) -> dict[str, int]:
-    heads = fields.count("mamba_n_heads", default=128)
-    inner = fields.count("mamba_expand", default=2) * fields.count("hidden_size")
-    width = inner // heads
-    if fields.values.get("mamba_d_head") not in {None, "auto"}:
-        width = fields.count("mamba_d_head")
-    if heads * width != inner:
-        fields.problem("mamba_d_head", f"times mamba_n_heads ({heads}) must be {inner}, mamba_expand x hidden_size")
-    sizes = mamba2_sizes(
-        fields, heads=heads, width=width, groups=fields.count("mamba_n_groups", default=1),
-        state=fields.count("mamba_d_state", default=256),
-    )  # fmt: skip
-    return sizes | {
-        "conv kernel": fields.count("mamba_d_conv", default=4), "chunk": fields.count("mamba_chunk_size", default=256),
-    }  # fmt: skip

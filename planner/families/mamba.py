@@ -33,3 +33,21 @@ def mamba2_sizes(fields: Fields, *, heads: int, width: int, groups: int, state: 
         "Hm": heads, "dp": width, "value": value, "G": groups, "n": state, "group": max(1, value // groups),
         "conv": conv, "zxBCdt": value + conv + heads, "one": 1,
     }  # fmt: skip
+
+
+def mixer_sizes(fields: Fields) -> dict[str, int]:
+    """The numbers of a mixer under the names that Granite 4 and Bamba give them."""
+    heads = fields.count("mamba_n_heads", default=128)
+    inner = fields.count("mamba_expand", default=2) * fields.count("hidden_size")
+    width = inner // heads
+    if fields.values.get("mamba_d_head") not in {None, "auto"}:
+        width = fields.count("mamba_d_head")
+    if heads * width != inner:
+        fields.problem("mamba_d_head", f"times mamba_n_heads ({heads}) must be {inner}, mamba_expand x hidden_size")
+    sizes = mamba2_sizes(
+        fields, heads=heads, width=width, groups=fields.count("mamba_n_groups", default=1),
+        state=fields.count("mamba_d_state", default=256),
+    )  # fmt: skip
+    return sizes | {
+        "conv kernel": fields.count("mamba_d_conv", default=4), "chunk": fields.count("mamba_chunk_size", default=256),
+    }  # fmt: skip

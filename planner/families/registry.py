@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError
+from planner.families.bamba import bamba
 from planner.families.config import Fields
 from planner.families.deepseek import deepseek
 from planner.families.gemma import gemma, gemma2
@@ -33,7 +34,7 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
-    "granitemoehybrid": granite_hybrid, "nemotron_h": nemotron_h,
+    "bamba": bamba, "granitemoehybrid": granite_hybrid, "nemotron_h": nemotron_h,
     "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
 }  # fmt: skip

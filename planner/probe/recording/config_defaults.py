@@ -11,11 +11,15 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-import transformers
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from planner.probe.devices.virtual_card import insert_no_card
+
+insert_no_card()  # torch's CUDA build is imported next, with or without NVIDIA's libraries
+
+import transformers  # noqa: E402  # needs the line above
+from transformers import CONFIG_MAPPING, PretrainedConfig  # noqa: E402  # as above
 
 MODEL_TYPES = (
-    "apertus", "arcee", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "ernie4_5",
+    "apertus", "arcee", "bamba", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "ernie4_5",
     "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm", "glm4", "glm4_moe",
     "glm4_moe_lite", "gpt2", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "granitemoehybrid",
     "hunyuan_v1_dense", "jamba", "llama", "llama4_text", "minimax_m2", "ministral3", "mistral", "mixtral",

@@ -142,19 +142,19 @@ def _scanned(graph: Graph, x: _Chunked, switches: Switches, skipped: Value) -> V
     apart = chunks or not switches.one_sequence
     total = cumulative(graph, x.decay)
     within = unary(graph, _segment_sums(graph, x.decay, PAIRS, ("chunk", "chunk")), saves="output")
-    scores = _contracted(graph, _side(graph, x.c, apart), _side(graph, x.b, apart), PAIRS, autocast)
+    scores = _contracted(graph, (x.c, x.b), PAIRS, autocast, (apart, apart))
     weights = mul(graph, scores, within)
-    own = _contracted(graph, _side(graph, weights, False), _side(graph, x.hidden, chunks), _HIDDEN, autocast)
+    own = _contracted(graph, (weights, x.hidden), _HIDDEN, autocast, (False, chunks))
     own = relayout_gradient(graph, own) if apart else own
     leaving = unary(graph, to_end(graph, total), saves="output")
     written = mul_rows(graph, x.b, leaving)
-    states = _contracted(graph, _side(graph, x.hidden, chunks), _side(graph, written, apart), _STATES, autocast)
+    states = _contracted(graph, (x.hidden, written), _STATES, autocast, (chunks, apart))
     held = [relayout_gradient(graph, states) if chunks else states]
     del states
     started = _started(graph, held, total, switches)
     reaching = unary(graph, total, saves="output")
-    own_start = _side(graph, piece(graph, started, _STATES), chunks)
-    read = _contracted(graph, _side(graph, x.c, apart), own_start, _HIDDEN, autocast)
+    own_start = piece(graph, started, _STATES)
+    read = _contracted(graph, (x.c, own_start), _HIDDEN, autocast, (apart, chunks))
     del own_start
     read = relayout_gradient(graph, read) if apart else read
     decayed = mul_rows(graph, read, reaching)
@@ -178,9 +178,7 @@ def _started(graph: Graph, held: list[Value], total: Value, switches: Switches) 
     decays = unary(graph, _segment_sums(graph, padded, _STEP_PAIRS, ("chunks+1", "chunks+1")), saves="output")
     del padded
     held += [before, decays]
-    started = _contracted(
-        graph, _side(graph, decays, False), _side(graph, states, many), _ALL_STATES, switches.autocast
-    )
+    started = _contracted(graph, (decays, states), _ALL_STATES, switches.autocast, (False, many))
     return relayout_gradient(graph, started) if many else started
 
 
@@ -216,14 +214,22 @@ def _seen(graph: Graph, x: Value) -> Value:
     return Value(x.buffer, x.each, x.dims, edge)
 
 
-def _side(graph: Graph, x: Value, copied: bool) -> Value:
-    """An operand of einsum: its dimensions put in order, and copied where that needs it."""
-    turned = _seen(graph, x)
-    return clone(graph, turned) if copied else turned
+def _contracted(
+    graph: Graph, sides: tuple[Value, Value], dims: Dims, autocast: int, copied: tuple[bool, bool] = (False, False)
+) -> Value:
+    """`einsum` of two operands; it keeps both by name (aten/src/ATen/native/Linear.cpp, sumproduct_pair).
 
-
-def _contracted(graph: Graph, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
-    """`einsum` of two operands in order; it keeps both by name (aten/src/ATen/native/Linear.cpp, sumproduct_pair)."""
-    out = product(graph, a, b, dims, autocast)
-    del a, b
+    Autocast casts them first, as torch 2.14's own record shows; then the dimensions of each are put in order, and
+    `copied` says which of the two that takes a copy of.
+    """
+    a, b = sides
+    if autocast:
+        a, b = cast(graph, a, autocast), cast(graph, b, autocast)
+    first, second = _seen(graph, a), _seen(graph, b)
+    if copied[0]:
+        first = clone(graph, first)
+    if copied[1]:
+        second = clone(graph, second)
+    out = product(graph, first, second, dims, 0)
+    del sides, a, b, first, second
     return out

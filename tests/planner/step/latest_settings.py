@@ -65,6 +65,11 @@ LATEST: dict[str, dict[str, Any]] = {
     "qwen3_next": {**_SPARSE, "model_type": "qwen3_next"},
     "qwen3_5_moe": {**_SPARSE, "model_type": "qwen3_5_moe_text"},
     "granite 4 H": _GRANITE_H,
+    "bamba": {
+        "model_type": "bamba", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
+        "attn_layer_indices": [2], "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000,
+        "mamba_n_heads": 32, "mamba_d_state": 128, "pad_token_id": 0,
+    },
 }  # fmt: skip
 _VISION = {
     "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
