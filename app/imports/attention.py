@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.imports.effects import Effect
+from app.imports.linear_targets import has_sinks
 from app.imports.rules import Reading
 
 _PATH = "training.attn_implementation"
@@ -21,6 +22,11 @@ _LIKE_2 = Effect(
     "with flash attention 2",
     saves=True,
 )
+_SINKS = Effect(
+    "flash attention 3 with sinks writes no scores, and has no formula here; planned with the scores written out",
+    "with the attention's scores written out",
+    saves=True,
+)
 _DEFAULT = "with the model's default attention"
 
 
@@ -37,6 +43,8 @@ def put_attention(reading: Reading, key: str, word: Any) -> None:
         # xformers' memory_efficient_attention is the kernel that torch has as mem-efficient.
         reading.use(key, _PATH, "sdpa")
         reading.put("training.sdpa_kernel", "mem_efficient")
+    elif name in _FLASH_3 and has_sinks(reading.get("model")):
+        reading.leave_out(key, _SINKS)
     elif name in _FLASH_3:
         reading.use(key, _PATH, "flash_attention_2")
         reading.leave_out(key, _LIKE_2)

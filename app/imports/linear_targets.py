@@ -38,6 +38,12 @@ def stacks_experts(model: Any) -> bool:
     return found is not None and has_stacked_experts(found.census)
 
 
+def has_sinks(model: Any) -> bool:
+    """Whether its attention has sinks, as gpt-oss' does."""
+    found = known_model(model)
+    return found is not None and any(group.name.endswith(".sinks") for group in found.census)
+
+
 def named_by_the_model(model: Any, names: list[str]) -> list[str]:
     """Projections under the names that transformers has for them in this model; a model not known keeps `names`."""
     found = known_model(model)

@@ -233,6 +233,15 @@ def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> lis
     return items
 
 
+def _perhaps_less_bytes(model: Model, recipe: Recipe) -> int:
+    """What a tower is counted above its quantized size: bitsandbytes takes its linear layers, too, but no others."""
+    quantization = recipe.quantization
+    if quantization is None or not (quantization.load_in_4bit or quantization.load_in_8bit):
+        return 0
+    bits = 4 if quantization.load_in_4bit else 8
+    return sum((16 - bits) * group.params // 8 for group in model.census if group.role == "tower")
+
+
 def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
     asked = _with_the_unproved(not_planned, walked.recipe)
     items = weighed((*step_unknown(walked.model), *asked), walked.model, walked.recipe, gpu)
@@ -256,6 +265,7 @@ def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[Not
             varying_lengths=training.padded,
             expandable_segments=training.expandable_segments,
             method=request.method,
+            perhaps_less_bytes=_perhaps_less_bytes(walked.model, walked.recipe),
             large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
             outside=communication_band(walked.recipe.layout),
             several_cards=walked.recipe.layout.strategy != "single",

@@ -31,6 +31,7 @@ class Required:
 class Estimate:
     """Everything a verdict rests on. `reserved_bytes` plays a step, so it is asked for by `required` alone.
 
+    `perhaps_less_bytes`: what the peak counts at most, and a run may not hold: a tower that is quantized, too.
     `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves. `outside` is what the cards
     take to talk to each other, `several_cards` whether the formula is one for several.
     """
@@ -41,6 +42,7 @@ class Estimate:
     varying_lengths: bool = False
     expandable_segments: bool = False
     large_pieces: bool = False
+    perhaps_less_bytes: int = 0
     method: str = "qlora"
     outside: Band = NOTHING_OUTSIDE
     several_cards: bool = False
@@ -49,7 +51,8 @@ class Estimate:
     def lowest_bytes(self) -> int:
         """What is alive at once, less the formula's error, and the leanest context: no card survives with less."""
         error = self._formula
-        return round(self.peak_allocated_bytes * (1 + error.low) + self._context.low)
+        held_bytes = self.peak_allocated_bytes - self.perhaps_less_bytes
+        return round(held_bytes * (1 + error.low) + self._context.low)
 
     @property
     def smallest_bytes(self) -> int:

@@ -101,6 +101,11 @@ KINDS = {
     "ms-swift with a model that sees": Kind(
         "swift sft --model google/gemma-3-4b-it --train_type lora --max_length 512", "tight", {"model"}
     ),
+    "Axolotl with a kernel for attention sinks": Kind(
+        axolotl(model="openai/gpt-oss-20b").replace("qlora", "lora").replace("load_in_4bit: true", "")
+        .replace("flash_attention_2", "kernels-community/vllm-flash-attn3"),
+        "tight", {"attn_implementation"}, gpu="b200",
+    ),
     "Axolotl with a model that sees, and text": Kind(axolotl(model="google/gemma-3-4b-it")),
     "oumi's images": Kind(
         f"model:\n  model_name: {SMALL}\n  model_max_length: 512\ntraining:\n  trainer_type: TRL_SFT\n"
@@ -217,6 +222,8 @@ def test_what_a_file_leaves_out_is_what_its_trainer_does(text: str, expected: di
     [
         # axolotl-ai-cloud/axolotl examples/plano, a Qwen3-4B: about 5.1 GiB; which counter is not said.
         ("Qwen/Qwen3-4B", 5.1 * GIB),
+        # examples/ministral3/think, a Ministral-3-3B whose tower is quantized, too: 4.76 GiB.
+        ("mistralai/Ministral-3-3B-Instruct-2512", 4.76 * GIB),
     ],
 )
 def test_a_published_run_lies_in_the_range(model: str, ran_bytes: float) -> None:

@@ -30,6 +30,8 @@ _CHECKS = (
     surprises.eager_by_default,
     kernels.plain_linear_attention,
     kernels.plain_state_space,
+    kernels.plain_xielu,
+    kernels.sinks_written_out,
     numerics.fp4_not_nf4,
     numerics.int4_not_nf4,
     numerics.packed_checkpoint,

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _RULE = "linear attention: chunked gated delta rule"
 # The same of Mamba's (planner/step/recurrent/mamba2_scan.py).
 _SCAN = "state-space layers: chunked scan"
+# What a step's lines call an MLP between its projections, and the scores of eager attention (planner/step/lines.py).
+_INNER = "MLP: inner activations"
+_SCORES = "attention scores"
 
 
 def plain_linear_attention(plan: "Plan", _: Replan) -> Notice | None:
@@ -22,15 +25,12 @@ def plain_linear_attention(plan: "Plan", _: Replan) -> Notice | None:
     """
     if not any(".linear_attn." in group.name for group in plan.model.census):
         return None
-    held_bytes = _held_at_the_peak(plan, _RULE)
     message = (
         "This model's linear attention is planned as transformers runs it in plain torch, in float32 chunks of 64 "
         "tokens, which it does unless the package flash-linear-attention is installed. Its kernels and those of "
         "causal-conv1d keep less and are not modelled."
     )
-    if held_bytes:
-        message += f" At the peak the plain rule holds {format_gib(held_bytes)}."
-    return Notice("plain_linear_attention", message, held_bytes or None)
+    return _with_bytes(plan, "plain_linear_attention", message, "the plain rule holds", _RULE)
 
 
 def plain_state_space(plan: "Plan", _: Replan) -> Notice | None:
@@ -40,16 +40,39 @@ def plain_state_space(plan: "Plan", _: Replan) -> Notice | None:
     """
     if not any(group.name.endswith(".A_log") and ".linear_attn." not in group.name for group in plan.model.census):
         return None
-    held_bytes = _held_at_the_peak(plan, _SCAN)
     message = (
         "This model's Mamba layers are planned as transformers runs them in plain torch, in float32 chunks, which it "
         "does unless the packages mamba-ssm and causal-conv1d are installed. Their kernels keep far less and are not "
         "modelled."
     )
-    if held_bytes:
-        message += f" At the peak the plain scan holds {format_gib(held_bytes)}."
-    return Notice("plain_state_space", message, held_bytes or None)
+    return _with_bytes(plan, "plain_state_space", message, "the plain scan holds", _SCAN)
 
 
-def _held_at_the_peak(plan: "Plan", name: str) -> int:
-    return sum(line.bytes for line in plan.lines if line.name == name and plan.peak_phase in line.alive_in)
+def plain_xielu(plan: "Plan", _: Replan) -> Notice | None:
+    """Without the package xielu, transformers writes Apertus' activation out: activations.py, XIELUActivation."""
+    if not any(group.name.endswith(".act_fn.alpha_p") for group in plan.model.census):
+        return None
+    message = (
+        "This model's activation, xIELU, is planned as transformers writes it out in plain torch, in float32 under "
+        "autocast, which it does unless the package xielu is installed. Its kernel keeps less and is not modelled."
+    )
+    return _with_bytes(plan, "plain_xielu", message, "the MLP's inner activations hold", _INNER)
+
+
+def sinks_written_out(plan: "Plan", _: Replan) -> Notice | None:
+    """gpt-oss: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py has eager attention, and kernels of the hub."""
+    if not any(group.name.endswith(".sinks") for group in plan.model.census):
+        return None
+    message = (
+        "This model's attention has sinks, which neither torch's kernels nor flash attention 2 take: its score "
+        "matrices are planned written out, as transformers' eager attention does. kernels-community/vllm-flash-attn3 "
+        "never writes them and is not modelled."
+    )
+    return _with_bytes(plan, "sinks_written_out", message, "the scores hold", _SCORES)
+
+
+def _with_bytes(plan: "Plan", code: str, message: str, holds: str, name: str) -> Notice:
+    """The notice, with what the lines called `name` take at the peak, where they are alive then."""
+    held_bytes = sum(line.bytes for line in plan.lines if line.name == name and plan.peak_phase in line.alive_in)
+    said = f"{message} At the peak {holds} {format_gib(held_bytes)}." if held_bytes else message
+    return Notice(code, said, held_bytes or None)

@@ -101,6 +101,8 @@ def eager_by_default(plan: "Plan", replan: Replan) -> Notice | None:
     decoder = plan.model.decoder
     if decoder is None or decoder.default_attention != "eager" or plan.recipe.training.attn_implementation:
         return None
+    if any(group.name.endswith(".sinks") for group in plan.model.census):  # kernels.sinks_written_out says so
+        return None
     cost = cost_bytes(plan, replan, {"training": {"attn_implementation": "sdpa"}})
     message = (
         "This model's class defaults to eager attention, which keeps whole length × length score matrices: "

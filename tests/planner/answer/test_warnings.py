@@ -147,3 +147,10 @@ def test_mamba_layers_are_said_to_run_without_optional_kernels() -> None:
     assert notice.bytes is not None
     assert notice.bytes > 100 << 20
     assert "plain_state_space" not in warned(model="ibm-granite/granite-4.0-micro")
+
+
+def test_activations_and_scores_that_a_package_would_not_keep() -> None:
+    assert "package xielu" in warned(model="swiss-ai/Apertus-8B-2509")["plain_xielu"].message
+    sinks = warned(model="openai/gpt-oss-20b", gpu="h200", method="lora", training={"max_length": 8192})
+    assert sinks["sinks_written_out"].bytes
+    assert "eager_attention" not in sinks

@@ -1,5 +1,7 @@
 """A multimodal model is planned whole, or the headline says that its tower is missing and what it weighs."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.answer.plan import plan
@@ -56,3 +58,13 @@ def test_a_config_that_describes_towers_is_said_to_be_planned_without_them() -> 
     alone = resolve_model({"model_type": "qwen3_5", "text_config": text, "vision_config": {"depth": 12}})
     assert alone.beside == "the text model alone, without what AutoModelForCausalLM leaves out (vision tower)"
     assert resolve_model(text).beside == ""
+
+
+def test_the_low_end_knows_that_a_tower_is_quantized_too() -> None:
+    answer = plan(Request.parse({"model": "google/gemma-3-4b-it", "gpu": "l40s"}))
+    (tower,) = [line.bytes for line in answer.lines if line.name.startswith("vision tower")]
+    held = answer.estimate
+    without = replace(held, perhaps_less_bytes=0)
+    assert 0.72 * tower < without.lowest_bytes - held.lowest_bytes < tower
+    in_16_bit = plan(Request.parse({"model": "google/gemma-3-4b-it", "gpu": "l40s", "method": "lora"}))
+    assert in_16_bit.estimate.perhaps_less_bytes == 0
