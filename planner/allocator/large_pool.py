@@ -1,8 +1,9 @@
 """The caching allocator's large pool in as few Python steps as it takes: what reserved bytes depend on.
 
-The same rules as `caching_allocator.py` (c10/cuda/CUDACachingAllocator.cpp of torch 2.13), for requests above 1 MiB:
-a plan plays a whole training step through it, so every step counts. Free blocks are kept as single
-integers, size above address, so that one bisection finds the best fit and, of equals, the lowest address.
+The same rules as `caching_allocator.py` (c10/cuda/CUDACachingAllocator.cpp), for requests above 1 MiB: a plan plays a
+whole training step through it, so every step counts. Free blocks are kept as single integers, size above address, so
+that one bisection finds the best fit and, of equals, the lowest address: the oldest segment's, where segments are laid
+upwards, and the newest's, where they are laid downwards.
 """
 
 from bisect import bisect_left, insort
@@ -50,10 +51,13 @@ class LargePool:
     """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes.
 
     With a capacity, requests raise OutOfDeviceMemoryError where it forbids a segment even with the cache emptied.
+    `oldest_first`: of equally large free blocks, take the oldest segment's, as torch does from 2.14 on.
     """
 
-    def __init__(self, *, expandable: bool = False, capacity_bytes: int | None = None) -> None:
-        self.expandable, self.capacity_bytes = expandable, capacity_bytes
+    def __init__(
+        self, *, expandable: bool = False, capacity_bytes: int | None = None, oldest_first: bool = True
+    ) -> None:
+        self.expandable, self.capacity_bytes, self.oldest_first = expandable, capacity_bytes, oldest_first
         self.allocated_bytes = self.reserved_bytes = self.peak_reserved_bytes = 0
         self._smallest_rest_bytes = MIN_BLOCK_BYTES if expandable else SMALL_SIZE_BYTES + 1
         self._free: list[int] = []
@@ -61,11 +65,13 @@ class LargePool:
         self._start_of: dict[int, int] = {}
         self._used: dict[int, int] = {}
         self._segments: dict[int, int] = {}
-        self._edge = 0 if expandable else _HIGHEST_ADDRESS
+        self._edge = 0 if expandable or oldest_first else _HIGHEST_ADDRESS
 
     def copy(self) -> "LargePool":
         """The same blocks in a pool of their own."""
-        twin = LargePool(expandable=self.expandable, capacity_bytes=self.capacity_bytes)
+        twin = LargePool(
+            expandable=self.expandable, capacity_bytes=self.capacity_bytes, oldest_first=self.oldest_first
+        )
         twin.allocated_bytes, twin.reserved_bytes = self.allocated_bytes, self.reserved_bytes
         twin.peak_reserved_bytes, twin._edge = self.peak_reserved_bytes, self._edge
         twin._free, twin._size_at, twin._start_of = self._free.copy(), self._size_at.copy(), self._start_of.copy()
@@ -189,10 +195,18 @@ class LargePool:
         if self.expandable:
             return self._extend(size)
         segment = segment_bytes(size)
-        self._edge -= segment + _GAP_BYTES
-        self._segments[self._edge] = segment
+        address = self._new_address(segment)
+        self._segments[address] = segment
         self._reserve(segment)
-        return self._edge, segment
+        return address, segment
+
+    def _new_address(self, segment: int) -> int:
+        """As CachingAllocator's."""
+        if self.oldest_first:
+            self._edge += segment + _GAP_BYTES
+            return self._edge - segment
+        self._edge -= segment + _GAP_BYTES
+        return self._edge
 
     def _extend(self, size: int) -> tuple[int, int]:
         """Map pages behind the range; a free block at its end is part of the new one."""

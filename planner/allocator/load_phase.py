@@ -37,16 +37,18 @@ Pool = FastPool | ExpandablePool
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a release of the libraries loads. As they stand: transformers 5.23 and peft 0.21, which this planner follows.
+    """How a release of the libraries loads; as they stand, torch 2.14, transformers 5.23 and peft 0.21.
 
     `threads_seed`: transformers 5.0's threads copy while the main thread quantizes; a seed is one way their race goes.
     `keeps_cache`: before 0.20, peft did not empty the cache after its float32 upcast. `moved`: the model was loaded in
-    host memory and then moved, module by module, with no block of the whole model's size taken before.
+    host memory and then moved, module by module, with no block of the whole model's size taken before. `oldest_first`:
+    of equally large free blocks, torch's allocator takes the oldest segment's; before 2.14, the lowest address's.
     """
 
     threads_seed: int | None = None
     keeps_cache: bool = False
     moved: bool = False
+    oldest_first: bool = True
 
 
 INSTALLED = Habits()
@@ -59,7 +61,7 @@ def play_load(
     new_pool: Callable[..., FastPool] = fast_pool,
 ) -> Loaded:
     """Load and prepare a model with memory in plenty."""
-    pool = new_pool(expandable=recipe.training.expandable_segments)
+    pool = new_pool(expandable=recipe.training.expandable_segments, oldest_first=habits.oldest_first)
     try:
         loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
     except OverflowError:  # more than the pool in C has addresses for
@@ -153,9 +155,10 @@ def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
     if quantization.load_in_4bit:
         blocks = ceil_div(elements, BLOCK_ELEMENTS)
         double = quantization.bnb_4bit_use_double_quant
+        # bitsandbytes/backends/cuda/ops.py, _quantize_4bit_impl: the statistics come before the packed values.
         yield source_bytes, False
-        yield ceil_div(elements, 2), True
         yield 4 * blocks, not double
+        yield ceil_div(elements, 2), True
         if double:
             yield 4 * blocks, False
             yield blocks, True

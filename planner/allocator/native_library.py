@@ -24,7 +24,7 @@ _BUILD_SECONDS = 120
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _SIGNATURES = {
-    "pool_new": (_POINTER, (_INT32, _INT64)),
+    "pool_new": (_POINTER, (_INT32, _INT32, _INT64)),
     "pool_copy": (_POINTER, (_POINTER,)),
     "pool_delete": (None, (_POINTER,)),
     "pool_allocate": (_INT32, (_POINTER, _INT64)),

@@ -24,9 +24,19 @@ class _Readings(ctypes.Structure):
 
 
 class NativePool:
-    """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes."""
+    """Blocks above 1 MiB. `expandable`: one growing range in pages of 20 MiB, cut to 512 bytes.
 
-    def __init__(self, *, expandable: bool = False, capacity_bytes: int | None = None, like: int | None = None) -> None:
+    `oldest_first`: of equally large free blocks, take the oldest segment's, as torch does from 2.14 on.
+    """
+
+    def __init__(
+        self,
+        *,
+        expandable: bool = False,
+        capacity_bytes: int | None = None,
+        oldest_first: bool = True,
+        like: int | None = None,
+    ) -> None:
         """`like`: the C's pool to copy.
 
         Raises:
@@ -38,7 +48,7 @@ class NativePool:
             raise RuntimeError(msg)
         self._library = library
         capacity = _NO_CAPACITY if capacity_bytes is None else capacity_bytes
-        self._pool = library.pool_new(expandable, capacity) if like is None else library.pool_copy(like)
+        self._pool = library.pool_new(expandable, oldest_first, capacity) if like is None else library.pool_copy(like)
         if not self._pool:
             raise MemoryError
         self._readings = _Readings.from_address(self._pool)
@@ -119,10 +129,12 @@ class NativePool:
 FastPool = NativePool | LargePool
 
 
-def fast_pool(*, expandable: bool = False, capacity_bytes: int | None = None) -> FastPool:
+def fast_pool(
+    *, expandable: bool = False, capacity_bytes: int | None = None, oldest_first: bool = True
+) -> FastPool:
     """The pool in C, or in Python where the C was not built."""
     kind: Callable[..., FastPool] = LargePool if native_library() is None else NativePool
-    return kind(expandable=expandable, capacity_bytes=capacity_bytes)
+    return kind(expandable=expandable, capacity_bytes=capacity_bytes, oldest_first=oldest_first)
 
 
 def _held(size_bytes: int) -> int:

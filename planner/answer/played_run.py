@@ -77,10 +77,12 @@ class Run:
         """The optimizer's, in its first step; returns what they add to the small pool, in bytes."""
         before_bytes = self.small_bytes
         if not self.has_states:
-            # The maxima of 8-bit buffers are split between them.
-            parts = max(1, sum(KEPT[self.recipe.training.optim].buffers))
-            states = (state_of(tensor, self.recipe.training.optim).device_bytes // parts for tensor in self.tensors)
-            self.keep((size, parts * tensor.count) for size, tensor in zip(states, self.tensors, strict=True))
+            optim = self.recipe.training.optim
+            # The maxima of 8-bit buffers are split between them; a step counted on the card is a tensor of its own.
+            parts, steps_bytes = max(1, sum(KEPT[optim].buffers)), allocated(4) * KEPT[optim].step_on_card
+            for tensor in self.tensors:
+                size = (state_of(tensor, optim).device_bytes - steps_bytes) // parts
+                self.keep(((steps_bytes, tensor.count), (size, parts * tensor.count)))
             self.has_states = True
         return self.small_bytes - before_bytes
 
@@ -93,7 +95,7 @@ class Run:
         places = [0] * step.script.slots
         parts = {id(pattern): _Sized.of(pattern, step.sizes) for pattern in step.script.patterns}
         for number, scene in enumerate(step.script.scenes):
-            if number in {0, step.script.product}:
+            if number in {step.script.forward_product, step.script.product}:
                 self._take_workspace()
             part, highest_bytes = parts[id(scene.pattern)], parts[id(scene.whole)].highest_small_bytes
             self.peak_small_bytes = max(self.peak_small_bytes, self.small_bytes + highest_bytes)
@@ -136,8 +138,9 @@ class NativeRun(Run):
     def _play_scenes(self, step: Step) -> Sequence[int]:
         script, sizes = flat_script(step.script), self._sizes_of(step)
         places, last = array("i", bytes(4 * step.script.slots)), len(step.script.scenes)
-        for first, end in pairwise((0, min(step.script.product, last), last)):
-            if first < end:
+        products = (min(number, last) for number in (step.script.forward_product, step.script.product))
+        for number, (first, end) in enumerate(pairwise((0, *products, last))):
+            if number and first < end:
                 self._take_workspace()
             small = array("q", (self.small_bytes, self.peak_small_bytes))
             self.pool.play_scenes(script, sizes, places, range(first, end), small)

@@ -2,8 +2,7 @@
 
 The loader, the adapters and the first two training steps are played through the allocator's rules: the first makes the
 optimizer's state in what its backward pass left free, the second has to do with what is left of that, and all later
-ones reserve what it does. Where every weight is trained, a third may reserve more once (Llama-4-Scout: 0.5 %), and is
-played as well; of the catalogue's other default runs, none does in six steps.
+ones reserve what it does (of 40 catalogue models with every weight trained, none more in a third step).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from planner.request.recipe import Recipe
 from planner.step import LAYERS_PLAYED_BACKWARD, Step, step_of
 from planner.tensors.tensor_storage import place
 
-_STEPS, _STEPS_OF_FULL = 2, 3
+_STEPS = 2
 # A run of unequal lengths, as the allocator meets them: the longest first, then five spread over 0.6 to 1.0 of it, the
 # range the replays of memory-internals 6.1 had.
 VARYING_LENGTHS = (1.0, 0.7, 0.9, 0.6, 0.8, 1.0)
@@ -36,7 +35,7 @@ def reserved_bytes(
     layers_backward: int = LAYERS_PLAYED_BACKWARD,
     habits: Habits = INSTALLED,
 ) -> int:
-    """Segments of both pools at their largest. `layers_backward` are played move by move, see timeline/moves.py.
+    """Segments of both pools at their largest. `layers_backward` are played move by move, see planner/step/schedule.py.
 
     `habits`: how the model is loaded.
 
@@ -112,8 +111,7 @@ def _steps(model: Model, recipe: Recipe, gpu: Gpu, lengths: Sequence[int], layer
 
 
 def _lengths(recipe: Recipe) -> list[int]:
-    steps = _STEPS if recipe.lora else _STEPS_OF_FULL
-    shares = VARYING_LENGTHS if recipe.training.padded else (1.0,) * steps
+    shares = VARYING_LENGTHS if recipe.training.padded else (1.0,) * _STEPS
     return [max(1, round(share * recipe.length)) for share in shares]
 
 

@@ -20,13 +20,14 @@ def habits_of(run: PublishedRun) -> tuple[Habits, ...]:
     """Each way the load may have gone.
 
     fitcheck loaded unquantized models in host memory and moved them, and quantized ones through transformers 5.0's
-    threads with a peft that keeps the cache. Rows that name transformers 5.17 and peft 0.20 read the same: their
-    allocation after loading differs from run to run, which the later loader's does not. fms-acceleration ran
-    transformers 4.48, which loads one parameter at a time and has no warm-up block.
+    threads with a peft that keeps the cache. Rows that name transformers 5.17, peft 0.20 and torch 2.14 read the same:
+    their allocation after loading differs from run to run, which the later loader's does not, and what eager attention
+    reserved is that of the allocator before torch 2.14, to the byte (published_dry_runs/releases.toml).
+    fms-acceleration ran transformers 4.48, which loads one parameter at a time and has no warm-up block.
     """
     if run.request.method == "qlora" and not run.versions["transformers"].startswith("4."):
-        return tuple(Habits(threads_seed=seed, keeps_cache=True) for seed in range(RACES))
-    return (Habits(keeps_cache=True, moved=True),)
+        return tuple(Habits(threads_seed=seed, keeps_cache=True, oldest_first=False) for seed in range(RACES))
+    return (Habits(keeps_cache=True, moved=True, oldest_first=False),)
 
 
 def likely_bytes_as_loaded(run: PublishedRun, plan: Plan) -> int:

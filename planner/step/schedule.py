@@ -55,14 +55,16 @@ class Scene:
 class Script:
     """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
 
-    `product` is the scene that begins with the first product of the backward pass, or with its first layer. `left`:
-    (index of the size, slot) of those still there when the backward pass is over; `gradients`: of those among them that
-    the optimizer reads.
+    `forward_product` is the scene that begins when the output of the first product is there, or with the step;
+    `product` the one that begins with the first product of the backward pass, or with its first layer. `left`: (index
+    of the size, slot) of those still there when the backward pass is over; `gradients`: of those among them that the
+    optimizer reads.
     """
 
     patterns: tuple[Pattern, ...]
     scenes: tuple[Scene, ...]
     slots: int
+    forward_product: int
     product: int
     left: Moves
     gradients: Moves
@@ -108,7 +110,7 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
     played_whole: dict[int, Pattern] = {}
     scenes: list[Scene] = []
     alive: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
-    slots, product = 0, None
+    slots, product, forward_product = 0, None, None
     for segment, layer, whole in _scenes(program, order, layers_backward):
         if product is None and segment.phase == "backward" and _has_the_first_product(program, segment):
             product = len(scenes)
@@ -125,6 +127,11 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
             else:
                 size, slot = _taken(alive[~move], layer, born)
                 moves.append((size, ~slot))
+        if forward_product is None and segment.first_product is not None:
+            before = moves[: segment.first_product]
+            scenes.append(_scene(before, first, patterns, None))
+            moves, first = moves[len(before) :], first + sum(slot >= 0 for _, slot in before)
+            forward_product = len(scenes)
         scenes.append(_scene(moves, first, patterns, None if whole else played_whole[id(segment)]))
         if whole:
             played_whole[id(segment)] = scenes[-1].pattern
@@ -133,6 +140,7 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
         tuple(patterns),
         tuple(scenes),
         slots,
+        forward_product or 0,
         len(scenes) if product is None else product,
         tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
         tuple(place for key, place in left if program.keys[key][0] == GRADIENTS),

@@ -160,6 +160,19 @@ PUBLIC int32_t pool_empty_cache(pool *p) {
     return 0;
 }
 
+/* Of a segment, which never touches another; below zero where there is none. */
+static int64_t new_address(pool *p, int64_t size) {
+    int64_t span = size + MIN_BLOCK;
+    if (p->oldest_first) {
+        if (span > HIGHEST_ADDRESS - p->edge) return BEYOND_RANGE;
+        p->edge += span;
+        return p->edge - size;
+    }
+    if (span > p->edge) return BEYOND_RANGE;
+    p->edge -= span;
+    return p->edge;
+}
+
 /* A block of at least `size` on no list. */
 static int32_t grow(pool *p, int64_t size) {
     if (lacking(p, size) > 0) {
@@ -173,10 +186,10 @@ static int32_t grow(pool *p, int64_t size) {
     }
     int64_t more = needed(p, size);
     if (!p->expandable) {
-        if (p->edge < more + MIN_BLOCK) return BEYOND_RANGE;
-        p->edge -= more + MIN_BLOCK; /* segments never touch */
+        int64_t address = new_address(p, more);
+        if (address < 0) return BEYOND_RANGE;
         reserve(p, more);
-        return new_block(p, (block){p->edge, more, NONE, NONE, USED});
+        return new_block(p, (block){address, more, NONE, NONE, USED});
     }
     if (p->edge + more > HIGHEST_ADDRESS) return BEYOND_RANGE;
     int32_t number = p->last;
@@ -262,12 +275,13 @@ PUBLIC void pool_delete(pool *p) {
     free(p);
 }
 
-PUBLIC pool *pool_new(int32_t expandable, int64_t capacity) {
+PUBLIC pool *pool_new(int32_t expandable, int32_t oldest_first, int64_t capacity) {
     pool *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->expandable = expandable;
+    p->oldest_first = oldest_first;
     p->capacity = capacity;
-    p->edge = expandable ? 0 : HIGHEST_ADDRESS;
+    p->edge = expandable || oldest_first ? 0 : HIGHEST_ADDRESS;
     p->smallest_rest = expandable ? MIN_BLOCK : SMALL_SIZE + 1;
     p->last = p->unused = NONE;
     return p;

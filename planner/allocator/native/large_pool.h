@@ -25,9 +25,10 @@ typedef struct {
     int64_t allocated, reserved, peak_reserved; /* read by Python, as are the next two */
     int64_t requested, shortage;                /* of the request that ran out of memory */
     int64_t capacity;                           /* NONE: plenty */
-    int64_t edge;                               /* expandable: where the range ends; else below all segments */
+    int64_t edge;                               /* where the range ends, or the last segment lies */
     int64_t smallest_rest;
     int32_t expandable;
+    int32_t oldest_first; /* of equal blocks the oldest segment's: segments lie upwards, else downwards */
     int32_t last; /* expandable: the block at the end of the range */
     int32_t blocks, blocks_room, unused;
     int32_t keys, keys_room;

@@ -107,6 +107,8 @@ class Graph:
         # The segment that begins with the first product of the backward pass, where that comes before the layers.
         self.product: int | None = None
         self.runs_backward = False
+        # Of each segment of the forward pass, by its number: the event after the output of its first product.
+        self.first_products: dict[int, int] = {}
         # Where the gradient of the head's weight goes.
         self.head = Edge(leaf=True)
         self.recording = True
@@ -138,6 +140,14 @@ class Graph:
         if self.runs_backward and self.product is None and before_layers:
             self.product = len(self.marks)
             self.mark("backward")
+
+    def note_product(self) -> None:
+        """Remember the first product of each segment of the forward pass, once its output is there.
+
+        The forward pass's cuBLAS workspace is allocated then, in the first of all.
+        """
+        if not self.runs_backward:
+            self.first_products.setdefault(len(self.marks) - 1, len(self.events))
 
     def mark_backward(self, name: str) -> None:
         """Begin a segment when the backward pass comes back to this point."""

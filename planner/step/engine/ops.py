@@ -153,7 +153,9 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not graph.needs(x, weight):
-        return Value(graph.new(x.each, dims), x.each, dims)
+        result = graph.new(x.each, dims)
+        graph.note_product()
+        return Value(result, x.each, dims)
     each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
 
     def backward(_: Buffer) -> Outcome:
@@ -168,7 +170,9 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
 
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
     edge = graph.node(backward, saved)
-    return Value(graph.new(each, dims), each, dims, edge)
+    result = graph.new(each, dims)
+    graph.note_product()
+    return Value(result, each, dims, edge)
 
 
 def dropout(graph: Graph, x: Value) -> Value:

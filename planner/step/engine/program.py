@@ -30,6 +30,7 @@ class Segment:
 
     `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key. `births`
     says for each move which event of the walk allocated its tensor, `passing` which of those come and go within.
+    `first_product`: in the forward pass, the moves up to the output of the stretch's first product.
     """
 
     phase: str
@@ -38,6 +39,7 @@ class Segment:
     net: tuple[tuple[int, int], ...]
     births: tuple[int, ...]
     passing: frozenset[int]
+    first_product: int | None = None
 
 
 # Compared by identity: a walk is done once and its program found again without hashing its events.
@@ -75,7 +77,7 @@ def compiled(graph: Graph, *, leading: int) -> Program:
         moves.append(index if sign > 0 else ~index)
     ends = [start for _, start in graph.marks[1:]] + [len(moves)]
     segments = []
-    for (name, start), end in zip(graph.marks, ends, strict=True):
+    for number, ((name, start), end) in enumerate(zip(graph.marks, ends, strict=True)):
         phase, _, kind = name.partition(" ")
         net: dict[int, int] = {}
         for move in moves[start:end]:
@@ -85,7 +87,9 @@ def compiled(graph: Graph, *, leading: int) -> Program:
         births = tuple(event.born for event in graph.events[start:end])
         come, gone = ({event.born for event in graph.events[start:end] if event.sign == sign} for sign in (1, -1))
         passing = frozenset(come & gone)
-        segments.append(Segment(phase, int(kind) if kind else None, tuple(moves[start:end]), left, births, passing))
+        product = graph.first_products[number] - start if number in graph.first_products else None
+        own = tuple(moves[start:end])
+        segments.append(Segment(phase, int(kind) if kind else None, own, left, births, passing, product))
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product)
 
 

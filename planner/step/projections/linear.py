@@ -28,7 +28,9 @@ class Projector:
 
     def __call__(self, part: Linear, x: Value) -> Value:
         """The projection of `x`, adapter included."""
-        return self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
+        result = self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
+        self.graph.note_product()
+        return result
 
     # ------------------------------------------------------------------------------------------------- base
     def _quantized(self, part: Linear) -> bool:
@@ -83,7 +85,9 @@ class Projector:
             if self.switches.double_quant:
                 held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
             held.append(graph.new(x.each, weight, EXPANDED))
-        return graph.new(x.each, (*x.dims[:-1], part.out))
+        result = graph.new(x.each, (*x.dims[:-1], part.out))
+        graph.note_product()
+        return result
 
     # ---------------------------------------------------------------------------------------------- adapter
     def _with_adapter(self, part: Linear, x: Value) -> Value:

@@ -1,6 +1,6 @@
 """Hand-worked examples with addresses, and laws that must hold for any stream of requests.
 
-Segments are laid downwards from `TOP`; blocks within a segment upwards from its beginning.
+Segments are laid upwards from zero, or, as before torch 2.14, downwards from `TOP`; blocks within one upwards.
 """
 
 from contextlib import suppress
@@ -19,7 +19,7 @@ from planner.units import GIB, KIB, MIB
 def test_a_byte_costs_512_of_a_2_mib_segment():
     allocator = CachingAllocator()
     block = allocator.allocate(1)
-    assert (block.address, block.size_bytes) == (TOP - 2 * MIB, 512)
+    assert (block.address, block.size_bytes) == (0, 512)
     assert (allocator.allocated_bytes, allocator.reserved_bytes) == (512, 2 * MIB)
 
 
@@ -55,23 +55,33 @@ def test_the_best_fit_is_the_smallest_free_block_that_is_large_enough():
     blocks = [allocator.allocate(size * MIB) for size in (30, 20, 24)]
     for block in blocks:
         allocator.free(block)
-    assert allocator.allocate(22 * MIB).address == TOP - (30 + 20 + 24) * MIB
+    assert allocator.allocate(22 * MIB).address == (30 + 20) * MIB
 
 
-def test_among_equal_blocks_the_lowest_address_wins_which_is_the_newest_segment():
-    allocator = CachingAllocator()
+@pytest.mark.parametrize(("oldest_first", "taken"), [(True, 0), (False, TOP - 90 * MIB)])
+def test_among_equal_blocks_the_oldest_segment_wins_and_before_torch_2_14_the_newest(oldest_first, taken):
+    allocator = CachingAllocator(oldest_first=oldest_first)
     blocks = [allocator.allocate(30 * MIB) for _ in range(3)]
-    for block in reversed(blocks):
+    for block in blocks[1:] + blocks[:1]:
         allocator.free(block)
-    assert allocator.allocate(30 * MIB).address == TOP - 90 * MIB
+    assert allocator.allocate(30 * MIB).address == taken
+
+
+@pytest.mark.parametrize("oldest_first", [True, False])
+def test_among_equal_blocks_of_one_segment_the_lowest_address_wins(oldest_first):
+    allocator = CachingAllocator(oldest_first=oldest_first)
+    low, _, high, _ = (allocator.allocate(4 * MIB) for _ in range(4))
+    for block in (high, low):
+        allocator.free(block)
+    assert allocator.allocate(4 * MIB).address == low.address
 
 
 def test_three_packed_weights_leave_a_hole_that_a_fourth_cannot_use():
     # 5.5 MiB is TinyLlama's packed up-projection. Three of them leave 3.5 MiB of a 20 MiB segment.
     allocator = CachingAllocator()
-    addresses = [TOP - allocator.allocate(5 * MIB + 512 * KIB).address for _ in range(4)]
-    assert addresses == [20 * MIB, 14 * MIB + 512 * KIB, 9 * MIB, 40 * MIB]
-    assert TOP - allocator.allocate(3 * MIB).address == 3 * MIB + 512 * KIB
+    addresses = [allocator.allocate(5 * MIB + 512 * KIB).address for _ in range(4)]
+    assert addresses == [0, 5 * MIB + 512 * KIB, 11 * MIB, 20 * MIB]
+    assert allocator.allocate(3 * MIB).address == 16 * MIB + 512 * KIB
     assert allocator.allocated_bytes == 4 * 5 * MIB + 4 * 512 * KIB + 3 * MIB + 512 * KIB  # the last half MiB is slack
 
 
@@ -80,7 +90,7 @@ def test_freed_neighbours_merge_back_into_the_segment():
     low, middle, high = (allocator.allocate(4 * MIB) for _ in range(3))
     for block in (low, high, middle):
         allocator.free(block)
-    assert allocator.large.keys == [(20 * MIB, TOP - 20 * MIB)]
+    assert allocator.large.keys == [(20 * MIB, 0)]
 
 
 def test_emptying_the_cache_returns_only_segments_that_hold_nothing():

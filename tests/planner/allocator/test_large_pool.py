@@ -31,18 +31,21 @@ def play(moves: list[int | None], full: CachingAllocator, pool: LargePool) -> No
     assert pool.peak_reserved_bytes == full.peak_reserved_bytes
 
 
-@given(MOVES)
+@given(MOVES, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_any_order_of_large_tensors_reserves_what_the_full_allocator_reserves(moves: list[int | None]) -> None:
-    play(moves, CachingAllocator(), LargePool())
+def test_any_order_of_large_tensors_reserves_what_the_full_allocator_reserves(
+    moves: list[int | None], oldest_first: bool
+) -> None:
+    play(moves, CachingAllocator(oldest_first=oldest_first), LargePool(oldest_first=oldest_first))
 
 
-@given(MOVES, st.integers(20 * MIB, 400 * MIB))
+@given(MOVES, st.integers(20 * MIB, 400 * MIB), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_short_of_room_it_gives_back_and_fails_where_the_full_allocator_does(
-    moves: list[int | None], capacity_bytes: int
+    moves: list[int | None], capacity_bytes: int, oldest_first: bool
 ) -> None:
-    full, pool = CachingAllocator(capacity_bytes), LargePool(capacity_bytes=capacity_bytes)
+    full = CachingAllocator(capacity_bytes, oldest_first=oldest_first)
+    pool = LargePool(capacity_bytes=capacity_bytes, oldest_first=oldest_first)
     try:
         play(moves, full, pool)
     except OutOfDeviceMemoryError as error:

@@ -1,4 +1,4 @@
-"""Slack as the dry run's replay has it after loading: 7.5 MiB for Llama-2-7B, none for Llama-3.1-8B."""
+"""Slack as torch 2.14's own allocator has it after loading on a virtual card."""
 
 import pytest
 
@@ -33,14 +33,14 @@ def test_a_segment_of_its_own_is_rounded_to_two_mebibytes_and_not_cut_for_one_or
 @pytest.mark.parametrize(
     ("model", "stack", "mib"),
     [
-        ("meta-llama/Llama-2-7b-hf", "trainer", 7.5),
-        ("Qwen/Qwen2.5-7B", "trainer", 37.33),
+        ("meta-llama/Llama-2-7b-hf", "trainer", 10.0),
+        ("Qwen/Qwen2.5-7B", "trainer", 12.07),
         ("Qwen/Qwen2.5-1.5B", "kbit", 9.56),
-        ("meta-llama/Llama-3.1-8B", "trainer", 0),
-        ("mistralai/Mistral-7B-Instruct-v0.2", "trl", 0),
+        ("meta-llama/Llama-3.1-8B", "trainer", 4.5),
+        ("mistralai/Mistral-7B-Instruct-v0.2", "trl", 4.5),
     ],
 )
-def test_the_loaders_order_leaves_what_the_replay_found(model: str, stack: str, mib: float) -> None:
+def test_the_loaders_order_leaves_what_torch_reads(model: str, stack: str, mib: float) -> None:
     _, prepared = slack_of(resolve_model(model).census, stack=stack)
     assert prepared / MIB == pytest.approx(mib, abs=0.01)
 

@@ -42,20 +42,21 @@ def played(moves: list[int | None], pool: LargePool | NativePool) -> Readings:
     return readings
 
 
-@given(MOVES, st.booleans())
+KINDS = st.fixed_dictionaries({"expandable": st.booleans(), "oldest_first": st.booleans()})
+
+
+@given(MOVES, KINDS)
 @settings(max_examples=500, deadline=None)
-def test_any_order_of_tensors_reads_the_same(moves: list[int | None], expandable: bool) -> None:
-    assert played(moves, NativePool(expandable=expandable)) == played(moves, LargePool(expandable=expandable))
+def test_any_order_of_tensors_reads_the_same(moves: list[int | None], kind: dict[str, bool]) -> None:
+    assert played(moves, NativePool(**kind)) == played(moves, LargePool(**kind))
 
 
-@given(MOVES, st.integers(20 * MIB, 400 * MIB), st.booleans())
+@given(MOVES, st.integers(20 * MIB, 400 * MIB), KINDS)
 @settings(max_examples=500, deadline=None)
 def test_short_of_room_it_gives_back_and_fails_the_same(
-    moves: list[int | None], capacity_bytes: int, expandable: bool
+    moves: list[int | None], capacity_bytes: int, kind: dict[str, bool]
 ) -> None:
-    readings = [
-        played(moves, kind(expandable=expandable, capacity_bytes=capacity_bytes)) for kind in (NativePool, LargePool)
-    ]
+    readings = [played(moves, pool(capacity_bytes=capacity_bytes, **kind)) for pool in (NativePool, LargePool)]
     assert readings[0] == readings[1]
 
 
