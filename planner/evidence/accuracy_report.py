@@ -7,7 +7,7 @@ from pathlib import Path
 from planner.evidence.accuracy import Ending, Errors, Prediction, by_source, endings, left_out, predictions, processes
 from planner.evidence.markdown import table
 from planner.evidence.published import PublishedRun
-from planner.evidence.scores import scores, summary
+from planner.evidence.published_dry_runs.report import claims
 from planner.units import MIB
 
 REPORT_FILE = Path(__file__).with_name("accuracy.md")
@@ -51,8 +51,8 @@ def report() -> str:
         table(("source and metric", "runs", "median", "worst", "more than 3 % under"), map(_errors, by_source(rows))),
         _processes(rows),
         "Not planned: " + ("; ".join(f"{name}: {reason}" for name, reason in refused) or "none") + ".",
-        "## The same runs by dry run",
-        "\n".join(f"* {line}" for line in summary(scores())),
+        "## Published runs by dry run, with the releases of each",
+        "\n".join(f"* {claim}" for claim in claims()),
         "## Beside other tools",
         _peers(rows),
         "## Runs known only by their end",
