@@ -16,6 +16,11 @@ from planner.units import MIB
 
 SYNTHETIC = "synthetic"
 _OWN_KEYS = ("instrument", "memory_limit_bytes", "weights")
+_NO_WEIGHTS = (
+    "a server's dry run makes a checkpoint without values up from the model's config; leave weights out, take another "
+    "instrument, or run `fitproof probe --on dry-run --weights hub|DIR` on a machine of your own, which reads the "
+    "headers of theirs"
+)
 
 
 class ProbeSwitches(BaseModel):
@@ -75,7 +80,7 @@ class Order:
         except InvalidRequestError as error:
             problems += error.problems
         if switches.instrument == "dry-run" and switches.weights != SYNTHETIC:
-            problems.append(FieldProblem("weights", "a dry run loads none; leave them out, or take another instrument"))
+            problems.append(FieldProblem("weights", _NO_WEIGHTS))
         if request is None or problems:
             raise InvalidRequestError("The request has fields that cannot be used.", problems)
         document = request.model_dump(mode="json", exclude_none=True)

@@ -35,7 +35,9 @@ def test_a_config_from_the_hub_cannot_either() -> None:
 def test_a_dry_run_of_real_weights_is_refused_before_it_is_queued(weights: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Order.parse({"model": "a/b", "gpu": "rtx-4090", "instrument": "dry-run", "weights": weights})
-    assert [problem.field for problem in caught.value.problems] == ["weights"]
+    (problem,) = caught.value.problems
+    assert problem.field == "weights"
+    assert "fitproof probe --on dry-run --weights" in problem.message
 
 
 def test_the_hub_is_named_without_its_password(tmp_path: Path) -> None:
