@@ -20,6 +20,7 @@ _CHECKS = (
     numerics.bitsandbytes_unsupported,
     numerics.bf16_unsupported,
     numerics.unscalable_gradients,
+    numerics.fused_head_unsupported,
     surprises.experts_in_16_bit,
     surprises.adapters_on_experts,
     surprises.float32_embeddings,

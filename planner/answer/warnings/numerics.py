@@ -65,6 +65,22 @@ def unscalable_gradients(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
+def fused_head_unsupported(plan: "Plan", _: Replan) -> Notice | None:
+    """TRL's fused output head in bfloat16 on a card that is too old for its product."""
+    recipe, capability = plan.recipe, plan.gpu.compute_capability
+    if recipe.loss != "chunked" or (recipe.autocast or recipe.model_dtype) != "bfloat16":
+        return None
+    if capability is None or capability >= (8, 0):
+        return None
+    # trl/kernels/chunked_logprob.py, _addmm_fp32; aten/src/ATen/native/cuda/Blas.cpp checks the capability.
+    return Notice(
+        "fused_head_unsupported",
+        f"This run fails in its first backward pass on {plan.gpu.name}: TRL 1.16's fused output head adds bfloat16 "
+        "products up in float32, which torch does from compute capability 8.0 on. Train in float16, or set the loss "
+        "to full_logits.",
+    )
+
+
 def float32_compute(plan: "Plan", replan: Replan) -> Notice | None:
     """BitsAndBytesConfig's default compute dtype."""
     quantization = four_bit_of(plan)

@@ -54,6 +54,14 @@ def test_trl_in_float16_whose_gradients_no_scaler_takes() -> None:
     assert "unscalable_gradients" not in warned(stack="trainer", quantization=float16)
 
 
+def test_trls_fused_head_in_bfloat16_fails_on_a_t4_alone() -> None:
+    assert "first backward pass" in warned(stack="trl", gpu="t4")["fused_head_unsupported"].message
+    assert "fused_head_unsupported" not in warned(stack="trl", gpu="rtx-3090")
+    assert "fused_head_unsupported" not in warned(stack="trl", gpu="t4", training={"loss": "full_logits"})
+    float16 = {**NF4, "bnb_4bit_compute_dtype": "float16"}
+    assert "fused_head_unsupported" not in warned(stack="trl", gpu="t4", quantization=float16)
+
+
 def test_the_default_compute_dtype_is_float32_and_costs_bytes() -> None:
     notice = warned(quantization={**NF4, "bnb_4bit_compute_dtype": "float32"}, stack="loop")["float32_compute"]
     assert notice.bytes is not None
