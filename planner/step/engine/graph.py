@@ -107,7 +107,7 @@ class Graph:
         # The segment that begins with the first product of the backward pass, where that comes before the layers.
         self.product: int | None = None
         self.runs_backward = False
-        # Of each segment of the forward pass, by its number: the event after the output of its first product.
+        # By segment of the forward pass: the event after the output of its first product.
         self.first_products: dict[int, int] = {}
         # Where the gradient of the head's weight goes.
         self.head = Edge(leaf=True)
@@ -131,23 +131,16 @@ class Graph:
         self.marks.append((name, len(self.events)))
 
     def mark_product(self) -> None:
-        """Begin a segment at the first product of the backward pass, once its output is there.
+        """Note where the first product of each forward segment is done, and begin a segment at the backward pass's.
 
-        autograd's thread has a cuBLAS handle of its own, whose workspace is allocated then (aten/src/ATen/cuda/
-        CublasHandlePool.cpp): among logits, of which some are gone by now. Products of layers need no mark.
-        """
-        before_layers = self.marks and not any(name.startswith("backward ") for name, _ in self.marks)
-        if self.runs_backward and self.product is None and before_layers:
-            self.product = len(self.marks)
-            self.mark("backward")
-
-    def note_product(self) -> None:
-        """Remember the first product of each segment of the forward pass, once its output is there.
-
-        The forward pass's cuBLAS workspace is allocated then, in the first of all.
+        Each thread's cuBLAS handle takes its workspace once the output of its first product is there (aten/src/ATen/
+        cuda/CublasHandlePool.cpp); autograd's, among logits, of which some are gone by now.
         """
         if not self.runs_backward:
             self.first_products.setdefault(len(self.marks) - 1, len(self.events))
+        elif self.product is None and not any(name.startswith("backward ") for name, _ in self.marks):
+            self.product = len(self.marks)
+            self.mark("backward")
 
     def mark_backward(self, name: str) -> None:
         """Begin a segment when the backward pass comes back to this point."""

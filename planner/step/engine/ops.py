@@ -154,7 +154,7 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not graph.needs(x, weight):
         result = graph.new(x.each, dims)
-        graph.note_product()
+        graph.mark_product()
         return Value(result, x.each, dims)
     each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
 
@@ -171,7 +171,7 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
     edge = graph.node(backward, saved)
     result = graph.new(each, dims)
-    graph.note_product()
+    graph.mark_product()
     return Value(result, each, dims, edge)
 
 

@@ -29,7 +29,7 @@ class Projector:
     def __call__(self, part: Linear, x: Value) -> Value:
         """The projection of `x`, adapter included."""
         result = self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
-        self.graph.note_product()
+        self.graph.mark_product()
         return result
 
     # ------------------------------------------------------------------------------------------------- base
@@ -58,9 +58,10 @@ class Projector:
         """MatMul4Bit saves neither x nor the expanded weight; the backward expands the weight again.
 
         Forward without the fused kernel: absmax in float32, absmax + offset, and the weight, beside the output.
+        Autocast narrows a float32 product: both of its sides are copied, and so is the gradient of x for the engine.
         """
-        graph, weight, each, dims = self.graph, (part.out, part.in_), x.each, (*x.dims[:-1], part.out)
-        wide, double = self.switches.expanded, self.switches.double_quant
+        graph, weight, each, dims = self.graph, (part.out, part.in_), self._product_bytes(x), (*x.dims[:-1], part.out)
+        wide, double, own = self.switches.expanded, self.switches.double_quant, x.each
         if not graph.needs(x):
             return Value(self._expand_and_multiply(part, x), each, dims)
         edge_in, rows = x.edge, x.dims[:-1]
@@ -73,20 +74,26 @@ class Projector:
                 expanded = graph.new(each, weight, EXPANDED)
             grad = graph.new(each, (*rows, part.in_))
             del expanded
-            return ((edge_in, grad),)
+            return ((edge_in, grad if own == each else graph.new(own, (*rows, part.in_))),)
 
         edge = graph.node(backward)
         return Value(self._expand_and_multiply(part, x), each, dims, edge)
 
+    def _product_bytes(self, x: Value) -> int:
+        """Bytes per element of `F.linear`'s result: it is on autocast's lower precision list (autocast_mode.h)."""
+        return self.switches.autocast or x.each
+
     def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
-        graph, weight = self.graph, (part.out, part.in_)
+        graph, weight, each = self.graph, (part.out, part.in_), self._product_bytes(x)
         held = []
         if part.name not in self.layer.fused:
             if self.switches.double_quant:
                 held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
             held.append(graph.new(x.each, weight, EXPANDED))
-        result = graph.new(x.each, (*x.dims[:-1], part.out))
-        graph.note_product()
+            if each != x.each:
+                held += [graph.new(each, weight, EXPANDED), graph.new(each, x.dims)]
+        result = graph.new(each, (*x.dims[:-1], part.out))
+        graph.mark_product()
         return result
 
     # ---------------------------------------------------------------------------------------------- adapter

@@ -9,7 +9,7 @@ from planner.families import decoder_of
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.step.lines import evidence_of
-from tests.planner.step.recorded import Recorded, error_fraction, recorded
+from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, recorded
 from tests.planner.step.settings import all_settings
 
 ROWS = recorded()
@@ -23,6 +23,11 @@ EXACT_FRACTION = 0.0035
 def test_the_peak_of_a_step_is_the_dry_runs(row: Recorded) -> None:
     exact = evidence_of(decoder_of(row.request["model"]), Recipe.of(Request.parse(row.request))) == "exact"
     assert abs(error_fraction(row)) <= (EXACT_FRACTION if exact else WORST_FRACTION)
+
+
+def test_float32_products_under_autocast_are_equal_in_every_phase() -> None:
+    (row,) = (row for row in ROWS if row.name == "llama trainer float32 compute")
+    assert phase_errors(row) == [0, 0, 0]
 
 
 def test_half_of_the_settings_agree_to_three_permille() -> None:
