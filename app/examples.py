@@ -44,3 +44,14 @@ PLAN_REQUESTS: dict[str, dict[str, Any]] = {
         "stack": {"model_dtype": "float16", "kbit_preparation": True, "adapter_dtype": "float32"},
     },
 }
+
+INFERENCE_REQUESTS: dict[str, dict[str, Any]] = {
+    "Qwen3 8B in 4 bit, four users of 8,192 tokens": {
+        "model": "Qwen/Qwen3-8B",
+        "gpu": "rtx-4090",
+        "context": 8192,
+        "batch": 4,
+        "quantization": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"},
+    },
+    "The shortest request": {"model": "Qwen/Qwen3-8B", "gpu": "4090"},
+}

@@ -33,6 +33,7 @@ from app.settings import Settings
 from app.templating import house_folder
 from app.views import prove
 from planner.request.schema import Request
+from planner.serving.request import Inference
 
 DESCRIPTION = "Will this fine-tuning run fit on this GPU? A byte budget, and a real probe to prove it."
 
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     app.include_router(prove.router)
     app.mount("/static", StaticFiles(directory=house_folder("static")))
     problems.install(app, views.error_page)
-    install_openapi(app, Request, ProbeDocument, ImportRequest)
+    install_openapi(app, Request, Inference, ProbeDocument, ImportRequest)
     return app
 
 

@@ -27,7 +27,7 @@ from planner.gpu import Gpu
 from planner.model.model import Model, local_config, resolve_model
 from planner.model.resolved_request import settled
 from planner.request.library_switches import without_switches
-from planner.request.schema import Request
+from planner.request.schema import Request, Subject
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
@@ -89,7 +89,7 @@ class Planning:
         model, gpu = await self.subjects(request)
         return await asyncio.to_thread(_explained, lambda: limits(request, model=model, gpu=gpu))
 
-    async def subjects(self, request: Request) -> tuple[Model, Gpu]:
+    async def subjects(self, request: Subject) -> tuple[Model, Gpu]:
         """Return the model and the card that `request` is about.
 
         Raises:

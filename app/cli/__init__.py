@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from app.cli import dry_run, gpus, max, models, plan, probe, recommend, serve, token  # noqa: A004 (the command is called so)
+from app.cli import dry_run, gpus, inference, max, models, plan, probe, recommend, serve, token  # noqa: A004 (the command is called so)
 from app.cli.errors import Commands, unforeseen
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Will this fine-tuning run fit on this GPU?",
 )
-for command in (plan, max, recommend, models, gpus, dry_run, probe, serve, token):
+for command in (plan, max, recommend, inference, models, gpus, dry_run, probe, serve, token):
     command.register(app)
 
 

@@ -64,6 +64,17 @@ def _in_the_files_words(document: object) -> Iterator[None]:
         raise
 
 
+def inference(document: dict[str, Any]) -> dict[str, Any]:
+    """Answer an inference question; a model may be a path on this machine.
+
+    Raises:
+        FitproofError: as `answer_inference` does.
+    """
+    from app.serving import answer_inference
+
+    return asyncio.run(answer_inference(_planning(), document))
+
+
 def limits(request: Request) -> Limits:
     """Say how far `request` can be stretched.
 

@@ -12,12 +12,12 @@ from app.compute import internal
 from app.compute.questions import Facts
 from app.hub.names import RepoName
 from app.planning import Planning
-from app.routers import catalog, imports, limits, plans, recommend
+from app.routers import catalog, imports, inference, limits, plans, recommend
 from planner.gpu import Gpu
 from planner.model.model import Model
 
 API = "/api/v1"
-API_PARTS = (plans, limits, recommend, imports, catalog)
+API_PARTS = (plans, limits, recommend, inference, imports, catalog)
 
 
 class _ToldHub:

@@ -11,11 +11,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     StrictBool,
     StrictInt,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -29,7 +27,8 @@ from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.patterns import MOST_NAMES, checked_list, checked_pattern
-from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND, field_problems
+from planner.request.unions import LIST, OBJECT, TEXT, by_kind
+from planner.request.validation_messages import field_problems
 
 Method = Literal["qlora", "lora", "full"]
 
@@ -48,21 +47,6 @@ BlockSize = Annotated[StrictInt, Field(ge=1, le=65_536)]
 Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
 # PEFT and transformers match these as regular expressions.
 Pattern = Annotated[Name, AfterValidator(checked_pattern)]
-
-# A union is told apart by the JSON kind of what was written, so that only the branch that was meant complains.
-_Text, _List, _Object = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
-
-
-def _kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return BRANCH_MARK + "text"
-    if isinstance(value, list | tuple):
-        return BRANCH_MARK + "list"
-    return BRANCH_MARK + "object" if isinstance(value, Mapping | BaseModel) else None
-
-
-def _by_kind(fix: str) -> Discriminator:
-    return Discriminator(_kind, custom_error_type=WRONG_KIND, custom_error_message=fix)
 
 
 class _Frozen(BaseModel):
@@ -121,8 +105,8 @@ class Lora(_Frozen):
     lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
     lora_dropout: Fraction = 0.0
     target_modules: Annotated[
-        Annotated[Pattern, _Text] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), _List],
-        _by_kind('write "all-linear", a pattern, or a list of module names'),
+        Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
+        by_kind('write "all-linear", a pattern, or a list of module names'),
     ] = "all-linear"
     use_dora: StrictBool = False
     use_rslora: StrictBool = False
@@ -183,24 +167,29 @@ _FLAT_LORA = {
 }  # fmt: skip
 
 
-class Request(_Frozen):
-    """Will this model, trained by this recipe, fit on this card?"""
+class Subject(_Frozen):
+    """What every question is about: a model and a card."""
 
     model: Annotated[
-        Annotated[Name, _Text] | Annotated[dict[str, Any], AfterValidator(without_switches), _Object],
-        _by_kind('write a catalogue id, a hub id such as "meta-llama/Llama-2-7b-hf", or a whole config.json object'),
+        Annotated[Name, TEXT] | Annotated[dict[str, Any], AfterValidator(without_switches), OBJECT],
+        by_kind('write a catalogue id, a hub id such as "meta-llama/Llama-2-7b-hf", or a whole config.json object'),
     ]
     gpu: Annotated[
-        Annotated[Name, _Text] | Annotated[CustomGpu, _Object],
-        _by_kind('write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
+        Annotated[Name, TEXT] | Annotated[CustomGpu, OBJECT],
+        by_kind('write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
     ]
+
+
+class Request(Subject):
+    """Will this model, trained by this recipe, fit on this card?"""
+
     method: Method = "qlora"
     quantization: Quantization | None = None
     lora: Lora = Lora()
     training: Training = Training()
     stack: Annotated[
-        Annotated[StackName, _Text] | Annotated[Stack, _Object],
-        _by_kind("write trainer, trl, kbit or loop, or an object of switches"),
+        Annotated[StackName, TEXT] | Annotated[Stack, OBJECT],
+        by_kind("write trainer, trl, kbit or loop, or an object of switches"),
     ] = "trainer"
     gpus: Cards = 1
     ddp: Ddp | None = None

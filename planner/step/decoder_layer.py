@@ -19,6 +19,8 @@ from planner.step.recurrent.deltanet import delta_net
 from planner.step.recurrent.mamba2 import mamba2
 
 RESIDUAL = "residual stream"
+# What a layer without keys hands on from token to token (reset by no later one): dims of its state.
+STATES = {DeltaNet: ("b", "Hv", "dk", "dv"), Mamba2: ("b", "Hm", "dp", "n")}
 
 
 def block(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
@@ -107,9 +109,11 @@ def _attend(graph: Graph, part: Block, x: Value, project: Projector, shared: Sha
         if part.attention.gated:
             return gated_attention(graph, part.attention, x, project, shared)
         return attention(graph, part.attention, x, project, shared)
-    if isinstance(part.attention, DeltaNet):
-        return delta_net(graph, part.attention, x, project)
-    if isinstance(part.attention, Mamba2):
+    if isinstance(part.attention, DeltaNet | Mamba2):
+        if shared.cache:
+            shared.cache.keep_states(graph, x.each, STATES[type(part.attention)])
+        if isinstance(part.attention, DeltaNet):
+            return delta_net(graph, part.attention, x, project)
         return mamba2(graph, part.attention, x, project)
     if part.attention is not None:
         return latent_attention(graph, part.attention, x, project, shared)

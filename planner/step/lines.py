@@ -102,7 +102,7 @@ def program_order_and_tables(
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
     program = _program(decoder, switches_of(decoder, recipe, gpu))
     tables = _tables(program, decoder, recipe, gpu.compute_capability)
-    return program, _ordered(decoder, program.leading), tables
+    return program, ordered(decoder, program.leading), tables
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +114,7 @@ def _tables(
 
 
 @lru_cache(maxsize=64)
-def _ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
+def ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
     """The layers' kinds; the first layers are of kinds of their own."""
     if not leading:
         return decoder.order

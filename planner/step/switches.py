@@ -67,7 +67,8 @@ class Switches:
     and whether it replaces q and k norms and the rotation, differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
-    dtype to the other. `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
+    dtype to the other. `gathers_experts`: each token has copies of its experts' weights.
+    `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
@@ -103,6 +104,7 @@ class Switches:
     loops_experts: bool = False
     one_chunk: bool = False
     filled_up: bool = False
+    gathers_experts: bool = False
     objective: Objective = "sft"
     passes: tuple[Pass, ...] = ONE_PASS
     leading: int | None = None

@@ -18,7 +18,10 @@ from app.main import create_app
 from app.settings import Settings
 
 Operation = APIOperation[Any, Any, Any, Any]
-PATHS = ("/api/v1/plans", "/api/v1/models", "/api/v1/gpus", "/api/v1/limits", "/api/v1/recommend", "/api/v1/imports")
+PATHS = (
+    "/api/v1/plans", "/api/v1/models", "/api/v1/gpus", "/api/v1/limits", "/api/v1/recommend", "/api/v1/inference",
+    "/api/v1/imports",
+)  # fmt: skip
 BOUNDED = settings(
     max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
 )

@@ -6,6 +6,7 @@ masked scores keep their names until the output projection is done, the probabil
 
 from planner.families.parts import Attention
 from planner.step.attention.kernels import SCORES, product, softmax_in_float32
+from planner.step.attention.kv_cache import KeyValueCache
 from planner.step.engine.graph import Graph, Value
 from planner.step.engine.ops import add, bmm, cast, clone, relayout_gradient
 from planner.step.engine.slice_ops import piece
@@ -14,13 +15,20 @@ from planner.step.projections.linear import Projector
 _SCORES = ("T", "H", "s")
 
 
-def alibi_attention(graph: Graph, part: Attention, x: Value, project: Projector, mask: Value | None) -> Value:
+def alibi_attention(  # noqa: PLR0913, PLR0917 (each is what the modelling code's forward is given)
+    graph: Graph,
+    part: Attention,
+    x: Value,
+    project: Projector,
+    mask: Value | None,
+    cache: KeyValueCache | None,
+) -> Value:
     """`self_attention(x)`."""
     if not part.fused:
         msg = "attention with ALiBi has one fused projection"
         raise ValueError(msg)
     fused = project(part.fused, x)
-    q, k, v = _heads(graph, fused, one_sequence=project.switches.one_sequence)
+    q, k, v = _heads(graph, fused, cache, one_sequence=project.switches.one_sequence)
     autocast, wide = project.switches.autocast, q.each
     with graph.cause(SCORES):
         scores = _scores(graph, q, k, autocast)
@@ -33,9 +41,17 @@ def alibi_attention(graph: Graph, part: Attention, x: Value, project: Projector,
     return out
 
 
-def _heads(graph: Graph, fused: Value, *, one_sequence: bool) -> tuple[Value, Value, Value]:
-    """q, k and v with sequences and heads as one dimension: views of one sequence, copies of more (`reshape`)."""
+def _heads(
+    graph: Graph, fused: Value, cache: KeyValueCache | None, *, one_sequence: bool
+) -> tuple[Value, Value, Value]:
+    """q, k and v with sequences and heads as one dimension: views of one sequence, copies of more (`reshape`).
+
+    What a cache holds lies head by head already.
+    """
     q, k, v = (piece(graph, fused, ("T", width)) for width in ("q", "k", "k"))
+    if cache:
+        k, v = cache.update(graph, k, v)
+        return (q if one_sequence else clone(graph, q)), k, v
     if one_sequence:
         return relayout_gradient(graph, q), relayout_gradient(graph, k), v
     q, k, v = (clone(graph, part) for part in (q, k, v))

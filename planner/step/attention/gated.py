@@ -25,6 +25,8 @@ def gated_attention(graph: Graph, part: Attention, x: Value, project: Projector,
         k = normed(graph, part, project(part.k, x), project, query=False)
         v = project(part.v, x)
         q, k = turned(graph, part, q, k, shared)
+        if shared.cache:
+            k, v = shared.cache.update(graph, k, v)
         if summed(project.layer):
             v = relayout_gradient(graph, v)
         if not project.layer.grouped:

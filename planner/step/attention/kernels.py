@@ -4,6 +4,7 @@
 """
 
 from planner.step.attention.flash_unpadded import without_padding
+from planner.step.attention.kv_cache import CACHED
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
 from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
 from planner.step.switches import LayerSwitches, Switches
@@ -55,6 +56,8 @@ def repeat(graph: Graph, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
     """`repeat_kv`: grouped keys or values copied once per query head; the gradient is summed over the group."""
     if x.dims in (dims, _LATENT):
         return x
+    if x.dims[0] == CACHED:
+        return Value(graph.new(x.each, (CACHED, *dims[1:])), x.each, dims)
     edge_in, each, own = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:

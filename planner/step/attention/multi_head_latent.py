@@ -31,6 +31,8 @@ def latent_attention(graph: Graph, part: Latent, x: Value, project: Projector, s
         narrow, k_rot = split(graph, compressed, (("T", "kv low"), ("T", "k rot")))
         narrow = norm(graph, part.kv_norm, narrow, project.switches)
         q_rot, k_rot = _turn(graph, part, q_rot, k_rot, shared)
+        if shared.cache:
+            narrow, k_rot = shared.cache.update(graph, narrow, k_rot)
         query = concatenate(graph, (q_pass, q_rot), ("T", "q"))
         key, value = _expand(graph, part.kv_b, narrow, k_rot, project)
         masks: tuple[Value, ...] = ()
@@ -68,7 +70,7 @@ def _expand(graph: Graph, part: Linear, x: Value, k_rot: Value, project: Project
     wide = relayout_gradient(graph, project(part, x))
     k_pass, value = split(graph, wide, (("T", "q nope"), ("T", "v")))
     each = k_pass.each
-    key = graph.new(each, ("T", "q"))
+    key = graph.new(each, (x.dims[0], "q"))
     edges = (k_pass.edge, k_rot.edge)
     if not graph.needs(k_pass, k_rot):
         return Value(key, each, ("T", "q")), value

@@ -10,6 +10,7 @@ from planner.families.parts import Attention
 from planner.step.attention.alibi import alibi_attention
 from planner.step.attention.falcon_eager import attend_with_own_scores
 from planner.step.attention.kernels import attend, repeat
+from planner.step.attention.kv_cache import KeyValueCache
 from planner.step.attention.llama4_qk import late
 from planner.step.attention.rotary import CONCATENATED, layer_tables, turn
 from planner.step.attention.rotary_pairs import halves
@@ -37,7 +38,7 @@ class Shared:
     """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them.
 
     `wide_tables`: those of heads of another width. `layer_input`: this layer's share of them all.
-    `stored`: keys and values by whether their layer slides.
+    `stored`: keys and values by whether their layer slides. `cache`: where a model that generates keeps them.
     """
 
     tables: tuple[Value, Value] | None
@@ -47,6 +48,7 @@ class Shared:
     layer_inputs: Value | None = None
     layer_input: Value | None = None
     stored: dict[bool, Stored] = field(default_factory=dict)
+    cache: KeyValueCache | None = None
 
 
 def attention(graph: Graph, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
@@ -54,13 +56,15 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
     mask = shared.mask if project.layer.masked else None
     with graph.cause(QKV):
         if part.alibi:
-            return alibi_attention(graph, part, x, project, mask)
+            return alibi_attention(graph, part, x, project, mask, shared.cache)
         fused = project(part.fused, x) if part.fused else None
         q, k, v = _split(graph, part, fused) if fused else _project(graph, part, x, project)
         # Liger turns q and k in place, forward and backward (ops/rope.py).
         if not (project.switches.liger and project.switches.liger_rotary):
             q, k = turned(graph, part, q, k, shared)
         q, k = late(graph, part, (q, k), shared.tables, project.switches)
+        if shared.cache:
+            k, v = shared.cache.update(graph, k, v)
         if summed(project.layer):
             v = relayout_gradient(graph, v)
         if not project.layer.grouped:

@@ -11,6 +11,7 @@ from planner.step.engine.ops import add, cast, unary
 from planner.step.engine.row_ops import gather, scale_rows, sum_pairs
 from planner.step.feed_forward.dense_experts import dense_experts
 from planner.step.feed_forward.gates import gate
+from planner.step.feed_forward.gathered_experts import gathered_experts
 from planner.step.feed_forward.liger_experts import liger_experts
 from planner.step.feed_forward.mlp import activation, shared_expert
 from planner.step.feed_forward.routers import Routing, route
@@ -50,6 +51,8 @@ def _weighed(
 
 def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
+    if project.switches.gathers_experts:
+        return gathered_experts(graph, part, x, routing, project)
     if project.switches.liger and not part.bias:
         return liger_experts(graph, part, x, routing, project)
     down_factors = factors_of(graph, project, part.down, "r")

@@ -1,0 +1,28 @@
+"""The answer to an inference question in the terminal."""
+
+from typing import Any
+
+from rich.text import Text
+
+from app.cli.answer import VERDICTS
+from app.cli.terminal import console, table
+from planner.units import format_gib
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print `answer`, the document of `POST /api/v1/inference`."""
+    out = console()
+    word, style = VERDICTS[answer["verdict"]]
+    required, spare = answer["required_bytes"], answer["headroom_bytes"]
+    out.print(Text.assemble((word, style), f": {answer['model']} on {answer['gpu']['name']}, {answer['engine']}"))
+    rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
+    span = f"{format_gib(required['low'])} to {format_gib(required['high'])}"
+    out.print(f"needs {format_gib(required['likely'])} ({span}) of {format_gib(answer['usable_bytes'])} usable: {rest}")
+    limits = answer["limits"]
+    made_for = f" of the {limits['made_for']:,} it was made for" if limits["made_for"] else ""
+    out.print(f"fits up to {limits['context']:,} tokens{made_for}, or {limits['batch']:,} sequences of this context\n")
+    rows = table("what", ">bytes", "while", "evidence")
+    for line in sorted(answer["lines"], key=lambda line: -line["bytes"]):
+        if answer["peak_phase"] in line["alive_in"]:
+            rows.add_row(line["name"], format_gib(line["bytes"], 3), ", ".join(line["alive_in"]), line["evidence"])
+    out.print(rows)

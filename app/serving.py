@@ -1,0 +1,26 @@
+"""Inference questions, whichever door they came through."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from app.hub.names import without_address
+from app.planning import Planning
+from app.reading import reading
+from planner.serving.answer import served
+from planner.serving.request import Inference
+
+
+async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
+    """Read the document of an inference question and answer it.
+
+    Raises:
+        InvalidRequestError: names every bad field at once.
+        FitproofError: the names lead nowhere, or no formula knows this model or this way of running it.
+    """
+    with reading("an inference document"):
+        if isinstance(data, Mapping) and isinstance(data.get("model"), str):
+            data = {**data, "model": without_address(data["model"])}
+        asked = Inference.parse(data)
+    model, gpu = await planning.subjects(asked)
+    return await asyncio.to_thread(lambda: served(asked, model=model, gpu=gpu).to_dict())

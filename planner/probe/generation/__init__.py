@@ -1,0 +1,1 @@
+"""`generate` of the real transformers on a card, watched."""

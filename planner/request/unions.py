@@ -1,0 +1,22 @@
+"""Unions told apart by the JSON kind of what was written, so that only the branch that was meant complains."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, Discriminator, Tag
+
+from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND
+
+TEXT, LIST, OBJECT = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
+
+
+def by_kind(fix: str) -> Discriminator:
+    """Choose the branch of a union whose branches are marked with the tags above; `fix` says what to write instead."""
+    return Discriminator(_kind, custom_error_type=WRONG_KIND, custom_error_message=fix)
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return BRANCH_MARK + "text"
+    if isinstance(value, list | tuple):
+        return BRANCH_MARK + "list"
+    return BRANCH_MARK + "object" if isinstance(value, Mapping | BaseModel) else None

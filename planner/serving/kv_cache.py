@@ -1,0 +1,58 @@
+"""Bytes of the cache alone: what each kind of layer keeps of the tokens that went through it."""
+
+from collections import Counter
+from functools import lru_cache
+
+from planner.families.parts import Attention, Decoder, DeltaNet, Latent, Mamba2
+from planner.step.decoder_layer import STATES
+from planner.units import allocated
+
+
+@lru_cache(maxsize=1024)
+def cache_bytes(decoder: Decoder, batch: int, tokens: int, *, each: int, windows: bool = True) -> int:
+    """What all layers keep of `tokens` tokens of each of `batch` sequences, `each` bytes an element.
+
+    Tensors are rounded up to 512 bytes. Without `windows`, sliding layers keep every token, as transformers' do from
+    the prompt to the first token after it (cache_utils.py, DynamicSlidingWindowLayer keeps a view).
+    """
+    total = 0
+    for kind, layers in Counter(decoder.order).items():
+        rows = batch * (cached_tokens(decoder, kind, tokens) if windows else tokens)
+        keys_and_values = sum(allocated(rows * width * each) for width in cached_widths(decoder, kind))
+        total += layers * (keys_and_values + state_bytes(decoder, kind, batch, each))
+    return total
+
+
+def cached_widths(decoder: Decoder, kind: int) -> tuple[int, ...]:
+    """Columns of what a layer of this kind keeps of each token: keys and values, or a latent and its rotary part.
+
+    None for a layer that keeps a state, has no attention, or reads the keys of an earlier one.
+    """
+    attention, sizes = decoder.structure.blocks[kind].attention, _sizes(decoder, kind)
+    if isinstance(attention, Latent):
+        return sizes["kv low"], sizes["k rot"]
+    if isinstance(attention, Attention) and attention.keys != "reused":
+        return sizes["k"], sizes["k"]
+    return ()
+
+
+def state_bytes(decoder: Decoder, kind: int, batch: int, each: int) -> int:
+    """A float32 state and the last inputs of the short convolution, of a layer that keeps those; else none."""
+    attention, sizes = decoder.structure.blocks[kind].attention, _sizes(decoder, kind)
+    if not isinstance(attention, DeltaNet | Mamba2):
+        return 0
+    state = 4 * batch
+    for name in STATES[type(attention)][1:]:
+        state *= sizes[name]
+    return allocated(state) + allocated(each * batch * sizes["conv"] * sizes["conv kernel"])
+
+
+def cached_tokens(decoder: Decoder, kind: int, tokens: int) -> int:
+    """Tokens that a layer of this kind keeps of `tokens`: all, or as many as its window reaches."""
+    attention = decoder.structure.blocks[kind].attention
+    window = _sizes(decoder, kind).get("window") if attention and attention.window else None
+    return min(tokens, window) if window else tokens
+
+
+def _sizes(decoder: Decoder, kind: int) -> dict[str, int]:
+    return {**decoder.sizes, **decoder.kind_sizes[kind]}

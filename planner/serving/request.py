@@ -1,0 +1,102 @@
+"""The document of an inference question: a model, a card, an engine, how much context for how many users.
+
+Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, vLLM's engine arguments, llama.cpp's options.
+"""
+
+from dataclasses import replace
+from typing import Literal, Self
+
+from pydantic import StrictBool, ValidationError, model_validator
+
+from planner.errors import InvalidRequestError
+from planner.request.dtypes import HalfDtype
+from planner.request.recipe import Recipe
+from planner.request.schema import (
+    Attention,
+    Count,
+    CustomGpu,
+    Lora,
+    Quantization,
+    Request,
+    Stack,
+    Subject,
+    Tokens,
+)
+from planner.request.validation_messages import field_problems
+
+Engine = Literal["transformers", "vllm", "llama.cpp"]
+
+
+class Inference(Subject):
+    """How much context for how many users at a time on one card?
+
+    `context` counts prompt and answer, of which `max_new_tokens` are the answer. `lora` is an adapter beside the
+    weights; a merged one is part of them and takes nothing.
+    """
+
+    engine: Engine = "transformers"
+    context: Tokens = 4096
+    max_new_tokens: Tokens = 256
+    batch: Count = 1
+    dtype: HalfDtype = "bfloat16"
+    quantization: Quantization | None = None
+    lora: Lora | None = None
+    adapter_merged: StrictBool = False
+    attn_implementation: Attention | None = None
+
+    @model_validator(mode="after")
+    def _has_a_prompt(self) -> Self:
+        if self.max_new_tokens >= self.context:
+            msg = f"context: {self.context} tokens hold no prompt beside {self.max_new_tokens} new ones; write more"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def parse(cls, data: object) -> "Inference":
+        """Build a question from decoded JSON.
+
+        Raises:
+            InvalidRequestError: names every bad field at once and says the fix.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = field_problems(error.errors(include_url=False), _KNOWN_KEYS)
+            raise InvalidRequestError("The request has fields that cannot be used.", problems) from None
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of each sequence that are there before the first new one."""
+        return self.context - self.max_new_tokens
+
+    @property
+    def beside(self) -> Lora | None:
+        """The adapter that stays apart from the weights, if there is one."""
+        return None if self.adapter_merged else self.lora
+
+    def as_loaded(self) -> Request:
+        """The request whose base model is the one that is served."""
+        return Request.parse({
+            "model": self.model,
+            "gpu": self.gpu,
+            "method": "qlora" if self.quantization else "lora",
+            "quantization": self.quantization,
+            "lora": self.beside or Lora(),
+            "training": {
+                "per_device_train_batch_size": self.batch, "max_length": self.prompt,
+                "gradient_checkpointing": False, "attn_implementation": self.attn_implementation,
+            },
+            "stack": Stack(model_dtype=self.dtype),
+        })  # fmt: skip
+
+    def recipe(self, loaded: Request) -> Recipe:
+        """What the formulas read of `loaded`, without a step: only an adapter that stays apart is one."""
+        recipe = Recipe.of(loaded)
+        return recipe if self.beside else _without_adapter(recipe)
+
+
+def _without_adapter(recipe: Recipe) -> Recipe:
+    return replace(recipe, lora=None)
+
+
+_KNOWN_KEYS = sorted({key for part in (Inference, Quantization, Lora, CustomGpu) for key in part.model_fields})
