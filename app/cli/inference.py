@@ -31,6 +31,9 @@ def inference(  # noqa: PLR0913, PLR0917 (each is an option of the command)
     dtype: Annotated[str | None, typer.Option(help="Weights and cache.", metavar="bfloat16|float16")] = None,
     quant_type: Annotated[str | None, typer.Option(help="Storage of the weights.", metavar="nf4|fp4|int8")] = None,
     rank: Annotated[int | None, typer.Option(help="An unmerged LoRA adapter of this rank.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Cache of vLLM, llama.cpp.", metavar="fp8|q8_0|q4_0")] = None,
+    gguf: Annotated[str | None, typer.Option(help="llama.cpp's kind of file.", metavar="Q4_K_M|Q8_0|...")] = None,
+    share: Annotated[float | None, typer.Option("--gpu-memory-utilization", help="vLLM's share of the card.")] = None,
     attention: Annotated[str | None, typer.Option(help="Attention.", metavar="sdpa|eager|flash_attention_2")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's document.")] = False,
 ) -> None:
@@ -48,6 +51,7 @@ def inference(  # noqa: PLR0913, PLR0917 (each is an option of the command)
         "model": model, "gpu": one_card(card, gpu), "engine": engine, "context": context, "max_new_tokens": new,
         "batch": batch, "dtype": dtype, "quantization": _QUANTIZATIONS.get(quant_type or ""),
         "lora": {"r": rank} if rank is not None else None, "attn_implementation": attention,
+        "kv_cache_dtype": cache, "gguf": gguf, "gpu_memory_utilization": share,
     }  # fmt: skip
     document = with_the_card_here({name: value for name, value in given.items() if value is not None})
     answer = local.inference(document)

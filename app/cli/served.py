@@ -13,8 +13,10 @@ def show(answer: dict[str, Any]) -> None:
     """Print `answer`, the document of `POST /api/v1/inference`."""
     out = console()
     word, style = VERDICTS[answer["verdict"]]
+    modelled = " (modelled)" if answer["evidence"] == "modelled" else ""
     required, spare = answer["required_bytes"], answer["headroom_bytes"]
-    out.print(Text.assemble((word, style), f": {answer['model']} on {answer['gpu']['name']}, {answer['engine']}"))
+    about = f"{answer['model']} on {answer['gpu']['name']}, {answer['engine']}{modelled}"
+    out.print(Text.assemble((word, style), f": {about}"))
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
     span = f"{format_gib(required['low'])} to {format_gib(required['high'])}"
     out.print(f"needs {format_gib(required['likely'])} ({span}) of {format_gib(answer['usable_bytes'])} usable: {rest}")

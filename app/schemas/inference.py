@@ -1,5 +1,7 @@
 """The answer of POST /inference, as `fitproof inference --json` writes it."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.plan import LineItem, PhaseItem, RequiredBytes, Verdict
@@ -37,6 +39,9 @@ class InferenceDocument(_Strict):
     required_bytes: RequiredBytes
     usable_bytes: int
     headroom_bytes: int
+    evidence: Literal["dry run", "modelled"] = Field(
+        description="transformers was held to dry runs; vLLM and llama.cpp follow their own rules, and were not run."
+    )
     phases: list[PhaseItem]
     lines: list[LineItem]
     cache_bytes: int = Field(description="Keys and values of the whole context of every sequence.")

@@ -1,19 +1,23 @@
 """The answer to one inference question: does it fit, how much context would, for how many users."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answer.limits import furthest
-from planner.answer.verdict import Estimate
+from planner.answer.verdict import Estimate, Required, Verdict
 from planner.catalog import resolve_gpu
 from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.model.model import Model, config_facts, resolve_model
+from planner.model.quantized_checkpoint import on_card
+from planner.model.resolved_request import settled
+from planner.overheads.ranges import card_context_band
+from planner.serving import llama_cpp, vllm
 from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
-from planner.serving.transformers_generate import PHASES, generated
+from planner.serving.transformers_generate import generated, standing_lines
 
 # The request's own bounds on the two fields.
 MOST_CONTEXT, MOST_BATCH = 16_777_216, 65_536
@@ -21,25 +25,30 @@ MOST_CONTEXT, MOST_BATCH = 16_777_216, 65_536
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What an engine allocates for one question, phase by phase, on one card."""
+    """What an engine allocates for one question, phase by phase, on one card.
+
+    `usable_bytes` is what the driver gives torch; of vLLM the share of it that it was told to take.
+    """
 
     asked: Inference
     model: Model
     gpu: Gpu
     lines: tuple[Line, ...]
     totals: Mapping[str, int]
-    estimate: Estimate
+    required: Required
+    usable_bytes: int
 
     @property
-    def verdict(self) -> str:
-        """As a plan's: fits only at the high end of the range."""
-        return self.estimate.verdict()
+    def verdict(self) -> Verdict:
+        """As a plan's: fits only at the high end of the range, does not fit only at its low end."""
+        if self.required.low > self.usable_bytes:
+            return "does_not_fit"
+        return "fits" if self.required.high <= self.usable_bytes else "tight"
 
     def to_dict(self) -> dict[str, Any]:
         """As the API writes it."""
         peak = max(self.totals, key=self.totals.__getitem__)
-        required = self.estimate.required()
-        likely = required.likely
+        required = self.required
         return {
             "verdict": self.verdict,
             "engine": self.asked.engine,
@@ -47,9 +56,10 @@ class Served:
             "model": self.model.id,
             "peak_allocated_bytes": self.totals[peak],
             "peak_phase": peak,
-            "required_bytes": {"low": required.low, "likely": likely, "high": required.high},
-            "usable_bytes": self.gpu.usable_bytes,
-            "headroom_bytes": self.gpu.usable_bytes - likely,
+            "required_bytes": {"low": required.low, "likely": required.likely, "high": required.high},
+            "usable_bytes": self.usable_bytes,
+            "headroom_bytes": self.usable_bytes - required.likely,
+            "evidence": "dry run" if self.asked.engine == "transformers" else "modelled",
             "phases": [{"name": name, "allocated_bytes": total} for name, total in self.totals.items()],
             "lines": [_line(line) for line in self.lines],
             "cache_bytes": self._cache_bytes(),
@@ -86,13 +96,47 @@ def served(asked: Inference, *, model: Model | None = None, gpu: Gpu | None = No
     """
     model, gpu = model or resolve_model(asked.model), gpu or resolve_gpu(asked.gpu)
     try:
-        found = generated(asked, model, gpu)
+        return _ENGINES[asked.engine](asked, model, gpu)
     except NotImplementedError as error:
         raise UnknownArchitectureError(f"The formulas cannot plan this: {error}.", dry_run=True) from None
-    peak_bytes = max(found.totals[name] for name in PHASES)
-    method = "qlora" if asked.quantization else "lora"
-    estimate = Estimate(peak_bytes, lambda: peak_bytes, gpu, method=method)
-    return Served(asked, model, gpu, found.lines, found.totals, estimate)
+
+
+def _by_transformers(asked: Inference, model: Model, gpu: Gpu) -> Served:
+    found = generated(asked, model, gpu)
+    peak_bytes = max(found.totals.values())
+    estimate = Estimate(peak_bytes, lambda: peak_bytes, gpu, method="qlora" if asked.quantization else "lora")
+    return Served(asked, model, gpu, found.lines, found.totals, estimate.required(), gpu.usable_bytes)
+
+
+def _by_vllm(asked: Inference, model: Model, gpu: Gpu) -> Served:
+    """Of the share it takes, what this context for this batch needs; the trial run's range is the answer's."""
+    decoder = model.known_decoder()
+    recipe = on_card(asked.recipe(settled(asked.as_loaded(), model)), gpu)
+    weights = [line for line in standing_lines(model, recipe, gpu) if line.cause == "weights"]
+    weights = [replace(line, alive_in=("serve",), evidence="modelled") for line in weights if "decode" in line.alive_in]
+    found = vllm.shares(asked, model, gpu, sum(line.bytes for line in weights))
+    cache = asked.batch * vllm.sequence_bytes(asked, decoder, asked.context)
+    likely = found.weights_bytes + found.trial_bytes + vllm.OUTSIDE_BYTES + cache
+    low, high = (round(found.trial_bytes * (bound / vllm.SAMPLER_BYTES - 1)) for bound in vllm.SAMPLER_RANGE)
+    required = Required(likely + low, likely, likely + high, (vllm.SAMPLER_SOURCE,))
+    lines = (*weights, *vllm.lines(asked, found, decoder))
+    return Served(asked, model, gpu, lines, _one_phase(lines), required, found.asked_bytes)
+
+
+def _by_llama_cpp(asked: Inference, model: Model, gpu: Gpu) -> Served:
+    """Everything on the card; the range is that of the CUDA context."""
+    lines = tuple(llama_cpp.lines(asked, model))
+    total, context = sum(line.bytes for line in lines), card_context_band(gpu)
+    low, likely, high = (round(total + bound) for bound in (context.low, context.likely, context.high))
+    required = Required(low, likely, high, (context.source,))
+    return Served(asked, model, gpu, lines, _one_phase(lines), required, gpu.usable_bytes)
+
+
+def _one_phase(lines: Iterable[Line]) -> dict[str, int]:
+    return {"serve": sum(line.bytes for line in lines)}
+
+
+_ENGINES = {"transformers": _by_transformers, "vllm": _by_vllm, "llama.cpp": _by_llama_cpp}
 
 
 def _line(line: Line) -> dict[str, Any]:

@@ -4,9 +4,9 @@ Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, vLLM's engine a
 """
 
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import StrictBool, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from planner.errors import InvalidRequestError
 from planner.request.dtypes import HalfDtype
@@ -25,6 +25,14 @@ from planner.request.schema import (
 from planner.request.validation_messages import field_problems
 
 Engine = Literal["transformers", "vllm", "llama.cpp"]
+CacheType = Literal["auto", "fp8", "f16", "q8_0", "q4_0"]
+# Files whose bits per weight llama.cpp publishes (planner/serving/llama_cpp.py).
+Gguf = Literal[
+    "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q3_K_S", "Q2_K",
+]  # fmt: skip
+_CACHE_TYPES: dict[Engine, tuple[CacheType, ...]] = {
+    "transformers": ("auto",), "vllm": ("auto", "fp8"), "llama.cpp": ("auto", "f16", "q8_0", "q4_0"),
+}  # fmt: skip
 
 
 class Inference(Subject):
@@ -32,6 +40,7 @@ class Inference(Subject):
 
     `context` counts prompt and answer, of which `max_new_tokens` are the answer. `lora` is an adapter beside the
     weights; a merged one is part of them and takes nothing.
+    `gpu_memory_utilization` is vLLM's, `gguf` llama.cpp's kind of file; `kv_cache_dtype` is either's.
     """
 
     engine: Engine = "transformers"
@@ -43,11 +52,27 @@ class Inference(Subject):
     lora: Lora | None = None
     adapter_merged: StrictBool = False
     attn_implementation: Attention | None = None
+    kv_cache_dtype: CacheType = "auto"
+    gpu_memory_utilization: Annotated[float, Field(strict=True, gt=0.0, le=1.0)] = 0.9
+    gguf: Gguf = "Q4_K_M"
 
     @model_validator(mode="after")
     def _has_a_prompt(self) -> Self:
         if self.max_new_tokens >= self.context:
             msg = f"context: {self.context} tokens hold no prompt beside {self.max_new_tokens} new ones; write more"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _engine_takes_what_is_asked(self) -> Self:
+        if self.kv_cache_dtype not in _CACHE_TYPES[self.engine]:
+            msg = f"kv_cache_dtype: {self.engine} is planned with {', '.join(_CACHE_TYPES[self.engine])} only"
+            raise ValueError(msg)
+        if self.engine == "llama.cpp" and self.quantization:
+            msg = "quantization: llama.cpp reads a GGUF file; say which kind with gguf, such as Q4_K_M"
+            raise ValueError(msg)
+        if self.engine != "transformers" and self.beside:
+            msg = f"lora: only transformers is planned with an adapter beside; merge it for {self.engine}"
             raise ValueError(msg)
         return self
 
