@@ -14,6 +14,7 @@ from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import short_gpu_name
 from planner.answer.limits import limits
+from planner.answer.not_planned import as_planned
 from planner.answer.plan import Plan, plan_on_cards
 from planner.answer.plan import plan as plan_for
 from planner.catalog.gpu_rows import gpu_catalog
@@ -60,6 +61,7 @@ async def map_page(request: Request) -> HTMLResponse:
     if answer:
         context |= {"lengths": lengths_for(answer), "rows": heat_map(answer), "cards": cards_view(answer)}
         context["limits"] = limits(answer.request, model=answer.model, gpu=answer.gpu, cards=0)
+        context["left_out"] = as_planned(answer.plan.not_planned)
     status = 200 if answer else 422
     if wants_fragment(request):
         return fragment("partials/map.html", status, **context)

@@ -53,10 +53,10 @@ def with_checkpoint(request: Request, config: Mapping[str, Any], census: Census)
     method = _method_of(written)
     if written.get("dequantize") is True and method in _DEQUANTIZED:
         return _dense(request)
+    if method not in _PLANNED:  # adapters on them neither, so that no other method is advised
+        raise _refused(_reason(method))
     if request.method == "full":
         raise _refused(f"{method} weights cannot be trained themselves (Trainer refuses them); take method lora")
-    if method not in _PLANNED:
-        raise _refused(_reason(method))
     quantization = _read(method, written)
     _refuse_another_kind(request, quantization)
     if method != "bitsandbytes":

@@ -1,5 +1,6 @@
 """What a file asks for and no formula plans: never green, at any door."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -181,3 +182,23 @@ gradient_checkpointing: true
     assert document["plan"]["peak_allocated_bytes"] > 105 * GIB
     sixteen_bit = site.post("/api/v1/imports", json={"config": config + "quantize_moe_experts: true\n", "gpu": "l40s"})
     assert [item["key"] for item in sixteen_bit.json()["plan"]["not_planned"]] == ["quantize_moe_experts"]
+
+
+QUESTION = "model=Qwen/Qwen3-0.6B&gpu=h100-sxm-80gb&method=full"
+
+
+def test_no_square_of_the_map_and_no_card_simply_fits(site: httpx.Client) -> None:
+    assert 'class="cell fits' in site.get(f"/map?{QUESTION}").text
+    html = site.get(f"/map?{QUESTION}&not_planned=deepspeed").text
+    assert set(re.findall(r'<a class="cell (\w+) ', html)) == {"tight"}
+    assert 'class="meter fits"' not in html
+    assert "This holds only as planned here: without deepspeed." in html
+
+
+def test_no_method_side_by_side_simply_fits(site: httpx.Client) -> None:
+    assert "tag fits" in site.get(f"/compare?{QUESTION}").text
+    methods = site.get(f"/compare?{QUESTION}&not_planned=deepspeed").text
+    assert "tag fits" not in methods
+    assert methods.count("&amp;not_planned=deepspeed") >= 3
+    two = site.get("/compare", params={"a": f"/plan?{QUESTION}&not_planned=deepspeed", "b": f"/plan?{QUESTION}"}).text
+    assert (two.count("tag fits"), two.count("tag tight")) == (1, 1)
