@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from planner.answer.not_planned import CardShare, FrozenCopy, Least, WholeModules
@@ -14,13 +15,20 @@ VLLM_SHARE = 0.3
 class Effect:
     """`why` it moves memory; `planned`: what was planned instead, for the headline; `saves`: it may need less.
 
-    `least` reads from the key's value what it is certain to take.
+    `least` reads from the key's value what it is certain to take. `unless`: patterns of values that do nothing.
     """
 
     why: str
     planned: str = ""
     saves: bool = False
     least: Callable[[Any], Least | None] | None = None
+    unless: tuple[str, ...] = ()
+
+    def spares(self, value: Any) -> bool:
+        """Whether the key does nothing to memory with this value."""
+        if value is True or value not in (False, 0, 1):  # True is 1, but says something else
+            return any(fnmatchcase(str(value).lower(), pattern) for pattern in self.unless)
+        return True
 
 
 def whole_modules(value: Any) -> Least | None:

@@ -6,7 +6,7 @@ A name with `*` stands for every key that it matches, `profiler.*` for a whole s
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,10 @@ _LEAST: Mapping[str, Callable[[Any], Least | None]] = {
 
 
 class _Row(BaseModel):
-    """Keys with one effect: one of effects.py by its name, or `why` in words and what it does to the answer."""
+    """Keys with one effect: one of effects.py by its name, or `why` in words and what it does to the answer.
+
+    `unless`: values without the effect, in lower case, `*` for anything.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -37,14 +40,16 @@ class _Row(BaseModel):
     planned: str = ""
     may_need_less: bool = False
     least: Literal["", "whole_modules", "card_share", "second_model"] = ""
+    unless: str = ""
 
     def found(self) -> Effect:
         """The effect in its own words, or by its name."""
         if bool(self.effect) == bool(self.why):
             raise ValueError(f"{self.keys[:60]}: give effect or why, and only one of them")
         if self.effect:
-            return _EFFECTS[self.effect]
-        return Effect(self.why, self.planned, saves=self.may_need_less, least=_LEAST.get(self.least))
+            return replace(_EFFECTS[self.effect], unless=tuple(self.unless.split()))
+        unless = tuple(self.unless.split())
+        return Effect(self.why, self.planned, saves=self.may_need_less, least=_LEAST.get(self.least), unless=unless)
 
 
 class _Table(BaseModel):

@@ -193,8 +193,10 @@ class Trainer:
             elif key in self.handled:
                 continue
             elif effect := self.ignored.effect(key):
-                if value is True or value not in (False, 0, 1):  # True is 1, but says something else
+                if not effect.spares(value):
                     reading.leave_out(key, effect)
+                elif effect.unless:
+                    reading.ignored.append(Ignored(key, f"does not move memory as {str(value)[:40]}"))
             elif self.ignored.has_no_effect(key):
                 reading.ignored.append(Ignored(key, "does not move memory"))
             else:

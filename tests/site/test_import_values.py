@@ -81,3 +81,34 @@ SWITCHES: list[tuple[str, str, Any]] = [
 def test_a_value_that_a_switch_cannot_have_is_never_dropped(text: str, key: str, value: Any) -> None:
     assert key in {problem.field for problem in read(f"{text}\n{key}: {value}\n", gpu="l40s").reading.contradictions}
     assert planned(f"{text}\n{key}: {value}\n").verdict == "tight"
+
+
+@pytest.mark.parametrize(
+    ("key", "harmless", "moving"),
+    [
+        ("model_type", "LlamaForCausalLM", "AutoModelForSequenceClassification"),
+        ("model_type", "GPT2LMHeadModel", "AutoModelForImageTextToText"),
+        ("peft_init_lora_weights", "gaussian", "pissa_niter_16"),
+        ("peft_init_lora_weights", "true", "loftq"),
+    ],
+)
+def test_a_key_that_moves_memory_with_some_values_is_left_out_with_these(key: str, harmless: str, moving: str) -> None:
+    assert left_out(axolotl(f"{key}: {harmless}")) == set()
+    assert left_out(axolotl(f"{key}: {moving}")) == {key}
+    assert planned(axolotl(f"{key}: {moving}")).verdict == "tight"
+
+
+def test_an_adapter_that_classifies_or_trains_biases_is_no_plain_lora() -> None:
+    adapter = '{"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen3-0.6B", "r": 8, "target_modules": ["q_proj"]'
+    assert left_out(adapter + ', "task_type": "CAUSAL_LM", "init_lora_weights": true, "loftq_config": {}}') == set()
+    assert left_out(adapter + ', "task_type": "SEQ_CLS", "init_lora_weights": "eva"}') == {
+        "task_type",
+        "init_lora_weights",
+    }
+    assert left_out(f"{TRL}lora_bias: all\n") == {"lora_bias"}
+    assert left_out(f"{TRL}lora_task_type: CAUSAL_LM\nbias: none\n") == set()
+
+
+def test_code_of_ones_own_may_move_memory() -> None:
+    command = f"swift sft --model {SMALL} --train_type lora --max_length 512 --external_plugins plugin.py"
+    assert left_out(command) == {"external_plugins"}
