@@ -76,8 +76,8 @@ def keep(found: dict[str, Result]) -> None:
 
 def table(rows: list[Result]) -> str:
     """Markdown, with its line ends: what each trainer's program took, and what real cards measured of some."""
-    head = "| program | release | cards | answer | allocated, reserved | processor |\n|---|---|---|---|---|---|\n"
-    return head + "".join(f"{_row(row)}\n" for row in rows) + _beside_measured(rows)
+    head = "| program | release | torch | cards | answer | allocated, reserved | processor |\n"
+    return head + "|---|---|---|---|---|---|---|\n" + "".join(f"{_row(row)}\n" for row in rows) + _beside_measured(rows)
 
 
 def _beside_measured(rows: list[Result]) -> str:
@@ -96,7 +96,7 @@ def _difference(program: Program, row: Result) -> str:
 
 
 def _row(row: Result) -> str:
-    cells = [row.name, row.release, row.cards]
+    cells = [row.name, row.release, row.torch, row.cards]
     if row.verdict is None:
         why = " ".join(row.why.split())
         return f"| {' | '.join(cells)} | no: {why} | | |"

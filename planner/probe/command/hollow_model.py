@@ -39,12 +39,11 @@ def _write(repository: str, folder: Path) -> None:
     from planner.probe.devices.virtual_card import insert_any_card
 
     insert_any_card()
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
     from planner.catalog.model_rows import model_catalog
     from planner.probe.checkpoint.hollow import write_made_up
     from planner.probe.checkpoint.source import made_up
     from planner.probe.training.configs import config_of
+    from planner.probe.training.load import model_class_of
     from planner.request.recipe import Recipe
     from planner.request.schema import Request
 
@@ -52,7 +51,7 @@ def _write(repository: str, folder: Path) -> None:
     recipe = Recipe.of(request)
     config = config_of(request, recipe)
     # Written by save_pretrained; TRL takes the class that it names (trl/trainer/utils.py, create_model_from_path).
-    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
+    config.architectures = [model_class_of(config).__name__]
     snapshot = folder / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     write_made_up(snapshot, config, tuple(made_up(config, recipe, None)))
