@@ -47,7 +47,7 @@ _RENTED = tuple(
             "a lender of many kinds of cards: name the one that nvidia-smi shows",
         ),
         (
-            r"\b(dgx spark|gb10|jetson|orin|thor)\b",
+            r"\b(jetson|orin|thor)\b",
             "not supported, because its memory is shared with the system, and no source says what of it torch gets",
         ),
     )

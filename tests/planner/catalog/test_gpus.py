@@ -15,8 +15,8 @@ def cards():
     return gpu_catalog().cards.values()
 
 
-def test_all_85_cards_load():
-    assert len(cards()) == 85
+def test_all_88_cards_load():
+    assert len(cards()) == 88
 
 
 def test_every_card_names_its_sources():
@@ -71,6 +71,9 @@ def test_every_id_alias_and_driver_name_finds_its_card():
         ("A100-SXM4-80GB", "a100-sxm-80gb"),
         ("3090ti", "rtx-3090-ti"),
         ("a6000", "rtx-a6000"),
+        ("DGX Spark", "gb10"),
+        ("Tesla P40", "p40"),
+        ("RTX 8000", "quadro-rtx-8000"),
     ],
 )
 def test_a_card_answers_to_what_people_call_it(typed, gpu_id):
