@@ -112,7 +112,10 @@ def most_connections() -> int:
 
 
 def quiet_accept_errors(loop: asyncio.AbstractEventLoop, every_seconds: float = 60.0) -> None:
-    """Say once a minute that no connection can be accepted; asyncio writes a trace each time."""
+    """Say once a minute that no connection can be accepted; asyncio writes a trace each time.
+
+    uvloop reports none: libuv takes a connection that it has no file for, closes it and goes on (uv__emfile_trick).
+    """
     said_at = -every_seconds
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -136,3 +138,48 @@ def test_connections_that_cannot_be_accepted_are_spoken_of_once_a_minute(caplog:
     accepts = [line for line in caplog.messages if "Too many open files" in line]
     assert len(accepts) == 1
     assert any("something else" in line for line in caplog.messages)
+
+
+# Takes every file that this process may open, lets forty clients knock, gives the files back and lets one more in.
+_WITHOUT_FILES = """
+import asyncio, importlib, logging, os, resource, socket, sys
+
+from app.connections import quiet_accept_errors
+
+async def act():
+    quiet_accept_errors(asyncio.get_running_loop())
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    clients = [socket.socket() for _ in range(40)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(address)
+    await asyncio.sleep(1)
+    for file in held:
+        os.close(file)
+    for client in clients:
+        client.close()
+    reader, _ = await asyncio.wait_for(asyncio.open_connection(*address), 60)
+    assert await asyncio.wait_for(reader.read(), 60) == b""
+    print(type(asyncio.get_running_loop()).__module__)
+
+logging.basicConfig()
+importlib.import_module(sys.argv[1]).run(act())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_server_out_of_files_writes_a_line_and_comes_back(loop: str) -> None:
+    """asyncio reports each refusal; libuv takes such connections and closes them, and reports none."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_FILES, loop], capture_output=True, text=True, timeout=180, check=True
+    )
+    assert ran.stdout.startswith(loop)
+    assert len(ran.stderr.splitlines()) <= 1

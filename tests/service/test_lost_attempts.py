@@ -1,4 +1,4 @@
-"""What a probe is not blamed for: its server's end, and a clock that jumps."""
+"""What a probe is not blamed for: its server's end, and a clock that jumps; nor does a jump move the lease."""
 
 import time
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.engines.base import Status
+from app.jobs.lease import DispatcherLease
 from app.jobs.states import is_final
 from tests.service.desk import Desk, printed
 from tests.service.test_dispatcher import ref
@@ -43,3 +44,15 @@ def test_a_clock_that_jumps_neither_ends_a_probe_nor_puts_one_off(
     desk.engine.output[ref(running, 2)], desk.engine.states[ref(running, 2)] = printed(1), Status("succeeded")
     desk.run_to_end(running)
     assert desk.get(running).state == "succeeded"
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_replica_whose_clock_is_wrong_neither_takes_nor_loses_the_lease(
+    desk: Desk, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = DispatcherLease(desk.database, 60)
+    fence = holder.acquire()
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + hours * 3600)
+    assert DispatcherLease(desk.database, 60).acquire() is None
+    assert holder.acquire() == fence
