@@ -80,3 +80,19 @@ def test_the_allocator_sees_the_same_requests_with_the_rules_as_without() -> Non
     without = without_values(program)["events"]
     assert len(with_rules) > 300
     assert with_rules == without
+
+
+def test_floats_that_come_from_the_host_make_no_page_of_the_card_resident() -> None:
+    seen = with_values(
+        """
+        def resident_bytes():
+            with open("/proc/self/statm") as pages:
+                return int(pages.read().split()[1]) * 4096
+        adapter = torch.ones(512, 1024)
+        adapter.cuda()
+        before = resident_bytes()
+        kept = [adapter.cuda() for _ in range(64)]
+        answer["grown_bytes"] = resident_bytes() - before
+        """
+    )
+    assert seen["grown_bytes"] < 64 * 512 * 1024 * 4 / 8
