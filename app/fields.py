@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app import strictjson, untold
+from app import stack_words, strictjson, untold
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
@@ -126,7 +126,7 @@ FIELDS = (
     Field("padded", ("training", "padded"), "off", _switch),
     Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),
     Field("max_grad_norm", ("training", "max_grad_norm"), "1", _number),
-    Field("stack", ("stack",), "trainer"),
+    Field("stack", ("stack",), "trainer", stack_words.preset),
     Field("model_dtype", ("stack", "model_dtype"), "bfloat16"),
     Field("kbit_preparation", ("stack", "kbit_preparation"), "off", _switch),
     Field("autocast", ("stack", "autocast"), "off", _autocast),

@@ -9,6 +9,8 @@ from app.imports import Imported, read
 from planner.answer.advice import Advice
 from planner.errors import FieldProblem, InvalidRequestError
 
+_ALLOCATOR = "training.expandable_segments"
+
 
 def read_trainer_file(name: str, gpu: str | None) -> Imported:
     """Understand the file.
@@ -38,14 +40,21 @@ def say_what_became_of_it(imported: Imported) -> None:
 def write_advised(imported: Imported | None, advice: Sequence[Advice], target: str) -> None:
     """Write the file with the best advised change that it can hold, comments kept. `-` is stdout.
 
+    The allocator's setting is no key of any file: where every change needs it, it is told on stderr.
+
     Raises:
         InvalidRequestError: there is nothing to change, or the file cannot be written.
     """
     if imported is None:
         raise InvalidRequestError("There is no file to write the advice into.", [FieldProblem("--advised", "name one")])
-    changes = [item.to_dict()["change"] for item in advice if "gpu" not in item.change]
-    edits = [(text, left) for text, left in map(imported.edited, changes)]
+    changes = [item.to_dict()["change"] for item in advice if not {"gpu", "model"} & set(item.change)]
+    edited = [(change, *imported.edited(change)) for change in changes]
+    edits = [(text, set(left)) for change, text, left in edited if len(left) < len(change)]
     whole = [text for text, left in edits if not left]
+    if not whole:
+        whole = [text for text, left in edits if left == {_ALLOCATOR}]
+        if whole:
+            typer.echo("Start the run with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True as well.", err=True)
     if not whole:
         raise InvalidRequestError(
             "There is no advice that this file could hold.", [FieldProblem("--advised", "leave it out")]

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app import imported_remainder
+from app import imported_remainder, stack_words
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
-from app.forms import changed, query_of_values, values_of
+from app.forms import query_of_values, values_of
 from app.templating import gib, size
+from app.views.advising import AdviceRow, advice_groups
 from app.views.copies import copies
 from app.views.messages import (
     CAUSE_NAMES,
     MOMENTS,
-    change_in_words,
     fills_the_card,
     reading_sentence,
     remainder_sentence,
@@ -20,6 +20,7 @@ from app.views.messages import (
     verdict_sentence,
 )
 from app.views.sides import SideRow, newest_of_each, side_rows
+from app.views.stacks import StackRow, stack_rows
 from planner.answer.not_planned import NotPlanned, as_planned
 from planner.answer.plan import Plan
 from planner.gpu import Gpu
@@ -30,19 +31,12 @@ from planner.request.schema import Request
 
 
 @dataclass(frozen=True, slots=True)
-class AdviceRow:
-    """One change with the link that makes it."""
-
-    words: str
-    query: str
-    saves_bytes: int
-    verdict: str
-    cost: str
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything the answer's template reads. `imported_without`: what the plan's file asks for beside the request."""
+    """Everything the answer's template reads.
+
+    `imported_without`: what the plan's file asks for beside the request. `trainer`: the one that was named in place of
+    a preset of the stack.
+    """
 
     plan: Plan
     request: Request
@@ -52,6 +46,12 @@ class Answer:
     measurements: tuple[Measurement, ...] = ()
     probing: bool = False
     imported_without: tuple[NotPlanned, ...] = ()
+    trainer: str = ""
+
+    @property
+    def not_planned(self) -> tuple[NotPlanned, ...]:
+        """What is asked for beside the request: by the file it was imported from, by the trainer that was named."""
+        return (*self.imported_without, *stack_words.left_out(self.trainer))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -66,10 +66,14 @@ class Answer:
     @property
     def values(self) -> dict[str, str]:
         """Every control's text, and what the plan's file asks for beside them."""
-        return self._told(self.document)
+        return self.told(self.document)
 
-    def _told(self, document: dict[str, Any]) -> dict[str, str]:
-        return values_of(document) | {imported_remainder.NAME: imported_remainder.written(self.imported_without)}
+    def told(self, document: dict[str, Any]) -> dict[str, str]:
+        """Every control's text for a document beside this one, in the words this plan was asked in."""
+        beside = {imported_remainder.NAME: imported_remainder.written(self.imported_without)}
+        if self.trainer and document["stack"] == self.document["stack"]:
+            beside["stack"] = self.trainer
+        return values_of(document) | beside
 
     @property
     def required(self) -> Any:
@@ -157,16 +161,14 @@ class Answer:
         return ", ".join(f"{phase.name} {gib(phase.allocated_bytes)}" for phase in self.plan.phases) + "."
 
     @property
-    def advice(self) -> list[AdviceRow]:
-        """Each change in words with the link that makes it."""
-        before = values_of(self.document)
-        rows = []
-        for item in self.plan.advice:
-            document = Request.parse(changed(self.document, item.to_dict()["change"])).model_dump(mode="json")
-            words = change_in_words(item.to_dict()["change"], before, values_of(document))
-            query = query_of_values(self._told(document))
-            rows.append(AdviceRow(words, query, item.saves_bytes, item.verdict, item.cost))
-        return rows
+    def advice(self) -> dict[str, list[AdviceRow]]:
+        """Each change in words with the link that makes it, under what kind of change it is."""
+        return advice_groups(self.plan, self.document, self.told)
+
+    @property
+    def stacks(self) -> list[StackRow]:
+        """The same run on each stack, where that changes the verdict."""
+        return stack_rows(self.plan, self.not_planned, self.told)
 
     @property
     def sides(self) -> list[SideRow]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Request as HttpRequest
 
+from app import stack_words
 from app.compute.questions import Facts
 from app.fields import DEFAULTS
 from app.forms import PlanForm, query_of_values, read_form
@@ -29,10 +30,12 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
     try:
         request = planning.read(form.document)
         model, gpu = await planning.subjects(request)
+        trainer = stack_words.trainer_named(form.values["stack"])
+        request = stack_words.as_trained(request, trainer, model)
         if form.errors:
             return form, None
         measurements = facts_of(http).measurements(request)
-        plan = plan_for(request, model=model, gpu=gpu, not_planned=form.not_planned)
+        plan = plan_for(request, model=model, gpu=gpu, not_planned=(*form.not_planned, *stack_words.left_out(trainer)))
     except UnknownArchitectureError as error:
         problems = error.problems or [FieldProblem("model", error.title)]
         return replace(form.refused(problems), needs_dry_run=error.dry_run and not form.errors and _probes(http)), None
@@ -47,6 +50,7 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         measurements=measurements,
         probing=_probes(http),
         imported_without=form.not_planned,
+        trainer=trainer,
     )
 
 
@@ -93,6 +97,7 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "query": answer.query if answer else form.query,
         "defaults": DEFAULTS,
         "labels": LABELS,
+        "stack_choices": list(stack_words.CHOICES.items()),
         "cause_names": CAUSE_NAMES,
         "phases": PHASES,
         "meant": {} if answer else _meant(form),

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app import imported_remainder
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
 from app.forms import PlanForm, pairs_in, query_of_values, values_of
@@ -82,9 +81,8 @@ def _methods(answer: Answer) -> list[Side]:
         if method != "qlora":
             document["quantization"] = None
         request = PlanRequest.parse(document)
-        plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
-        beside = {imported_remainder.NAME: answer.values[imported_remainder.NAME]}
-        query = query_of_values(values_of(request.model_dump(mode="json")) | beside)
+        plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.not_planned)
+        query = query_of_values(answer.told(request.model_dump(mode="json")))
         columns.append((METHOD_NAMES[method], plan, query))
     return _sides(columns)
 

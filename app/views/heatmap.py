@@ -83,7 +83,7 @@ def heat_map(answer: Answer) -> dict[int, list[Cell]]:
 def cards_view(answer: Answer) -> list[CardRow]:
     """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
-    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.imported_without)
+    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.not_planned)
     plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
     values = answer.values
     return [_card_row(answer, values, plan) for plan in plans]
@@ -101,7 +101,7 @@ def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) ->
     size = {"per_device_train_batch_size": batch, "max_length": length}
     training = answer.request.training.model_copy(update=size)
     request = answer.request.model_copy(update={"training": training})
-    plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
+    plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.not_planned)
     return Cell(
         plan=plan,
         query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),

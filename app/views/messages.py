@@ -56,6 +56,7 @@ LABELS = {
     "padded": "Padded batches",
     "expandable_segments": "Expandable segments",
     "stack": "Training stack",
+    "bnb_4bit_quant_storage": "Quantized storage",
 }
 _SAME_FRACTION = 0.0001
 _TOO_LITTLE_TO_SHOW_BYTES = GIB // 20  # "0.0 GiB"
@@ -133,17 +134,19 @@ def distance_in_words(error_fraction: float) -> str:
 
 
 def change_in_words(change: Mapping[str, Any], values: Mapping[str, str], changed_values: Mapping[str, str]) -> str:
-    """`Micro-batch 4 → 1, Gradient accumulation 1 → 4`, from the form's texts before and after."""
+    """`Micro-batch 4 → 1, Expandable segments on`, from the form's texts before and after."""
     moved = [
-        f"{LABELS.get(name, name)} {_shown(values[name])} → {_shown(after)}"
+        _moved(LABELS.get(name, name), values[name], after)
         for name, after in changed_values.items()
         if values[name] != after
     ]
     return ", ".join(moved) or ", ".join(f"{path} = {value}" for path, value in change.items())
 
 
-def _shown(text: str) -> str:
-    return text or "default"
+def _moved(label: str, before: str, after: str) -> str:
+    if not before or after in ("on", "off"):
+        return f"{label} {after}"
+    return f"{label} {before} → {after or 'default'}"
 
 
 # The core's advice on a name is written for JSON and the terminal; the page has links and controls for the same.

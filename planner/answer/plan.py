@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answer.advice import Advice, advise
+from planner.answer.card_choice import cards_for
 from planner.answer.document import document_of
 from planner.answer.not_planned import NotPlanned, step_unknown, weighed
 from planner.answer.textbook import Textbook, textbook
@@ -12,7 +13,6 @@ from planner.answer.verdict import Estimate, Required, Verdict
 from planner.answer.walked import Walked
 from planner.answer.warnings import Notice, notices
 from planner.catalog import resolve_gpu
-from planner.catalog.gpu_rows import gpu_catalog
 from planner.gpu import CardRecord, Gpu
 from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger, Line, Phase
@@ -143,7 +143,8 @@ class Plan:
         return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self.not_planned)
 
     def _replan(self, request: Request) -> "Plan":
-        return plan(request, model=self.model, gpu=self.gpu, not_planned=self.not_planned)
+        model = self.model if request.model == self.request.model else None
+        return plan(request, model=model, gpu=self.gpu, not_planned=self.not_planned)
 
     def _replan_planned(self, request: Request) -> "Plan":
         """As if the file had asked for nothing else; a strategy that no dry run has shown is still named."""
@@ -209,18 +210,19 @@ def smallest_cards(
     count: int = 3,
     not_planned: Sequence[NotPlanned] = (),
 ) -> tuple[Plan, ...]:
-    """The catalogue's smallest cards of one vendor on which the request fits, smallest first.
+    """The smallest tiers of memory on which the request fits, smallest first, each by one card of this vendor.
 
     Raises:
         FitproofError: as `plan` does.
     """
-    quantized = request.method == "qlora"
-    cards = (card.gpu for card in gpu_catalog().cards.values())
-    same = (gpu for gpu in cards if gpu is not None and gpu.vendor == vendor)
-    gpus = [gpu for gpu in same if gpu.bitsandbytes_4bit or not quantized]
+    model = model or resolve_model(request.model)
+    gpus = cards_for(Recipe.of(settled(request, model)), vendor)
     plans = plan_on_cards(request, gpus, model=model, not_planned=not_planned)
-    fitting = [p for p in plans if p.planned_verdict == "fits"]
-    return tuple(sorted(fitting, key=lambda p: (p.usable_bytes, p.gpu.id))[:count])
+    tiers: dict[float, Plan] = {}
+    for found in plans:
+        if found.planned_verdict == "fits":
+            tiers.setdefault(found.gpu.nominal_gb or 0, found)
+    return tuple(tiers[tier] for tier in sorted(tiers))[:count]
 
 
 def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> list[NotPlanned]:

@@ -47,7 +47,8 @@ class TorchReading(Part):
 class GpuRow(Row):
     """One card. `family` is the generation and line whose driver gaps may stand for each other.
 
-    `bitsandbytes_4bit` says whether bitsandbytes 0.50 lists the platform for 4-bit QLoRA.
+    `bitsandbytes_4bit` says whether bitsandbytes 0.50 lists the platform for 4-bit QLoRA. `sold_in` names the one
+    country that a card was made for; empty for all others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class GpuRow(Row):
     memory_type: str | None = None
     ecc: str = ""
     note: str = ""
+    sold_in: str = ""
     nvidia_smi: Annotated[tuple[SmiReading, ...], Field(strict=False)] = ()
     torch_total: Annotated[tuple[TorchReading, ...], Field(strict=False)] = ()
     sources: Annotated[Texts, Field(min_length=1)]

@@ -133,7 +133,9 @@ def test_a_trainers_own_file_is_a_run(axolotl_file: Path) -> None:
 
 def test_the_trainers_file_comes_back_with_the_advice_made(axolotl_file: Path, tmp_path: Path) -> None:
     target = tmp_path / "smaller.yml"
-    assert run("plan", str(axolotl_file), "3060", "--advised", str(target)).exit_code == 1
+    result = run("plan", str(axolotl_file), "3060", "--advised", str(target))
+    assert result.exit_code == 1
+    assert "expandable_segments:True" in result.stderr
     advised = target.read_text()
     assert advised != AXOLOTL
     assert "# the model" in advised

@@ -17,12 +17,11 @@ def phone(browser: Browser, address: str) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("path", ["/", LONG])
-def test_the_verdict_and_the_card_are_on_the_first_screen(phone: Page, path: str) -> None:
+def test_the_verdict_is_on_the_first_screen(phone: Page, path: str) -> None:
     phone.goto(path)
-    for part in ("section.verdict", "svg.card"):
-        box = phone.locator(part).bounding_box()
-        assert box
-        assert box["y"] + (box["height"] if part == "section.verdict" else 100) < 844, part
+    box = phone.locator("section.verdict").bounding_box()
+    assert box
+    assert box["y"] + box["height"] < 844
 
 
 def test_the_navigation_is_one_row_and_the_rest_is_one_press_away(phone: Page) -> None:

@@ -76,6 +76,46 @@ def test_where_one_change_is_not_enough_several_are_named_together() -> None:
     assert all(item.verdict in ("fits", "tight") for item in advice)
 
 
+def test_free_changes_together_come_before_a_shorter_length() -> None:
+    answer = plan(Request.parse({"model": "Qwen/Qwen3-32B", "gpu": "rtx-4090"}))
+    assert answer.verdict == "tight"
+    first, *others = answer.advice
+    assert first.change == {"training.loss": "liger", "training.expandable_segments": True}
+    assert first.verdict == "fits"
+    assert any("training.max_length" in item.change for item in others)
+
+
+def test_a_cut_is_made_on_top_of_what_is_free() -> None:
+    answer = plan(Request.parse({"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4060-laptop"}))
+    cut = next(item.change for item in answer.advice if "training.max_length" in item.change)
+    assert cut["training.loss"] == "liger"
+    alone = plan(apply(answer.request, {"training.max_length": cut["training.max_length"]}))
+    assert alone.verdict != "fits"
+
+
+@pytest.mark.parametrize(
+    ("model", "smaller"),
+    [
+        ("Qwen/Qwen3-32B", "Qwen/Qwen3-14B"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("google/gemma-3-27b-it", "google/gemma-3-12b-it"),
+    ],
+)
+def test_a_smaller_model_of_the_family_is_named_before_other_cards(model: str, smaller: str) -> None:
+    changes = [item.change for item in plan(Request.parse({"model": model, "gpu": "rtx-4090"})).advice]
+    place = changes.index({"model": smaller})
+    assert place < min(number for number, change in enumerate(changes) if "gpus" in change or "gpu" in change)
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-32B", "meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-14B"])
+def test_other_cards_are_one_of_each_tier_and_run_the_recipe(model: str) -> None:
+    cards = smallest_cards(Request.parse({"model": model, "gpu": "t4"}))
+    assert cards
+    assert all(card.gpu.native_bfloat16 for card in cards)
+    assert len({card.gpu.nominal_gb for card in cards}) == len(cards)
+    assert not {"h800", "a800-pcie-80gb", "h20", "l20"} & {card.gpu.id for card in cards}
+
+
 def test_the_smallest_cards_come_smallest_first_and_fit() -> None:
     cards = smallest_cards(asked(max_length=8192, per_device_train_batch_size=4))
     assert [card.usable_bytes for card in cards] == sorted(card.usable_bytes for card in cards)

@@ -1,0 +1,44 @@
+"""The same run on each of the four stacks, shown where the choice among them changes the verdict."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.forms import query_of_values
+from app.stack_words import CHOICES, PRESETS
+from planner.answer.not_planned import NotPlanned
+from planner.answer.plan import Plan
+from planner.answer.plan import plan as plan_for
+from planner.errors import FitproofError
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """One stack: its name in words, its plan, the address of that, and whether it is the one asked for."""
+
+    words: str
+    plan: Plan
+    query: str
+    is_here: bool
+
+
+def stack_rows(
+    plan: Plan, not_planned: Sequence[NotPlanned], told: Callable[[dict[str, Any]], dict[str, str]]
+) -> list[StackRow]:
+    """The stacks, the leanest first; none where all of them give one verdict, or where the stack is spelled out.
+
+    `told` is every control's text for a document.
+    """
+    if not isinstance(plan.request.stack, str):
+        return []
+    rows = []
+    for name in PRESETS:
+        request = plan.request.model_copy(update={"stack": name})
+        try:
+            other = plan_for(request, model=plan.model, gpu=plan.gpu, not_planned=not_planned)
+        except FitproofError:  # a stack that this recipe cannot be run on
+            continue
+        values = told(request.model_dump(mode="json")) | {"stack": name}
+        rows.append(StackRow(CHOICES[name], other, query_of_values(values), name == plan.request.stack))
+    rows.sort(key=lambda row: row.plan.required_bytes.likely)
+    return rows if len({row.plan.verdict for row in rows}) > 1 else []

@@ -1,0 +1,115 @@
+"""Single changes of a recipe that may save memory: what each sets, what it costs, and how much of a cut it is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from planner.request.optimizer_names import KEPT
+from planner.request.schema import CHAPTER_QUANTIZATION, Quantization
+from planner.step import liger_models
+from planner.tensors.targets import ALL_LINEAR, module_name
+
+if TYPE_CHECKING:
+    from planner.answer.plan import Plan
+
+Change = Mapping[str, Any]
+
+# What a change costs, from nothing to something that changes the trained model. Ranks, not measures.
+FREE, SLOWER, DIFFERENT = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A change by dotted path into the request, its cost in words, and its rank."""
+
+    change: Change
+    cost: str
+    rank: int
+
+
+def candidates(plan: "Plan") -> Iterator[Candidate]:
+    """Single changes that may save memory, whether or not they are enough."""
+    yield from _training_changes(plan)
+    yield from _model_changes(plan)
+    yield from _adapter_changes(plan)
+
+
+def _training_changes(plan: "Plan") -> Iterator[Candidate]:
+    training, loss = plan.recipe.training, plan.recipe.loss
+    if not training.gradient_checkpointing:
+        cost = "one more forward pass per step"
+        yield Candidate({"training.gradient_checkpointing": True}, cost, SLOWER)
+    if loss != "liger" and plan.model.known_decoder().model_type in liger_models.REPLACED:
+        yield Candidate({"training.loss": "liger"}, "none; needs liger-kernel", FREE)
+    if loss == "full_logits" and plan.recipe.stack_name == "trl":
+        yield Candidate({"training.loss": "chunked"}, "none; TRL's own default", FREE)
+    if plan.recipe.scores_by_reference:
+        cost = "none in the steps; one pass over the data before the first"
+        yield Candidate({"training.precompute_ref_log_probs": True, "training.ref_model": None}, cost, FREE)
+    if KEPT[training.optim].storage != "bnb_8bit" and training.optim != "sgd":
+        cost = "optimizer state in 8 bit, large states paged to host memory"
+        yield Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
+    elif training.optim in ("adamw_8bit", "adamw_bnb_8bit"):
+        cost = "large optimizer states paged to host memory when room is short"
+        yield Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
+    if training.attn_implementation == "eager":
+        yield Candidate({"training.attn_implementation": "sdpa"}, "none; same result, faster", FREE)
+    if not training.expandable_segments:
+        cost = "none; set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+        yield Candidate({"training.expandable_segments": True}, cost, FREE)
+    if training.padded:
+        yield Candidate({"training.padded": False}, "pack examples, or batch equal lengths", SLOWER)
+
+
+def _model_changes(plan: "Plan") -> Iterator[Candidate]:
+    recipe = plan.recipe
+    quantization = recipe.quantization
+    if plan.request.stack == "kbit":
+        yield Candidate({"stack": "trainer"}, "none; Trainer does not need kbit preparation", FREE)
+    if quantization is not None and quantization.load_in_4bit:
+        if not quantization.bnb_4bit_use_double_quant:
+            cost = "none that the QLoRA paper could measure"
+            yield Candidate({"quantization.bnb_4bit_use_double_quant": True}, cost, FREE)
+        if quantization.bnb_4bit_compute_dtype == "float32":
+            half = "bfloat16" if plan.gpu.native_bfloat16 else "float16"
+            yield Candidate({"quantization.bnb_4bit_compute_dtype": half}, "none; faster", FREE)
+    elif quantization is not None:
+        yield Candidate(_as_chapter(quantization), "4 bits per weight instead of more", DIFFERENT)
+    elif recipe.method == "lora":
+        yield Candidate({"method": "qlora"}, "4-bit base: slower steps, slightly different gradients", DIFFERENT)
+    else:
+        yield Candidate({"method": "lora"}, "trains adapters, not the whole model", DIFFERENT)
+        yield Candidate({"method": "qlora"}, "trains adapters on a 4-bit base", DIFFERENT)
+
+
+def _as_chapter(quantization: Quantization) -> Change:
+    wanted = CHAPTER_QUANTIZATION.model_dump()
+    return {
+        f"quantization.{field}": wanted[field]
+        for field, value in quantization.model_dump().items()
+        if field != "llm_int8_skip_modules" and wanted[field] != value
+    }
+
+
+def _adapter_changes(plan: "Plan") -> Iterator[Candidate]:
+    lora = plan.recipe.lora
+    if lora is None:
+        return
+    if lora.use_dora:
+        yield Candidate({"lora.use_dora": False}, "plain LoRA instead of DoRA", DIFFERENT)
+    if lora.lora_dropout:
+        yield Candidate({"lora.lora_dropout": 0.0}, "no dropout on the adapters", DIFFERENT)
+    if lora.r > 8:
+        yield Candidate({"lora.r": max(8, lora.r // 4)}, "fewer trainable parameters", DIFFERENT)
+    attention = _attention_projections(plan)
+    targets = lora.target_modules
+    if attention and (targets == ALL_LINEAR or (isinstance(targets, tuple) and set(attention) < set(targets))):
+        cost = "adapters on attention only; the QLoRA paper needed all layers to match full fine-tuning"
+        yield Candidate({"lora.target_modules": attention}, cost, DIFFERENT)
+
+
+def _attention_projections(plan: "Plan") -> tuple[str, ...]:
+    paths = [module_name(group).split(".") for group in plan.model.census if group.quantizable]
+    return tuple(
+        dict.fromkeys(path[-1] for path in paths if any("attn" in part or "attention" in part for part in path))
+    )
