@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from app.glossary import MEANINGS
 from planner.request.optimizer_names import NAMES
 from planner.units import GIB, KIB, MIB
 
@@ -102,7 +103,8 @@ def _environment() -> Environment:
         "length_class": length_class,
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
-    environment.globals |= {"static_url": static_url, "optimizers": [(name, name) for name in NAMES]}
+    environment.globals |= {"meanings": MEANINGS, "static_url": static_url}
+    environment.globals |= {"optimizers": [(name, name) for name in NAMES]}
     return environment
 
 

@@ -37,7 +37,7 @@ _SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One run: what was measured and what the formulas say, both peak allocated bytes."""
+    """One run: what was measured and what the formulas say, of the same quantity."""
 
     label: str
     query: str
@@ -52,11 +52,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Readings of one source. `unplanned` could not be planned, for the reasons given."""
+    """Readings of one source. `unplanned` could not be planned, for the reasons given; `kind` is what was read."""
 
     name: str
     readings: tuple[Reading, ...]
     unplanned: tuple[str, ...]
+    kind: str = "allocated"
 
     @property
     def median(self) -> float:
@@ -95,6 +96,7 @@ def committed_groups() -> tuple[Group, ...]:
         if run.metric == "peak_allocated":
             runs.setdefault(run.family, []).append((run.id, run.request, run.bytes))
     groups = [_group(_SOURCES.get(family, family), rows) for family, rows in runs.items()]
+    groups.append(_group("fitcheck, the whole process", _processes(), "process"))
     own = [_group("Our dry runs of the real stack", _dry_runs())]
     return tuple(group for group in (*groups, *own) if group.readings or group.unplanned)
 
@@ -102,7 +104,7 @@ def committed_groups() -> tuple[Group, ...]:
 def overview(groups: Iterable[Group]) -> Scatter:
     """All readings in one picture."""
     return draw_scatter(
-        (reading.measured_bytes, reading.predicted_bytes, f"{group.name}: {reading.label}")
+        (reading.measured_bytes, reading.predicted_bytes, group.kind, f"{group.name}: {reading.label}")
         for group in groups
         for reading in group.readings
     )
@@ -124,17 +126,25 @@ def _here(request: Request) -> list[Group]:
     return [_group("Measured on this installation", rows)] if rows else []
 
 
-def _group(name: str, rows: Iterable[tuple[str, PlanRequest, int]]) -> Group:
+def _processes() -> Iterable[tuple[str, PlanRequest, int]]:
+    """Runs that read what the driver saw of their process, against what a plan says is likely needed."""
+    for run in published_runs():
+        if process := run.also.get("process"):
+            yield run.id, run.request, process
+
+
+def _group(name: str, rows: Iterable[tuple[str, PlanRequest, int]], kind: str = "allocated") -> Group:
     readings, unplanned = [], []
     for label, request, measured_bytes in rows:
         try:
-            predicted_bytes = plan(request).peak_allocated_bytes
+            planned = plan(request)
         except FitproofError as error:
             unplanned.append(f"{label}: {error.title}")
             continue
         query = query_of(request.model_dump(mode="json"))
-        readings.append(Reading(label, query, measured_bytes, predicted_bytes))
-    return Group(name, tuple(readings), tuple(unplanned))
+        predicted = planned.required_bytes.likely if kind == "process" else planned.peak_allocated_bytes
+        readings.append(Reading(label, query, measured_bytes, predicted))
+    return Group(name, tuple(readings), tuple(unplanned), kind)
 
 
 def _dry_runs() -> list[tuple[str, PlanRequest, int]]:

@@ -26,14 +26,23 @@ _METHODS = ("full", "lora", "qlora")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One column. `reduction` is what is saved against the first column, None for the first."""
+    """One column: causes, their sum, what lies outside torch's tensors, and what is needed, which is both together.
+
+    `reduction` is what is saved against the first column, None for the first. Bars are (start, width) in percent.
+    """
 
     title: str
     plan: Plan
     query: str
     causes: dict[str, int]
     bars: dict[str, tuple[float, float]]
+    rest: tuple[float, float]
     reduction: float | None
+
+    @property
+    def rest_bytes(self) -> int:
+        """The CUDA context and what the allocator keeps."""
+        return self.plan.required_bytes.likely - self.plan.peak_allocated_bytes
 
 
 @router.get("/compare")
@@ -88,13 +97,15 @@ def _methods(answer: Answer) -> list[Side]:
 
 
 def _sides(columns: list[tuple[str, Plan, str]]) -> list[Side]:
-    widest = max(plan.peak_allocated_bytes for _, plan, _ in columns)
+    widest = max(plan.required_bytes.likely for _, plan, _ in columns)
     first = columns[0][1].required_bytes.likely
     sides = []
     for place, (title, plan, query) in enumerate(columns):
         causes = by_cause(plan.lines, plan.peak_phase)
         reduction = 1 - plan.required_bytes.likely / first if place else None
-        sides.append(Side(title, plan, query, causes, _bars(causes, widest), reduction))
+        needed, peak = plan.required_bytes.likely, plan.peak_allocated_bytes
+        rest = (percent_of(peak, widest), percent_of(needed - peak, widest))
+        sides.append(Side(title, plan, query, causes, _bars(causes, widest), rest, reduction))
     return sides
 
 

@@ -37,6 +37,11 @@ class Cell:
     shade: int
     is_here: bool
 
+    @property
+    def needed_bytes(self) -> int:
+        """What the plan's own page says is likely needed."""
+        return self.plan.required_bytes.likely
+
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
@@ -48,6 +53,12 @@ class CardRow:
     full_percent: float
     is_here: bool
     unable: bool
+
+    @property
+    def words(self) -> str:
+        """What the list's filter looks in: name, vendor and memory."""
+        size = f" {self.plan.gpu.nominal_gb:g}gb" if self.plan.gpu.nominal_gb else ""
+        return f"{self.plan.gpu.id} {self.plan.gpu.name} {self.plan.gpu.vendor}{size}".lower()
 
 
 @router.get("/map")
@@ -94,7 +105,7 @@ def _is_unable(plan: Plan) -> bool:
 
 
 def _nearest_first(plan: Plan) -> int:
-    return plan.usable_bytes if plan.verdict == "fits" else -plan.usable_bytes
+    return plan.usable_bytes if plan.verdict == "fits" else -plan.headroom_bytes
 
 
 def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) -> Cell:
@@ -105,12 +116,12 @@ def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) ->
     return Cell(
         plan=plan,
         query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),
-        shade=shade(plan.smallest_bytes, plan.usable_bytes),
+        shade=shade(plan.required_bytes.likely, plan.usable_bytes),
         is_here=training == answer.request.training,
     )
 
 
 def _card_row(answer: Answer, values: Mapping[str, str], plan: Plan) -> CardRow:
-    full = min(percent_of(plan.smallest_bytes, plan.usable_bytes), 100.0)
+    full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
     query = query_of_values({**values, "gpu": plan.gpu.id, "gpu_memory": ""})
     return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))

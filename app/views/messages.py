@@ -66,16 +66,16 @@ METHOD_NAMES = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full fine-tuning"}
 def verdict_sentence(verdict: str, headroom_bytes: int, worst_headroom_bytes: int) -> str:
     """The answer in one sentence. `worst_headroom_bytes` is what is left if the high estimate is true."""
     if verdict != "does_not_fit" and fills_the_card(headroom_bytes):
-        return "Fits, by filling the card." if verdict == "fits" else "Tight: it fills the card."
+        return "Fits, by filling the card." if verdict == "fits" else "Tight, likely fits: it fills the card."
     if verdict == "fits":
         return f"Fits, with {gib(headroom_bytes, 1)} to spare."
     if verdict == "does_not_fit":
         return f"Does not fit: {gib(-headroom_bytes, 1)} too much."
     if headroom_bytes < 0:
-        return f"Tight: most likely {gib(-headroom_bytes)} short."
+        return f"Tight, likely not: {gib(-headroom_bytes)} short."
     if worst_headroom_bytes < 0:
-        return f"Tight: {gib(headroom_bytes)} to spare, or {gib(-worst_headroom_bytes)} short at worst."
-    return f"Tight: {gib(headroom_bytes)} to spare."
+        return f"Tight, likely fits: {gib(headroom_bytes)} to spare, or {gib(-worst_headroom_bytes)} short at worst."
+    return f"Tight, likely fits: {gib(headroom_bytes)} to spare."
 
 
 def remainder_sentence(verdict: str, planned_verdict: str, headroom_bytes: int, planned: str) -> str:

@@ -4,8 +4,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic_core import to_json
 
+from app.drawing.badge import Badge
 from app.templating import fragment, page, render, wants_fragment
 from app.views.asking import ask, ask_or_raise, pairs_of, question_context
+from app.views.messages import short_gpu_name
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,6 +42,20 @@ async def plan_markdown(request: Request) -> Response:
     """The plan as a Markdown page, for an issue or a pull request."""
     answer = await ask_or_raise(request, pairs_of(request))
     return _file(render("pages/plan.md", answer=answer), "text/markdown", "plan.md")
+
+
+@router.get("/badge.svg")
+async def badge(request: Request) -> Response:
+    """The verdict of the plan in the address as a picture; what cannot be planned is said in it, too."""
+    _, answer = await ask(request, pairs_of(request))
+    words = {"fits": "fits", "tight": "tight", "does_not_fit": "does not fit"}
+    if answer:
+        asked = f"{answer.model_name} on {short_gpu_name(answer.gpu.name)}"
+        picture = Badge(asked, words[answer.plan.verdict], answer.plan.verdict)
+    else:
+        picture = Badge("fitproof", "no such plan", "")
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return Response(render("pages/badge.svg", badge=picture), media_type="image/svg+xml", headers=headers)
 
 
 def _file(body: str, media_type: str, name: str) -> Response:

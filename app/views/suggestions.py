@@ -10,17 +10,20 @@ from app.templating import count, offer, render
 from planner.catalog import Card, ModelRow
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog
+from planner.request.parallel_words import counted_cards
 
 router = APIRouter(include_in_schema=False)
 
 SHOWN = 12
+# What a press on an empty or finished field opens: all cards, the most used models.
+SHOWN_AT_ONCE = 100
 _LONGEST_QUERY = 200
 
 
 @router.get("/suggest/{kind}")
 async def suggest(kind: str, q: str = "") -> HTMLResponse:
     """The best matches as the options of a listbox; none for a kind that has no catalogue."""
-    html = render("partials/options.html", kind=kind, options=matches(kind, q, SHOWN))
+    html = render("partials/options.html", kind=kind, options=matches(kind, q, SHOWN if q else SHOWN_AT_ONCE))
     return HTMLResponse(html, headers={"Cache-Control": "public, max-age=3600"})
 
 
@@ -31,6 +34,9 @@ def matches(kind: str, query: str, limit: int) -> list[tuple[str, str]]:
     """
     query = query[:_LONGEST_QUERY]
     guess = "/" not in query
+    count = _count(query) if kind == "gpus" else 0
+    if count:
+        return [(f"{count}x{card}", f"{count} × {words}") for card, words in matches(kind, _uncounted(query), limit)]
     if kind == "models":
         rows = model_catalog().search(query) or (model_catalog().alike(query) if guess else [])
         return [_model(row) for row in rows[:limit]]
@@ -38,6 +44,20 @@ def matches(kind: str, query: str, limit: int) -> list[tuple[str, str]]:
         cards = gpu_catalog().search(query) or (gpu_catalog().alike(query) if guess else [])
         return [_card(card) for card in cards if card.gpu][:limit]
     return []
+
+
+def _count(query: str) -> int:
+    """How many cards `2x3090` asks for; 0 where it does not say."""
+    try:
+        counted = counted_cards(query)
+    except ValueError:
+        return 0
+    return counted[0] if counted else 0
+
+
+def _uncounted(query: str) -> str:
+    counted = counted_cards(query)
+    return counted[1] if counted else query
 
 
 @lru_cache(maxsize=1)

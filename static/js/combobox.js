@@ -35,6 +35,7 @@ export function combobox(input) {
     } catch {
       return; // something newer was typed, or the server is away: the field works without
     }
+    for (const item of list.children) item.classList.toggle("here", item.dataset.value === input.value);
     list.hidden = !list.children.length;
     list.style.left = "0px"; // measured where it hangs, then moved to where the window ends
     list.style.left = `${Math.min(0, document.documentElement.clientWidth - 8 - list.getBoundingClientRect().right)}px`;
@@ -51,6 +52,7 @@ export function combobox(input) {
   input.addEventListener("input", () => { arriving = open(input.value); });
   input.addEventListener("blur", () => { arriving = null; close(); });
   input.addEventListener("focus", () => input.select());
+  input.addEventListener("click", () => { if (list.hidden) open(""); });
   input.addEventListener("keydown", async (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const typing = arriving !== null;

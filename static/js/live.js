@@ -6,7 +6,7 @@ export function live(form, renewed) {
   const place = document.getElementById("answer");
   const said = document.getElementById("said");
   if (!form || !place) return;
-  let timer, asked;
+  let timer, asked, last, typing;
 
   function showErrors(answer) {
     const wrong = new Map([...answer.querySelectorAll("[data-field]")].map((item) => [item.dataset.field, item.querySelector("span").textContent]));
@@ -20,6 +20,13 @@ export function live(form, renewed) {
       control?.setAttribute("aria-describedby", slot.id);
       control?.closest("details")?.setAttribute("open", "");
     }
+  }
+
+  // One step back for each change; what is still being typed into one field is one change.
+  function remember(address) {
+    if (address === location.pathname + location.search) return;
+    history[typing && typing === last ? "replaceState" : "pushState"](null, "", address);
+    last = typing;
   }
 
   async function ask() {
@@ -37,7 +44,7 @@ export function live(form, renewed) {
     showErrors(answer);
     said.textContent = answer.dataset.said;
     document.title = answer.dataset.title ?? `${answer.dataset.said} Fitproof`;
-    history.replaceState(null, "", `${new URL(form.action).pathname}?${answer.dataset.query}`);
+    remember(`${new URL(form.action).pathname}?${answer.dataset.query}`);
     for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = answer.dataset.query;
     renewed(place);
   }
@@ -47,8 +54,10 @@ export function live(form, renewed) {
     timer = setTimeout(ask, wait);
   }
 
-  form.addEventListener("change", () => soon(WAIT_MS));
-  form.addEventListener("input", (event) => { if (event.target.inputMode === "numeric") soon(TYPING_MS); });
+  form.addEventListener("change", (event) => { typing = event.target; soon(WAIT_MS); });
+  form.addEventListener("focusin", () => { last = null; });
+  form.addEventListener("input", (event) => { if (event.target.inputMode === "numeric") { typing = event.target; soon(TYPING_MS); } });
+  addEventListener("popstate", () => location.reload());
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     soon(0);

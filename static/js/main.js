@@ -3,12 +3,14 @@ import { combobox } from "./combobox.js";
 import { live } from "./live.js";
 import { picture } from "./picture.js";
 import { copying } from "./copying.js";
+import { filters } from "./filter.js";
 import { names } from "./names.js";
 
 for (const input of document.querySelectorAll("[data-combobox]")) combobox(input);
-live(document.querySelector("[data-live]"), (answer) => { picture(answer); copying(answer); });
+live(document.querySelector("[data-live]"), (answer) => { picture(answer); copying(answer); filters(answer); });
 picture(document);
 copying(document);
+filters(document);
 names(document.querySelector(".sentence #model"));
 const place = document.querySelector("[data-probe]");
 if (place) import("./probe.js").then(({ probe }) => probe(place));

@@ -102,9 +102,12 @@ def test_shades_and_axes_of_the_map() -> None:
 
 
 def test_what_is_predicted_right_lies_on_the_diagonal() -> None:
-    scatter = draw_scatter([(GIB, GIB, "a"), (8 * GIB, 8 * GIB, "b"), (0, GIB, "dropped")])
-    assert [round(point.x + point.y) for point in scatter.points] == [100, 100]
-    assert "2" in [tick.label for tick in scatter.ticks]
+    rows = [(GIB, GIB, "allocated", "a"), (10 * GIB, 9 * GIB, "process", "b"), (0, GIB, "allocated", "dropped")]
+    scatter = draw_scatter(rows)
+    assert [point.y for point in scatter.points] == [50, 100]
+    assert scatter.points[1].label == "b: −10.00 %"
+    assert [tick.label for tick in scatter.upwards] == ["−10 %", "−5 %", "0", "+5 %", "+10 %"]
+    assert "2" in [tick.label for tick in scatter.across]
     assert draw_scatter([]).points == ()
 
 

@@ -35,12 +35,12 @@ def test_each_verdict_has_its_sentence() -> None:
     ]
     assert [sentence.replace("\u202f", " ") for sentence in sentences] == [
         "Fits, with 6.0 GiB to spare.",
-        "Tight: 1.00 GiB to spare, or 1.00 GiB short at worst.",
-        "Tight: most likely 1.00 GiB short.",
-        "Tight: 1.00 GiB to spare.",
+        "Tight, likely fits: 1.00 GiB to spare, or 1.00 GiB short at worst.",
+        "Tight, likely not: 1.00 GiB short.",
+        "Tight, likely fits: 1.00 GiB to spare.",
         "Does not fit: 3.0 GiB too much.",
         "Fits, by filling the card.",
-        "Tight: it fills the card.",
+        "Tight, likely fits: it fills the card.",
     ]
 
 

@@ -1,0 +1,1 @@
+"""Pages to read: the glossary, and the API for people."""
