@@ -7,11 +7,12 @@ from typing import Any
 
 from app.db.models import Event, Probe
 from app.forms import query_of
-from app.jobs.comparison import prediction_error
+from app.jobs.comparison import explanations, prediction_error
 from app.jobs.states import is_final
-from app.templating import gib, size
+from app.templating import size
 from app.views.messages import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
 from app.views.phases import PhaseTable, phase_table
+from app.views.proved import proved, seconds_of
 from planner.measurement import Measurement
 from planner.request.schema import Request
 
@@ -72,11 +73,13 @@ class ProbeView:
 
     @property
     def verdict(self) -> str:
-        """The measured verdict: `fits`, `does_not_fit`, or `undecided`, which is all that a run elsewhere can be."""
+        """The verdict of the reading; `undecided` while there is none, and of a processor's run."""
         measurement = self.measurement
-        if measurement is not None and measurement.outcome == "out_of_memory":
+        if measurement is None:
+            return "undecided"
+        if measurement.outcome == "out_of_memory":
             return "does_not_fit"
-        return "fits" if measurement is not None and measurement.instrument == "cuda" else "undecided"
+        return proved(measurement, self.probe.prediction).verdict
 
     @property
     def sentence(self) -> str:
@@ -88,11 +91,26 @@ class ProbeView:
             short = f", {size(measurement.short_bytes)} short" if measurement.short_bytes else ""
             where = str(measurement.failed_phase).removeprefix("first_")
             return f"Out of memory {MOMENTS.get(where, f'in {where}')}{short}."
-        peak = gib(measurement.peak_allocated_bytes)
-        if measurement.instrument == "cuda":
-            total = measurement.memory_limit_bytes or measurement.device.total_memory_bytes
-            return f"Fits: measured {peak}" + (f" of {gib(total)}." if total else ".")
-        return f"Counted: {peak} at the peak." if measurement.instrument == "dry-run" else f"Ran: {peak} at the peak."
+        return proved(measurement, self.probe.prediction).sentence
+
+    @property
+    def how(self) -> str:
+        """What was run and how long it took; that a virtual card is one."""
+        measurement = self.measurement
+        if measurement is None:
+            return ""
+        where = {
+            "dry-run": "A dry run: the real CUDA stack on a virtual card, which counts memory and computes nothing.",
+            "cpu": "The step was run on a processor.",
+            "cuda": f"The step was run on {measurement.device.name}.",
+        }[measurement.instrument]
+        seconds = seconds_of(measurement)
+        return f"{where} {measurement.steps} steps took {seconds:.1f} seconds." if seconds else where
+
+    @property
+    def why_apart(self) -> list[str]:
+        """Why what was read may differ from what was foreseen."""
+        return explanations(self.probe.prediction, self.measurement) if self.measurement else []
 
     @property
     def stages(self) -> list[tuple[str, str]]:

@@ -17,6 +17,8 @@ router = APIRouter(include_in_schema=False)
 SHOWN = 12
 # What a press on an empty or finished field opens: all cards, the most used models.
 SHOWN_AT_ONCE = 100
+# The pages carry these with them: the first page is to stay small.
+SHOWN_WITHOUT_A_SCRIPT = 40
 _LONGEST_QUERY = 200
 
 
@@ -63,8 +65,8 @@ def _uncounted(query: str) -> str:
 @lru_cache(maxsize=1)
 def suggestions() -> Markup:
     """Two datalists: the browser's own type-ahead. Rendered once: they do not change while the server runs."""
-    models = [_model(row) for row in model_catalog().search("")]
-    gpus = [_card(card) for card in gpu_catalog().cards.values() if card.gpu]
+    models = [row.id for row in model_catalog().search("")[:SHOWN_WITHOUT_A_SCRIPT]]
+    gpus = [card.row.id for card in gpu_catalog().cards.values() if card.gpu]
     return render("partials/suggestions.html", models=models, gpus=gpus)
 
 

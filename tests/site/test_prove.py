@@ -79,7 +79,12 @@ def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, 
     live.reload()
     expect(live.locator('[aria-current="step"]')).to_contain_text("Training step 2")
     bench.end("dry-run")
-    expect(live.locator("#verdict")).to_have_text(re.compile(r"Counted: 5.00.GiB at the peak"))
+    expect(live.locator("#verdict")).to_have_text(
+        re.compile(r"It fits\. Counted: 5.00.GiB at the peak in the backward pass; .* of \d+\.\d.GiB")
+    )
+    expect(live.locator(".verdict.fits")).to_contain_text("virtual card, which counts memory and computes nothing")
+    expect(live.locator(".verdict")).to_contain_text("seconds")
+    expect(live.get_by_role("heading", name="Why they differ")).to_be_visible()
     expect(live.get_by_role("status")).to_contain_text("Counted")
     live.get_by_role("link", name="Back to the plan").click()
     peak = live.locator(".sides tr", has_text="Peak, allocated").locator("td")
