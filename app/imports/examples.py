@@ -137,6 +137,6 @@ EXAMPLES = {
     "llama-factory": Example("LLaMA-Factory", _LLAMA_FACTORY),
     "trl": Example("TRL", _TRL),
     "training-arguments": Example("TrainingArguments", _TRAINING_ARGUMENTS),
-    "chapter": Example("the chapter’s dictionary", _CHAPTER),
+    "chapter": Example("the dictionary of 412: QLoRA", _CHAPTER),
     "model-config": Example("a model’s config.json", _MODEL_CONFIG),
 }

@@ -28,6 +28,10 @@ router = APIRouter(include_in_schema=False)
 PAGED_FROM_ELEMENTS = 100_000
 _NF4 = draw_nf4()
 # One card for each of the chapter's tiers.
+TODAY = (
+    "Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-14B", "mistralai/Mistral-Small-24B-Instruct-2501",
+    "google/gemma-3-27b-it", "Qwen/Qwen3-32B", "meta-llama/Llama-3.3-70B-Instruct",
+)  # fmt: skip
 TIERS = {"12 GB": "rtx-3060-12gb", "24 GB": "rtx-4090", "48 GB": "rtx-6000-ada"}
 
 
@@ -111,8 +115,10 @@ def examples() -> tuple[OwnNumbers, ...]:
 
 @lru_cache(maxsize=1)
 def tiers() -> dict[str, list[TierCell]]:
-    """The chapter's model sizes on a card of each tier, at batch 1 and the example's length."""
-    return {row.size: [_tier_cell(row.model, gpu) for gpu in TIERS.values()] for row in EXAMPLE_TABLE}
+    """The chapter's model sizes and models of today on a card of each tier, at batch 1 and the example's length."""
+    sizes: dict[str, str | dict[str, Any]] = {f"Llama {row.size}": row.model for row in EXAMPLE_TABLE}
+    names = sizes | {model.partition("/")[2]: model for model in TODAY}
+    return {name: [_tier_cell(model, gpu) for gpu in TIERS.values()] for name, model in names.items()}
 
 
 def tier_names() -> dict[str, str]:

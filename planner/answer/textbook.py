@@ -94,7 +94,7 @@ EXAMPLE_TABLE = tuple(
 )
 
 EXPLANATION = (
-    "The chapter applies 4 bits to every parameter; output head, embeddings and norms stay in 16 bit.",
+    "412: QLoRA applies 4 bits to every parameter; output head, embeddings and norms stay in 16 bit.",
     "N/64 counts one byte per block of 64. Double quantization needs N/64 + N/4096 and 2.5 KiB of tables per layer; "
     "without it the constants are N/16, four times as much.",
     "2 r (d + k) is two bytes per adapter parameter. PEFT keeps adapters in float32: four bytes, and as many for "
@@ -102,7 +102,7 @@ EXPLANATION = (
     "Activations, logits, the expanded 16-bit weight of the layer at work and CUDA's context are not in the formulas. "
     "The example table is higher than the formulas because it includes some of them; it does not say for what "
     "length and batch.",
-    "The chapter's GB are 10^9 bytes; a card's GiB are 2^30.",
+    "The GB of 412: QLoRA are 10^9 bytes; a card's GiB are 2^30.",
 )
 
 

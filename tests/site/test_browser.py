@@ -232,7 +232,7 @@ def test_a_hub_id_stays_what_was_typed(page: Page) -> None:
 
 
 def test_an_example_of_each_trainer_is_one_press_away(page: Page) -> None:
-    for name in ("Axolotl", "LLaMA-Factory", "TRL", "TrainingArguments", "the chapter’s dictionary"):
+    for name in ("Axolotl", "LLaMA-Factory", "TRL", "TrainingArguments", "the dictionary of 412: QLoRA"):
         page.goto("/import")
         page.get_by_role("navigation", name="Examples").get_by_role("link", name=name).click()
         expect(page.locator("#verdict")).to_contain_text(re.compile("Fits|Tight|Does not fit"))

@@ -21,7 +21,7 @@ def _settle_chapter(reading: Reading) -> None:
 
 CHAPTER = Trainer(
     id="chapter",
-    name="the chapter's dictionary",
+    name="the dictionary of 412: QLoRA",
     signature=words("load_in_4bit bnb_4bit_use_double_quant bnb_4bit_quant_type bnb_4bit_compute_dtype lora_r"),
     rules=(
         Rule("model_name", "model"),
