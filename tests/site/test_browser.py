@@ -18,7 +18,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 def test_a_newcomer_types_a_model_and_a_card_and_reads_the_verdict(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("Model").fill("llama 8b")
+    page.get_by_label("Model:").fill("llama 8b")
     page.get_by_role("option", name=re.compile(r"Llama-3\.1-8B")).first.click()
     page.get_by_role("combobox", name="Card").fill("4090")
     page.locator("#gpu-options li").first.click()
@@ -62,10 +62,10 @@ def test_the_keyboard_alone_reaches_a_plan_and_every_line_of_it(page: Page) -> N
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Model")).to_be_focused()
+    expect(page.get_by_label("Model:")).to_be_focused()
     page.keyboard.type("qwen2.5 7b")
     page.keyboard.press("ArrowDown")
-    expect(page.get_by_label("Model")).to_have_attribute("aria-activedescendant", re.compile("models-1"))
+    expect(page.get_by_label("Model:")).to_have_attribute("aria-activedescendant", re.compile("models-1"))
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_contain_text("Qwen2.5-7B")
     summary = page.locator(".ledger summary").first
@@ -76,11 +76,11 @@ def test_the_keyboard_alone_reaches_a_plan_and_every_line_of_it(page: Page) -> N
 
 def test_escape_closes_the_suggestions_and_keeps_what_was_typed(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("Model").fill("mistral")
+    page.get_by_label("Model:").fill("mistral")
     expect(page.get_by_role("listbox")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("listbox")).to_be_hidden()
-    expect(page.get_by_label("Model")).to_have_value("mistral")
+    expect(page.get_by_label("Model:")).to_have_value("mistral")
 
 
 def test_pointing_at_the_bar_or_its_legend_tells_what_it_is(page: Page) -> None:
@@ -209,7 +209,7 @@ def test_the_guide_follows_a_changed_rank_without_a_reload(page: Page) -> None:
 
 def test_a_newcomer_never_leaves_the_keyboard(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("Model").focus()
+    page.get_by_label("Model:").focus()
     page.keyboard.type("mistral 7b")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("model=mistralai/Mistral-7B"))
@@ -224,7 +224,7 @@ def test_a_newcomer_never_leaves_the_keyboard(page: Page) -> None:
 
 def test_a_hub_id_stays_what_was_typed(page: Page) -> None:
     page.goto("/")
-    model = page.get_by_label("Model")
+    model = page.get_by_label("Model:")
     model.fill("nobody/Mistral-9B-v7")
     model.press("Enter")
     expect(page.locator("#model-error")).to_be_visible()
