@@ -6,7 +6,8 @@ export function live(form, renewed) {
   const place = document.getElementById("answer");
   const said = document.getElementById("said");
   if (!form || !place) return;
-  let timer, asked, last, typing;
+  const here = () => location.pathname + location.search;
+  let timer, asked, last, typing, shown = here();
 
   function showErrors(answer) {
     const wrong = new Map([...answer.querySelectorAll("[data-field]")].map((item) => [item.dataset.field, item.querySelector("span").textContent]));
@@ -24,9 +25,10 @@ export function live(form, renewed) {
 
   // One step back for each change; what is still being typed into one field is one change.
   function remember(address) {
-    if (address === location.pathname + location.search) return;
+    if (address === here()) return;
     history[typing && typing === last ? "replaceState" : "pushState"](null, "", address);
     last = typing;
+    shown = here();
   }
 
   async function ask() {
@@ -57,7 +59,8 @@ export function live(form, renewed) {
   form.addEventListener("change", (event) => { typing = event.target; soon(WAIT_MS); });
   form.addEventListener("focusin", () => { last = null; });
   form.addEventListener("input", (event) => { if (event.target.inputMode === "numeric") { typing = event.target; soon(TYPING_MS); } });
-  addEventListener("popstate", () => location.reload());
+  // A jump within the page is told as well, and renews nothing.
+  addEventListener("popstate", () => { if (here() !== shown) location.reload(); });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     soon(0);
