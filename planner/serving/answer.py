@@ -68,7 +68,8 @@ class Served:
 
     def _cache_bytes(self) -> int:
         decoder = self.model.known_decoder()
-        return cache_bytes(decoder, self.asked.batch, self.asked.context, each=2)
+        repeated = self.asked.engine == "transformers"
+        return cache_bytes(decoder, self.asked.batch, self.asked.context, each=2, repeated=repeated)
 
     def limits(self) -> dict[str, int | None]:
         """The longest context for this batch and the largest batch for this context that fit; 0 where none does.

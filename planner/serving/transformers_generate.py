@@ -142,8 +142,8 @@ def _term(part: Part) -> str:
 def _cache_line(decoder: Decoder, recipe: Recipe, asked: Inference) -> list[Line]:
     """The whole cache as it stands beside a token, which the walk of one token leaves out: the first or the last."""
     each = DTYPE_BYTES[recipe.model_dtype]
-    first = cache_bytes(decoder, asked.batch, asked.prompt, each=each, windows=False)
-    last = cache_bytes(decoder, asked.batch, asked.context - 1, each=each)
+    first = cache_bytes(decoder, asked.batch, asked.prompt, each=each, windows=False, repeated=True)
+    last = cache_bytes(decoder, asked.batch, asked.context - 1, each=each, repeated=True)
     return [
         Line(
             name=CACHE,

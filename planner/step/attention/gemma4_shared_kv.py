@@ -37,6 +37,8 @@ def attention_sharing_keys(graph: Graph, part: Attention, x: Value, project: Pro
         else:
             start = len(graph.nodes)
             k, v = _keys(part, x, project, tables)
+            if shared.cache:
+                k, v = shared.cache.update(graph, k, v)
             if part.keys == "stored":
                 shared.stored[part.window] = Stored(k, v, _needed(graph, before, start))
         if not project.layer.grouped:

@@ -28,6 +28,11 @@ class KeyValueCache:
         self.kept += both
         return keys._replace(buffer=both[0]), values._replace(buffer=both[1])
 
+    def keep(self, graph: Graph, each: int, dims: Dims) -> None:
+        """What stays beside keys and values: the indexer's keys (DynamicIndexedLayer.update_indexer)."""
+        if not self.decoding:
+            self.kept.append(graph.new(each, dims, CACHE))
+
     def keep_states(self, graph: Graph, each: int, state: Dims) -> None:
         """What a layer without keys hands on: its state in float32, and the last inputs of its short convolution.
 

@@ -32,6 +32,8 @@ def latent_attention(graph: Graph, part: Latent, x: Value, project: Projector, s
         narrow = norm(graph, part.kv_norm, narrow, project.switches)
         q_rot, k_rot = _turn(graph, part, q_rot, k_rot, shared)
         if shared.cache:
+            if part.indexer:
+                shared.cache.keep(graph, x.each, ("T", "index d"))
             narrow, k_rot = shared.cache.update(graph, narrow, k_rot)
         query = concatenate(graph, (q_pass, q_rot), ("T", "q"))
         key, value = _expand(graph, part.kv_b, narrow, k_rot, project)

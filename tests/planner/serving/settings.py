@@ -72,5 +72,6 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     setting("Qwen/Qwen3.5-2B", 8, 1024, 8),
     setting("HuggingFaceTB/SmolLM3-3B", 4, 2048, 8),
     setting("google/gemma-2b", 4, 2048, 8),
+    setting("google/gemma-4-E2B-it", 35, 2048, 8),
     setting("CohereLabs/c4ai-command-r7b-12-2024", 4, 6144, 8),
 )

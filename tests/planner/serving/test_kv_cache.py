@@ -2,8 +2,13 @@
 
 import pytest
 
+from planner.catalog import resolve_gpu
+from planner.catalog.model_rows import model_catalog
 from planner.model.model import resolve_model
 from planner.serving.kv_cache import cache_bytes
+from planner.serving.request import Inference
+from planner.serving.transformers_generate import generated
+from planner.step.attention.kv_cache import CACHE
 
 LLAMA = resolve_model("meta-llama/Llama-3.1-8B").known_decoder()
 
@@ -33,3 +38,26 @@ def test_a_state_does_not_grow_with_the_context(tokens: int) -> None:
     keys = 12 * 2 * 2 * 256 * 2 * tokens
     states = 36 * (32 * 128 * 128 * 4 + 8192 * 4 * 2)
     assert cache_bytes(hybrid, 1, tokens, each=2) == pytest.approx(keys + states, rel=0.001)
+
+
+def test_an_indexer_keeps_its_own_keys() -> None:
+    plain, chosen = (
+        resolve_model({**resolve_model("deepseek-ai/DeepSeek-V3").config, "model_type": kind, **more}).known_decoder()
+        for kind, more in (("deepseek_v3", {}), ("deepseek_v32", {"index_n_heads": 64, "index_head_dim": 128}))
+    )
+    assert cache_bytes(chosen, 1, 512, each=2) - cache_bytes(plain, 1, 512, each=2) == 61 * 512 * 128 * 2
+
+
+def test_the_walk_of_every_known_model_leaves_the_cache_that_is_counted_here() -> None:
+    gpu, missing = resolve_gpu("h100-sxm-80gb"), []
+    for row in model_catalog().rows.values():
+        model = resolve_model(row.id)
+        if model.decoder is None:
+            continue
+        asked = Inference.parse({"model": row.id, "gpu": gpu.id, "context": 516, "max_new_tokens": 4})
+        lines = generated(asked, model, gpu).lines
+        left = sum(line.bytes for line in lines if line.name == CACHE and "prefill" in line.alive_in)
+        whole = cache_bytes(model.decoder, 1, 512, each=2, windows=False, repeated=True)
+        if not 0.8 * whole <= left <= whole:
+            missing.append((row.id, left, whole))
+    assert missing == []
