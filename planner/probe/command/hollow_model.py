@@ -22,7 +22,7 @@ def main() -> int:
     try:
         with folder.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a run all ask
-            if not folder.exists():
+            if not (folder / "snapshots").exists():
                 _write(repository, folder)
     except ImportError as error:
         sys.stderr.write(f"is not in the cache; to make it up, install Fitproof with its probe extra ({error})\n")
