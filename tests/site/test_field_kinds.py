@@ -9,6 +9,7 @@ import pytest
 
 from app.imports import UnreadableConfigError, read
 from planner.answer.plan import Plan, plan
+from planner.errors import InvalidRequestError
 from planner.request.schema import Request
 from planner.units import GIB
 
@@ -238,3 +239,20 @@ def test_a_reason_names_no_key_that_the_file_has_not_and_the_dtype_that_it_has()
     sft = f"model_name_or_path: {SMALL}\nmax_length: 512\nuse_peft: true\nlora_target_modules: all-linear\n"
     reasons = {item.field: item.reason for item in read(f"{sft}dtype: float32\n", gpu="l40s").reading.assumed}
     assert "dtype: float32" in reasons["stack"]
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        # stabilityai/stablelm-2-12b and EleutherAI/gpt-neox-20b, own configs: transformers builds both.
+        ({"model_type": "stablelm", "qk_layernorm": True, "use_parallel_residual": True}, "try the dry run"),
+        ({"model_type": "gpt_neox", "hidden_act": "gelu_fast"}, "'gelu_fast' is not known to the formulas; try"),
+    ],
+)
+def test_a_config_with_a_key_that_no_formula_knows_is_answered_with_one_true_sentence(
+    config: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        plan(Request.parse({"model": config, "gpu": "h200"}))
+    assert len(refusal.value.problems) == 1
+    assert sentence in refusal.value.problems[0].message
