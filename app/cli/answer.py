@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from app.cli.terminal import console, table
+from planner.request.objective import PAIRED
 from planner.request.schema import Request
 from planner.units import GIB, MIB, format_gib
 
@@ -97,7 +98,10 @@ def _recipe(request: Request) -> str:
     if request.method != "full":
         targets = lora.target_modules if isinstance(lora.target_modules, str) else ",".join(lora.target_modules)
         parts.append(f"rank {lora.r} on {targets}")
-    parts.append(f"{training.per_device_train_batch_size} x {training.max_length} tokens")
+    if training.objective != "sft":
+        parts.insert(0, training.objective.upper())
+    each = "2 x " if training.objective in PAIRED else ""
+    parts.append(f"{training.per_device_train_batch_size} x {each}{training.max_length} tokens")
     parts.append(training.optim)
     parts.append("checkpointing" if training.gradient_checkpointing else "no checkpointing")
     if request.gpus > 1:

@@ -115,6 +115,11 @@ class Reading:
         self.not_planned.append(item)
         self.ignored.append(Ignored(key, effect.why, matters=True))
 
+    def planned_after_all(self, keys: Collection[str]) -> None:
+        """Take back that `keys` move memory outside the plan: the run that they belong to is planned."""
+        self.not_planned = [item for item in self.not_planned if item.key not in keys]
+        self.ignored = [item for item in self.ignored if item.key not in keys]
+
     def contradict(self, key: str, message: str) -> None:
         """Report two keys that cannot both be meant, or a value that none is; once."""
         problem = FieldProblem(key, message)

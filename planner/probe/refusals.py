@@ -29,6 +29,9 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
     if hqq.is_group_wise(recipe) and not hqq.is_installed():
         yield FieldProblem("quantization.quant_method", f"{hqq.INSTALL}; or plan hqq by formula")
     yield from _not_installed(recipe)
+    if recipe.objective == "kto" and recipe.batch == 1:
+        # trl 1.16 kto_trainer.py KTOTrainer.__init__: "Actual (not effective) batch size must be > 1"
+        yield FieldProblem("training.per_device_train_batch_size", "KTO mixes the examples of a batch; write 2 or more")
     if on_cpu:
         yield from _needs_a_card(request, recipe, options)
     elif recipe.cannot_unscale:

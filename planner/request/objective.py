@@ -1,6 +1,6 @@
 """What a run optimizes, in TRL's words, and where its reference log-probabilities come from.
 
-Source: trl 1.16 trainer/dpo_config.py, dpo_trainer.py DPOTrainer.__init__ ("Reference model").
+Source: trl 1.16 trainer/dpo_config.py, dpo_trainer.py DPOTrainer.__init__ ("Reference model"), and those of kto.
 """
 
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool
 
-Objective = Literal["sft", "dpo"]
+Objective = Literal["sft", "dpo", "kto"]
 # Which model scores the batch a second time, without gradients: none does, the trained one with its adapters disabled,
 # or a second one.
 Reference = Literal["none", "adapters_disabled", "copy"]
 
 # Objectives with a reference model.
-WITH_REFERENCE = frozenset({"dpo"})
+WITH_REFERENCE = frozenset({"dpo", "kto"})
 # An example is a pair: the batch is the chosen sequences, then the rejected ones.
 PAIRED = frozenset({"dpo"})
 # TRL computes log-probabilities through its fused head and never makes all logits.
-BY_FUSED_HEAD = frozenset({"dpo"})
+BY_FUSED_HEAD = frozenset({"dpo", "kto"})
 
 
 class ObjectiveFields(BaseModel):
-    """What `DPOConfig` takes beside `TrainingArguments`, as far as it moves bytes.
+    """What `DPOConfig` and `KTOConfig` take beside `TrainingArguments`, as far as it moves bytes.
 
     `ref_model`: "copy" loads a second model as the reference; None is TRL's default, the trained model with its
     adapters disabled, or a copy where there are no adapters.
@@ -47,7 +47,7 @@ class ObjectiveFields(BaseModel):
             problem = f"training.loss: TRL computes {self.objective} through its fused head, in chunks; drop it"
         elif self.objective not in WITH_REFERENCE and (self.precompute_ref_log_probs or self.ref_model):
             name = "ref_model" if self.ref_model else "precompute_ref_log_probs"
-            problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo"
+            problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo or kto"
         elif self.objective != "sft" and strategies and strategies[0] != "ddp":
             problem = f"{strategies[0]}: objective {self.objective} is planned on one card or under ddp; drop it"
         if problem:

@@ -152,8 +152,8 @@ class Recipe:
 
 
 def _default_loss(request: Request) -> Loss:
-    by_trl = request.stack == "trl" or request.training.objective in BY_FUSED_HEAD
-    return "chunked" if by_trl else "full_logits"
+    chunked = request.training.objective in BY_FUSED_HEAD or request.stack == "trl"
+    return "chunked" if chunked else "full_logits"
 
 
 def stack_switches(request: Request) -> Stack:

@@ -20,11 +20,14 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     """What the collator hands over: ids, labels, how many count, and an attention mask.
 
     A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
+    KTO has three more tensors: the prompts with completions of others.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
         if switches.collated:
             ids.append(graph.new(8, ("batch",)))
+        if switches.objective == "kto":
+            ids += [graph.new(8, ("batch",)) for _ in range(3)]
         if switches.objective != "sft":
             ids.append(graph.new(8, ("T",)))
     return ids

@@ -169,4 +169,6 @@ def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
         return "modelled"
     other = recipe.quantization is not None and recipe.quantization.quant_method != "bitsandbytes"
     by_liger = recipe.loss == "liger" and decoder.model_type not in liger_models.EXACT
-    return "modelled" if decoder.evidence == "modelled" or other or by_liger else "exact"
+    # TRL's preference trainers add a load-balancing loss to mixtures of experts, which no formula has.
+    balances = recipe.objective != "sft" and "E" in decoder.sizes
+    return "modelled" if decoder.evidence == "modelled" or other or by_liger or balances else "exact"

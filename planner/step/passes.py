@@ -1,7 +1,7 @@
 """A training step as a list of passes: which weights run over the batch, and whether a graph is kept of it.
 
-Source: trl 1.16 trainer/dpo_trainer.py _compute_loss: the trained model first, the reference model after it, without
-gradients and without checkpointing, while all that the first pass saved is there.
+Source: trl 1.16 trainer/dpo_trainer.py and kto_trainer.py _compute_loss: the trained model first, the reference model
+after it, without gradients and without checkpointing, while all that the first pass saved is there.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,13 @@ ONE_PASS = (TRAINED,)
 
 
 def passes_of(recipe: Recipe) -> tuple[Pass, ...]:
-    """The passes of one micro-batch, in their order."""
-    if recipe.reference == "none" or not recipe.scores_by_reference:
-        return ONE_PASS
-    return TRAINED, Pass(recipe.reference, gradients=False)
+    """The passes of one micro-batch, in their order.
+
+    KTO scores completions that belong to other prompts first, by both models, to estimate how far they are apart.
+    """
+    once: tuple[Pass, ...] = ()
+    if recipe.reference != "none" and recipe.scores_by_reference:
+        once = (Pass(recipe.reference, gradients=False),)
+    if recipe.objective == "kto":
+        return (Pass("trained", gradients=False), TRAINED, *once, *once)
+    return (TRAINED, *once)

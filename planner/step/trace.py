@@ -11,14 +11,14 @@ from planner.families.parts import Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import batch_tensors, embed
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Value
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, compiled
 from planner.step.layer_kinds import some_keep_a_state, walk_layers
 from planner.step.losses.full_logits import head_and_loss, start_backward
 from planner.step.losses.fused import kept_outputs
 from planner.step.norms import norm
-from planner.step.passes import TRAINED
+from planner.step.passes import TRAINED, Pass
 from planner.step.scoring_pass import score, switches_of_pass
 from planner.step.switches import Switches
 
@@ -35,6 +35,10 @@ def walk(structure: Structure, switches: Switches) -> Program:
         _hold_gradients(graph, walk(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
     ids = batch_tensors(graph, switches)
+    number = switches.passes.index(TRAINED)
+    scores = [_scored(graph, structure, switches, one, ids) for one in switches.passes[:number]]
+    if scores:
+        graph.mark("forward")
     x, named, shared, positions = embed(graph, structure, switches, ids)
     graph.mark_backward("backward")
     held = (*shared.held, positions) if positions else shared.held
@@ -58,15 +62,18 @@ def walk(structure: Structure, switches: Switches) -> Program:
     hidden = [x]
     del x
     loss, kept = head_and_loss(graph, structure, switches, hidden)
-    outputs = [] if switches.objective == "sft" else kept_outputs(graph)
-    after = switches.passes[switches.passes.index(TRAINED) + 1 :]
-    scores = [score(graph, structure, switches_of_pass(switches, one), ids) for one in after]
+    outputs = kept_outputs(graph, switches)
+    scores += [_scored(graph, structure, switches, one, ids) for one in switches.passes[number + 1 :]]
     del scores, outputs
     graph.mark("backward")
     start_backward(graph, loss)
     _leave_graph(graph)
     del loss, kept, shared, positions, saved, ids
     return compiled(graph, leading=leading)
+
+
+def _scored(graph: Graph, structure: Structure, switches: Switches, one: Pass, ids: list[Buffer]) -> Buffer:
+    return score(graph, structure, switches_of_pass(switches, one), ids)
 
 
 def _leave_graph(graph: Graph) -> None:

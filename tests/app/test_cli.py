@@ -67,6 +67,10 @@ def test_every_line_is_shown_on_demand() -> None:
         (["--quant-type", "int8"], {"load_in_8bit": True}),
         (["--quant-type", "int4"], {"quant_method": "hqq"}),
         (["--method", "lora", "--stack", "loop"], {"method": "lora", "stack": "loop"}),
+        (
+            ["--objective", "dpo", "--precompute-ref"],
+            {"training": {"objective": "dpo", "precompute_ref_log_probs": True}},
+        ),
         (["--optim", "adamw_torch", "--loss", "chunked"], {"training": {"optim": "adamw_torch", "loss": "chunked"}}),
     ],
 )

@@ -68,7 +68,7 @@ KINDS = {
         "tight", {"use_badam"},
     ),
     "a command of preference training": Kind(
-        f"trl dpo --model_name_or_path {SMALL} --use_peft --max_length 512", "tight", {"command"}
+        f"trl dpo --model_name_or_path {SMALL} --use_peft --max_length 512 --per_device_train_batch_size 1"
     ),
     "a script of preference training": Kind(
         f"python examples/scripts/grpo.py --model_name_or_path {SMALL} --use_peft --max_length 512 --output_dir out",

@@ -79,7 +79,8 @@ def test_a_script_of_the_plain_trainer_is_its_stack() -> None:
 
 def test_a_preference_script_is_never_plain_sft() -> None:
     text = TRL.replace("SFTConfig", "DPOConfig").replace("SFTTrainer", "DPOTrainer")
-    assert imported(text).not_planned or imported(text).document.get("objective")
+    assert imported(text).document["training"]["objective"] == "dpo"
+    assert imported(text.replace("DPO", "GRPO")).not_planned
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from typing import Any
 
 from app.imports.attention import put_attention
 from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
+from app.imports.dialects.axolotl_objectives import read_objective
 from app.imports.dialects.axolotl_targets import put_targets
-from app.imports.effects import LESS, ONE_CARD, PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
+from app.imports.effects import LESS, ONE_CARD, PREFERENCES, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import stacks_experts
 from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Reading, Rule, Trainer, looked_up, words
-from planner.answer.not_planned import Pairs
+from planner.request.objective import WITH_REFERENCE
 
 _ATTENTION = {
     "flash_attention": "flash_attention_2", "sdp_attention": "sdpa", "eager_attention": "eager",
@@ -52,15 +53,16 @@ def _settle(reading: Reading) -> None:
     config = reading.config
     dtype, autocast = _dtype(reading)
     _method(reading, dtype)
+    objective = read_objective(reading)
     put_targets(reading)
     _attention(reading)
-    _stack(reading, dtype, autocast)
+    _stack(reading, dtype, autocast, objective)
     _batches(reading)
     if isinstance(config.get("gradient_checkpointing"), str):
         why = "planned as plain checkpointing, on the card"
         reading.leave_out("gradient_checkpointing", Effect(why, "with plain checkpointing", saves=True))
     reading.use_reentrant("gradient_checkpointing_kwargs")
-    _losses(reading)
+    _losses(reading, objective)
     _plugins(reading)
     _beside_training(reading)
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
@@ -132,12 +134,16 @@ def _bnb_config(reading: Reading) -> dict[str, Any]:
     return kwargs
 
 
-def _losses(reading: Reading) -> None:
+def _losses(reading: Reading, objective: str) -> None:
     """Liger's fused loss, Cut Cross-Entropy by its switch or its plugin, whose switch is on by itself."""
     config = reading.config
     plugin = "cut_cross_entropy" in str(config.get("plugins"))
     cut = reading.on("cut_cross_entropy") if "cut_cross_entropy" in config else plugin
     on = [key for key in _LIGER if reading.on(key)]
+    if objective != "sft":
+        for key in filter(reading.on, (*_LIGER, "liger_fused_linear_cross_entropy", "cut_cross_entropy")):
+            reading.leave_out(key, LESS)
+        return
     if reading.on("liger_fused_linear_cross_entropy"):
         if cut:
             reading.contradict("cut_cross_entropy", "liger_fused_linear_cross_entropy: true as well; keep one")
@@ -164,14 +170,8 @@ def _plugins(reading: Reading) -> None:
 
 
 def _beside_training(reading: Reading) -> None:
-    """Preference training, and vLLM where GRPO generates with it in this process."""
+    """Evaluation, and vLLM where GRPO generates with it in this process."""
     config = reading.config
-    kind = config.get("rl")
-    if kind not in (None, False, ""):
-        second = ", without its reference model" if kind in ("dpo", "ipo", "kto") else ""
-        planned = f"{SFT}, without {str(kind).upper()}'s second forward{second}"
-        paired = Pairs() if kind in ("dpo", "ipo", "orpo", "simpo") else None
-        reading.leave_out("rl", Effect(PREFERENCES.why, planned), least=paired)
     inner = config.get("trl")
     if isinstance(inner, dict) and inner:
         reading.leave_out("trl", PREFERENCES)
@@ -195,9 +195,11 @@ def _attention(reading: Reading) -> None:
         put_attention(reading, on[0], _ATTENTION[on[0]])
 
 
-def _stack(reading: Reading, dtype: str, autocast: str | None) -> None:
+def _stack(reading: Reading, dtype: str, autocast: str | None, objective: str) -> None:
     config = reading.config
     adapters = dtype if config.get("peft_autocast_adapter_dtype") is False else "float32"
+    if objective in WITH_REFERENCE and reading.document["method"] == "qlora":
+        adapters = "bfloat16"  # as TRL casts them where it wraps the model
     model = dtype
     if config.get("adapter") == "lora" and reading.document["method"] == "lora" and reading.on("load_in_4bit"):
         # prepare_model_for_kbit_training runs all the same, and turns every weight to float32.
@@ -258,7 +260,8 @@ AXOLOTL = Trainer(
         "adapter load_in_4bit load_in_8bit bnb_config_kwargs lora_target_linear flash_attention sdp_attention "
         "eager_attention xformers_attention flex_attention sage_attention attn_implementation bf16 fp16 bfloat16 "
         "float16 gradient_checkpointing_kwargs plugins cut_cross_entropy liger_fused_linear_cross_entropy liger_rope "
-        "liger_rms_norm liger_glu_activation rl trl vllm eval_batch_size sample_packing pad_to_sequence_len batch_size "
+        "liger_rms_norm liger_glu_activation rl rl_adapter_ref_model trl vllm eval_batch_size sample_packing "
+        "pad_to_sequence_len batch_size "
         "batch_flattening peft_autocast_adapter_dtype"
     ),
     ignored=ignored_keys("axolotl"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.imports.attention import put_attention
+from app.imports.dialects.trl_objectives import read_objective
 from app.imports.effects import PREFERENCES, SFT, UNSLOTH, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
@@ -58,7 +59,9 @@ def _write_method(config: dict[str, Any], method: Any) -> None:
 
 def _settle(reading: Reading) -> None:
     config = reading.config
-    is_trl = bool(_TRL_ONLY & set(config)) or str(config.get("command", "")).startswith("trl ")
+    objective = read_objective(reading)
+    by_name = objective != "sft" or str(config.get("command", "")).startswith("trl ")
+    is_trl = by_name or bool(_TRL_ONLY & set(config))
     four, eight = reading.on("load_in_4bit"), reading.on("load_in_8bit")
     lora_keys = [key for key in config if key.startswith("lora_") and config[key] not in (None, "")]
     if config.get("use_peft") is False and (four or eight):
@@ -80,8 +83,11 @@ def _settle(reading: Reading) -> None:
     elif eight:
         reading.use("load_in_8bit", "quantization.load_in_8bit", True)
     _precision(reading, is_trl)
-    name_the_program(reading)
     may_see(reading)
+    if objective == "sft":
+        name_the_program(reading)
+        _loss(reading, is_trl)
+        _reference(reading)
     _step(reading, is_trl)
     _model_init(reading)
     if method != "full":
@@ -165,16 +171,6 @@ def _step(reading: Reading, is_trl: bool) -> None:
         reading.use_reentrant(key)
     if "max_seq_length" in config and "max_length" in config and config["max_seq_length"] != config["max_length"]:
         reading.contradict("max_seq_length", "the old name of max_length, with another value; keep max_length")
-    if reading.on("use_liger_kernel"):
-        reading.use("use_liger_kernel", "training.loss", "liger")
-    elif loss := looked_up(_LOSSES, config.get("loss_type")):
-        reading.use("loss_type", "training.loss", loss)
-    elif config.get("loss_type"):
-        reading.leave_out("loss_type", PREFERENCES)
-    elif "max_seq_length" in config and "max_length" not in config:
-        reading.assume("training.loss", "full_logits", "max_seq_length is from before TRL 0.20, which wrote all logits")
-    elif is_trl and not any(item.why == PREFERENCES.why for item in reading.not_planned):
-        reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
     if reading.on("use_flash_attention_2"):
         reading.use("use_flash_attention_2", "training.attn_implementation", "flash_attention_2")
     if config.get("attn_implementation"):
@@ -192,8 +188,22 @@ def _step(reading: Reading, is_trl: bool) -> None:
             reading.pads("packing")
 
 
+def _loss(reading: Reading, is_trl: bool) -> None:
+    config = reading.config
+    if reading.on("use_liger_kernel"):
+        reading.use("use_liger_kernel", "training.loss", "liger")
+    elif loss := looked_up(_LOSSES, config.get("loss_type")):
+        reading.use("loss_type", "training.loss", loss)
+    elif config.get("loss_type"):
+        reading.leave_out("loss_type", PREFERENCES)
+    elif "max_seq_length" in config and "max_length" not in config:
+        reading.assume("training.loss", "full_logits", "max_seq_length is from before TRL 0.20, which wrote all logits")
+    elif is_trl and not any(item.why == PREFERENCES.why for item in reading.not_planned):
+        reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
+
+
 def _beside_training(reading: Reading) -> None:
-    """Evaluation, DPO's pairs and reference model, and vLLM where it shares the process (GRPOConfig's own default)."""
+    """Evaluation, and vLLM where it shares the process (GRPOConfig's own default)."""
     config = reading.config
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
@@ -203,6 +213,11 @@ def _beside_training(reading: Reading) -> None:
         colocated = config.get("vllm_mode", "colocate") == "colocate" and not reading.on("vllm_enable_sleep_mode")
         share = config.get("vllm_gpu_memory_utilization", VLLM_SHARE)
         reading.leave_out("use_vllm", VLLM, least=card_share(share) if colocated else None)
+
+
+def _reference(reading: Reading) -> None:
+    """The second model of a preference training that no command names."""
+    config = reading.config
     if "beta" in config and "num_generations" not in config:
         reference = FrozenCopy() if reading.document.get("method") == "full" else None
         if config.get("ref_model_name_or_path") or reading.on("reference_free"):

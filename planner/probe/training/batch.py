@@ -26,18 +26,32 @@ def make_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[st
 
 
 def _preference_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """As trl 1.16 `DataCollatorForPreference`: the chosen sequences, then the rejected ones.
+    """As trl 1.16's collators for preferences hand it over. Every token counts as one of a completion: the most that
+    can be scored.
 
-    Every token counts as one of a completion, the most that can be scored.
+    DPO: the chosen sequences, then the rejected ones. KTO: sequences, half of them desirable, and once more with the
+    completions of others.
     """
+    batch = _scored(recipe, vocabulary, device)
+    scores = ["ref_chosen_logps", "ref_rejected_logps"]
+    if recipe.objective == "kto":
+        batch |= {f"KL_{name}": tensor for name, tensor in _scored(recipe, vocabulary, device).items()}
+        batch["label"] = torch.arange(recipe.batch, device=device) % 2 == 0
+        scores = ["ref_logps", "ref_KL_logps"]
+    if recipe.training.precompute_ref_log_probs:
+        examples = (recipe.training.per_device_train_batch_size,)
+        batch |= {name: torch.zeros(examples, device=device) for name in scores}
+    return batch
+
+
+def _scored(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
     shape = (recipe.batch, recipe.length)
-    tokens = torch.randint(vocabulary, shape, device=device)
     attended = torch.ones(shape, dtype=torch.long, device=device)
     for index, kept in enumerate(recipe.kept_tokens):
         if kept < recipe.length:
             attended[index, kept:] = 0
-    batch = {"input_ids": tokens, "attention_mask": attended, "completion_mask": attended.clone()}
-    if recipe.training.precompute_ref_log_probs:
-        pairs = (recipe.training.per_device_train_batch_size,)
-        batch |= {f"ref_{name}_logps": torch.zeros(pairs, device=device) for name in ("chosen", "rejected")}
-    return batch
+    return {
+        "input_ids": torch.randint(vocabulary, shape, device=device),
+        "attention_mask": attended,
+        "completion_mask": attended.clone(),
+    }

@@ -15,6 +15,7 @@ from accelerate.utils.operations import convert_outputs_to_fp32
 
 from planner.probe.training.load import torch_dtype
 from planner.probe.training.stack import Batch, StepLoss
+from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 
 
@@ -52,7 +53,7 @@ def preference_loss(model: Any, reference: Any, recipe: Recipe, device: torch.de
 
     transformers/trainer.py training_step divides it by the micro-batches of an optimizer step.
     """
-    trainer = _dpo_trainer(model, reference, recipe, device)
+    trainer = _trainer(model, reference, recipe, device)
 
     def loss_of(batch: Batch) -> StepLoss:
         loss = trainer.compute_loss(model, batch)
@@ -61,32 +62,59 @@ def preference_loss(model: Any, reference: Any, recipe: Recipe, device: torch.de
     return loss_of
 
 
-def _dpo_trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -> Any:
-    """trl 1.16 trainer/dpo_trainer.py DPOTrainer.__init__, with dpo_config.py's defaults.
+def _trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -> Any:
+    """The objective's trainer with what its `__init__` sets from the defaults of its configuration.
 
     `aux_loss_enabled` is false: the formulas plan no load-balancing loss, for SFT neither.
     """
-    from trl.trainer.dpo_trainer import DPOTrainer  # noqa: PLC0415  # takes a second: only where it is used
-
-    trainer = DPOTrainer.__new__(DPOTrainer)
+    trainer, own = _TRAINERS[recipe.objective]()
     vars(trainer).update(
         model=model,
         ref_model=reference,
         accelerator=_OneProcess(device),
         args=SimpleNamespace(
-            gradient_checkpointing_kwargs={"use_reentrant": recipe.training.use_reentrant}, max_length=recipe.length
+            device=device,
+            gradient_checkpointing_kwargs={"use_reentrant": recipe.training.use_reentrant},
+            max_length=recipe.length,
         ),
         precompute_ref_logps=recipe.training.precompute_ref_log_probs,
-        loss_types=["sigmoid"],
-        loss_weights=[1.0],
         beta=0.1,
-        ld_alpha=None,
-        f_divergence_type="reverse_kl",
-        label_smoothing=0.0,
-        use_weighting=False,
         aux_loss_enabled=False,
         _metrics={"train": defaultdict(list), "eval": defaultdict(list)},
         _total_train_tokens=0,
         _tp_size=1,
+        **own,
     )
     return trainer
+
+
+def _dpo_trainer() -> tuple[Any, dict[str, Any]]:
+    """trl 1.16 trainer/dpo_trainer.py DPOTrainer.__init__, with dpo_config.py's defaults."""
+    from trl.trainer.dpo_trainer import DPOTrainer  # noqa: PLC0415  # takes a second: only where it is used
+
+    return DPOTrainer.__new__(DPOTrainer), {
+        "loss_types": ["sigmoid"],
+        "loss_weights": [1.0],
+        "ld_alpha": None,
+        "f_divergence_type": "reverse_kl",
+        "label_smoothing": 0.0,
+        "use_weighting": False,
+    }
+
+
+def _kto_trainer() -> tuple[Any, dict[str, Any]]:
+    """trl 1.16 trainer/kto_trainer.py KTOTrainer.__init__, with kto_config.py's defaults."""
+    from trl.trainer.kto_trainer import KTOTrainer  # noqa: PLC0415  # takes a second: only where it is used
+
+    return KTOTrainer.__new__(KTOTrainer), {
+        "loss_type": "kto",
+        "calculate_KL": True,
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.0,
+    }
+
+
+_TRAINERS: dict[Objective, Callable[[], tuple[Any, dict[str, Any]]]] = {
+    "dpo": _dpo_trainer,
+    "kto": _kto_trainer,
+}

@@ -15,6 +15,13 @@ from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
 TrainableModel = PreTrainedModel | PeftModel
 
+# What each trainer's metrics ask the fused head for (trl 1.16, sft_trainer.py, dpo_trainer.py, kto_trainer.py).
+_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "sft": ("log_probs", "entropy", "is_top1"),
+    "dpo": ("log_probs", "entropy", "mean_logits", "is_top1"),
+    "kto": ("log_probs", "entropy", "mean_logits"),
+}
+
 
 def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     """Upcast, wrap and checkpoint as the recipe says; the result is in training mode."""
@@ -84,8 +91,7 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
             raise InvalidRequestError("TRL fails on this model.", [FieldProblem("training.loss", fix)])
         from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
 
-        more = () if recipe.objective == "sft" else ("mean_logits",)
-        add_fused_lm_head(base, outputs=("log_probs", "entropy", *more, "is_top1"))
+        add_fused_lm_head(base, outputs=_OUTPUTS[recipe.objective])
     elif recipe.loss == "liger":
         from transformers.integrations.liger import apply_liger_kernel  # noqa: PLC0415  # Linux only
 

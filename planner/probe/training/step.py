@@ -51,7 +51,7 @@ class _Phases:
 def _phases_within(trainee: Trainee) -> Iterator[_Phases]:
     """Begin the loss phase when a decoder's last layer is done: head projection and loss are one phase.
 
-    A reference model's forward, which comes after that of the trained one, is in the forward phase again.
+    Where a step has several forwards, each is in the forward phase again.
     """
     phases = _Phases(trainee.meter)
 
@@ -63,7 +63,7 @@ def _phases_within(trainee: Trainee) -> Iterator[_Phases]:
 
     decoders = [decoder_of(model) for model in trainee.models]
     handles = [decoder.register_forward_hook(begin_loss) for decoder in decoders]
-    if trainee.recipe.reference != "none":
+    if trainee.recipe.objective != "sft":
         handles += [decoder.register_forward_pre_hook(begin_forward) for decoder in decoders]
     try:
         yield phases

@@ -5,6 +5,7 @@ liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py; cut_cross_entropy 25.9 cce
 `N` counts the scored tokens: of each sequence all that count but the first.
 """
 
+from planner.request.objective import BY_FUSED_HEAD
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, unary
 from planner.step.switches import Switches
@@ -56,12 +57,15 @@ def log_probabilities(graph: Graph, switches: Switches, x: Value) -> Buffer:
         return scattered
 
 
-def kept_outputs(graph: Graph) -> list[Buffer]:
+def kept_outputs(graph: Graph, switches: Switches) -> list[Buffer]:
     """What TRL's preference trainers read of the trained model's outputs until the loss is there: log-probabilities,
-    entropies and mean logits, and whether a token was the likeliest.
+    entropies and mean logits; DPO also whether a token was the likeliest.
     """
+    if switches.objective not in BY_FUSED_HEAD:
+        return []
     with graph.cause(SCORES):
-        return [*(graph.new(4, ("N",)) for _ in range(3)), graph.new(1, ("N",))]
+        likeliest = [graph.new(1, ("N",))] if switches.objective == "dpo" else []
+        return [*(graph.new(4, ("N",)) for _ in range(3)), *likeliest]
 
 
 def _select(graph: Graph, x: Value, valid: Buffer) -> Value:

@@ -65,13 +65,37 @@ def dpo() -> list[dict[str, Any]]:
     return found
 
 
+def kto() -> list[dict[str, Any]]:
+    """Two examples at a time, the fewest that TRL takes."""
+    found = []
+    for name, method in METHODS.items():
+        found += [
+            _kto(name, {}, **method),
+            _kto(f"{name} off", OFF, **method),
+            _kto(f"{name} precomputed off", {"precompute_ref_log_probs": True, **OFF}, **method),
+        ]
+    trl = {"stack": "trl"}
+    return [
+        *found,
+        _kto("copy", {"ref_model": "copy"}, **trl),
+        _kto("batch 4 padded", {"per_device_train_batch_size": 4, "padded": True}, **trl),
+        _kto("q,v off", OFF, lora={"target_modules": ["q_proj", "v_proj"]}, **trl),
+        _kto("accumulation", {"gradient_accumulation_steps": 4}, **trl),
+    ]
+
+
+def _kto(name: str, training: dict[str, Any], **more: Any) -> dict[str, Any]:
+    own = {"objective": "kto", "per_device_train_batch_size": 2}
+    return setting(f"kto {name}", LLAMA, {**own, **training}, **more)
+
+
 def _dpo(name: str, training: dict[str, Any], **more: Any) -> dict[str, Any]:
     return setting(f"dpo {name}", LLAMA, {"objective": "dpo", **training}, **more)
 
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return dpo()
+    return [*dpo(), *kto()]
 
 
 if __name__ == "__main__":

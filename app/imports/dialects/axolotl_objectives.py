@@ -1,0 +1,45 @@
+"""What Axolotl's `rl` trains for, where it is planned.
+
+As read in https://github.com/axolotl-ai-cloud/axolotl: trainers are TRL's (core/trainers/dpo, core/trainers/trl.py);
+loaders/model.py `_load_adapters` hands DPO and KTO the adapter's configuration, so that TRL wraps the model and casts
+the adapters of a quantized one to bfloat16; train.py setup_reference_model loads a second model without adapters, or
+with `rl_adapter_ref_model`.
+"""
+
+from app.imports.effects import PREFERENCES, SFT, Effect
+from app.imports.rules import Ignored, Reading, looked_up, words
+from planner.answer.not_planned import Pairs
+from planner.request.objective import PAIRED
+
+# What TRL's trainer is told by other keys moves no tensor that would show.
+_OBJECTIVES = {"dpo": "dpo", "ipo": "dpo", "kto": "kto"}
+_NO_EFFECT = words(
+    "dpo_beta dpo_generate_during_eval dpo_label_smoothing dpo_loss_type dpo_loss_weights dpo_norm_loss "
+    "kto_desirable_weight kto_undesirable_weight max_prompt_len rl_beta rpo_alpha"
+)
+_PRECOMPUTED = "precompute_ref_log_probs"
+
+
+def read_objective(reading: Reading) -> str:
+    """The objective that `rl` names, with its reference; "sft" where it names none that is planned."""
+    kind = reading.config.get("rl")
+    objective = looked_up(_OBJECTIVES, kind)
+    if objective is None:
+        if kind not in (None, False, ""):
+            paired = Pairs() if kind in ("orpo", "simpo") else None
+            planned = f"{SFT}, without {str(kind).upper()}'s second forward"
+            reading.leave_out("rl", Effect(PREFERENCES.why, planned), least=paired)
+        return "sft"
+    reading.use("rl", "training.objective", objective)
+    harmless = [item.key for item in reading.not_planned if item.key in _NO_EFFECT]
+    reading.planned_after_all({*harmless, _PRECOMPUTED})
+    reading.ignored += [Ignored(key, f"does not move the memory of {objective}") for key in harmless]
+    if reading.on(_PRECOMPUTED):
+        reading.use(_PRECOMPUTED, "training.precompute_ref_log_probs", True)
+    if reading.on("rl_adapter_ref_model"):
+        reading.use("rl_adapter_ref_model", "training.ref_model", "copy")
+    elif not reading.config.get("adapter"):
+        reading.assume("training.ref_model", "copy", "Axolotl loads a second model where there is no adapter")
+    if objective in PAIRED:
+        reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
+    return str(objective)

@@ -1,0 +1,47 @@
+"""TRL's preference trainers that are planned: which one a command names, and what its own keys come to.
+
+Keys and defaults: trl 1.16 trainer/dpo_config.py and kto_config.py.
+"""
+
+import re
+
+from app.imports.effects import LESS, Effect
+from app.imports.rules import Ignored, Reading, words
+from planner.request.objective import PAIRED
+
+# `trl dpo`, `python examples/scripts/kto.py`; online_dpo.py and dpo_vlm.py are others.
+_NAMED = re.compile(r"(?:^|[\s/])(dpo|kto)(?:\.py)?(?:\s|$)")
+# What changes the formula of the loss and no tensor that would show.
+_NO_EFFECT = words(
+    "beta desirable_weight discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha "
+    "loss_weights max_completion_length max_prompt_length precompute_ref_batch_size undesirable_weight"
+)
+_REFERENCES = ("ref_model_name_or_path", "ref_model")
+_PRECOMPUTED = "precompute_ref_log_probs"
+
+
+def read_objective(reading: Reading) -> str:
+    """The objective that the command names, with its reference; "sft" where it names none that is planned."""
+    config = reading.config
+    found = _NAMED.search(str(config.get("command", "")))
+    if not found:
+        return "sft"
+    objective = found[1]
+    reading.use("command", "training.objective", objective)
+    harmless = [item.key for item in reading.not_planned if item.key in _NO_EFFECT]
+    reading.planned_after_all({*harmless, _PRECOMPUTED})
+    reading.ignored += [Ignored(key, f"does not move the memory of {objective}") for key in harmless]
+    if reading.on(_PRECOMPUTED):
+        reading.use(_PRECOMPUTED, "training.precompute_ref_log_probs", True)
+    for key in _REFERENCES:
+        if config.get(key) and config[key] == config.get("model_name_or_path"):
+            reading.planned_after_all({key})
+            reading.use(key, "training.ref_model", "copy")
+    if config.get("loss_type") == "apo_zero_unpaired":
+        why = "scores no mismatched completions, as KTO's own loss does; planned with them"
+        reading.leave_out("loss_type", Effect(why, "with KTO's own loss", saves=True))
+    if reading.on("use_liger_kernel"):
+        reading.leave_out("use_liger_kernel", LESS)
+    if objective in PAIRED:
+        reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
+    return objective
