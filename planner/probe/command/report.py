@@ -101,7 +101,7 @@ def _reason(processes: Sequence[dict[str, Any]]) -> str:
     """The first error that ended a process; a launcher only repeats those of its ranks."""
     failed = [process for process in processes if process["outcome"] == "failed"]
     failed.sort(key=lambda process: process["world_size"] == 1)
-    return f": {failed[0]['message']}" if failed else ""
+    return f": {failed[0]['message'].removesuffix('.')}" if failed else ""
 
 
 def _missing_ranks(run: Run, processes: Sequence[dict[str, Any]]) -> str:

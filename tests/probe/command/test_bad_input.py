@@ -78,6 +78,16 @@ def test_a_program_with_a_fault_of_its_own_is_one_sentence_and_no_verdict(place:
     assert done.stdout.splitlines() == ["The program ended with status 1: ValueError: no such data set: corpus.jsonl."]
 
 
+def test_what_the_card_cannot_pretend_is_refused_by_its_name(place: Path) -> None:
+    """peft's PiSSA initialisation, and CorDA's, decompose weights on the card."""
+    done = run(sys.executable, "-c", "import torch; torch.linalg.svd(torch.zeros(8, 8, device='cuda'))", cwd=place)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == [
+        "The program ended with status 1: RuntimeError: the virtual card does not pretend cusolverDnCreateGesvdjInfo: "
+        "this program needs a real card."
+    ]
+
+
 def test_a_fault_before_torch_is_told_as_well(place: Path) -> None:
     done = run(sys.executable, "-c", "raise FileNotFoundError('my.yml')", cwd=place)
     assert done.returncode == 2

@@ -43,6 +43,14 @@ def read(device):
     }
 
 
+def said_of(error):
+    """What the card said of the call that `error` names, where it refused that; else the error's own words."""
+    _state.card_refusal.restype = ctypes.c_char_p
+    refused = _state.card_refusal().decode()
+    name = refused.partition(" pretend ")[2].partition(":")[0]
+    return refused if name and name in str(error) else str(error)
+
+
 def tell_the_truth(run):
     """Make whole numbers and booleans on the card true (planner/probe/values), under a name of our own."""
     values = _package("fitproof_values", run["values_folder"])

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 
-from fitproof_bootstrap import readings, saving
+from fitproof_bootstrap import cards, readings, saving
 from fitproof_bootstrap.progress import Progress
 
 # Ends a program whose own threads keep it alive after the steps that matter.
@@ -147,7 +147,7 @@ class Recorder:
             if isinstance(error, self.torch.cuda.OutOfMemoryError) or self.out_of_memory is not None:
                 self._write("out_of_memory", message=str(error))
             else:
-                self._write("failed", message=f"{kind.__name__}: {error}")
+                self._write("failed", message=f"{kind.__name__}: {cards.said_of(error)}")
             before(kind, error, trace)
 
         sys.excepthook = hook
