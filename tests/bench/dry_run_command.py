@@ -10,13 +10,12 @@ from pathlib import Path
 
 from tests.bench.server import ROOT
 from tests.bench.timing import report
+from tests.probe.command.terminal import program, torchrun
 
-PROGRAMS = Path(__file__).parent / "programs"
 RANKS = 8
 DRY_RUN = (sys.executable, "-m", "app.cli", "dry-run")
 # Fills a folder of the hub cache's form with Llama 2 7B, hollow.
 CHECKPOINT = (sys.executable, "-m", "planner.probe.command.hollow_model", "meta-llama/Llama-2-7b-hf")
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", str(RANKS), "--rdzv-backend", "c10d")
 IMPORTS = (
     "import torch, datasets, peft, bitsandbytes, trl.trainer.sft_trainer; from transformers import AutoModelForCausalLM"
 )
@@ -35,13 +34,13 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*CHECKPOINT, f"{folder}/model"], cwd=ROOT, check=True)
         (checkpoint,) = Path(folder, "model", "snapshots").iterdir()
-        words = [sys.executable, str(PROGRAMS / "sft_7b.py"), str(checkpoint), f"{folder}/output"]
+        words = [sys.executable, program("trl_sft"), str(checkpoint), f"{folder}/output", "2048", "1"]
         sft = _cost([*DRY_RUN, "--gpu", "rtx-4090", "--", *words])
         imports = _cost([*DRY_RUN, "--gpu", "rtx-4090", "--", sys.executable, "-c", IMPORTS])
     report("7B, TRL SFT: its imports alone", f"{imports.seconds:.1f} s CPU")
     report("7B, TRL SFT: beside its imports", f"{sft.seconds - imports.seconds:.1f} s CPU", "at most 20")
     report("7B, TRL SFT: largest process", f"{sft.resident_bytes / (1 << 30):.2f} GiB")
-    words = [sys.executable, *TORCHRUN, "--rdzv-endpoint", "localhost:0", str(PROGRAMS / "fsdp2_8b.py")]
+    words = [*torchrun(RANKS), program("fsdp2"), "8b"]
     sharded = _cost([*DRY_RUN, "--gpu", "h100-sxm-80gb", "--gpus", str(RANKS), "--", *words])
     report(f"8B, FSDP2 on {RANKS} ranks", f"{sharded.seconds:.1f} s CPU", "at most 60")
     report(f"8B, FSDP2 on {RANKS} ranks: largest process", f"{sharded.resident_bytes / (1 << 30):.2f} GiB")
