@@ -46,7 +46,7 @@ def granite_hybrid(fields: Fields) -> Decoder:
     blocks = in_turn([attends if attending else mixes for attending in full], full)
     return mixed_layers(
         fields, [(block, {}) for block in blocks], sizes, embedding_scaled="outside", logits_scaled=True,
-        rotary_sets=1 if turns else 0,
+        rotary_sets=1 if turns else 0, hands_on_positions=False,
     )  # fmt: skip
 
 

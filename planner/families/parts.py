@@ -214,7 +214,8 @@ class Structure:
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
     `rotary_wide`: the last set of rotary tables is for heads of another width. `rotary_each`: every sequence has tables
     of its own. `idle_mask`: a sliding mask is made that no layer reads. `positions_each`: learned
-    positions are looked up for every sequence.
+    positions are looked up for every sequence. `hands_on_positions`: layers are called with position ids, which a
+    checkpoint keeps.
     """
 
     embedding: str
@@ -237,6 +238,7 @@ class Structure:
     embedding_dropout: bool = False
     idle_mask: bool = False
     positions_each: bool = False
+    hands_on_positions: bool = True
     extras: tuple[Extra, ...] = ()
 
 

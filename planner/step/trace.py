@@ -41,6 +41,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
         graph.mark("forward")
     x, named, shared, positions = embed(graph, structure, switches, ids)
     graph.mark_backward("backward")
+    if positions and not structure.hands_on_positions:
+        named, positions = (*named, positions), None
     held = (*shared.held, positions) if positions else shared.held
     outside, graph.casts = graph.casts, {}
     entering = [x]

@@ -55,12 +55,14 @@ def _less_maximum(graph: Graph, x: Value) -> Value:
     edge_in, each = x.edge, x.each
     maximum, index = graph.new(each, _ROWS), graph.new(8, _ROWS)
     if not graph.needs(x):
+        del index  # `.values` is all that is taken of the pair
         return Value(graph.new(each, _WIDE), each, _WIDE)
 
     def from_maximum(_: Buffer) -> Outcome:
         return ((edge_in, graph.new(each, _WIDE)),)
 
     inner = graph.node(from_maximum, graph.save(index))
+    del index  # as above
 
     def from_difference(grad: Buffer) -> Outcome:
         negated = graph.new(each, _WIDE)

@@ -60,6 +60,7 @@ def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Pro
     order, permutation = graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)
     rows = Value(graph.new(8, _PAIRS), 8, _PAIRS)
     chosen = gather(graph, x, rows, (*_PAIRS, "h"))
+    del rows  # `perm // num_top_k` has no name
     weights = gather(graph, routing.weights, permutation, _PAIRS)
     counted, counts = graph.new(4, _PAIRS), graph.new(4, ("E",))
     product = GroupedProduct(graph, Value(graph.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts)

@@ -107,9 +107,9 @@ def cross_entropy(graph: Graph, logits: Value, one_sequence: bool) -> Value:
             return ((inner, graph.new(4, dims)),)
 
         edge = graph.node(pick, graph.save(normalised, labels, graph.new(4, ())))
-        summed = Value(graph.new(4, ()), 4, (), edge)
+        loss = unary(graph, Value(graph.new(4, ()), 4, (), edge))
         del padded
-        return unary(graph, summed)
+        return loss
 
 
 def start_backward(graph: Graph, loss: Value) -> None:

@@ -6,7 +6,7 @@ liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py; cut_cross_entropy 25.9 cce
 """
 
 from planner.request.objective import BY_FUSED_HEAD
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Alias, Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, unary
 from planner.step.switches import Switches
 
@@ -31,17 +31,24 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
         def backward(_: Buffer) -> Outcome:
             wide = graph.new(4, rows)
             wide_weight = graph.new(4, ("V", "h"), GRADIENTS) if trained else None
-            tile = _tiles(graph, each, compute, switches)
+            named = _tiles(graph, each, compute, switches, names_weight=True)
             narrow = graph.new(each, rows) if each != 4 else wide
             weight = graph.new(own, ("V", "h"), GRADIENTS) if wide_weight and own != 4 else wide_weight
-            del tile
+            del named
             return (edge_in, narrow), (graph.head if trained else None, weight)
 
         edge = graph.node(backward, graph.save(hidden, labels, log_z, entropy))
         del hidden, labels, log_z, entropy
-        scattered = Value(graph.new(4, ("N",)), 4, ("N",), edge)
+        gathered = graph.node(lambda _: ((edge, graph.new(4, ("N",))),))
+        scattered = Value(graph.new(4, ("N",)), 4, ("N",), gathered)
         del log_probs
-        return unary(graph, unary(graph, scattered))
+        return unary(graph, unary(graph, _summed(graph, scattered)))
+
+
+def _summed(graph: Graph, x: Value) -> Value:
+    """`sum()`: its gradient is the loss's own, expanded, which is a view."""
+    edge_in = x.edge
+    return Value(graph.new(4, ()), 4, (), graph.node(lambda grad: ((edge_in, Alias(grad)),)))
 
 
 def log_probabilities(graph: Graph, switches: Switches, x: Value) -> Buffer:
@@ -89,24 +96,27 @@ def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
 def _statistics(graph: Graph, hidden: Value, compute: int, switches: Switches) -> tuple[Buffer, Buffer, Buffer]:
     """Fold the tiles; what is left is log Z, the entropy and the log-probabilities."""
     statistics = [graph.new(4, ("N",)) for _ in range(_STATISTICS)]
-    tile = _tiles(graph, hidden.each, compute, switches)
+    named = _tiles(graph, hidden.each, compute, switches, names_weight=False)
     logarithm = graph.new(4, ("N",))
     log_z = graph.new(4, ("N",))
     del logarithm
     log_probs = graph.new(4, ("N",))
     ratio = graph.new(4, ("N",))
     entropy = graph.new(4, ("N",))
-    del statistics, tile, ratio
+    del statistics, named, ratio
     return log_z, entropy, log_probs
 
 
-def _tiles(graph: Graph, each: int, compute: int, switches: Switches) -> Buffer:
-    """The tile buffer; a float32 hidden state or head is cast slice by slice beside it."""
+def _tiles(
+    graph: Graph, each: int, compute: int, switches: Switches, *, names_weight: bool
+) -> tuple[Buffer | None, ...]:
+    """What the loop over tiles has a name for to the end: the tile, and of a float32 hidden state the slice that is
+    cast beside it; of a float32 head only the backward pass names the slice.
+    """
     tile = graph.new(compute, ("tile",), TILE)
     hidden = graph.new(compute, ("tile rows", "h"), TILE) if each != compute else None
     weight = graph.new(compute, ("tile words", "h"), TILE) if switches.residual != compute else None
-    del hidden, weight
-    return tile
+    return (tile, hidden, weight) if names_weight else (tile, hidden)
 
 
 def liger(graph: Graph, switches: Switches, x: Value) -> Value:

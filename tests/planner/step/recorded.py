@@ -8,6 +8,7 @@ from typing import Any
 from planner.answer.static_lines import static_lines
 from planner.families import decoder_of
 from planner.gpu import Gpu
+from planner.ledger import Line
 from planner.memory.runtime import SLACK, runtime_lines
 from planner.model.model import resolve_model
 from planner.request.recipe import Recipe
@@ -54,18 +55,25 @@ def formula(document: dict[str, Any]) -> dict[str, int]:
     request = Request.parse(document)
     assert isinstance(request.model, dict)
     instants = instants_of(decoder_of(request.model), Recipe.of(request), card(request))
-    return {instant.phase: instant.bytes for instant in instants}
+    passing = [line for line in _tensors(request) if not set(PHASES) <= set(line.alive_in)]
+    return {
+        instant.phase: instant.bytes + sum(line.bytes for line in passing if instant.phase in line.alive_in)
+        for instant in instants
+    }
 
 
 def static_bytes(document: dict[str, Any]) -> int:
     """What is there before the step begins, in tensors: the meter's live bytes know no slack of blocks."""
-    request = Request.parse(document)
+    return sum(line.bytes for line in _tensors(Request.parse(document)) if set(PHASES) <= set(line.alive_in))
+
+
+def _tensors(request: Request) -> list[Line]:
+    """What the step itself does not make."""
     lines = (
         *static_lines(resolve_model(request.model), Recipe.of(request)),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )
-    tensors = (line for line in lines if line.name != SLACK)
-    return sum(line.bytes for line in tensors if {"forward", "loss", "backward"} <= set(line.alive_in))
+    return [line for line in lines if line.name != SLACK]
 
 
 def error_fraction(row: Recorded) -> float:
