@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.compute.answering import computed_paths
 from app.compute.answers import Answered, Answers
-from app.compute.budgets import MOST_WAITING_SECONDS
+from app.compute.budgets import BUDGET_SECONDS
 from app.compute.refusals import BusyError
 from app.problems import ErrorPage, Problem, answer_for
 from planner.errors import FieldProblem, FitproofError
@@ -75,7 +75,8 @@ class Kept:
     async def get(self, version: tuple[bool, Any], answer: Callable[[], Awaitable[Answered]]) -> Answered:
         """The answer for `version`; whoever else asks for it meanwhile waits for the same."""
         try:
-            async with asyncio.timeout(MOST_WAITING_SECONDS):
+            # All wait for one computation, which takes nobody's place: longer than for a place in the pool.
+            async with asyncio.timeout(BUDGET_SECONDS):
                 await self._working.acquire()
         except TimeoutError:
             raise BusyError("This page is being worked out.", [FieldProblem("request", "try again in 2 s")]) from None
