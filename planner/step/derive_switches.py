@@ -116,10 +116,13 @@ def numbers_of(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | N
 
 def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, int] | None) -> dict[str, int]:
     batch, length, kept = recipe.batch, recipe.length, sum(recipe.kept_tokens)
+    pairs = recipe.training.per_device_train_batch_size
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
     return {
         **sizes,
-        "b": batch, "s": length, "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
+        "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
+        "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
+        "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
         "batch": recipe.tokens * recipe.training.gradient_accumulation_steps,
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),

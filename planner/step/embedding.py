@@ -20,7 +20,7 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     """What the collator hands over: ids, labels, how many count, and an attention mask.
 
     A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
-    KTO has three more tensors: the prompts with completions of others.
+    KTO has three more tensors: the prompts with completions of others. ORPO and CPO join chosen and rejected anew.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
@@ -28,8 +28,8 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
             ids.append(graph.new(8, ("batch",)))
         if switches.objective == "kto":
             ids += [graph.new(8, ("batch",)) for _ in range(3)]
-        if switches.objective != "sft":
-            ids.append(graph.new(8, ("T",)))
+        own = {"sft": 0, "dpo": 1, "kto": 1, "orpo": 3, "cpo": 3}[switches.objective]
+        ids += [graph.new(8, ("T",)) for _ in range(own)]
     return ids
 
 

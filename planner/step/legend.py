@@ -5,6 +5,9 @@ from planner.ledger import Cause
 LEGEND: dict[str, str] = {
     "T": "tokens in the micro-batch, b·s",
     "b": "sequences in the micro-batch",
+    "pairs": "chosen sequences in the micro-batch, as many as were rejected",
+    "s-1": "tokens of a sequence that are scored",
+    "chosen copied": "tokens of chosen sequences that are scored, where there are several; one alone is no copy",
     "kept": "tokens in the micro-batch that are not padding",
     "s": "tokens in a sequence",
     "h": "hidden size",

@@ -77,6 +77,7 @@ def _unusual(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[str, ...]:
         "DoRA": bool(recipe.lora and recipe.lora.use_dora),
         "another objective than SFT": recipe.objective != "sft",
         "padding": recipe.training.padded,
+        "an objective with a second forward": recipe.objective != "sft",
     }
     return tuple(part for part, here in parts.items() if here)
 

@@ -26,6 +26,9 @@ def understood(text: str) -> tuple[dict[str, Any], set[str]]:
         (f"{AXOLOTL}{ADAPTER}rl: dpo\n", "dpo"),
         (f"{AXOLOTL}{ADAPTER}rl: ipo\n", "dpo"),
         (f"{AXOLOTL}{ADAPTER}rl: kto\nrl_beta: 0.1\n", "kto"),
+        (f"{AXOLOTL}{ADAPTER}rl: orpo\norpo_alpha: 0.1\n", "orpo"),
+        (f"{AXOLOTL}{ADAPTER}rl: simpo\n", "cpo"),
+        (f"python examples/scripts/cpo.py {TRL}--use_peft", "cpo"),
     ],
 )
 def test_preference_training_is_planned(text: str, objective: str) -> None:
@@ -40,7 +43,7 @@ def test_preference_training_is_planned(text: str, objective: str) -> None:
         (f"python examples/scripts/online_dpo.py {TRL}--use_peft", "command"),
         (f"python examples/scripts/grpo.py {TRL}--use_peft", "command"),
         (f"{AXOLOTL}{ADAPTER}rl: grpo\n", "rl"),
-        (f"{AXOLOTL}{ADAPTER}rl: simpo\n", "rl"),
+        (f"{AXOLOTL}{ADAPTER}rl: simpo\ncpo_alpha: 0\n", "cpo_alpha"),
         (f"python examples/scripts/orpo.py {TRL}--use_peft --load_in_4bit", "command"),
         (f"{AXOLOTL}{ADAPTER}rl: dpo\ncut_cross_entropy: true\n", "cut_cross_entropy"),
         (f"trl dpo {TRL}--use_peft --use_liger_kernel", "use_liger_kernel"),

@@ -8,14 +8,13 @@ with `rl_adapter_ref_model`.
 
 from app.imports.effects import PREFERENCES, SFT, Effect
 from app.imports.rules import Ignored, Reading, looked_up, words
-from planner.answer.not_planned import Pairs
-from planner.request.objective import PAIRED
+from planner.request.objective import PAIRED, WITH_REFERENCE
 
 # What TRL's trainer is told by other keys moves no tensor that would show.
-_OBJECTIVES = {"dpo": "dpo", "ipo": "dpo", "kto": "kto"}
+_OBJECTIVES = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "cpo"}
 _NO_EFFECT = words(
-    "dpo_beta dpo_generate_during_eval dpo_label_smoothing dpo_loss_type dpo_loss_weights dpo_norm_loss "
-    "kto_desirable_weight kto_undesirable_weight max_prompt_len rl_beta rpo_alpha"
+    "cpo_alpha dpo_beta dpo_generate_during_eval dpo_label_smoothing dpo_loss_type dpo_loss_weights dpo_norm_loss "
+    "kto_desirable_weight kto_undesirable_weight max_prompt_len orpo_alpha rl_beta rpo_alpha simpo_gamma"
 )
 _PRECOMPUTED = "precompute_ref_log_probs"
 
@@ -26,14 +25,18 @@ def read_objective(reading: Reading) -> str:
     objective = looked_up(_OBJECTIVES, kind)
     if objective is None:
         if kind not in (None, False, ""):
-            paired = Pairs() if kind in ("orpo", "simpo") else None
             planned = f"{SFT}, without {str(kind).upper()}'s second forward"
-            reading.leave_out("rl", Effect(PREFERENCES.why, planned), least=paired)
+            reading.leave_out("rl", Effect(PREFERENCES.why, planned))
         return "sft"
     reading.use("rl", "training.objective", objective)
     harmless = [item.key for item in reading.not_planned if item.key in _NO_EFFECT]
     reading.planned_after_all({*harmless, _PRECOMPUTED})
     reading.ignored += [Ignored(key, f"does not move the memory of {objective}") for key in harmless]
+    if reading.config.get("cpo_alpha") == 0:
+        reading.leave_out("cpo_alpha", Effect("no cross entropy beside; planned with it", "with CPO's own", saves=True))
+    if objective not in WITH_REFERENCE:
+        reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
+        return str(objective)
     if reading.on(_PRECOMPUTED):
         reading.use(_PRECOMPUTED, "training.precompute_ref_log_probs", True)
     if reading.on("rl_adapter_ref_model"):

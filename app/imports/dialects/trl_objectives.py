@@ -1,19 +1,19 @@
 """TRL's preference trainers that are planned: which one a command names, and what its own keys come to.
 
-Keys and defaults: trl 1.16 trainer/dpo_config.py and kto_config.py.
+Keys and defaults: trl 1.16 trainer/dpo_config.py, kto_config.py, experimental/orpo/orpo_config.py and cpo.
 """
 
 import re
 
 from app.imports.effects import LESS, Effect
 from app.imports.rules import Ignored, Reading, words
-from planner.request.objective import PAIRED
+from planner.request.objective import BY_ALL_LOGITS, PAIRED
 
 # `trl dpo`, `python examples/scripts/kto.py`; online_dpo.py and dpo_vlm.py are others.
-_NAMED = re.compile(r"(?:^|[\s/])(dpo|kto)(?:\.py)?(?:\s|$)")
+_NAMED = re.compile(r"(?:^|[\s/])(dpo|kto|orpo|cpo)(?:\.py)?(?:\s|$)")
 # What changes the formula of the loss and no tensor that would show.
 _NO_EFFECT = words(
-    "beta desirable_weight discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha "
+    "beta cpo_alpha desirable_weight discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha "
     "loss_weights max_completion_length max_prompt_length precompute_ref_batch_size undesirable_weight"
 )
 _REFERENCES = ("ref_model_name_or_path", "ref_model")
@@ -24,7 +24,10 @@ def read_objective(reading: Reading) -> str:
     """The objective that the command names, with its reference; "sft" where it names none that is planned."""
     config = reading.config
     found = _NAMED.search(str(config.get("command", "")))
-    if not found:
+    # ORPO's and CPO's trainers prepare a quantized model by prepare_model_for_kbit_training and cast its adapters to
+    # bfloat16: no preset stands for both.
+    quantized = reading.on("load_in_4bit") or reading.on("load_in_8bit")
+    if not found or (quantized and found[1] in BY_ALL_LOGITS):
         return "sft"
     objective = found[1]
     reading.use("command", "training.objective", objective)
@@ -42,6 +45,8 @@ def read_objective(reading: Reading) -> str:
         reading.leave_out("loss_type", Effect(why, "with KTO's own loss", saves=True))
     if reading.on("use_liger_kernel"):
         reading.leave_out("use_liger_kernel", LESS)
+    if config.get("cpo_alpha") == 0:
+        reading.leave_out("cpo_alpha", Effect("no cross entropy beside; planned with it", "with CPO's own", saves=True))
     if objective in PAIRED:
         reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
     return objective

@@ -2,6 +2,7 @@
 
 import torch
 
+from planner.request.objective import BY_ALL_LOGITS
 from planner.request.recipe import Recipe
 
 # transformers' cross entropy leaves these labels out.
@@ -32,6 +33,8 @@ def _preference_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> 
     DPO: the chosen sequences, then the rejected ones. KTO: sequences, half of them desirable, and once more with the
     completions of others.
     """
+    if recipe.objective in BY_ALL_LOGITS:
+        return _apart(_scored(recipe, vocabulary, device), recipe.batch // 2)
     batch = _scored(recipe, vocabulary, device)
     scores = ["ref_chosen_logps", "ref_rejected_logps"]
     if recipe.objective == "kto":
@@ -42,6 +45,17 @@ def _preference_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> 
         examples = (recipe.training.per_device_train_batch_size,)
         batch |= {name: torch.zeros(examples, device=device) for name in scores}
     return batch
+
+
+def _apart(batch: dict[str, torch.Tensor], pairs: int) -> dict[str, torch.Tensor]:
+    """Chosen and rejected in tensors of their own, with labels, as DPODataCollatorWithPadding has them."""
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORED_LABEL)
+    whole = {**batch, "labels": labels}
+    return {
+        f"{side}_{name}": tensor[part].clone()
+        for side, part in (("chosen", slice(pairs)), ("rejected", slice(pairs, None)))
+        for name, tensor in whole.items()
+    }
 
 
 def _scored(recipe: Recipe, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -83,6 +83,9 @@ def _trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -
         _metrics={"train": defaultdict(list), "eval": defaultdict(list)},
         _total_train_tokens=0,
         _tp_size=1,
+        # Set where a 4-bit model's adapters were cast (peft_module_casting_to_bf16).
+        _peft_has_been_casted_to_bf16=recipe.quantization is not None and recipe.adapter_dtype == "bfloat16",
+        _stored_metrics={"train": defaultdict(list), "eval": defaultdict(list)},
         **own,
     )
     return trainer
@@ -114,7 +117,31 @@ def _kto_trainer() -> tuple[Any, dict[str, Any]]:
     }
 
 
+def _orpo_trainer() -> tuple[Any, dict[str, Any]]:
+    """trl 1.16 experimental/orpo/orpo_trainer.py ORPOTrainer.__init__, with orpo_config.py's defaults."""
+    from trl.experimental.orpo.orpo_trainer import ORPOTrainer  # noqa: PLC0415  # takes a second
+
+    return ORPOTrainer.__new__(ORPOTrainer), {"is_encoder_decoder": False, "padding_value": 0}
+
+
+def _cpo_trainer() -> tuple[Any, dict[str, Any]]:
+    """trl 1.16 experimental/cpo/cpo_trainer.py CPOTrainer.__init__, with cpo_config.py's defaults."""
+    from trl.experimental.cpo.cpo_trainer import CPOTrainer  # noqa: PLC0415  # takes a second
+
+    return CPOTrainer.__new__(CPOTrainer), {
+        "is_encoder_decoder": False,
+        "pad_token_id": 0,
+        "loss_type": "sigmoid",
+        "label_smoothing": 0.0,
+        "simpo_gamma": 0.5,
+        "cpo_alpha": 1.0,
+        "alpha": 0.0,
+    }
+
+
 _TRAINERS: dict[Objective, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "dpo": _dpo_trainer,
     "kto": _kto_trainer,
+    "orpo": _orpo_trainer,
+    "cpo": _cpo_trainer,
 }

@@ -4,8 +4,10 @@ Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 ut
 """
 
 from planner.families.parts import Structure
+from planner.request.objective import BY_ALL_LOGITS
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import cast, unary
+from planner.step.losses.chosen_and_rejected import chosen_and_all
 from planner.step.losses.fused import chunked, cut_cross_entropy, liger
 from planner.step.projections.linear import plain
 from planner.step.switches import Switches
@@ -23,6 +25,8 @@ def head_and_loss(
     names it, not the caller.
     """
     graph.mark("loss")
+    if switches.objective in BY_ALL_LOGITS:
+        return _preference(graph, structure, switches, hidden), None
     fused = {"chunked": chunked, "liger": liger, "cut_cross_entropy": cut_cross_entropy}.get(switches.loss)
     if fused is None:
         return full_logits(graph, structure, switches, hidden)
@@ -37,16 +41,7 @@ def full_logits(
 ) -> tuple[Value, Buffer | None]:
     """All logits at once: in the head's dtype, in float32, and as log-probabilities."""
     with graph.cause(LOGITS):
-        logits = plain(graph, switches, structure.head, hidden[0])
-        if structure.logits_scaled:
-            logits = unary(graph, logits)
-        if structure.logits_softcap:
-            logits = unary(graph, logits)
-            logits = unary(graph, logits, saves="output")
-            logits = unary(graph, logits)
-        if structure.logits_float:
-            with graph.cause(FLOAT_LOGITS):
-                logits = cast(graph, logits, 4)
+        logits = all_logits(graph, structure, switches, hidden[0])
         if switches.liger:
             loss = liger_cross_entropy(graph, logits)
         else:
@@ -57,6 +52,33 @@ def full_logits(
         if switches.autocast and logits.each != 4:
             kept = graph.new(4, logits.dims, FLOAT_LOGITS)
     return loss, kept if switches.outputs_kept else None
+
+
+def all_logits(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value:
+    """The head's output as the model returns it, scaled, capped and cast as its code has it."""
+    with graph.cause(LOGITS):
+        logits = plain(graph, switches, structure.head, x)
+        if structure.logits_scaled:
+            logits = unary(graph, logits)
+        if structure.logits_softcap:
+            logits = unary(graph, logits)
+            logits = unary(graph, logits, saves="output")
+            logits = unary(graph, logits)
+        if structure.logits_float:
+            with graph.cause(FLOAT_LOGITS):
+                logits = cast(graph, logits, 4)
+        return logits
+
+
+def _preference(graph: Graph, structure: Structure, switches: Switches, hidden: list[Value]) -> Value:
+    """All logits, as accelerate hands them to a loss of the trainer's own."""
+    logits = all_logits(graph, structure, switches, hidden[0])
+    hidden.clear()
+    leave_autocast(graph)
+    with graph.cause(FLOAT_LOGITS):
+        if switches.autocast:
+            logits = cast(graph, logits, 4)
+        return chosen_and_all(graph, logits)
 
 
 def leave_autocast(graph: Graph) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.planner.step.models import config
 from tests.planner.step.settings import ATTENTION, LLAMA, print_table, setting
 
+THREE = {"per_device_train_batch_size": 3}
 OFF = {"gradient_checkpointing": False}
 WIDE = {**LLAMA, "vocab_size": 64_000}
 FAMILIES = ("qwen2", "qwen2 tied", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "gpt_neox", "llama wide")
@@ -84,6 +85,26 @@ def kto() -> list[dict[str, Any]]:
     ]
 
 
+def without_reference() -> list[dict[str, Any]]:
+    """ORPO and CPO: all logits of both halves; on a vocabulary that is the peak, and on one that is not."""
+    found = []
+    for objective in ("orpo", "cpo"):
+        own = {"objective": objective}
+        for name, method in METHODS.items():
+            found += [
+                setting(f"{objective} {name}", LLAMA, own, **method),
+                setting(f"{objective} {name} off", LLAMA, {**own, **OFF}, **method),
+                setting(f"{objective} {name} wide", WIDE, {**own, "per_device_train_batch_size": 2}, **method),
+            ]
+        found += [
+            setting(f"{objective} padded", WIDE, {**own, **THREE, "padded": True}, stack="trl"),
+            setting(f"{objective} kbit", WIDE, own, stack="kbit"),
+            setting(f"{objective} accumulation", WIDE, {**own, "gradient_accumulation_steps": 4}, stack="trl"),
+            setting(f"{objective} gemma2", config("gemma2"), own, stack="trl"),
+        ]
+    return found
+
+
 def _kto(name: str, training: dict[str, Any], **more: Any) -> dict[str, Any]:
     own = {"objective": "kto", "per_device_train_batch_size": 2}
     return setting(f"kto {name}", LLAMA, {**own, **training}, **more)
@@ -95,7 +116,7 @@ def _dpo(name: str, training: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return [*dpo(), *kto()]
+    return [*dpo(), *kto(), *without_reference()]
 
 
 if __name__ == "__main__":

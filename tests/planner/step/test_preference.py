@@ -15,7 +15,7 @@ from tests.planner.step.settings import CARD, LLAMA
 
 FILE = Path(__file__).with_name("recorded_preference.jsonl")
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
-WORST_FRACTION = 0.006
+WORST_FRACTION = 0.0025
 MEDIAN_FRACTION = 0.001
 
 

@@ -1,0 +1,68 @@
+"""ORPO's and CPO's loss: a cross entropy over the chosen sequences, log-probabilities of all, from the same logits.
+
+Source: trl 1.16 experimental/orpo/orpo_trainer.py and cpo/cpo_trainer.py, concatenated_forward and get_batch_logps;
+kernels/logprob_entropy.py, which trainer/utils.py selective_log_softmax runs on a card.
+"""
+
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.ops import clone
+from planner.step.engine.slice_ops import piece
+
+# The logits of the sequences that were chosen, and their copy, which a single sequence needs none of.
+CHOSEN = ("pairs", "s-1", "V")
+SHIFTED = ("b", "s-1")
+# Per-token float32 numbers that the kernel writes: log-probabilities, entropies, log Z, expected logits.
+_STATISTICS = 4
+
+
+def chosen_and_all(graph: Graph, logits: Value) -> Value:
+    """The loss from `logits` as accelerate returns them: (b, s, V), of which the first half was chosen."""
+    labels = graph.new(8, ("T",))
+    entropy = _cross_entropy_of_chosen(graph, logits)
+    scores = _log_probabilities(graph, logits)
+    del labels
+    edges = (entropy.edge, scores.edge)
+
+    def backward(_: Buffer) -> Outcome:
+        of_scores = graph.new(4, SHIFTED)
+        return (edges[0], graph.new(4, ())), (edges[1], of_scores)
+
+    return Value(graph.new(4, ()), 4, (), graph.node(backward))
+
+
+def _cross_entropy_of_chosen(graph: Graph, logits: Value) -> Value:
+    """`CrossEntropyLoss()(logits[:n, :-1].contiguous(), labels)`: what it is given is a copy that nothing keeps."""
+    chosen = piece(graph, logits, ("pairs", "s", "V"))
+    shifted = clone(graph, piece(graph, chosen, ("chosen copied", "V")))
+    edge_in, each = shifted.edge, logits.each
+
+    def normalise(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, CHOSEN)),)
+
+    log_probs = graph.new(each, CHOSEN)
+    normalised = Value(log_probs, each, CHOSEN, graph.node(normalise, graph.save(log_probs)))
+    del log_probs, shifted
+    inner = normalised.edge
+
+    def pick(_: Buffer) -> Outcome:
+        return ((inner, graph.new(each, CHOSEN)),)
+
+    edge = graph.node(pick, graph.save(normalised, graph.new(4, ())))
+    return Value(graph.new(4, ()), 4, (), edge)
+
+
+def _log_probabilities(graph: Graph, logits: Value) -> Value:
+    """`selective_log_softmax(logits[:, :-1], labels)` by one kernel, which saves the logits and makes their gradient
+    anew.
+    """
+    labels = graph.new(8, SHIFTED)
+    shifted = piece(graph, logits, (*SHIFTED, "V"))
+    edge_in, each = shifted.edge, logits.each
+
+    def backward(_: Buffer) -> Outcome:
+        return ((edge_in, graph.new(each, (*SHIFTED, "V"))),)
+
+    scores, entropies, *saved = (graph.new(4, SHIFTED) for _ in range(_STATISTICS))
+    edge = graph.node(backward, graph.save(shifted, labels, *saved))
+    del entropies
+    return Value(scores, 4, SHIFTED, edge)
