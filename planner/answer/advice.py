@@ -5,19 +5,17 @@ Every change is planned before it is named, so that it gives the verdict it prom
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.answer.changes import DIFFERENT, FREE, SLOWER, Candidate, Change, candidates
 from planner.answer.more_cards import cost_of, more_cards
+from planner.answer.planned import Planned
 from planner.answer.smaller_models import smaller_models
 from planner.answer.verdict import Verdict
 from planner.errors import FitproofError
 from planner.request.schema import CHAPTER_QUANTIZATION, Request
 
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
-
-Replan = Callable[[Request], "Plan"]
+Replan = Callable[[Request], Planned]
 
 LONGEST_COMBINATION = 6
 MOST_SHOWN = 8
@@ -45,10 +43,10 @@ class Advice:
 @dataclass(frozen=True, slots=True)
 class _Tried:
     candidate: Candidate
-    plan: "Plan"
+    plan: Planned
 
 
-def advise(plan: "Plan", replan: Replan, smallest_cards: Callable[[Request], Sequence["Plan"]]) -> tuple[Advice, ...]:
+def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Sequence[Planned]]) -> tuple[Advice, ...]:
     """Changes that make `plan` fit, cheapest first and among equals the one that saves most; none where it fits.
 
     A cut is made on top of all that is free where that alone does not do, so that it is no deeper than it must be.
@@ -80,11 +78,11 @@ def advise(plan: "Plan", replan: Replan, smallest_cards: Callable[[Request], Seq
     return (*shown, *_several(plan, replan), *cards)
 
 
-def _helping(plan: "Plan", tried: Iterable[_Tried]) -> list[_Tried]:
+def _helping(plan: Planned, tried: Iterable[_Tried]) -> list[_Tried]:
     return [item for item in tried if item.plan.smallest_bytes < plan.smallest_bytes]
 
 
-def _smaller(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
+def _smaller(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     """The largest smaller model of the family that fits with this recipe as it stands."""
     for model_id in smaller_models(plan):
         change = Candidate({"model": model_id}, "a smaller model of the same family", DIFFERENT)
@@ -94,7 +92,7 @@ def _smaller(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
                 return
 
 
-def _several(plan: "Plan", replan: Replan) -> Iterator[Advice]:
+def _several(plan: Planned, replan: Replan) -> Iterator[Advice]:
     """The fewest cards that do with FSDP, and what a host's memory makes possible; of each kind one."""
     kinds: set[object] = set()
     for change in more_cards(plan):
@@ -139,7 +137,7 @@ def largest(holds: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def _tried(plan: "Plan", replan: Replan, candidates: Iterable[Candidate]) -> Iterator[_Tried]:
+def _tried(plan: Planned, replan: Replan, candidates: Iterable[Candidate]) -> Iterator[_Tried]:
     for candidate in candidates:
         try:
             yield _Tried(candidate, replan(apply(plan.request, candidate.change)))
@@ -147,7 +145,7 @@ def _tried(plan: "Plan", replan: Replan, candidates: Iterable[Candidate]) -> Ite
             continue
 
 
-def _searched(plan: "Plan", replan: Replan, freed: _Tried | None) -> Iterator[_Tried]:
+def _searched(plan: Planned, replan: Replan, freed: _Tried | None) -> Iterator[_Tried]:
     """The largest micro-batch and the longest length below the present ones that fit, on top of what is `freed`."""
     if freed is None:
         yield from _cut(plan, replan)
@@ -158,7 +156,7 @@ def _searched(plan: "Plan", replan: Replan, freed: _Tried | None) -> Iterator[_T
             yield _Tried(both, item.plan)
 
 
-def _cut(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
+def _cut(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     training = plan.recipe.training
     effective = training.per_device_train_batch_size * training.gradient_accumulation_steps
     for smaller in range(training.per_device_train_batch_size - 1, 0, -1):
@@ -176,7 +174,7 @@ def _cut(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
     yield from _shorter(plan, replan)
 
 
-def _shorter(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
+def _shorter(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     step = 64
     before = plan.recipe.length
 
@@ -190,7 +188,7 @@ def _shorter(plan: "Plan", replan: Replan) -> Iterator[_Tried]:
         yield at(steps)
 
 
-def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried | None:
+def _combined(plan: Planned, replan: Replan, helping: Sequence[_Tried]) -> _Tried | None:
     """Add one change after another, the cheapest that save most first, until it fits; else as far as they go."""
     ordered = sorted(helping, key=lambda item: (item.candidate.rank, item.plan.smallest_bytes))
     chosen: list[Candidate] = []
@@ -208,7 +206,7 @@ def _combined(plan: "Plan", replan: Replan, helping: Sequence[_Tried]) -> _Tried
     return best
 
 
-def _pruned(plan: "Plan", replan: Replan, chosen: Sequence[Candidate], enough: _Tried) -> _Tried:
+def _pruned(plan: Planned, replan: Replan, chosen: Sequence[Candidate], enough: _Tried) -> _Tried:
     """Leave out what it fits without, the dearest first."""
     kept = list(chosen)
     for candidate in sorted(chosen[:-1], key=lambda item: -item.rank):
@@ -231,7 +229,7 @@ def _merged(candidates: Sequence[Candidate]) -> Candidate | None:
     return Candidate(change, "; ".join(filter(None, costs)) or "none", max(candidate.rank for candidate in candidates))
 
 
-def _advice(plan: "Plan", item: _Tried) -> Advice:
+def _advice(plan: Planned, item: _Tried) -> Advice:
     saves_bytes = plan.smallest_bytes - item.plan.smallest_bytes
     candidate = item.candidate
     return Advice(dict(candidate.change), saves_bytes, item.plan.verdict, candidate.cost, candidate.rank == FREE)

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from planner.answer.planned import Planned
 from planner.request.optimizer_names import KEPT
 from planner.request.schema import CHAPTER_QUANTIZATION, Quantization
 from planner.step import liger_models
 from planner.tensors.targets import ALL_LINEAR, module_name
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 Change = Mapping[str, Any]
 
@@ -27,14 +25,14 @@ class Candidate:
     rank: int
 
 
-def candidates(plan: "Plan") -> Iterator[Candidate]:
+def candidates(plan: Planned) -> Iterator[Candidate]:
     """Single changes that may save memory, whether or not they are enough."""
     yield from _training_changes(plan)
     yield from _model_changes(plan)
     yield from _adapter_changes(plan)
 
 
-def _training_changes(plan: "Plan") -> Iterator[Candidate]:
+def _training_changes(plan: Planned) -> Iterator[Candidate]:
     training, loss = plan.recipe.training, plan.recipe.loss
     if not training.gradient_checkpointing:
         cost = "one more forward pass per step"
@@ -61,7 +59,7 @@ def _training_changes(plan: "Plan") -> Iterator[Candidate]:
         yield Candidate({"training.padded": False}, "pack examples, or batch equal lengths", SLOWER)
 
 
-def _model_changes(plan: "Plan") -> Iterator[Candidate]:
+def _model_changes(plan: Planned) -> Iterator[Candidate]:
     recipe = plan.recipe
     quantization = recipe.quantization
     if plan.request.stack == "kbit":
@@ -91,7 +89,7 @@ def _as_chapter(quantization: Quantization) -> Change:
     }
 
 
-def _adapter_changes(plan: "Plan") -> Iterator[Candidate]:
+def _adapter_changes(plan: Planned) -> Iterator[Candidate]:
     lora = plan.recipe.lora
     if lora is None:
         return
@@ -108,7 +106,7 @@ def _adapter_changes(plan: "Plan") -> Iterator[Candidate]:
         yield Candidate({"lora.target_modules": attention}, cost, DIFFERENT)
 
 
-def _attention_projections(plan: "Plan") -> tuple[str, ...]:
+def _attention_projections(plan: Planned) -> tuple[str, ...]:
     paths = [module_name(group).split(".") for group in plan.model.census if group.quantizable]
     return tuple(
         dict.fromkeys(path[-1] for path in paths if any("attn" in part or "attention" in part for part in path))

@@ -1,21 +1,33 @@
 """A plan as the JSON document of the public contract (design.md, section 2)."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from planner.answer.advice import Advice
+from planner.answer.planned import Planned
+from planner.answer.textbook import Textbook
+from planner.answer.warnings import Notice
 from planner.ledger import Line
 from planner.throughput.rate import Throughput
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 # What the formulas were held to.
 VERSIONS = {"transformers": "5.23", "peft": "0.21", "bitsandbytes": "0.50", "torch": "2.14"}
 
 
-def document_of(plan: "Plan") -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is said of a plan beside its bytes."""
+
+    textbook: Textbook
+    throughput: Throughput
+    warnings: tuple[Notice, ...]
+    advice: tuple[Advice, ...]
+
+
+def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
     """`plan`, complete, in plain values."""
     required = plan.required_bytes
-    book = plan.textbook
+    book = judged.textbook
     return {
         "verdict": plan.verdict,
         "peak_allocated_bytes": plan.peak_allocated_bytes,
@@ -33,10 +45,10 @@ def document_of(plan: "Plan") -> dict[str, Any]:
             "constants_bytes": book.constants_bytes,
             "adapters_bytes": book.adapters_bytes,
         },
-        "throughput": _throughput(plan.throughput),
+        "throughput": _throughput(judged.throughput),
         "not_planned": [item.to_dict() for item in plan.not_planned],
-        "warnings": [warning.to_dict() for warning in plan.warnings],
-        "advice": [advice.to_dict() for advice in plan.advice],
+        "warnings": [warning.to_dict() for warning in judged.warnings],
+        "advice": [advice.to_dict() for advice in judged.advice],
         "versions": dict(VERSIONS),
         "request": plan.request.model_dump(mode="json"),
         "model": {

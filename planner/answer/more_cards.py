@@ -1,19 +1,17 @@
 """More of the same cards: how many would do with FSDP, on the host as well, and what ZeRO-3 keeps there."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from planner.answer.planned import Planned
 from planner.units import format_gib
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 # What people rent and build: pairs, fours, and nodes of eight.
 COUNTS = (2, 4, 8)
 Change = Mapping[str, Any]
 
 
-def more_cards(plan: "Plan") -> Iterator[Change]:
+def more_cards(plan: Planned) -> Iterator[Change]:
     """Changes to try, fewest cards first; where one fits, more of its kind need not be tried."""
     request, world = plan.request, plan.recipe.layout.world
     if request.deepspeed or request.device_map:
@@ -30,7 +28,7 @@ def more_cards(plan: "Plan") -> Iterator[Change]:
         yield {"deepspeed": "zero3-offload", **alone}
 
 
-def cost_of(change: Change, found: "Plan") -> str:
+def cost_of(change: Change, found: Planned) -> str:
     """What more cards cost, in words."""
     on_host = f"; {format_gib(found.host_bytes)} of host memory for each process" if found.host_bytes else ""
     if "deepspeed" in change:
@@ -38,6 +36,6 @@ def cost_of(change: Change, found: "Plan") -> str:
     return f"{found.recipe.layout.world} of these cards, sharded{on_host}"
 
 
-def _in_4bit(plan: "Plan") -> bool:
+def _in_4bit(plan: Planned) -> bool:
     quantization = plan.recipe.quantization
     return quantization is not None and quantization.load_in_4bit and quantization.bnb_4bit_quant_storage == "uint8"

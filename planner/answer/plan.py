@@ -6,16 +6,17 @@ from typing import Any
 
 from planner.answer.advice import Advice, advise
 from planner.answer.card_choice import cards_for
-from planner.answer.document import document_of
+from planner.answer.document import Judged, document_of
 from planner.answer.not_planned import NotPlanned, step_unknown, weighed
+from planner.answer.planned import Planned
 from planner.answer.textbook import Textbook, textbook
-from planner.answer.verdict import Estimate, Required, Verdict
+from planner.answer.verdict import Estimate
 from planner.answer.walked import Walked
 from planner.answer.warnings import Notice, notices
 from planner.catalog import resolve_gpu
 from planner.gpu import CardRecord, Gpu
 from planner.lazy_attribute import lazy_attribute
-from planner.ledger import Ledger, Line, Phase
+from planner.ledger import Ledger
 from planner.model.model import Model, resolve_model
 from planner.model.resolved_request import settled
 from planner.overheads.table import are_large
@@ -29,79 +30,8 @@ from planner.throughput.work import work_of
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The answer to one request. What takes longer than the ledger is worked out when it is first read.
-
-    `not_planned`: what the file behind the request asks for beside it, and no formula here plans.
-    """
-
-    request: Request
-    model: Model
-    gpu: Gpu
-    recipe: Recipe
-    ledger: Ledger
-    phases: tuple[Phase, ...]
-    peak: Phase
-    estimate: Estimate
-    not_planned: tuple[NotPlanned, ...] = ()
-
-    @property
-    def peak_allocated_bytes(self) -> int:
-        """What torch.cuda.max_memory_allocated() would read."""
-        return self.peak.allocated_bytes
-
-    @property
-    def peak_phase(self) -> str:
-        """The moment of the peak."""
-        return self.peak.name
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        """Every cause of bytes."""
-        return self.ledger.lines
-
-    @lazy_attribute
-    def planned_verdict(self) -> Verdict:
-        """Fits, tight or does_not_fit, of what is planned and what is known to lie beside it."""
-        return self.estimate.verdict()
-
-    @property
-    def verdict(self) -> Verdict:
-        """As `planned_verdict`, but never fits where something that moves memory was not planned.
-
-        Nor does a no stand where what was left out may save memory.
-        """
-        return self._said(self.planned_verdict)
-
-    @lazy_attribute
-    def required_bytes(self) -> Required:
-        """What the process takes on this card."""
-        return self.estimate.required()
-
-    @property
-    def smallest_bytes(self) -> int:
-        """The smallest capacity likely to survive: what changes are compared by."""
-        return self.estimate.smallest_bytes
-
-    @property
-    def usable_bytes(self) -> int:
-        """What the driver gives torch on this card."""
-        return self.gpu.usable_bytes
-
-    @property
-    def headroom_bytes(self) -> int:
-        """Usable less likely; negative where it does not fit."""
-        return self.usable_bytes - self.required_bytes.likely
-
-    @property
-    def paged_bytes(self) -> int:
-        """Optimizer state that the driver keeps in host memory until it is needed."""
-        return sum(line.bytes for line in self.lines if line.cause == "optimizer" and not line.alive_in)
-
-    @property
-    def host_bytes(self) -> int:
-        """What one process keeps in host memory: offloaded shards, paged optimizer state."""
-        return sum(line.bytes for line in self.lines if line.cause != "runtime" and not line.alive_in)
+class Plan(Planned):
+    """The answer to one request: what is planned, and what is to be said of it."""
 
     @lazy_attribute
     def textbook(self) -> Textbook:
@@ -132,12 +62,7 @@ class Plan:
             return ()
         planned = replace(self, not_planned=()) if self.not_planned else self
         advice = advise(planned, self._replan_planned, self._smallest_cards)
-        return tuple(replace(item, verdict=self._said(item.verdict)) for item in advice)
-
-    def _said(self, verdict: Verdict) -> Verdict:
-        if verdict == "does_not_fit":
-            return "tight" if any(item.saves for item in self.not_planned) else verdict
-        return "tight" if self.not_planned else verdict
+        return tuple(replace(item, verdict=self.said(item.verdict)) for item in advice)
 
     def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
         return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self.not_planned)
@@ -154,7 +79,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of the public contract (design.md, section 2)."""
-        return document_of(self)
+        return document_of(self, Judged(self.textbook, self.throughput, self.warnings, self.advice))
 
 
 def plan(

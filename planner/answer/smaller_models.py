@@ -2,20 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from planner.answer.planned import Planned
 from planner.catalog.model_rows import model_catalog
 from planner.errors import UnknownModelError
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 # "Llama-3.1-" of "Llama-3.1-8B": what stands before the size.
 _SIZE = re.compile(r"(?i)[-_]?\d+(?:\.\d+)?(?:x\d+)?[bm](?![a-z])")
 _MINOR = re.compile(r"(\d)\.\d+")
 
 
-def smaller_models(plan: "Plan") -> Iterator[str]:
+def smaller_models(plan: Planned) -> Iterator[str]:
     """Ids of one publisher and architecture below the plan's model, of its own series first, the largest first.
 
     A series is what the name says before the size: Qwen3 of Qwen3-32B. Minor releases count as one where the series

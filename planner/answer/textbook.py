@@ -5,12 +5,10 @@ It is shown beside our own numbers, never mixed with them.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from planner.answer.planned import Planned
 from planner.request.schema import Request
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 FP16_BYTES_PER_PARAM = 2
 QUANTIZED_PARAMS_PER_BYTE = 2
@@ -121,7 +119,7 @@ def exercise() -> Textbook:
     return textbook(13 * 10**9, [(5120, 5120, 2 * 40)], rank=16)
 
 
-def example_rows(plan: Callable[[Request], "Plan"], gpu: str = "h200") -> tuple[OwnNumbers, ...]:
+def example_rows(plan: Callable[[Request], Planned], gpu: str = "h200") -> tuple[OwnNumbers, ...]:
     """The example table's models planned by us. The card only decides kernels; all four fit on the default."""
     rows = []
     for row in EXAMPLE_TABLE:

@@ -3,13 +3,10 @@
 Each check takes the plan and returns its notice, or None where it does not apply.
 """
 
-from typing import TYPE_CHECKING
 
+from planner.answer.planned import Planned
 from planner.answer.warnings import kernels, numerics, surprises
 from planner.answer.warnings.notice import Notice, Replan
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 __all__ = ["Notice", "notices"]
 
@@ -43,7 +40,7 @@ _CHECKS = (
 )
 
 
-def notices(plan: "Plan", replan: Replan) -> tuple[Notice, ...]:
+def notices(plan: Planned, replan: Replan) -> tuple[Notice, ...]:
     """All warnings that apply."""
     found = (check(plan, replan) for check in _CHECKS)
     return tuple(notice for notice in found if notice is not None)

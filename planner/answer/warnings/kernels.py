@@ -1,12 +1,9 @@
 """Optional packages whose kernels take the place of what was planned."""
 
-from typing import TYPE_CHECKING
 
+from planner.answer.planned import Planned
 from planner.answer.warnings.notice import Notice, Replan
 from planner.units import format_gib
-
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
 # What the walk calls the buffers of the rule itself (planner/step/recurrent/delta_rule.py).
 _RULE = "linear attention: chunked gated delta rule"
@@ -17,7 +14,7 @@ _INNER = "MLP: inner activations"
 _SCORES = "attention scores"
 
 
-def plain_linear_attention(plan: "Plan", _: Replan) -> Notice | None:
+def plain_linear_attention(plan: Planned, _: Replan) -> Notice | None:
     """Without flash-linear-attention, transformers runs the gated delta rule in plain torch.
 
     Source: transformers 5.23 integrations/hub_kernels.py, use_kernel_func_from_hub_with_fallback. Neither package comes
@@ -33,7 +30,7 @@ def plain_linear_attention(plan: "Plan", _: Replan) -> Notice | None:
     return _with_bytes(plan, "plain_linear_attention", message, "the plain rule holds", _RULE)
 
 
-def plain_state_space(plan: "Plan", _: Replan) -> Notice | None:
+def plain_state_space(plan: Planned, _: Replan) -> Notice | None:
     """Without mamba-ssm, transformers scans in plain torch, with every pair of a chunk's tokens written out per head.
 
     Source: as above. Kernels of the hub run only where the model is loaded with `use_kernels=True`.
@@ -48,7 +45,7 @@ def plain_state_space(plan: "Plan", _: Replan) -> Notice | None:
     return _with_bytes(plan, "plain_state_space", message, "the plain scan holds", _SCAN)
 
 
-def plain_xielu(plan: "Plan", _: Replan) -> Notice | None:
+def plain_xielu(plan: Planned, _: Replan) -> Notice | None:
     """Without the package xielu, transformers writes Apertus' activation out: activations.py, XIELUActivation."""
     if not any(group.name.endswith(".act_fn.alpha_p") for group in plan.model.census):
         return None
@@ -59,7 +56,7 @@ def plain_xielu(plan: "Plan", _: Replan) -> Notice | None:
     return _with_bytes(plan, "plain_xielu", message, "the MLP's inner activations hold", _INNER)
 
 
-def sinks_written_out(plan: "Plan", _: Replan) -> Notice | None:
+def sinks_written_out(plan: Planned, _: Replan) -> Notice | None:
     """gpt-oss: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py has eager attention, and kernels of the hub."""
     if not any(group.name.endswith(".sinks") for group in plan.model.census):
         return None
@@ -71,7 +68,7 @@ def sinks_written_out(plan: "Plan", _: Replan) -> Notice | None:
     return _with_bytes(plan, "sinks_written_out", message, "the scores hold", _SCORES)
 
 
-def _with_bytes(plan: "Plan", code: str, message: str, holds: str, name: str) -> Notice:
+def _with_bytes(plan: Planned, code: str, message: str, holds: str, name: str) -> Notice:
     """The notice, with what the lines called `name` take at the peak, where they are alive then."""
     held_bytes = sum(line.bytes for line in plan.lines if line.name == name and plan.peak_phase in line.alive_in)
     said = f"{message} At the peak {holds} {format_gib(held_bytes)}." if held_bytes else message

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from planner.answer.planned import Planned
 from planner.request.schema import Quantization, Request
 
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
-
-Replan = Callable[[Request], "Plan"]
+Replan = Callable[[Request], Planned]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +24,13 @@ class Notice:
         return document if self.bytes is None else document | {"bytes": self.bytes}
 
 
-def four_bit_of(plan: "Plan") -> Quantization | None:
+def four_bit_of(plan: Planned) -> Quantization | None:
     """The plan's quantization if it is bitsandbytes' 4 bit."""
     quantization = plan.recipe.quantization
     return quantization if quantization and quantization.load_in_4bit else None
 
 
-def cost_bytes(plan: "Plan", replan: Replan, change: Mapping[str, Mapping[str, Any]]) -> int:
+def cost_bytes(plan: Planned, replan: Replan, change: Mapping[str, Mapping[str, Any]]) -> int:
     """Allocated peak of this plan less that of the same request with `change` made."""
     sections = {
         section: (getattr(plan.request, section) or getattr(plan.recipe, section)).model_copy(update=dict(values))

@@ -1,15 +1,12 @@
 """The chapter's pitfalls: too large a base, and dtypes that cost memory, speed or quality."""
 
-from typing import TYPE_CHECKING
 
+from planner.answer.planned import Planned
 from planner.answer.warnings.notice import Notice, Replan, cost_bytes, four_bit_of
 from planner.units import format_gib
 
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
-
-def base_too_large(plan: "Plan", _: Replan) -> Notice | None:
+def base_too_large(plan: Planned, _: Replan) -> Notice | None:
     """The weights alone, before a single token."""
     base_bytes = sum(
         line.bytes for line in plan.lines if line.cause == "weights" and {"load", "backward"} <= set(line.alive_in)
@@ -21,7 +18,7 @@ def base_too_large(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("base_too_large", message, base_bytes)
 
 
-def not_cuda(plan: "Plan", _: Replan) -> Notice | None:
+def not_cuda(plan: Planned, _: Replan) -> Notice | None:
     """A card whose kernels and allocator the formulas do not follow."""
     if plan.gpu.vendor == "NVIDIA":
         return None
@@ -32,7 +29,7 @@ def not_cuda(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("not_cuda", message)
 
 
-def bitsandbytes_unsupported(plan: "Plan", _: Replan) -> Notice | None:
+def bitsandbytes_unsupported(plan: Planned, _: Replan) -> Notice | None:
     """bitsandbytes does not list the platform."""
     quantization = plan.recipe.quantization
     if plan.gpu.bitsandbytes_4bit or quantization is None or quantization.quant_method != "bitsandbytes":
@@ -41,7 +38,7 @@ def bitsandbytes_unsupported(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("bitsandbytes_unsupported", message)
 
 
-def bf16_unsupported(plan: "Plan", _: Replan) -> Notice | None:
+def bf16_unsupported(plan: Planned, _: Replan) -> Notice | None:
     """bfloat16 on a card that emulates it."""
     recipe = plan.recipe
     if plan.gpu.native_bfloat16 or "bfloat16" not in (recipe.compute_dtype, recipe.autocast, recipe.model_dtype):
@@ -53,7 +50,7 @@ def bf16_unsupported(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("bf16_unsupported", message)
 
 
-def unscalable_gradients(plan: "Plan", _: Replan) -> Notice | None:
+def unscalable_gradients(plan: Planned, _: Replan) -> Notice | None:
     """float16 autocast over bfloat16 adapters: the stack's GradScaler refuses their gradients."""
     if not plan.recipe.cannot_unscale:
         return None
@@ -65,7 +62,7 @@ def unscalable_gradients(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def fused_head_unsupported(plan: "Plan", _: Replan) -> Notice | None:
+def fused_head_unsupported(plan: Planned, _: Replan) -> Notice | None:
     """TRL's fused output head in bfloat16 on a card that is too old for its product."""
     recipe, capability = plan.recipe, plan.gpu.compute_capability
     if recipe.loss != "chunked" or (recipe.autocast or recipe.model_dtype) != "bfloat16":
@@ -81,7 +78,7 @@ def fused_head_unsupported(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def float32_compute(plan: "Plan", replan: Replan) -> Notice | None:
+def float32_compute(plan: Planned, replan: Replan) -> Notice | None:
     """BitsAndBytesConfig's default compute dtype."""
     quantization = four_bit_of(plan)
     if quantization is None or quantization.bnb_4bit_compute_dtype != "float32":
@@ -95,7 +92,7 @@ def float32_compute(plan: "Plan", replan: Replan) -> Notice | None:
     return Notice("float32_compute", message, cost)
 
 
-def adapters_mismatch(plan: "Plan", _: Replan) -> Notice | None:
+def adapters_mismatch(plan: Planned, _: Replan) -> Notice | None:
     """Adapters in another dtype than the layer they sit on, with no autocast between them."""
     recipe = plan.recipe
     if recipe.lora is None or recipe.autocast or recipe.adapter_dtype == recipe.compute_dtype:
@@ -107,7 +104,7 @@ def adapters_mismatch(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("adapter_dtype_mismatch", message)
 
 
-def fp4_not_nf4(plan: "Plan", _: Replan) -> Notice | None:
+def fp4_not_nf4(plan: Planned, _: Replan) -> Notice | None:
     """BitsAndBytesConfig's default quantization type."""
     quantization = four_bit_of(plan)
     if quantization is None or quantization.bnb_4bit_quant_type == "nf4":
@@ -119,7 +116,7 @@ def fp4_not_nf4(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def int4_not_nf4(plan: "Plan", _: Replan) -> Notice | None:
+def int4_not_nf4(plan: Planned, _: Replan) -> Notice | None:
     """Uniform int4, and how it has to be loaded."""
     quantization = plan.recipe.quantization
     if quantization is None or quantization.quant_method != "hqq":
@@ -131,7 +128,7 @@ def int4_not_nf4(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def packed_checkpoint(plan: "Plan", _: Replan) -> Notice | None:
+def packed_checkpoint(plan: Planned, _: Replan) -> Notice | None:
     """Which of gptqmodel's kernels is planned."""
     quantization = plan.recipe.quantization
     if quantization is None or quantization.quant_method not in {"awq", "gptq"}:
@@ -144,7 +141,7 @@ def packed_checkpoint(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def no_double_quantization(plan: "Plan", replan: Replan) -> Notice | None:
+def no_double_quantization(plan: Planned, replan: Replan) -> Notice | None:
     """Single quantization, BitsAndBytesConfig's default."""
     quantization = four_bit_of(plan)
     if quantization is None or quantization.bnb_4bit_use_double_quant:

@@ -1,7 +1,7 @@
 """What the stack does that people do not expect: experts, preparation, losses, padding, targets."""
 
-from typing import TYPE_CHECKING
 
+from planner.answer.planned import Planned
 from planner.answer.warnings.notice import Notice, Replan, cost_bytes
 from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
 from planner.request.recipe import stack_switches
@@ -10,11 +10,8 @@ from planner.tensors.targets import adapted_weights, unmatched_targets
 from planner.tensors.tensor_storage import Placed, place
 from planner.units import format_gib
 
-if TYPE_CHECKING:
-    from planner.answer.plan import Plan
 
-
-def experts_in_16_bit(plan: "Plan", _: Replan) -> Notice | None:
+def experts_in_16_bit(plan: Planned, _: Replan) -> Notice | None:
     """A "4-bit" mixture whose experts bitsandbytes passes over."""
     if plan.recipe.quantization is None or not _has_experts(plan):
         return None
@@ -34,7 +31,7 @@ def experts_in_16_bit(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("experts_unquantized", message, held_bytes - as_4bit_bytes)
 
 
-def adapters_on_experts(plan: "Plan", _: Replan) -> Notice | None:
+def adapters_on_experts(plan: Planned, _: Replan) -> Notice | None:
     """PEFT 0.21 translates old projection names to the stacked experts."""
     lora = plan.recipe.lora
     if lora is None or not _has_experts(plan):
@@ -50,7 +47,7 @@ def adapters_on_experts(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("adapters_on_experts", message, adapters_bytes)
 
 
-def float32_embeddings(plan: "Plan", _: Replan) -> Notice | None:
+def float32_embeddings(plan: Planned, _: Replan) -> Notice | None:
     """kbit preparation's upcast outweighing what quantization left."""
     if not plan.recipe.kbit_preparation:
         return None
@@ -68,7 +65,7 @@ def float32_embeddings(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("float32_embeddings", message, extra_bytes)
 
 
-def old_chunked_loss(plan: "Plan", _: Replan) -> Notice | None:
+def old_chunked_loss(plan: Planned, _: Replan) -> Notice | None:
     """What TRL's chunked loss took before it became a fused output head."""
     if plan.recipe.stack_name != "trl" or plan.recipe.loss != "chunked" or plan.recipe.objective != "sft":
         return None
@@ -84,7 +81,7 @@ def old_chunked_loss(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("trl_chunked_loss", message, copies_bytes)
 
 
-def padded_batch(plan: "Plan", replan: Replan) -> Notice | None:
+def padded_batch(plan: Planned, replan: Replan) -> Notice | None:
     """Padding puts a mask on the batch, and with it another attention kernel."""
     if not plan.recipe.training.padded:
         return None
@@ -96,7 +93,7 @@ def padded_batch(plan: "Plan", replan: Replan) -> Notice | None:
     return Notice("padded_batch", message, max(cost, 0))
 
 
-def eager_by_default(plan: "Plan", replan: Replan) -> Notice | None:
+def eager_by_default(plan: Planned, replan: Replan) -> Notice | None:
     """A model class that asks for eager attention."""
     decoder = plan.model.decoder
     if decoder is None or decoder.default_attention != "eager" or plan.recipe.training.attn_implementation:
@@ -111,7 +108,7 @@ def eager_by_default(plan: "Plan", replan: Replan) -> Notice | None:
     return Notice("eager_attention", message, max(cost, 0))
 
 
-def float32_from_a_string(plan: "Plan", replan: Replan) -> Notice | None:
+def float32_from_a_string(plan: Planned, replan: Replan) -> Notice | None:
     """SFTTrainer(model="name") loads float32."""
     recipe = plan.recipe
     if recipe.stack_name != "trl" or recipe.model_dtype == "float32":
@@ -127,7 +124,7 @@ def float32_from_a_string(plan: "Plan", replan: Replan) -> Notice | None:
     return Notice("trl_string_float32", message, cost_bytes)
 
 
-def targets_without_effect(plan: "Plan", _: Replan) -> Notice | None:
+def targets_without_effect(plan: Planned, _: Replan) -> Notice | None:
     """Names in target_modules that match nothing."""
     lora = plan.recipe.lora
     if lora is None:
@@ -138,7 +135,7 @@ def targets_without_effect(plan: "Plan", _: Replan) -> Notice | None:
     return Notice("targets_unmatched", f"These targets match no module and PEFT ignores them: {', '.join(names)}.")
 
 
-def nothing_is_paged(plan: "Plan", _: Replan) -> Notice | None:
+def nothing_is_paged(plan: Planned, _: Replan) -> Notice | None:
     """A paged optimizer at a rank too small for paging."""
     if not plan.recipe.training.optim.startswith("paged") or plan.paged_bytes:
         return None
@@ -149,9 +146,9 @@ def nothing_is_paged(plan: "Plan", _: Replan) -> Notice | None:
     )
 
 
-def _has_experts(plan: "Plan") -> bool:
+def _has_experts(plan: Planned) -> bool:
     return any(group.role == "expert" for group in plan.model.census)
 
 
-def _placed(plan: "Plan") -> list[Placed]:
+def _placed(plan: Planned) -> list[Placed]:
     return place(plan.model.census, plan.recipe)
