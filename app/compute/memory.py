@@ -20,6 +20,16 @@ def own_bytes(pid: int) -> int | None:
     return (resident - of_files) * _PAGE_BYTES
 
 
+def share_bytes(pid: int) -> int:
+    """What `pid` holds, pages that several processes share counted in equal parts; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+            line = next(line for line in rollup if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0
+    return int(line.split()[1]) * 1024
+
+
 def held_bytes() -> int:
     """What this process holds; its peak, pages of files included, where the system says no more."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere

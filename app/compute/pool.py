@@ -6,21 +6,28 @@ it starts again when it is free. Whatever waits too long, or takes longer than i
 """
 
 import asyncio
+import os
 import time
 from typing import Any
 
 from app.compute.budgets import (
     BUDGET_SECONDS,
+    LOOK_SECONDS,
     MOST_WAITING,
     MOST_WAITING_BYTES,
     MOST_WAITING_SECONDS,
     SLOW_PLACES,
 )
-from app.compute.processes import NoWorkersError, Template, Worker, growth_bytes
+from app.compute.memory import share_bytes
+from app.compute.processes import NoWorkersError, Template, Worker, room_bytes
 from app.compute.refusals import BeyondAllModelsError, BusyError, ComputationFailedError, cannot_now
 from app.compute.run import Job, Run, Tell
 from app.compute.shares import FairQueue, Shares
 from planner.errors import FieldProblem
+
+# How long to wait for workers to end before making another, and how often to look.
+_LEAVING_SECONDS = 1.0
+_GONE_LOOK_SECONDS = 0.005
 
 
 class Pool:
@@ -31,12 +38,15 @@ class Pool:
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self.growth_bytes = growth_bytes(places)
+        self.room_bytes = room_bytes(places)
+        self._weighed: tuple[float, dict[Worker, int]] = (0.0, {})
         self.shares = Shares()
         self.quick: FairQueue[Job] = FairQueue(self.shares)
         self.slow: FairQueue[Job] = FairQueue(self.shares)
         self._waiting_bytes = 0
         self.idle: list[Worker] = []
+        # Process ids of workers that were told to end, and may not have.
+        self._leaving: set[int] = set()
         self.busy: set[Worker] = set()
         self.quick_running = 0
         self.quick_runs: set[Run] = set()
@@ -138,6 +148,47 @@ class Pool:
         if not job.reply.done():
             fix = "too many ask at the moment; try again in 2 s"
             job.reply.set_exception(BusyError("The server is busy.", [FieldProblem("request", fix)]))
+
+    def weigh(self) -> dict[Worker, int]:
+        """What each busy worker holds, idle ones being dismissed where all together hold too much; empty where that
+        is enough.
+        """
+        at, heavy = self._weighed
+        if time.monotonic() - at < LOOK_SECONDS:
+            return heavy
+        busy = {worker: worker.share_bytes() for worker in self.busy}
+        rest = share_bytes(os.getpid()) + (self.template.share_bytes() if self.template else 0)
+        idle = sum(worker.share_bytes() for worker in self.idle)
+        if rest + idle + sum(busy.values()) > self.room_bytes:
+            while self.idle:
+                self.let_go(self.idle.pop())
+        heavy = busy if rest + sum(busy.values()) > self.room_bytes else {}
+        self._weighed = (time.monotonic(), heavy)
+        return heavy
+
+    def let_go(self, worker: Worker) -> None:
+        """Let an idle worker end."""
+        self._leaving.add(worker.pid)
+        worker.dismiss()
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker over its request."""
+        self._leaving.add(worker.pid)
+        worker.kill()
+
+    async def room_for_a_worker(self) -> None:
+        """Wait until fewer workers are there than may be, those included that have yet to end: on a busy machine that
+        takes a while, and what they hold is held until then.
+        """
+        ends_at = time.monotonic() + _LEAVING_SECONDS
+        while self.idle and len(self.idle) + len(self.busy) >= self.places + SLOW_PLACES:
+            self.let_go(self.idle.pop())
+        while time.monotonic() < ends_at:
+            self._leaving = {pid for pid in self._leaving if share_bytes(pid)}
+            if len(self._leaving) + len(self.idle) + len(self.busy) < self.places + SLOW_PLACES:
+                return
+            await asyncio.sleep(_GONE_LOOK_SECONDS)
+        self._leaving.clear()
 
     def _leave(self, job: Job) -> None:
         """Whoever asked has an answer or is gone."""

@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from app.compute.budgets import SLOW_PLACES
 from app.compute.frames import exchange
-from app.compute.memory import own_bytes
+from app.compute.memory import share_bytes
 from planner.units import MIB
 
 # What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
@@ -22,9 +21,10 @@ _KEPT_VARIABLES = (
 _START_SECONDS = 60.0
 # What the server and two workers may hold together, pages that they share counted once.
 CEILING_BYTES = 250 * MIB
-# Measured (make attack): the server 92 MiB, the template 63, 13 of pages that each of four workers writes to, and 13 by
-# which they grew between two looks. The rest may be grown into by the two and the slow one together.
-_GROWTH_BYTES = (CEILING_BYTES - (92 + 63 + 4 * 13 + 13) * MIB) // (2 + SLOW_PLACES)
+# What all may grow by between two looks: 34 MiB were seen (make attack).
+_BETWEEN_LOOKS_BYTES = 40 * MIB
+# One more worker that computes holds as much, pages that it shares counted in parts (make attack).
+_WORKER_BYTES = 40 * MIB
 # Long requests leave the processors to short ones; half the weight of a usual process (sched(7), nice 5).
 _SLOW_NICENESS = 5
 
@@ -74,6 +74,10 @@ class Template:
         template._is_ready = True
         return template
 
+    def share_bytes(self) -> int:
+        """What it holds, pages that it shares counted in parts."""
+        return share_bytes(self._process.pid)
+
     @property
     def is_alive(self) -> bool:
         """Whether it can make workers."""
@@ -109,7 +113,7 @@ class Template:
     def kill(self, pid: int) -> None:
         """End one worker at once."""
         with contextlib.suppress(OSError):
-            self._control.send(b"K%d" % pid)
+            self._control.send(b"K%d\n" % pid)
 
     def close(self) -> None:
         """End it and all its workers."""
@@ -130,7 +134,6 @@ class Worker:
         self.pid = pid
         self.ends = False
         self._template, self._stream = template, stream
-        self._first_bytes = own_bytes(pid) or 0
 
     async def ask(self, message: bytes) -> tuple[Any, ...]:
         """Send one request and wait for its reply; ("gone",) where the worker ended over it."""
@@ -149,9 +152,9 @@ class Worker:
         except OSError:
             return None
 
-    def grown_bytes(self) -> int:
-        """What it has taken since it was made; 0 where the system does not say."""
-        return max(0, (own_bytes(self.pid) or 0) - self._first_bytes)
+    def share_bytes(self) -> int:
+        """What it holds, pages that it shares counted in parts."""
+        return share_bytes(self.pid)
 
     def slow_down(self) -> None:
         """Let others go first from here on."""
@@ -169,9 +172,9 @@ class Worker:
         self._stream.close()
 
 
-def growth_bytes(places: int) -> int:
-    """What the workers of a pool of `places` may have grown by together."""
-    return (places + SLOW_PLACES) * _GROWTH_BYTES
+def room_bytes(places: int) -> int:
+    """What server, template and the workers of a pool of `places` may be seen to hold together."""
+    return CEILING_BYTES - _BETWEEN_LOOKS_BYTES + max(0, places - 2) * _WORKER_BYTES
 
 
 def _close(stream: socket.socket) -> None:

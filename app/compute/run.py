@@ -125,6 +125,7 @@ class Run:
         if not self.slow and not self.job.alone and pool.idle:
             return pool.idle.pop()
         await pool.start()
+        await pool.room_for_a_worker()
         assert pool.template is not None  # noqa: S101 (start made it)
         worker = await pool.template.worker(slow=self.slow)
         self.started = time.monotonic()  # the template may have had to start
@@ -167,18 +168,15 @@ class Run:
         return self._used_seconds(worker) > budget_seconds or waited_seconds > LONGEST_SECONDS
 
     def _mind_memory(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
-        """End the idle workers where all together hold too much; where that is not enough, this job if it holds most.
+        """Give this job up for now where all together hold too much, and it holds the most.
 
         Raises:
             _NoRoomError: it does.
         """
         if asked.done():
             return
-        busy = {each: each.grown_bytes() for each in self.pool.busy}
-        if sum(busy.values()) + sum(each.grown_bytes() for each in self.pool.idle) > self.pool.growth_bytes:
-            while self.pool.idle:
-                self.pool.idle.pop().dismiss()
-        if len(busy) > 1 and sum(busy.values()) > self.pool.growth_bytes and busy[worker] == max(busy.values()):
+        heavy = self.pool.weigh()
+        if len(heavy) > 1 and heavy.get(worker) == max(heavy.values()):
             raise _NoRoomError
 
     def _over_budget(self) -> None:
@@ -191,9 +189,9 @@ class Run:
         if not asked.done():
             self._used_seconds(worker)
             asked.cancel()
-            worker.kill()
+            self.pool.kill(worker)
             self.used += KILL_SECONDS
         elif worker.ends or self.slow:  # a slow worker's priority cannot be given back
-            worker.dismiss()
+            self.pool.let_go(worker)
         else:
             self.pool.idle.append(worker)

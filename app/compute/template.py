@@ -1,13 +1,14 @@
 """The process that workers are made of: everything imported and read once, then one fork for each worker.
 
-`python -m app.compute.template FD`: over the socket FD, `F` and a socket make a worker that serves it, `K` and a number
-end the worker of that process id. When the server goes, so does everything here.
+`python -m app.compute.template FD`: over the socket FD, `F` and a socket make a worker that serves it, `K`, a number
+and a newline end the worker of that process id. When the server goes, so does everything here.
 """
 
 import asyncio
 import contextlib
 import gc
 import os
+import re
 import select
 import signal
 import socket
@@ -22,7 +23,8 @@ from app.views.guide import examples, tiers
 
 # How long an ended worker may stay in the process table.
 _REAP_SECONDS = 0.5
-_LONGEST_MESSAGE = 32
+_LONGEST_READ = 4096
+_KILL = re.compile(rb"K(\d+)\n")
 
 
 def main(control: socket.socket) -> None:
@@ -33,14 +35,17 @@ def main(control: socket.socket) -> None:
     gc.freeze()  # collections in a worker would otherwise write to every shared page
     control.sendall(b"R")
     alive: set[int] = set()
+    unread = b""
     while True:
         ready, _, _ = select.select([control], [], [], _REAP_SECONDS)
         _reap(alive)
         if not ready:
             continue
-        message, descriptors, _, _ = socket.recv_fds(control, _LONGEST_MESSAGE, 1)
+        # The socket is a stream: several messages may come at once, of which at most one has a descriptor (unix(7)).
+        message, descriptors, _, _ = socket.recv_fds(control, _LONGEST_READ, 1)
         if not message:
             break
+        unread = _kill_named(unread + message, alive)
         if descriptors:
             with socket.socket(fileno=descriptors[0]) as stream:
                 pid = os.fork()
@@ -48,11 +53,21 @@ def main(control: socket.socket) -> None:
                     control.close()
                     _serve(app, stream)
                 alive.add(pid)
-        elif (pid := int(message[1:])) in alive:  # not yet reaped, so that the number is still its own
-            os.kill(pid, signal.SIGKILL)
     for pid in alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _kill_named(message: bytes, alive: set[int]) -> bytes:
+    """End the workers that `message` names and that are not yet reaped, so that the number is still their own; what is
+    left of it is the beginning of another name.
+    """
+    end = 0
+    for found in _KILL.finditer(message):
+        end = found.end()
+        if int(found[1]) in alive:
+            os.kill(int(found[1]), signal.SIGKILL)
+    return message[end:].lstrip(b"F")
 
 
 def _serve(app: FastAPI, stream: socket.socket) -> None:

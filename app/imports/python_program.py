@@ -95,7 +95,7 @@ def read_program(source: str) -> Program:
         program = _run_of(tree)
     except SyntaxError as error:
         raise NotReadableError(f"is Python that does not parse: {error.msg}, line {error.lineno}") from None
-    except (RecursionError, MemoryError, ValueError):
+    except (RecursionError, MemoryError, SystemError, ValueError):  # SystemError: python/cpython#106905
         raise NotReadableError("is Python too deeply nested to be read") from None
     if "command" not in program.settings:
         raise NotReadableError(

@@ -118,7 +118,7 @@ def test_two_requests_that_together_take_too_much_memory_are_answered_one_after_
     large = {**DEEP, "model": {**DEEP["model"], "num_hidden_layers": 96}}  # type: ignore[dict-item]
     with served(app) as client, ThreadPoolExecutor(3) as threads:
         assert client.post("/api/v1/plans", json=PLAN, timeout=60).status_code == 200
-        app.state.answers.pool.growth_bytes = MIB
+        app.state.answers.pool.room_bytes = MIB
         asked = [threads.submit(httpx.post, url(client), json=large, timeout=120) for _ in range(3)]
         assert [each.result().status_code for each in asked] == [200, 200, 200]
 
@@ -142,6 +142,26 @@ def test_a_worker_refuses_a_callers_own_model_unless_it_ends_with_it() -> None:
             reply = await own.ask(pickle.dumps((Facts(alone=True), request(OWN))))
             assert (reply[:2], own.ends) == (("answer", 200), True)
             assert await own.ask(pickle.dumps((Facts(), request(PLAN)))) == ("gone",)
+        finally:
+            template.close()
+
+    asyncio.run(act())
+
+
+def test_many_workers_are_ended_at_once() -> None:
+    async def act() -> None:
+        template = await Template.started()
+        try:
+            workers = [await template.worker(slow=False) for _ in range(8)]
+            os.kill(template._process.pid, signal.SIGSTOP)  # so that what it is told comes to it in one piece
+            for worker in workers:
+                worker.kill()
+            os.kill(template._process.pid, signal.SIGCONT)
+            another = await template.worker(slow=False)
+            assert (await another.ask(pickle.dumps((Facts(), request(PLAN)))))[:2] == ("answer", 200)
+            for worker in workers:
+                while Path(f"/proc/{worker.pid}/statm").exists():
+                    await asyncio.sleep(0.02)
         finally:
             template.close()
 

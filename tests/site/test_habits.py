@@ -45,6 +45,8 @@ def test_the_cards_of_the_map_are_narrowed_while_typing(page: Page) -> None:
 def test_import_is_in_the_navigation_and_takes_a_dropped_file(page: Page) -> None:
     page.goto("/")
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Import").click()
+    expect(page).to_have_url(re.compile("/import"))
+    page.wait_for_load_state("load")
     page.evaluate(
         """() => {
           const files = new DataTransfer();
