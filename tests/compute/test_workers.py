@@ -157,11 +157,11 @@ def test_many_workers_are_ended_at_once() -> None:
             for worker in workers:
                 worker.kill()
             os.kill(template._process.pid, signal.SIGCONT)
-            another = await template.worker(slow=False)
-            assert (await another.ask(pickle.dumps((Facts(), request(PLAN)))))[:2] == ("answer", 200)
-            for worker in workers:
+            for worker in workers:  # there until the template has read what it was told, and reaped them
                 while Path(f"/proc/{worker.pid}/statm").exists():
                     await asyncio.sleep(0.02)
+            another = await template.worker(slow=False)
+            assert (await another.ask(pickle.dumps((Facts(), request(PLAN)))))[:2] == ("answer", 200)
         finally:
             template.close()
 
