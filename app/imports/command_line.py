@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 from app.imports.programs import program_refusal, settings_file
@@ -27,14 +28,16 @@ _WORDS = {"true": True, "false": False, "none": None, "null": None}
 # Variables that say how a run is spread, and that its model sees pictures (ms-swift reads its pixels from there).
 _COUNTS = ("NPROC_PER_NODE", "NNODES")
 _SEES = ("MAX_PIXELS", "VIDEO_MAX_PIXELS", "FPS_MAX_FRAMES")
+# What TRL has a command for; each has a configuration and a trainer of its name, too.
+TRL_TRAININGS = frozenset({"sft", "dpo", "grpo", "kto", "reward", "rloo", "orpo", "cpo", "bco", "gkd", "ppo"})
 # Subcommands that train, of the programs that have others, too.
-_TRAINS = {
+_TRAINS: dict[str, Collection[str]] = {
     "llamafactory-cli": {"train"},
     "lmf": {"train"},
     "swift": {"sft", "pt", "rlhf"},
     "axolotl": {"train"},
     "megatron": set(),
-    "trl": {"sft", "dpo", "grpo", "kto", "reward", "rloo", "orpo", "cpo", "bco", "gkd", "ppo"},
+    "trl": TRL_TRAININGS,
     "litgpt": {"finetune", "finetune_lora", "finetune_full", "finetune_adapter", "finetune_adapter_v2"},
     "autotrain": set(),
     "tune": set(),

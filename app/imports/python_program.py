@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.imports.command_line import TRL_TRAININGS
 from app.imports.python_literals import NoLiteralError, literal, literal_names
 
 # What a Python program has and no configuration.
@@ -43,6 +44,10 @@ _OBJECTS = {
     "model", "args", "train_dataset", "eval_dataset", "tokenizer", "processing_class", "data_collator", "peft_config",
     "compute_metrics", "callbacks", "formatting_func", "optimizers", "preprocess_logits_for_metrics", "reward_funcs",
 }  # fmt: skip
+
+
+# Trainers of TRL's that have no command.
+_WITHOUT_A_COMMAND = {"onlinedpo", "xpo"}
 
 
 class NotReadableError(ValueError):
@@ -228,8 +233,7 @@ def _kind(name: str) -> str | None:
     if not stem:
         return "" if name != "Config" else None
     kind = stem.lower()
-    known = ("sft", "dpo", "kto", "orpo", "cpo", "grpo", "reward", "rloo", "onlinedpo", "gkd", "ppo", "bco", "xpo")
-    return kind if kind in known else None
+    return kind if kind in TRL_TRAININGS | _WITHOUT_A_COMMAND else None
 
 
 def _is_a_model(owner: str) -> bool:

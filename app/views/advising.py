@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.forms import changed, query_of_values, values_of
+from app.forms import changed, query_of_values
 from app.templating import size
 from app.views.messages import change_in_words, short_gpu_name
 from planner.answer.plan import Plan
@@ -30,17 +30,18 @@ def advice_groups(
     plan: Plan, document: Mapping[str, Any], told: Callable[[dict[str, Any]], dict[str, str]]
 ) -> dict[str, list[AdviceRow]]:
     """The plan's advice in its own order, by kind. `told` is every control's text for a document."""
-    before = values_of(document)
+    before = told(document)
     groups: dict[str, list[AdviceRow]] = {}
     for item in plan.advice:
         change = item.to_dict()["change"]
         after = Request.parse(changed(document, change)).model_dump(mode="json")
-        words, memory, cost = change_in_words(change, before, values_of(after)), f"−{size(item.saves_bytes)}", item.cost
+        values = told(after)
+        words, memory, cost = change_in_words(change, before, values), f"−{size(item.saves_bytes)}", item.cost
         if "gpu" in change:
             gpu = resolve_gpu(change["gpu"])
             words, cost = short_gpu_name(gpu.name), f"gives torch {size(gpu.usable_bytes)}"
             memory = f"+{size(gpu.usable_bytes - plan.usable_bytes)}"
-        row = AdviceRow(words, query_of_values(told(after)), memory, item.verdict, cost)
+        row = AdviceRow(words, query_of_values(values), memory, item.verdict, cost)
         groups.setdefault(_kind(change, item.is_free), []).append(row)
     return groups
 

@@ -1,9 +1,10 @@
 """What a card's tensor cores do at most, from its generation, its multiprocessors and its boost clock.
 
-Floating-point operations per multiprocessor and clock, dense, 16-bit inputs, sums in 32 bit: NVIDIA's architecture
-whitepapers (Volta V100, table 1; Turing, table 4; A100, table 4; GA102, table 3; Ada, table 2; H100, table 2;
-Blackwell RTX, table 3). GeForce cards sum in 32 bit at half the rate. Products with the data sheets' clocks give their
-figures: A100 312, RTX 3090 71, RTX 4090 165, L4 121, T4 65 TFLOP/s.
+Floating-point operations per multiprocessor and clock, dense, 16-bit inputs, sums in 32 bit, of each generation of
+NVIDIA's; GeForce cards sum in 32 bit at half the rate. The rates were written from memory of the architecture
+whitepapers. With the catalogue's boost clocks they give NVIDIA's own figures for A100 (312 TFLOP/s), RTX 3090 (71),
+RTX 4090 (165) and T4 (65), and more than those for L4 (125, NVIDIA says 121) and H100 SXM (1,070, NVIDIA says 989),
+which are rated at lower clocks.
 """
 
 _PER_CLOCK = {(7, 0): 1024, (7, 5): 1024, (8, 0): 2048, (8, 6): 1024, (8, 9): 1024, (9, 0): 4096, (12, 0): 1024}

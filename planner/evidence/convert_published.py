@@ -177,19 +177,21 @@ def converted(row: Row) -> dict[str, Any]:
     }
 
 
-def main(path: str) -> int:
-    """Convert the file and count what was left out."""
+def convert(
+    path: str, why_not: Callable[[Row], str | None], convert_row: Callable[[Row], Mapping[str, Any]]
+) -> int:
+    """Write what can be converted to stdout, a line a row, and count what was left out on stderr, by reason."""
     reasons: Counter[str] = Counter()
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        reason = obstacle(row)
+        reason = why_not(row)
         reasons[reason or "converted"] += 1
         if reason is None:
-            print(json.dumps(converted(row), ensure_ascii=False))  # noqa: T201  # the product of this program
+            print(json.dumps(convert_row(row), ensure_ascii=False))  # noqa: T201  # the product of this program
     for reason, count in reasons.most_common():
         print(f"{count:5d}  {reason}", file=sys.stderr)  # noqa: T201  # and its report
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(convert(sys.argv[1], obstacle, converted))

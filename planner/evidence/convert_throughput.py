@@ -4,13 +4,10 @@ The input is that of convert_published.py. Kept are runs on one card with packed
 Kernels that replace the libraries' own are kept and marked: nothing is fitted to them.
 """
 
-import json
 import sys
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from planner.evidence.convert_published import OBSTACLES, STOCK_KERNELS, Row, request_of
+from planner.evidence.convert_published import OBSTACLES, STOCK_KERNELS, Row, convert, request_of
 from planner.model.model import resolve_model
 from planner.request.schema import Request
 
@@ -65,19 +62,5 @@ def converted(row: Row) -> dict[str, Any]:
     }
 
 
-def main(path: str) -> int:
-    """Convert the file and count what was left out."""
-    reasons: Counter[str] = Counter()
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        reason = obstacle(row)
-        reasons[reason or "converted"] += 1
-        if reason is None:
-            print(json.dumps(converted(row), ensure_ascii=False))  # noqa: T201  # the product of this program
-    for reason, count in reasons.most_common():
-        print(f"{count:5d}  {reason}", file=sys.stderr)  # noqa: T201  # and its report
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(convert(sys.argv[1], obstacle, converted))

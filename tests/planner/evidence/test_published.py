@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from planner.evidence.convert_published import converted, main, obstacle
+from planner.evidence.convert_published import convert, converted, obstacle
 from planner.evidence.published import published_runs
 from planner.request.recipe import Recipe
 from planner.units import MIB
@@ -82,7 +82,7 @@ def test_a_row_that_cannot_be_expressed_says_why(changes, reason):
 def test_the_program_prints_what_it_kept_and_counts_what_it_left_out(tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n".join(json.dumps(each) for each in (row(), row(num_gpus=4), row(num_gpus=2))))
-    assert main(str(rows)) == 0
+    assert convert(str(rows), obstacle, converted) == 0
     kept, report = capsys.readouterr()
     assert json.loads(kept)["id"] == "somebody-0001"
     assert [line.split(maxsplit=1) for line in report.splitlines()] == [["2", "more than one GPU"], ["1", "converted"]]
