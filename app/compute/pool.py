@@ -105,9 +105,10 @@ class Pool:
 
     async def close(self) -> None:
         """End everything."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # the end of one lets the next begin
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         self._drop_template()
 
     def _drop_template(self) -> None:
@@ -217,6 +218,8 @@ class Pool:
             self._run(job, slow=True)
 
     def _run(self, job: Job, *, slow: bool) -> None:
-        job.task = asyncio.create_task(Run(self, job, slow=slow).run())
+        run = Run(self, job, slow=slow)
+        job.task = asyncio.create_task(run.run())
         self._tasks.add(job.task)
         job.task.add_done_callback(self._tasks.discard)
+        job.task.add_done_callback(run.end)

@@ -57,26 +57,35 @@ class Run:
         self.started = time.monotonic()
         self.before: float | None = None
         self.used = 0.0
+        self.again = False
         # Done once the place is wanted by somebody who asks less.
         self.way: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Answer the job, or say why not."""
-        pool, job = self.pool, self.job
-        again = False
         try:
-            again = await self._answered()
+            self.again = await self._answered()
         except _NoRoomError:
-            again = True
+            self.again = True
         except (NoWorkersError, TimeoutError) as error:
-            if not job.reply.done():
-                job.reply.set_exception(cannot_now(error))
-        finally:
-            pool.shares.charge(job.client, self.used)
-            self._leave_place()
-            if again and not job.reply.done():
+            if not self.job.reply.done():
+                self.job.reply.set_exception(cannot_now(error))
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """Give the place back once `task`, which is `run`, is over.
+
+        A callback and no `finally` of `run`: where the client leaves before the task's first step, asyncio closes the
+        coroutine without ever entering it, and the place would be taken for good.
+        """
+        pool, job = self.pool, self.job
+        pool.shares.charge(job.client, self.used)
+        self._leave_place()
+        if not job.reply.done() and not task.cancelled():
+            if self.again:
                 pool.enqueue(pool.slow, job)
-            pool.dispatch()
+            elif (error := task.exception()) is not None:
+                job.reply.set_exception(error)
+        pool.dispatch()
 
     async def _answered(self) -> bool:
         """Give the job its reply; True where it must start again in a slow place."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.compute.pool import Pool
 from app.compute.processes import Template
 from app.compute.questions import ALONE, Facts
 from app.main import create_app
@@ -164,6 +165,37 @@ def test_many_workers_are_ended_at_once() -> None:
             assert (await another.ask(pickle.dumps((Facts(), request(PLAN)))))[:2] == ("answer", 200)
         finally:
             template.close()
+
+    asyncio.run(act())
+
+
+def test_whoever_leaves_just_as_its_turn_comes_takes_no_place_with_it() -> None:
+    async def act() -> None:
+        pool = Pool(1)
+        await pool.start()
+
+        async def nothing(question: object) -> None:
+            del question
+
+        def asked(client: str) -> asyncio.Task[tuple[object, ...]]:
+            message = pickle.dumps((Facts(), request(PLAN)))
+            return asyncio.create_task(pool.answer(client, message, nothing))
+
+        try:
+            first, second = asked("first"), asked("second")
+            while len(pool.quick) == 0:
+                await asyncio.sleep(0)
+            second.cancel()  # takes effect in the next turn of the loop,
+            pool.places = 2  # by which time its task exists and has not begun
+            pool.dispatch()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            pool.places = 1
+            assert (await first)[:2] == ("answer", 200)
+            async with asyncio.timeout(5):
+                assert (await asked("third"))[:2] == ("answer", 200)
+        finally:
+            await pool.close()
 
     asyncio.run(act())
 
