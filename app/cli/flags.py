@@ -66,7 +66,7 @@ FLAGS = (
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
     Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger|cut_cross_entropy"),
-    Flag("--objective", "training.objective", str, "What is trained for.", "sft|dpo|kto|orpo|cpo"),
+    Flag("--objective", "training.objective", str, "What is trained for.", "sft|dpo|kto|orpo|cpo|reward"),
     Flag("--precompute-ref", "training.precompute_ref_log_probs", bool, "Reference scores first.", constant=True),
     Flag("--ref-model", "training.ref_model", str, "Load the reference as a second model.", "copy"),
     Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),

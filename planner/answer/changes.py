@@ -33,13 +33,13 @@ def candidates(plan: Planned) -> Iterator[Candidate]:
 
 
 def _training_changes(plan: Planned) -> Iterator[Candidate]:
-    training, loss = plan.recipe.training, plan.recipe.loss
+    training, loss, supervised = plan.recipe.training, plan.recipe.loss, plan.recipe.objective == "sft"
     if not training.gradient_checkpointing:
         cost = "one more forward pass per step"
         yield Candidate({"training.gradient_checkpointing": True}, cost, SLOWER)
-    if loss != "liger" and plan.model.known_decoder().model_type in liger_models.REPLACED:
+    if supervised and loss != "liger" and plan.model.known_decoder().model_type in liger_models.REPLACED:
         yield Candidate({"training.loss": "liger"}, "none; needs liger-kernel", FREE)
-    if loss == "full_logits" and plan.recipe.stack_name == "trl":
+    if supervised and loss == "full_logits" and plan.recipe.stack_name == "trl":
         yield Candidate({"training.loss": "chunked"}, "none; TRL's own default", FREE)
     if plan.recipe.scores_by_reference:
         cost = "none in the steps; one pass over the data before the first"

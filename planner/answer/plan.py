@@ -19,6 +19,7 @@ from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger
 from planner.model.model import Model, resolve_model
 from planner.model.resolved_request import settled
+from planner.model.reward_head import for_objective
 from planner.overheads.table import are_large
 from planner.parallel.nccl import communication_band
 from planner.parallel.step import UNPROVED_FIELDS, unproved
@@ -99,7 +100,7 @@ def plan(
         UnknownArchitectureError: the formulas do not know this kind of model; the dry run may.
         InvalidRequestError: the LoRA targets do not match this model.
     """
-    model = model or resolve_model(request.model)
+    model = _model_of(request, model)
     gpu = gpu or resolve_gpu(request.gpu)
     request = settled(request, model)
     recipe = Recipe.of(request)
@@ -114,7 +115,7 @@ def plan_on_cards(
     Raises:
         FitproofError: as `plan` does.
     """
-    model = model or resolve_model(request.model)
+    model = _model_of(request, model)
     request = settled(request, model)
     recipe = Recipe.of(request)
     walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], Walked] = {}
@@ -140,7 +141,7 @@ def smallest_cards(
     Raises:
         FitproofError: as `plan` does.
     """
-    model = model or resolve_model(request.model)
+    model = _model_of(request, model)
     gpus = cards_for(Recipe.of(settled(request, model)), vendor)
     plans = plan_on_cards(request, gpus, model=model, not_planned=not_planned)
     tiers: dict[float, Plan] = {}
@@ -148,6 +149,11 @@ def smallest_cards(
         if found.planned_verdict == "fits":
             tiers.setdefault(found.gpu.nominal_gb or 0, found)
     return tuple(tiers[tier] for tier in sorted(tiers))[:count]
+
+
+def _model_of(request: Request, model: Model | None) -> Model:
+    """The model that the request trains, with its objective's head."""
+    return for_objective(model or resolve_model(request.model), request.training.objective)
 
 
 def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> list[NotPlanned]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "cpo"]
+Objective = Literal["sft", "dpo", "kto", "orpo", "cpo", "reward"]
 # Which model scores the batch a second time, without gradients: none does, the trained one with its adapters disabled,
 # or a second one.
 Reference = Literal["none", "adapters_disabled", "copy"]
@@ -16,7 +16,7 @@ Reference = Literal["none", "adapters_disabled", "copy"]
 # Objectives with a reference model.
 WITH_REFERENCE = frozenset({"dpo", "kto"})
 # An example is a pair: the batch is the chosen sequences, then the rejected ones.
-PAIRED = frozenset({"dpo", "orpo", "cpo"})
+PAIRED = frozenset({"dpo", "orpo", "cpo", "reward"})
 # TRL computes log-probabilities through its fused head and never makes all logits.
 BY_FUSED_HEAD = frozenset({"dpo", "kto"})
 # Theirs (trl/experimental) take them from all logits, of chosen and rejected sequences together.
@@ -49,6 +49,8 @@ class ObjectiveFields(BaseModel):
             problem = f"training.loss: TRL computes {self.objective} through its fused head, in chunks; drop it"
         elif self.objective in BY_ALL_LOGITS and loss not in {None, "full_logits"}:
             problem = f"training.loss: TRL computes {self.objective} from all logits; drop it, or write full_logits"
+        elif self.objective == "reward" and loss is not None:
+            problem = "training.loss: a reward model has one score and no logits of a vocabulary; drop it"
         elif self.objective not in WITH_REFERENCE and (self.precompute_ref_log_probs or self.ref_model):
             name = "ref_model" if self.ref_model else "precompute_ref_log_probs"
             problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo or kto"

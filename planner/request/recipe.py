@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from planner.request.dtypes import Dtype, HalfDtype
 from planner.request.layout import ONE_CARD, Layout, layout_of
-from planner.request.objective import BY_ALL_LOGITS, BY_FUSED_HEAD, PAIRED, Objective, Reference
+from planner.request.objective import BY_FUSED_HEAD, PAIRED, Objective, Reference
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
 from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantization, Request, Stack, Training
 
@@ -153,7 +153,7 @@ class Recipe:
 
 def _default_loss(request: Request) -> Loss:
     objective = request.training.objective
-    chunked = objective in BY_FUSED_HEAD or (objective not in BY_ALL_LOGITS and request.stack == "trl")
+    chunked = objective in BY_FUSED_HEAD or (objective == "sft" and request.stack == "trl")
     return "chunked" if chunked else "full_logits"
 
 

@@ -20,15 +20,18 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     """What the collator hands over: ids, labels, how many count, and an attention mask.
 
     A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
-    KTO has three more tensors: the prompts with completions of others. ORPO and CPO join chosen and rejected anew.
+    KTO has three more tensors: the prompts with completions of others. ORPO and CPO join chosen and rejected anew. A
+    reward model's pairs have neither labels nor a mask of completions.
     """
     with graph.cause(INPUTS):
-        ids = [graph.new(8, ("batch",)), graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
+        ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
+        if switches.objective != "reward":
+            ids.append(graph.new(8, ("batch",)))
         if switches.collated:
             ids.append(graph.new(8, ("batch",)))
         if switches.objective == "kto":
             ids += [graph.new(8, ("batch",)) for _ in range(3)]
-        own = {"sft": 0, "dpo": 1, "kto": 1, "orpo": 3, "cpo": 3}[switches.objective]
+        own = {"dpo": 1, "kto": 1, "orpo": 3, "cpo": 3}.get(switches.objective, 0)
         ids += [graph.new(8, ("T",)) for _ in range(own)]
     return ids
 

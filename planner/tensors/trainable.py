@@ -11,6 +11,8 @@ from planner.tensors.inventory import Census
 from planner.tensors.targets import adapted_weights
 
 MAGNITUDE = "lora_magnitude_vector"
+# The head of a sequence classification model, which PEFT trains as a copy beside the adapters.
+SCORE = "score.weight"
 # transformers 5.23, models/deepseek_v32: DeepseekV32Indexer.forward runs under torch.no_grad.
 # Text alone never enters a vision tower (models/gemma4: Gemma4Model.forward without pixels).
 _OUT_OF_REACH = (".indexer.", ".vision_tower.", ".embed_vision.")
@@ -47,7 +49,8 @@ def adapter_tensors(
     """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row.
 
     `magnitude_dtype`, where it differs: TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16.
-    Source: peft 0.21.2, tuners/lora/layer.py update_layer; tuners/lora/dora.py update_layer.
+    A reward model's head is trained as a copy. Source: peft 0.21.2, tuners/lora/layer.py update_layer;
+    tuners/lora/dora.py update_layer; peft_model.py PeftModelForSequenceClassification, `modules_to_save`.
 
     Raises:
         InvalidRequestError: the targets match nothing, or something PEFT refuses.
@@ -65,6 +68,8 @@ def adapter_tensors(
             Trainable(name=f"{weight.name}.{part}", shape=shape, count=weight.count, itemsize_bytes=itemsize_bytes)
             for part, shape, itemsize_bytes in parts
         ]
+    heads = (group for group in census if group.name == SCORE)
+    tensors += [Trainable(name=head.name, shape=head.shape, count=1, itemsize_bytes=matrices_bytes) for head in heads]
     return tuple(tensors)
 
 

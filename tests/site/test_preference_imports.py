@@ -29,6 +29,9 @@ def understood(text: str) -> tuple[dict[str, Any], set[str]]:
         (f"{AXOLOTL}{ADAPTER}rl: orpo\norpo_alpha: 0.1\n", "orpo"),
         (f"{AXOLOTL}{ADAPTER}rl: simpo\n", "cpo"),
         (f"python examples/scripts/cpo.py {TRL}--use_peft", "cpo"),
+        (f"trl reward {TRL}--use_peft --lora_task_type SEQ_CLS", "reward"),
+        (f"python examples/scripts/reward_modeling.py {TRL}--center_rewards_coefficient 0.01", "reward"),
+        (f"{AXOLOTL}{ADAPTER}reward_model: true\nnum_labels: 1\n", "reward"),
     ],
 )
 def test_preference_training_is_planned(text: str, objective: str) -> None:
@@ -48,6 +51,7 @@ def test_preference_training_is_planned(text: str, objective: str) -> None:
         (f"{AXOLOTL}{ADAPTER}rl: dpo\ncut_cross_entropy: true\n", "cut_cross_entropy"),
         (f"trl dpo {TRL}--use_peft --use_liger_kernel", "use_liger_kernel"),
         (f"trl dpo {TRL}--ref_model_name_or_path {MODEL}-Instruct", "ref_model_name_or_path"),
+        (f"trl reward {TRL}--use_peft --lora_task_type CAUSAL_LM", "lora_task_type"),
         (f"trl kto {TRL}--loss_type apo_zero_unpaired", "loss_type"),
     ],
 )

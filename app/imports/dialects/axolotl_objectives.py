@@ -22,6 +22,8 @@ _PRECOMPUTED = "precompute_ref_log_probs"
 def read_objective(reading: Reading) -> str:
     """The objective that `rl` names, with its reference; "sft" where it names none that is planned."""
     kind = reading.config.get("rl")
+    if reading.on("reward_model"):
+        return _reward(reading)
     objective = looked_up(_OBJECTIVES, kind)
     if objective is None:
         if kind not in (None, False, ""):
@@ -46,3 +48,15 @@ def read_objective(reading: Reading) -> str:
     if objective in PAIRED:
         reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
     return str(objective)
+
+
+def _reward(reading: Reading) -> str:
+    """`reward_model: true` is TRL's RewardTrainer (core/builders/causal.py), on `model_type` with one label."""
+    if reading.config.get("rl"):
+        reading.contradict("rl", "reward_model: true as well; keep one")
+    reading.planned_after_all({"reward_model", "center_rewards_coefficient", "num_labels"})
+    reading.use("reward_model", "training.objective", "reward")
+    if reading.config.get("center_rewards_coefficient"):
+        reading.ignored.append(Ignored("center_rewards_coefficient", "does not move the memory of reward"))
+    reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
+    return "reward"

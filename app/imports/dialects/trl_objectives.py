@@ -1,6 +1,7 @@
-"""TRL's preference trainers that are planned: which one a command names, and what its own keys come to.
+"""TRL's preference and reward trainers that are planned: which one a command names, and what its own keys come to.
 
-Keys and defaults: trl 1.16 trainer/dpo_config.py, kto_config.py, experimental/orpo/orpo_config.py and cpo.
+Keys and defaults: trl 1.16 trainer/dpo_config.py, kto_config.py, reward_config.py, experimental/orpo/orpo_config.py
+and cpo.
 """
 
 import re
@@ -10,11 +11,12 @@ from app.imports.rules import Ignored, Reading, words
 from planner.request.objective import BY_ALL_LOGITS, PAIRED
 
 # `trl dpo`, `python examples/scripts/kto.py`; online_dpo.py and dpo_vlm.py are others.
-_NAMED = re.compile(r"(?:^|[\s/])(dpo|kto|orpo|cpo)(?:\.py)?(?:\s|$)")
+_NAMED = re.compile(r"(?:^|[\s/])(dpo|kto|orpo|cpo|reward)(?:_modell?ing)?(?:\.py)?(?:\s|$)")
 # What changes the formula of the loss and no tensor that would show.
 _NO_EFFECT = words(
-    "beta cpo_alpha desirable_weight discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha "
-    "loss_weights max_completion_length max_prompt_length precompute_ref_batch_size undesirable_weight"
+    "beta center_rewards_coefficient cpo_alpha desirable_weight discopop_tau f_alpha_divergence_coef "
+    "f_divergence_type label_smoothing ld_alpha loss_weights max_completion_length max_prompt_length "
+    "precompute_ref_batch_size undesirable_weight"
 )
 _REFERENCES = ("ref_model_name_or_path", "ref_model")
 _PRECOMPUTED = "precompute_ref_log_probs"
@@ -34,6 +36,8 @@ def read_objective(reading: Reading) -> str:
     harmless = [item.key for item in reading.not_planned if item.key in _NO_EFFECT]
     reading.planned_after_all({*harmless, _PRECOMPUTED})
     reading.ignored += [Ignored(key, f"does not move the memory of {objective}") for key in harmless]
+    if objective == "reward":
+        _read_head(reading)
     if reading.on(_PRECOMPUTED):
         reading.use(_PRECOMPUTED, "training.precompute_ref_log_probs", True)
     for key in _REFERENCES:
@@ -50,3 +54,14 @@ def read_objective(reading: Reading) -> str:
     if objective in PAIRED:
         reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
     return objective
+
+
+def _read_head(reading: Reading) -> None:
+    """One label, whatever else is said; PEFT trains the head beside adapters of the task SEQ_CLS."""
+    reading.planned_after_all({"lora_task_type", "task_type", "num_labels"})
+    for key in ("lora_task_type", "task_type"):
+        if str(reading.config.get(key, "")).upper() == "SEQ_CLS":
+            reading.ignored.append(Ignored(key, "as planned: its head is trained beside the adapters"))
+        elif reading.config.get(key):
+            why = "a reward model's adapters are of SEQ_CLS, which trains the head, too; planned so"
+            reading.leave_out(key, Effect(why, "with its head trained", saves=True))

@@ -36,6 +36,9 @@ def _preference_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> 
     if recipe.objective in BY_ALL_LOGITS:
         return _apart(_scored(recipe, vocabulary, device), recipe.batch // 2)
     batch = _scored(recipe, vocabulary, device)
+    if recipe.objective == "reward":
+        del batch["completion_mask"]
+        return batch
     scores = ["ref_chosen_logps", "ref_rejected_logps"]
     if recipe.objective == "kto":
         batch |= {f"KL_{name}": tensor for name, tensor in _scored(recipe, vocabulary, device).items()}

@@ -31,6 +31,9 @@ def config_of(request: Request, recipe: Recipe) -> PretrainedConfig:
         raise _model_error(f"{_one_line(error)}; {fix}") from None
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise _model_error(f"{model_type} is no causal language model in transformers; only those are trained here")
+    if recipe.objective == "reward":
+        # trl 1.16 reward_trainer.py: one label; the padding token that the last token of a sequence is found by.
+        config.num_labels, config.get_text_config().pad_token_id = 1, 0
     if recipe.training.attn_implementation is not None:
         config._attn_implementation = recipe.training.attn_implementation
     return config

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.training import hqq
 from planner.probe.training.made_up_weights import synthetic_checkpoint
+from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import Quantization, Request
 
@@ -33,7 +37,7 @@ def load_model(
 def _from_pretrained(
     request: Request, recipe: Recipe, config: PretrainedConfig, device: torch.device, weights: str
 ) -> PreTrainedModel:
-    model_class = model_class_of(config)
+    model_class = model_class_of(config, recipe.objective)
     dtype = torch_dtype(recipe.model_dtype)
     arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
     if recipe.quantization is not None and recipe.quantization.quant_method == "bitsandbytes":
@@ -62,9 +66,10 @@ def hub_id(request: Request) -> str:
     raise InvalidRequestError("There are no weights to load.", [problem])
 
 
-def model_class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
-    """The causal language model transformers builds from `config`."""
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+def model_class_of(config: PretrainedConfig, objective: Objective = "sft") -> type[PreTrainedModel]:
+    """The causal language model transformers builds from `config`, or the one that scores sequences."""
+    mapping: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if objective == "reward" else MODEL_FOR_CAUSAL_LM_MAPPING
+    found = mapping[type(config)]
     model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
     return model_class
 

@@ -76,6 +76,7 @@ def _trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -
             device=device,
             gradient_checkpointing_kwargs={"use_reentrant": recipe.training.use_reentrant},
             max_length=recipe.length,
+            center_rewards_coefficient=None,
         ),
         precompute_ref_logps=recipe.training.precompute_ref_log_probs,
         beta=0.1,
@@ -139,9 +140,17 @@ def _cpo_trainer() -> tuple[Any, dict[str, Any]]:
     }
 
 
+def _reward_trainer() -> tuple[Any, dict[str, Any]]:
+    """trl 1.16 trainer/reward_trainer.py RewardTrainer.__init__, with reward_config.py's defaults."""
+    from trl.trainer.reward_trainer import RewardTrainer  # noqa: PLC0415  # takes a second: only where it is used
+
+    return RewardTrainer.__new__(RewardTrainer), {}
+
+
 _TRAINERS: dict[Objective, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "dpo": _dpo_trainer,
     "kto": _kto_trainer,
     "orpo": _orpo_trainer,
     "cpo": _cpo_trainer,
+    "reward": _reward_trainer,
 }

@@ -35,7 +35,7 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
         )
     trainable: Any = model
     if recipe.lora is not None:
-        config = lora_config(recipe.lora)
+        config = lora_config(recipe.lora, "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM")
         if hqq.is_group_wise(recipe) and config.target_modules in {ALL_LINEAR, LINEAR_NAMES}:
             config.target_modules = hqq.all_linear(model)
         elif config.target_modules == LINEAR_NAMES:
@@ -98,7 +98,7 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
         apply_liger_kernel(base, None)
 
 
-def lora_config(lora: Lora) -> LoraConfig:
+def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
     """The request's adapter as peft wants it."""
     targets = lora.target_modules
     return LoraConfig(
@@ -108,7 +108,7 @@ def lora_config(lora: Lora) -> LoraConfig:
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=lora.use_dora,
         use_rslora=lora.use_rslora,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
 
 

@@ -9,6 +9,7 @@ from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import cast, unary
 from planner.step.losses.chosen_and_rejected import chosen_and_all
 from planner.step.losses.fused import chunked, cut_cross_entropy, liger
+from planner.step.losses.reward import reward
 from planner.step.projections.linear import plain
 from planner.step.switches import Switches
 
@@ -27,6 +28,10 @@ def head_and_loss(
     graph.mark("loss")
     if switches.objective in BY_ALL_LOGITS:
         return _preference(graph, structure, switches, hidden), None
+    if switches.objective == "reward":
+        loss = reward(graph, structure, switches, hidden)
+        leave_autocast(graph)
+        return loss, None
     fused = {"chunked": chunked, "liger": liger, "cut_cross_entropy": cut_cross_entropy}.get(switches.loss)
     if fused is None:
         return full_logits(graph, structure, switches, hidden)

@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from planner.answer.static_lines import static_lines
-from planner.families import decoder_of
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.memory.runtime import SLACK, runtime_lines
-from planner.model.model import resolve_model
+from planner.model.model import Model, resolve_model
+from planner.model.reward_head import for_objective
+from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import CustomGpu, Request
 from planner.step.lines import instants_of
@@ -53,8 +55,7 @@ def card(request: Request) -> Gpu:
 def formula(document: dict[str, Any]) -> dict[str, int]:
     """Bytes above the static ones at the worst instant of each phase."""
     request = Request.parse(document)
-    assert isinstance(request.model, dict)
-    instants = instants_of(decoder_of(request.model), Recipe.of(request), card(request))
+    instants = instants_of(_model(request).known_decoder(), Recipe.of(request), card(request))
     passing = [line for line in _tensors(request) if not set(PHASES) <= set(line.alive_in)]
     return {
         instant.phase: instant.bytes + sum(line.bytes for line in passing if instant.phase in line.alive_in)
@@ -67,10 +68,20 @@ def static_bytes(document: dict[str, Any]) -> int:
     return sum(line.bytes for line in _tensors(Request.parse(document)) if set(PHASES) <= set(line.alive_in))
 
 
+@lru_cache
+def _read(config: str, objective: Objective) -> Model:
+    return for_objective(resolve_model(json.loads(config)), objective)
+
+
+def _model(request: Request) -> Model:
+    """The model that the request trains; equal ones are one, so that what is worked out for it is found again."""
+    return _read(json.dumps(request.model), request.training.objective)
+
+
 def _tensors(request: Request) -> list[Line]:
     """What the step itself does not make."""
     lines = (
-        *static_lines(resolve_model(request.model), Recipe.of(request)),
+        *static_lines(_model(request), Recipe.of(request)),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )
     return [line for line in lines if line.name != SLACK]

@@ -1,4 +1,4 @@
-"""Preference objectives against recorded dry runs of TRL's own loss code."""
+"""Preference objectives and reward models against recorded dry runs of TRL's own loss code."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,25 @@ import pytest
 from planner import plan
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
-from tests.planner.step.preference_settings import all_settings
+from tests.planner.step import preference_settings, reward_settings
 from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, static_bytes
 from tests.planner.step.settings import CARD, LLAMA
 
-FILE = Path(__file__).with_name("recorded_preference.jsonl")
-ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
+SETTINGS = [*preference_settings.all_settings(), *reward_settings.all_settings()]
+
+
+def _rows(name: str) -> list[Recorded]:
+    lines = Path(__file__).with_name(f"recorded_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Recorded(**row) for row in map(json.loads, lines) if "name" in row]
+
+
+ROWS = [*_rows("preference"), *_rows("reward")]
 WORST_FRACTION = 0.0025
 MEDIAN_FRACTION = 0.001
 
 
 def test_every_recorded_step_is_the_dry_runs() -> None:
-    assert len(ROWS) >= 40
+    assert len(ROWS) >= 130
     assert {row.name: error_fraction(row) for row in ROWS if abs(error_fraction(row)) > WORST_FRACTION} == {}
 
 
@@ -35,7 +42,7 @@ def test_what_stands_before_the_step_is_equal_to_the_byte() -> None:
 
 
 def test_recorded_requests_are_those_of_the_settings() -> None:
-    assert {row.name: row.request for row in ROWS} == {line["name"]: line["request"] for line in all_settings()}
+    assert {row.name: row.request for row in ROWS} == {line["name"]: line["request"] for line in SETTINGS}
 
 
 def _peak_bytes(**training: object) -> int:
@@ -60,12 +67,37 @@ def test_a_reference_model_weighs_what_the_weights_do_and_precomputed_scores_spa
     assert 0.98 < reserved / line.bytes < 1.1
 
 
+def test_a_reward_model_has_no_vocabulary_to_score() -> None:
+    document = {"model": "qwen2.5-7b", "gpu": "h100-sxm", "method": "lora", "stack": "trl"}
+    scored, trained = (
+        plan(Request.parse(document | {"training": training}))
+        for training in ({"objective": "reward"}, {"per_device_train_batch_size": 2, "padded": True})
+    )
+    assert trained.model.params - scored.model.params == 152_064 * 3584 - 3584
+    assert not any("logit" in line.name for line in scored.ledger.lines if line.bytes > 512)
+
+
+def test_a_model_without_a_class_that_scores_is_refused() -> None:
+    document = {"model": "allenai/OLMoE-1B-7B-0924", "gpu": "h100-sxm", "training": {"objective": "reward"}}
+    with pytest.raises(InvalidRequestError) as caught:
+        plan(Request.parse(document))
+    assert [problem.field for problem in caught.value.problems] == ["training.objective"]
+
+
+def test_no_advice_for_a_reward_model_changes_a_loss_that_it_has_not() -> None:
+    training = {"objective": "reward", "max_length": 8192, "gradient_checkpointing": False}
+    answer = plan(Request.parse({"model": "qwen2.5-7b", "gpu": "rtx-4090", "stack": "trl", "training": training}))
+    assert answer.advice
+    assert not any("training.loss" in item.change for item in answer.advice)
+
+
 @pytest.mark.parametrize(
     ("request_part", "field"),
     [
         ({"training": {"ref_model": "copy"}}, "training.ref_model"),
         ({"training": {"precompute_ref_log_probs": True}}, "training.precompute_ref_log_probs"),
         ({"training": {"objective": "dpo", "loss": "liger"}}, "training.loss"),
+        ({"training": {"objective": "reward", "loss": "full_logits"}}, "training.loss"),
         ({"training": {"objective": "dpo"}, "gpus": 2, "fsdp": "full_shard"}, "fsdp"),
         ({"training": {"objective": "ppo"}}, "training.objective"),
     ],

@@ -9,12 +9,12 @@ import pytest
 from planner.overheads.table import overheads
 from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, static_bytes
 
-# Held to ranges of its own by test_preference.py.
-OF_PAIRS = Path(__file__).with_name("recorded_preference.jsonl")
+# Held to ranges of their own by test_preference.py.
+OF_OTHERS = {Path(__file__).with_name(f"recorded_{name}.jsonl") for name in ("preference", "reward", "grpo")}
 
 
 def rows() -> list[Recorded]:
-    files = sorted(set(Path(__file__).parent.glob("recorded*.jsonl")) - {OF_PAIRS})
+    files = sorted(set(Path(__file__).parent.glob("recorded*.jsonl")) - OF_OTHERS)
     found = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     return [Recorded(**row) for row in found if "name" in row and "error" not in row]
 
