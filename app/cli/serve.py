@@ -60,6 +60,7 @@ def serve(
         timeout_graceful_shutdown=10,
         http=cast(Any, functools.partial(BoundedConnection, Doors())),
         backlog=BACKLOG,
+        ws="none",  # whose library takes 2 MiB
     )
 
     stack = contextlib.ExitStack()

@@ -2,7 +2,7 @@
 
 from planner.units import MIB
 
-SLOW_PLACES = 1
+SLOW_PLACES = 2
 # Of a processor, not of the clock: on a busy machine a plan is no larger. A plan's page takes some 20 ms (make bench).
 SLICE_SECONDS = 0.1
 # For whoever asks little beside others who ask much: a map of a model that no worker has seen takes half of it.

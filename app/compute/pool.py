@@ -1,8 +1,9 @@
 """A bounded number of workers for any number of requests.
 
-A request first gets a short slice in one of the quick places, by turns of least use, so that whoever asks little never
-waits long. One that needs more goes on beside them in the slow place; where that is taken
-it starts again when it is free. Whatever waits too long, or takes longer than its budget, is given up.
+A request starts in one of the quick places, by turns of least use, so that whoever asks little never waits long. One
+that needs more than a slice goes on in a slow place, at a lower priority. Where those are taken it stays, until it has
+taken too long for somebody who waits: then it is given up, and starts again in a slow place. Whatever waits too long,
+or takes longer than its budget, is refused.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ _GONE_LOOK_SECONDS = 0.005
 
 
 class Pool:
-    """Answers messages in workers, `places` of them at a time beside the slow place.
+    """Answers messages in workers, `places` of them at a time beside the slow places.
 
     Opens with the first request, or with `start`.
     """
@@ -47,7 +48,7 @@ class Pool:
         self.idle: list[Worker] = []
         # Process ids of workers that were told to end, and may not have.
         self._leaving: set[int] = set()
-        self.busy: set[Worker] = set()
+        self.busy: dict[Worker, Job] = {}
         self.quick_running = 0
         self.quick_runs: set[Run] = set()
         self.slow_clients: list[str] = []
@@ -156,7 +157,7 @@ class Pool:
         """
         at, heavy = self._weighed
         if time.monotonic() - at < LOOK_SECONDS:
-            return heavy
+            return {worker: held for worker, held in heavy.items() if worker in self.busy}
         busy = {worker: worker.share_bytes() for worker in self.busy}
         rest = share_bytes(os.getpid()) + (self.template.share_bytes() if self.template else 0)
         idle = sum(worker.share_bytes() for worker in self.idle)

@@ -25,7 +25,7 @@ CEILING_BYTES = 250 * MIB
 _BETWEEN_LOOKS_BYTES = 40 * MIB
 # One more worker that computes holds as much, pages that it shares counted in parts (make attack).
 _WORKER_BYTES = 40 * MIB
-# Long requests leave the processors to short ones; half the weight of a usual process (sched(7), nice 5).
+# Long requests leave the processors to short ones; a third of a usual process's weight (sched(7), nice 5).
 _SLOW_NICENESS = 5
 
 

@@ -45,6 +45,8 @@ class Job:
     reply: asyncio.Future[tuple[Any, ...]]
     waited_seconds: float = 0.0
     waits_since: float = 0.0
+    restarts: int = 0
+    asked_at: float = field(default_factory=time.monotonic)
     shed: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = field(default=None)
 
@@ -82,6 +84,7 @@ class Run:
         self._leave_place()
         if not job.reply.done() and not task.cancelled():
             if self.again:
+                job.restarts += 1
                 pool.enqueue(pool.slow, job)
             elif (error := task.exception()) is not None:
                 job.reply.set_exception(error)
@@ -90,17 +93,18 @@ class Run:
     async def _answered(self) -> bool:
         """Give the job its reply; True where it must start again in a slow place."""
         worker = await self._worker()
-        self.pool.busy.add(worker)
+        self.pool.busy[worker] = self.job
         self.before = worker.processor_seconds()
         asked = asyncio.ensure_future(self._talk(worker))
         try:
-            if not self.slow:
-                await self._slice(worker, asked)
-                if not asked.done() and not self._moved(worker):
-                    return True
             while not asked.done():
-                await asyncio.wait([asked], timeout=LOOK_SECONDS)
-                self._mind_memory(worker, asked)
+                if self.slow:
+                    await asyncio.wait([asked], timeout=LOOK_SECONDS)
+                    self._mind_memory(worker, asked)
+                else:
+                    await self._slice(worker, asked)
+                    if not asked.done() and not self._moved(worker) and self._must_end(worker):
+                        return True
                 if not asked.done() and self._is_over_budget(worker):
                     self._over_budget()
                     return False
@@ -115,12 +119,20 @@ class Run:
         """Wait for the reply, the end of the slice, or somebody who asks less."""
         self.pool.quick_runs.add(self)
         try:
-            while not asked.done() and not self.way.done() and self._used_seconds(worker) < self._slice_seconds():
-                waits: set[asyncio.Future[Any]] = {asked, self.way}
+            began = self._used_seconds(worker)
+            while not asked.done() and self._used_seconds(worker) - began < self._slice_seconds():
+                if self.way.done() and self.used > SLICE_SECONDS:
+                    return
+                waits: set[asyncio.Future[Any]] = {asked} if self.way.done() else {asked, self.way}
                 await asyncio.wait(waits, timeout=SLICE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 self._mind_memory(worker, asked)
         finally:
             self.pool.quick_runs.discard(self)
+
+    def _must_end(self, worker: Worker) -> bool:
+        """Whether what was worked out so far is given up for those who wait."""
+        longest_seconds = SLICE_SECONDS if self.way.done() else LIGHT_SLICE_SECONDS
+        return self._used_seconds(worker) > longest_seconds and len(self.pool.quick) > 0
 
     async def _talk(self, worker: Worker) -> tuple[Any, ...]:
         """Send the request, and what the worker asks for where that is at hand."""
@@ -173,19 +185,20 @@ class Run:
         budget_seconds = CONTENDED_SECONDS if others else BUDGET_SECONDS
         if any(map(shares.is_light, others)) and not shares.is_light(own):
             budget_seconds = LIGHT_WAITS_SECONDS
-        waited_seconds = time.monotonic() - self.started
-        return self._used_seconds(worker) > budget_seconds or waited_seconds > LONGEST_SECONDS
+        since_asked_seconds = time.monotonic() - self.job.asked_at
+        return self._used_seconds(worker) > budget_seconds or since_asked_seconds > LONGEST_SECONDS
 
     def _mind_memory(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
-        """Give this job up for now where all together hold too much, and it holds the most.
+        """Give this job up for now where all together hold too much and it is this one's turn.
 
         Raises:
             _NoRoomError: it does.
         """
         if asked.done():
             return
-        heavy = self.pool.weigh()
-        if len(heavy) > 1 and heavy.get(worker) == max(heavy.values()):
+        heavy, busy = self.pool.weigh(), self.pool.busy
+        # The largest of those given up least often, so that everybody comes to an end.
+        if len(heavy) > 1 and worker is max(heavy, key=lambda each: (-busy[each].restarts, heavy[each])):
             raise _NoRoomError
 
     def _over_budget(self) -> None:
@@ -194,7 +207,7 @@ class Run:
             self.job.reply.set_exception(OverBudgetError("This took too long.", [FieldProblem("request", fix)]))
 
     def _put_back(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
-        self.pool.busy.discard(worker)
+        del self.pool.busy[worker]
         if not asked.done():
             self._used_seconds(worker)
             asked.cancel()

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from app.compute.questions import SUBJECT
 from app.db.database import Database, StorageUnavailableError, database_url
-from app.db.migrate import migrate
+from app.db.migrate import migrate, migrate_elsewhere
 from app.db.models import Probe
 from app.engines.base import Engine
 from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
@@ -99,7 +99,7 @@ def prepare_database(settings: Settings) -> None:
     """
     database = open_database(settings)
     try:
-        migrate(database)
+        migrate_elsewhere(database)
         database.check()
     finally:
         database.close()

@@ -27,7 +27,7 @@ class AdviceRow:
 
 
 def advice_groups(
-    plan: Plan, document: Mapping[str, Any], told: Callable[[dict[str, Any]], dict[str, str]]
+    plan: Plan, document: dict[str, Any], told: Callable[[dict[str, Any]], dict[str, str]]
 ) -> dict[str, list[AdviceRow]]:
     """The plan's advice in its own order, by kind. `told` is every control's text for a document."""
     before = told(document)
