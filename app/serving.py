@@ -7,11 +7,21 @@ from typing import Any
 from app.hub.names import without_address
 from app.planning import Planning
 from app.reading import reading
-from planner.serving.answer import served
+from planner.serving.answer import Served, served
 from planner.serving.request import Inference
 
 
 async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
+    """Read the document of an inference question and answer it as the API writes it.
+
+    Raises:
+        FitproofError: as `serve` does.
+    """
+    found = await serve(planning, data)
+    return await asyncio.to_thread(found.to_dict)
+
+
+async def serve(planning: Planning, data: object) -> Served:
     """Read the document of an inference question and answer it.
 
     Raises:
@@ -23,4 +33,4 @@ async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
             data = {**data, "model": without_address(data["model"])}
         asked = Inference.parse(data)
     model, gpu = await planning.subjects(asked)
-    return await asyncio.to_thread(lambda: served(asked, model=model, gpu=gpu).to_dict())
+    return await asyncio.to_thread(served, asked, model=model, gpu=gpu)

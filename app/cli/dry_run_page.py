@@ -8,8 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.cli.answer import VERDICTS
 from app.cli.dry_running import headline
+from app.drawing.bars import Row, draw_bars
 from app.drawing.curve import HEIGHT, WIDTH, draw_curve
-from app.templating import house_folder, size
+from app.templating import gib, house_folder, size
 from planner.errors import FieldProblem, InvalidRequestError
 
 
@@ -32,16 +33,31 @@ def page(report: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(house_folder("templates")), undefined=StrictUndefined, autoescape=True, trim_blocks=True
     )
-    environment.filters["size"] = size
+    environment.filters |= {"size": size, "gib": gib}
     worst = next((p for p in report["processes"] if p["process_id"] == report["worst_process_id"]), None)
     curve = draw_curve(worst["curve"], worst["card"]["total_bytes"]) if worst else None
     return environment.get_template("reports/dry_run.html").render(
         report=report,
         worst=worst,
         curve=curve,
+        ranks=draw_bars([_rank(process, worst) for process in report["processes"]], worst["card"]["total_bytes"])
+        if worst
+        else None,
         width=WIDTH,
         height=HEIGHT,
         headline=headline(report, worst),
         verdicts={key: word for key, (word, _) in VERDICTS.items()},
         style="".join((css / name).read_text(encoding="utf-8") for name in ("site.css", "answer.css")),
     )
+
+
+def _rank(process: Mapping[str, Any], worst: Mapping[str, Any]) -> Row:
+    """One rank's bytes at its peak: tensors, what torch holds beside them, the context."""
+    allocated_bytes = process["peak_allocated_bytes"]
+    parts = {
+        "allocated": allocated_bytes,
+        "reserved": max(0, process["peak_reserved_bytes"] - allocated_bytes),
+        "context": process["card"]["context_bytes"],
+    }
+    is_worst = process["process_id"] == worst["process_id"]
+    return Row(f"rank {process['rank']}{', the worst' if is_worst else ''}", parts, marked=is_worst)

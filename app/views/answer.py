@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import imported_remainder, stack_words
+from app.drawing.bars import Bars
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
 from app.forms import query_of_values, values_of
@@ -19,6 +20,8 @@ from app.views.messages import (
     short_gpu_name,
     verdict_sentence,
 )
+from app.views.pictures.passes import draw_passes, passes_in_words
+from app.views.pictures.ranks import draw_ranks
 from app.views.sides import SideRow, newest_of_each, side_rows
 from app.views.stacks import StackRow, stack_rows
 from planner.answer.not_planned import NotPlanned, as_planned
@@ -129,6 +132,21 @@ class Answer:
     def timeline(self) -> Timeline:
         """The step."""
         return draw_timeline(self.plan.lines, self.plan.peak_phase, self.plan.usable_bytes)
+
+    @property
+    def ranks(self) -> Bars:
+        """What each of several cards holds."""
+        return draw_ranks(self.plan)
+
+    @property
+    def passes(self) -> Bars:
+        """The peak of preference training with and without its reference."""
+        return draw_passes(self.plan)
+
+    @property
+    def passes_in_words(self) -> list[str]:
+        """The passes of one micro-batch."""
+        return passes_in_words(self.plan.recipe)
 
     @property
     def causes(self) -> dict[str, int]:

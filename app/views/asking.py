@@ -13,6 +13,7 @@ from app.forms import PlanForm, query_of_values, read_form
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.messages import CAUSE_NAMES, LABELS, for_the_form
+from app.views.pictures import passes, ranks
 from app.views.suggestions import matches
 from planner.answer.plan import plan as plan_for
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError, UnknownArchitectureError
@@ -100,6 +101,10 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "stack_choices": list(stack_words.CHOICES.items()),
         "cause_names": CAUSE_NAMES,
         "phases": PHASES,
+        "rank_words": ranks.WORDS,
+        "rank_colours": ranks.COLOURS,
+        "pass_words": passes.WORDS,
+        "pass_colours": passes.COLOURS,
         "meant": {} if answer else _meant(form),
     }
 

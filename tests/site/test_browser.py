@@ -11,6 +11,7 @@ PAGES = (
     "/", LLAMA, LLAMA.replace("4090", "3060-12gb") + "&max_length=8192", "/plan?model=nobody&gpu=nothing&lora_r=x",
     "/map", "/compare", "/compare?a=gpu=t4%26model=gpt2&b=gpu=t4%26model=gpt2%26lora_r=8", "/guide", "/models?q=llama",
     "/gpus?q=rtx+40", "/import", "/import?example=axolotl", "/probes", "/accuracy", "/nowhere",
+    "/inference?batch=4", LLAMA + "&gpus=2&method=full&fsdp=full_shard", LLAMA + "&objective=dpo&stack=trl",
 )  # fmt: skip
 # WCAG 2.2 AA and what axe knows of good practice.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

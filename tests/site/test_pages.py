@@ -14,6 +14,7 @@ LLAMA = "model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
 HTML = {"accept": "text/html"}
 PAGES = (
     "/", f"/plan?{LLAMA}", f"/map?{LLAMA}", f"/compare?{LLAMA}", "/guide", "/models", "/gpus", "/recommend?gpu=3060",
+    "/inference?context=8192", f"/plan?{LLAMA}&gpus=2", f"/plan?{LLAMA}&objective=dpo",
     "/import", "/probes", "/accuracy",
 )  # fmt: skip
 

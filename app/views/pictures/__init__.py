@@ -1,0 +1,1 @@
+"""Pictures that only some plans have: of several cards, of preference training."""

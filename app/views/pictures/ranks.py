@@ -1,0 +1,75 @@
+"""What the fullest of several cards holds: its shards, what is whole on every card, what is in flight."""
+
+from collections.abc import Sequence
+
+from app.drawing.bars import Bars, Row, draw_bars
+from planner.answer.plan import Plan, plan
+from planner.errors import FitproofError
+from planner.ledger import Line
+from planner.parallel import ddp, fsdp, zero
+from planner.request.layout import Layout
+
+WORDS = {
+    "shards": "This card’s shards",
+    "whole": "Whole on every card",
+    "flight": "In flight: gathered layers, buckets",
+    "batch": "Its own batch",
+    "outside": "Outside torch’s tensors",
+}
+COLOURS = {"shards": "weights", "whole": "gradients", "flight": "logits", "batch": "activations", "outside": "rest"}
+_IN_FLIGHT = frozenset({
+    ddp.BUCKETS, fsdp.PARAMETERS, fsdp.GATHERING, fsdp.EARLIER, fsdp.REDUCING, fsdp.REDUCED, zero.BUCKETS,
+    zero.PARAMETERS,
+})  # fmt: skip
+_OWN = ("weights", "adapters", "gradients", "optimizer")
+
+
+def draw_ranks(planned: Plan) -> Bars:
+    """The fullest card, the others, and the same run on one card alone, where that can be planned.
+
+    Rows are cut into equal parts, the last of them smaller: rank 0 never holds less than another.
+    """
+    world, parts = planned.recipe.layout.world, parts_of(planned)
+    others = "rank 1" if world == 2 else f"each of ranks 1 to {world - 1}"
+    rows = [Row("rank 0, the fullest", parts, marked=True), Row(f"{others}, at most", parts)]
+    alone = _alone(planned)
+    if alone:
+        rows.append(Row("the same run on one card alone", parts_of(alone)))
+    return draw_bars(rows, planned.usable_bytes)
+
+
+def parts_of(planned: Plan) -> dict[str, int]:
+    """Likely bytes of one card by kind, at its fullest moment."""
+    parts = dict.fromkeys(WORDS, 0)
+    for line in at_the_peak(planned):
+        parts[_kind(line, planned.recipe.layout)] += line.bytes
+    parts["outside"] += planned.required_bytes.likely - sum(parts.values())
+    return parts
+
+
+def at_the_peak(planned: Plan) -> Sequence[Line]:
+    """The lines of the fullest moment."""
+    return [line for line in planned.lines if planned.peak_phase in line.alive_in]
+
+
+def _kind(line: Line, layout: Layout) -> str:
+    if line.name in _IN_FLIGHT:
+        return "flight"
+    if line.cause not in _OWN:
+        return "batch"
+    if "this card's" in line.name:
+        return "shards"
+    shards = layout.optimizer_shards if line.cause == "optimizer" else layout.gradient_shards
+    if line.cause in ("weights", "adapters") or shards == 1:
+        return "whole"
+    # A gradient is whole from where it is made to where it is reduced; the step finds its shard.
+    return "shards" if "optimizer" in line.alive_in else "flight"
+
+
+def _alone(planned: Plan) -> Plan | None:
+    strategies = {"ddp": None, "fsdp": None, "deepspeed": None, "device_map": None}
+    request = planned.request.model_copy(update={"gpus": 1, **strategies})
+    try:
+        return plan(request, model=planned.model, gpu=planned.gpu)
+    except FitproofError:
+        return None

@@ -1,0 +1,102 @@
+"""The controls of the page about serving: each one's name in the address and its place in the document."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.views.asking import EXAMPLE
+from planner.errors import FieldProblem, InvalidRequestError
+
+_BITS: dict[str, dict[str, Any]] = {
+    "int8": {"load_in_8bit": True},
+    **{
+        kind: {"load_in_4bit": True, "bnb_4bit_quant_type": kind, "bnb_4bit_compute_dtype": "bfloat16"}
+        for kind in ("nf4", "fp4")
+    },
+}
+_LLAMA_CPP = "llama.cpp"
+
+
+def _bits(text: str) -> dict[str, Any] | None:
+    if text not in _BITS:
+        msg = f"choose 16bit, {', '.join(_BITS)}"
+        raise ValueError(msg)
+    return _BITS[text]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text.replace(",", "").replace(" ", ""))
+    except ValueError:
+        msg = "write a whole number"
+        raise ValueError(msg) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = "write a number, such as 0.9"
+        raise ValueError(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control; its name is the document's own."""
+
+    name: str
+    default: str
+    label: str
+    read: Callable[[str], Any] = str
+
+
+CONTROLS = {
+    item.name: item
+    for item in (
+        Control("model", EXAMPLE["model"], "Model"),
+        Control("gpu", EXAMPLE["gpu"], "Card"),
+        Control("engine", "transformers", "Engine"),
+        Control("context", "4096", "Context", _whole),
+        Control("batch", "1", "Users", _whole),
+        Control("weights", "16bit", "Weights", _bits),
+        Control("gguf", "Q4_K_M", "GGUF file"),
+        Control("kv_cache_dtype", "auto", "Cache"),
+        Control("max_new_tokens", "256", "Tokens of the answer", _whole),
+        Control("gpu_memory_utilization", "0.9", "vLLM’s share of the card", _number),
+        Control("adapter_rank", "", "Adapter beside, its rank", _whole),
+    )
+}
+
+
+def values_in(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Every control's text: what the address says, else its default."""
+    given = {name: text.strip() for name, text in pairs.items() if name in CONTROLS and text.strip()}
+    return {name: item.default for name, item in CONTROLS.items()} | given
+
+
+def document_of(values: Mapping[str, str]) -> dict[str, Any]:
+    """The document of `POST /api/v1/inference`. What an engine does not have is left out.
+
+    Raises:
+        InvalidRequestError: names every control that cannot be read.
+    """
+    document: dict[str, Any] = {}
+    problems = []
+    for name, item in CONTROLS.items():
+        if values[name] != item.default or name in {"model", "gpu"}:
+            try:
+                document[name] = item.read(values[name])
+            except ValueError as error:
+                problems.append(FieldProblem(name, str(error)))
+    if problems:
+        raise InvalidRequestError("The question cannot be read.", problems)
+    return _in_the_engines_words(document)
+
+
+def _in_the_engines_words(document: dict[str, Any]) -> dict[str, Any]:
+    quantization, rank = document.pop("weights", None), document.pop("adapter_rank", None)
+    if document.get("engine") == _LLAMA_CPP:
+        quantization = None
+    else:
+        document.pop("gguf", None)
+    return document | ({"quantization": quantization} if quantization else {}) | ({"lora": {"r": rank}} if rank else {})
