@@ -32,7 +32,10 @@ def generated_census(model_id: str) -> Census:
 
 
 def read_group(group: list[Any]) -> TensorGroup:
-    """One line of the file: name, role, shape, count, flags: q quantizable, f keeps float32, h in float16 too."""
+    """One line of the file: name, role, shape, count, flags.
+
+    q quantizable, f keeps float32, h in float16 too, s stacked in the checkpoint.
+    """
     name, role, shape, count, flags = group
     return TensorGroup(
         name=name,
@@ -42,12 +45,14 @@ def read_group(group: list[Any]) -> TensorGroup:
         quantizable="q" in flags,
         keeps_float32="f" in flags,
         keeps_float32_of_float16="h" in flags,
+        stacked_in_checkpoint="s" in flags,
     )
 
 
 def write_group(group: TensorGroup) -> list[Any]:
     """The inverse of `read_group`."""
-    marks = {"q": group.quantizable, "f": group.keeps_float32, "h": group.keeps_float32_of_float16}
+    marks = {"q": group.quantizable, "f": group.keeps_float32, "h": group.keeps_float32_of_float16,
+             "s": group.stacked_in_checkpoint}
     flags = "".join(mark for mark, holds in marks.items() if holds)
     return [group.name, group.role, list(group.shape), group.count, flags]
 

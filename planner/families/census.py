@@ -39,7 +39,12 @@ def census_of(decoder: Decoder) -> Census:
             _count(groups, row, numbers, decoder.order.count(kind))
     kept = decoder.kept_from_float16
     parameters = (
-        replace(group, count=count, keeps_float32_of_float16=any(part in group.name for part in kept))
+        replace(
+            group,
+            count=count,
+            keeps_float32_of_float16=any(part in group.name for part in kept),
+            stacked_in_checkpoint=decoder.stacked_in_checkpoint and group.role == "expert" and len(group.shape) == 3,
+        )
         for group, count in groups.items()
     )
     return (*parameters, *decoder.towers, *buffers_of(decoder))

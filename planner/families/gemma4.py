@@ -59,6 +59,7 @@ def gemma4(fields: Fields) -> Decoder:
         rotary_wide=False in slides,
         logits_softcap=fields.number("final_logit_softcapping") is not None,
         layer_inputs=_layer_inputs() if inputs else None,
+        stacked_in_checkpoint=True,
     )
 
 

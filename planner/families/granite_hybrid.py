@@ -47,6 +47,7 @@ def granite_hybrid(fields: Fields) -> Decoder:
     return mixed_layers(
         fields, [(block, {}) for block in blocks], sizes, embedding_scaled="outside", logits_scaled=True,
         rotary_sets=1 if turns else 0, hands_on_positions=False,
+        stacked_in_checkpoint=routes,
     )  # fmt: skip
 
 

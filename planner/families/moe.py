@@ -75,7 +75,7 @@ def mixtral(fields: Fields) -> Decoder:
         lm_bias = fields.flag("lm_head_bias")
         more["head"] = Linear("lm_head", "V", "h", bias=lm_bias, role="head", quantizable=False)
     if kind == "granitemoe":
-        more |= {"embedding_scaled": "outside", "logits_scaled": True}
+        more |= {"embedding_scaled": "outside", "logits_scaled": True, "stacked_in_checkpoint": True}
     if kind == "minimax_m2":
         rotary = fields.count("rotary_dim", default=sizes["d"])
         sizes |= {"rot": rotary, "q rot": rotary * sizes["H"], "k rot": rotary * sizes["K"]}
@@ -198,7 +198,7 @@ def gpt_oss(fields: Fields) -> Decoder:
     ]
     return mixed_layers(
         fields, listed, sizes, final_norm=Norm("model.norm", "h", "rms_cast"), default_attention="eager",
-        kept_from_float16=("norm",),
+        kept_from_float16=("norm",), stacked_in_checkpoint=True,
     )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def llama4(fields: Fields) -> Decoder:
     for index, positions in enumerate(turned or ()):
         block = dense if positions else replace(dense, attention=_without_positions(fields))
         listed.append((replace(block, mlp=routed) if index in moe else block, chunk if positions else {}))
-    return mixed_layers(fields, listed, sizes, tied=tied(fields))
+    return mixed_layers(fields, listed, sizes, tied=tied(fields), stacked_in_checkpoint=True)
 
 
 def _chunked(fields: Fields) -> Attention:

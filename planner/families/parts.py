@@ -248,6 +248,7 @@ class Decoder:
     """A model as the formulas see it; `towers` are weights that text never meets.
 
     `kept_from_float16`: parts of the names of what a load in float16 leaves in float32 (`_keep_in_fp32_modules`).
+    `stacked_in_checkpoint`: the checkpoint holds a layer's experts in one tensor, as the model does.
 
     `order` gives the block kind of each layer, `kind_sizes` each kind's numbers.
     """
@@ -262,6 +263,7 @@ class Decoder:
     notes: tuple[str, ...] = field(default=())
     towers: Census = ()
     kept_from_float16: tuple[str, ...] = ()
+    stacked_in_checkpoint: bool = False
 
     @property
     def layers(self) -> int:

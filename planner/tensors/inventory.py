@@ -18,6 +18,8 @@ class TensorGroup:
     automatic skip list (integrations/bitsandbytes.py, quantizers/base.py get_keys_to_not_convert).
     `keeps_float32` marks `_keep_in_fp32_modules_strict` and what the model's own code makes in float32,
     `keeps_float32_of_float16` marks `_keep_in_fp32_modules`, which a load in float16 alone respects.
+    `stacked_in_checkpoint`: experts that the checkpoint holds in one tensor already, as the model does; others' are one
+    tensor for each expert there, and the loader stacks them (transformers/conversion_mapping.py).
     A buffer lies on the card like a weight (rotary frequencies, a router's correction bias), but is no parameter:
     nothing quantizes, upcasts or trains it.
     """
@@ -29,6 +31,7 @@ class TensorGroup:
     quantizable: bool = False
     keeps_float32: bool = False
     keeps_float32_of_float16: bool = False
+    stacked_in_checkpoint: bool = False
 
     @property
     def params_each(self) -> int:

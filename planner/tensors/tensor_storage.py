@@ -156,7 +156,7 @@ def _plain(group: TensorGroup, recipe: Recipe, *, casts: bool) -> tuple[tuple[St
     """
     dtype = group.loaded_dtype(recipe.model_dtype)
     loaded = storage_formats.dense(group.params_each, DTYPE_BYTES[dtype])
-    if group.role == "expert" and len(group.shape) == 3:
+    if group.role == "expert" and len(group.shape) == 3 and not group.stacked_in_checkpoint:
         # The loader stacks the checkpoint's per-expert tensors: sources or halves and result coexist
         # (core_model_loading.py MergeModulelist, Concatenate).
         loaded = Stored(loaded.values_bytes, transient_bytes=loaded.values_bytes)

@@ -24,7 +24,8 @@ insert_no_card()  # torch's CUDA build is imported next, with or without NVIDIA'
 import torch
 import transformers
 from torch import nn
-from transformers.core_model_loading import build_glob_alternation
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import MergeModulelist, build_glob_alternation
 from transformers.initialization import no_tie_weights
 from transformers.modeling_utils import local_torch_dtype
 from transformers.pytorch_utils import Conv1D
@@ -61,6 +62,8 @@ def census_of(model: Any) -> Census:
     model.tie_weights()
     head = model.get_output_embeddings()
     always, of_float16 = (_float32_names(model, dtype) for dtype in (torch.bfloat16, torch.float16))
+    converted = [step for each in get_model_conversion_mapping(model) for step in getattr(each, "operations", ())]
+    merges = any(isinstance(step, MergeModulelist) for step in converted)
     groups: Counter[TensorGroup] = Counter()
     for name, tensor in model.named_parameters():
         path, _, leaf = name.rpartition(".")
@@ -68,6 +71,7 @@ def census_of(model: Any) -> Census:
         role: Role = "head" if owner is head and leaf == "weight" else _role(path, leaf, owner, tensor)
         quantizable = leaf == "weight" and _becomes_4bit(owner) and should_convert_module(path, skipped)
         kept = {"keeps_float32": name in always, "keeps_float32_of_float16": name in of_float16 - always}
+        kept["stacked_in_checkpoint"] = role == "expert" and tensor.dim() == 3 and not merges
         groups[_one(name, role, tensor, quantizable=quantizable, **kept)] += 1
     for name, tensor in model.named_buffers():
         groups[_one(name, "buffer", tensor, keeps_float32=name in always)] += 1
@@ -147,7 +151,10 @@ def _document(models: Mapping[str, list[list[Any]]]) -> str:
     head = {
         "generated_by": "python -m planner.probe.recording.census",
         "versions": {"torch": torch.__version__.partition("+")[0], "transformers": transformers.__version__},
-        "group": "name, role, shape, count, flags: q what bitsandbytes quantizes, f stays float32, h does in float16",
+        "group": (
+            "name, role, shape, count, flags: q what bitsandbytes quantizes, f stays float32, h does in float16, "
+            "s is stacked in the checkpoint"
+        ),
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     blocks = [
