@@ -18,6 +18,7 @@ from app.compute.telling import Telling
 from app.documents import install_openapi
 from app.engines.base import Engine
 from app.hub.client import Hub
+from app.hub.remote_file import RemoteFiles
 from app.jobs import service
 from app.jobs.metrics import Metrics, RequestMetrics
 from app.jobs.order import ProbeDocument
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     ]
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
+    app.state.files = RemoteFiles(settings)
     app.state.metrics, app.state.engines, app.state.pool, app.state.answers = metrics, engines, pool, answers
     app.state.local_key = new_key()
     # The parts that workers answer are here for the OpenAPI document.

@@ -15,7 +15,7 @@ from planner.gpu import Gpu
 from planner.measurement import Measurement
 from planner.request.schema import Request
 
-# ("config", repository), ("measurements", fingerprint), ("own runs",)
+# ("config", repository), ("file", address), ("measurements", fingerprint), ("own runs",)
 Question = tuple[str, ...]
 # Where the server asks a worker what it must not work out itself (`app.compute.internal`).
 SUBJECT, CARD_RUN = "/internal/subject", "/internal/card-run"
@@ -82,6 +82,17 @@ class Facts:
         if isinstance(told, Refusal):
             raise told.error()
         return dict(told)
+
+    def file(self, address: str) -> str:
+        """Return the text of the file at an address.
+
+        Raises:
+            RemoteFileError: why it did not come.
+        """
+        told = self._told(("file", address))
+        if isinstance(told, Refusal):
+            raise told.error()
+        return str(told)
 
     def be_alone(self) -> None:
         """Make sure that nothing of what is read next outlives this request."""

@@ -1,6 +1,7 @@
 """Answers the workers' questions from the hub and the database."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,6 +29,8 @@ class Telling:
         match question:
             case ("config", name):
                 return await self._config(name, client)
+            case ("file", address):
+                return await _or_refusal(self._app.state.files.text(address, client))
             case ("measurements", fingerprint):
                 return await self._read(lambda database: measurements_by_fingerprint(database, fingerprint))
             case ("own runs",):
@@ -39,10 +42,7 @@ class Telling:
     async def _config(self, name: str, client: str) -> Any:
         repo = RepoName.parse(name)
         assert repo is not None  # noqa: S101 (a worker has parsed it)
-        try:
-            return await self._app.state.hub.config(repo, client)
-        except FitproofError as error:
-            return Refusal.of(error)
+        return await _or_refusal(self._app.state.hub.config(repo, client))
 
     async def _read(self, read: Any) -> Any:
         if not hasattr(self._app.state, "service"):
@@ -51,3 +51,10 @@ class Telling:
             return await asyncio.to_thread(read, self._app.state.service.database)
         except StorageUnavailableError:
             return []
+
+
+async def _or_refusal(answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except FitproofError as error:
+        return Refusal.of(error)

@@ -1,4 +1,4 @@
-"""Why a config.json did not come from the hub. Each says what the person can do instead.
+"""Why a config.json did not come from the hub, or a file from its address. Each says what can be done instead.
 
     HubError (FitproofError)
     ├── ModelNotOnHubError     no such repository, revision or file                                  404
@@ -8,6 +8,11 @@
     ├── HubTroubleError        the hub answered with an error of its own, or a redirect astray       424
     ├── MalformedConfigError   the answer is no JSON object                                          422
     └── ConfigTooLargeError    the answer is larger than any config                                  422
+
+    RemoteFileError (FitproofError)
+    ├── RefusedAddressError    no address of a file, not on a host that is asked, too large          422
+    ├── MissingFileError       no such file, or it is private                                        404
+    └── RemoteFileTroubleError offline by choice, no network, too slow, an error of the host's       424
 
 424 (Failed Dependency, RFC 4918) and not 5xx: this server works, the caller can choose another way.
 """
@@ -80,3 +85,33 @@ class ConfigTooLargeError(HubError):
 
     status = 422
     code = "config_too_large"
+
+
+class RemoteFileError(FitproofError):
+    """Base: what is wrong with the address, as the end of a sentence about it."""
+
+    code = "remote_file"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The address {what}.", [FieldProblem("url", what)])
+
+
+class RefusedAddressError(RemoteFileError):
+    """The address is not one of a file that is fetched."""
+
+    status = 422
+    code = "address_refused"
+
+
+class MissingFileError(RemoteFileError):
+    """There is no such file for everybody."""
+
+    status = 404
+    code = "file_missing"
+
+
+class RemoteFileTroubleError(RemoteFileError):
+    """The file may be there; it did not come."""
+
+    status = 424
+    code = "file_trouble"

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.documents import answers, json_body, json_response, read_json
+from app.hub.file_address import is_address
 from app.imports.planned import plan_import
 from app.schemas.plan import PlanDocument
 from planner.errors import InvalidRequestError
@@ -22,7 +23,8 @@ class ImportRequest(BaseModel):
 
     config: str = Field(
         min_length=1,
-        description="Axolotl or LLaMA-Factory YAML, TRL or TrainingArguments JSON or YAML, the chapter's dictionary, "
+        description="The file's text, or its address on GitHub or the hub (https), which the server fetches: "
+        "Axolotl or LLaMA-Factory YAML, TRL or TrainingArguments JSON or YAML, the chapter's dictionary, "
         "or a model's config.json.",
     )
     gpu: str = Field("", max_length=300, description="Card to plan for; trainers' files name none.")
@@ -88,15 +90,16 @@ _EXAMPLES = {
 @router.post(
     "/imports",
     response_model=None,
-    responses={200: {"model": ImportDocument}, **answers(400, 413, 415, 422)},
+    responses={200: {"model": ImportDocument}, **answers(400, 404, 413, 415, 422, 424)},
     openapi_extra=json_body(ImportRequest, _EXAMPLES),
 )
 async def create_import(request: Request) -> Response:
-    """Understand a configuration and plan it. Nothing is stored, and nothing in it is executed or opened."""
+    """Understand a configuration and plan it. Nothing is stored, nothing in it is executed or opened."""
     try:
         asked = ImportRequest.model_validate(await read_json(request))
     except ValidationError as error:
         problems = field_problems(error.errors(include_url=False))
         raise InvalidRequestError("The request has fields that cannot be used.", problems) from None
-    result = await plan_import(request.app.state.planning, asked.config, gpu=asked.gpu, model=asked.model)
+    text = request.app.state.facts.file(asked.config) if is_address(asked.config) else asked.config
+    result = await plan_import(request.app.state.planning, text, gpu=asked.gpu, model=asked.model)
     return json_response(result.to_dict())

@@ -1,19 +1,20 @@
 """Paste a trainer's configuration, get its plan, and the same file back with the advice written in."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.datastructures import UploadFile
 
+from app.hub.file_address import is_address
 from app.imports.examples import EXAMPLES
 from app.imports.loading import MOST_CHARACTERS
 from app.imports.planned import PlannedImport, plan_import
 from app.templating import page
 from app.views.answer import Answer
-from app.views.asking import EXAMPLE, origin
+from app.views.asking import EXAMPLE, facts_of, origin
 from planner.answer.plan import Plan
 from planner.errors import FitproofError
 
@@ -22,11 +23,12 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """What the page sends."""
+    """What the page sends. `address`: where the text came from, if it was not sent itself."""
 
     config: str = ""
     model: str = ""
     gpu: str = EXAMPLE["gpu"]
+    address: str = ""
 
 
 @router.get("/import")
@@ -44,10 +46,13 @@ async def pasted(request: Request) -> HTMLResponse:
 
 async def _answered(request: Request, sent: Pasted, example: str = "") -> HTMLResponse:
     try:
+        if is_address(sent.config):
+            text = facts_of(request).file(sent.config.strip())
+            sent = replace(sent, config=text, address=sent.config.strip())
         planning = request.app.state.planning
         result = await plan_import(planning, sent.config, model=sent.model, gpu=sent.gpu)
     except FitproofError as error:
-        return _show(request, sent, error=error.problems[0].message if error.problems else error.title)
+        return _show(request, sent, error=_sentence(error))
     return _show(request, sent, result, example=example)
 
 
@@ -59,6 +64,14 @@ async def _read(request: Request) -> Pasted:
         if isinstance(upload, UploadFile) and upload.filename:
             config = (await upload.read(MOST_CHARACTERS + 1)).decode("utf-8", errors="replace")
     return Pasted(config, texts.get("model", "").strip(), texts.get("gpu", "").strip())
+
+
+def _sentence(error: FitproofError) -> str:
+    """What stands in the way. Problems of the text and of its address are ends of sentences about them."""
+    if not error.problems:
+        return error.title
+    said = error.problems[0]
+    return f"The {'address' if said.field == 'url' else 'text'} {said.message}"
 
 
 def _show(
