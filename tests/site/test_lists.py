@@ -116,7 +116,7 @@ def test_the_examples_of_the_api_run_as_they_stand(site: httpx.Client) -> None:
             answer = subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
             assert "errors" not in json.loads(answer)
             ran += 1
-    assert ran == 5
+    assert ran == 6
 
 
 def test_a_badge_says_the_verdict_of_its_plan(site: httpx.Client) -> None:
