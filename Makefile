@@ -56,6 +56,7 @@ accuracy: $(VENV)/.test ## recompute formula against dry run and against the pub
 	mv .recorded-mixture_settings tests/planner/step/recorded_mixtures.jsonl
 	mv .recorded-latest_settings tests/planner/step/recorded_latest.jsonl
 	mv .recorded-crossing_settings tests/planner/step/recorded_crossings.jsonl
+	$(BIN)/python -m tests.planner.step.compared
 	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence
 
 # Dry runs take one core each, so two tables are recorded at a time.

@@ -55,8 +55,14 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         Term("tight", "Tight", "What is usable lies inside the range: likely or not, it says which way it leans."),
         Term("does-not-fit", "Does not fit", "Even the low end of the range is above what is usable."),
         Term("range", "Range", "From the low to the high end of what comparable runs took beside the formula."),
-        Term("exact", "Exact", "A figure that follows from shapes and dtypes, to the byte."),
-        Term("modelled", "Modelled", "A figure of a model of something, such as the allocator."),
+        Term("exact", "Exact", "Equal to the byte to torch’s own record, in every dry run of this family of models "
+             "with these settings."),
+        Term("compared", "Compared", "Such dry runs are on record, and not all were equal to the byte; the answer says "
+             "how far they were off."),
+        Term("not-recorded", "Not recorded", "The formula’s figure; no dry run of this family with these settings is "
+             "on record."),
+        Term("modelled", "Modelled", "A figure of what no such record covers: loading, "
+             "several cards, the allocator, other programs."),
         Term("measured", "Measured", "A figure that somebody read off a real card."),
         Term("allowance", "Allowance", "Room left for what no formula knows, always a line of its own."),
         Term("dry-run", "Dry run", "The real training step of the real CUDA stack on a virtual card: memory is "

@@ -6,7 +6,10 @@ from typing import Literal
 
 from planner.lazy_attribute import lazy_attribute
 
-Evidence = Literal["exact", "modelled", "measured", "allowance"]
+# How well a figure is known. The first three say how it compared with torch's own record of its allocator, and are
+# looked up, never written beside a formula: planner/step/recorded/comparison.py. `modelled` is a figure that no such
+# record has: of loading, of several cards, of another program.
+Evidence = Literal["exact", "compared", "not recorded", "modelled", "measured", "allowance"]
 Cause = Literal["weights", "adapters", "gradients", "optimizer", "activations", "logits", "workspace", "runtime"]
 
 # In the order they happen. `prepare` is PEFT's part: kbit upcast and adapter creation.
@@ -22,8 +25,8 @@ class Line:
     cause: Cause
     alive_in: tuple[str, ...]
     formula: str
-    evidence: Evidence
     source: str
+    evidence: Evidence = "not recorded"
     working: str = ""
 
 

@@ -66,6 +66,8 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
         f"of {format_gib(answer['usable_bytes'])} usable{' on each card' if several else ''}: {rest}"
     )
     out.print(Text(_recipe(request), style="dim"))
+    if answer["recorded"]:
+        out.print(Text(f"{answer['recorded']['sentence']}.", style="dim"))
     for item in answer["not_planned"]:
         least = f"; at least {_size(item['at_least_bytes'])}, counted here" if "at_least_bytes" in item else ""
         out.print(Text(f"Not planned: {item['key']}: {item['why']}{least}", style="yellow"))

@@ -13,7 +13,8 @@ def show(answer: dict[str, Any]) -> None:
     """Print `answer`, the document of `POST /api/v1/inference`."""
     out = console()
     word, style = VERDICTS[answer["verdict"]]
-    modelled = " (modelled)" if answer["evidence"] == "modelled" else ""
+    recorded = answer["recorded"]
+    modelled = "" if recorded else " (modelled)"
     required, spare = answer["required_bytes"], answer["headroom_bytes"]
     about = f"{answer['model']} on {answer['gpu']['name']}, {answer['engine']}{modelled}"
     out.print(Text.assemble((word, style), f": {about}"))
@@ -22,7 +23,10 @@ def show(answer: dict[str, Any]) -> None:
     out.print(f"needs {format_gib(required['likely'])} ({span}) of {format_gib(answer['usable_bytes'])} usable: {rest}")
     limits = answer["limits"]
     made_for = f" of the {limits['made_for']:,} it was made for" if limits["made_for"] else ""
-    out.print(f"fits up to {limits['context']:,} tokens{made_for}, or {limits['batch']:,} sequences of this context\n")
+    out.print(f"fits up to {limits['context']:,} tokens{made_for}, or {limits['batch']:,} sequences of this context")
+    if recorded:
+        out.print(Text(f"{recorded['sentence']}.", style="dim"))
+    out.print()
     rows = table("what", ">bytes", "while", "evidence")
     for line in sorted(answer["lines"], key=lambda line: -line["bytes"]):
         if answer["peak_phase"] in line["alive_in"]:

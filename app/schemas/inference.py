@@ -1,10 +1,8 @@
 """The answer of POST /inference, as `fitproof inference --json` writes it."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.plan import LineItem, PhaseItem, RequiredBytes, Verdict
+from app.schemas.plan import LineItem, PhaseItem, RecordedItem, RequiredBytes, Verdict
 from planner.serving.request import Engine
 
 
@@ -39,8 +37,8 @@ class InferenceDocument(_Strict):
     required_bytes: RequiredBytes
     usable_bytes: int
     headroom_bytes: int
-    evidence: Literal["dry run", "modelled"] = Field(
-        description="transformers was held to dry runs; vLLM and llama.cpp follow their own rules, and were not run."
+    recorded: RecordedItem | None = Field(
+        description="Of transformers, which ran on virtual cards; vLLM and llama.cpp follow their own rules: null."
     )
     phases: list[PhaseItem]
     lines: list[LineItem]

@@ -42,6 +42,22 @@ class LineItem(_Strict):
     source: str
 
 
+class RecordedItem(_Strict):
+    """How the formulas compared with torch's own record of a run with these switches, or the nearest on record.
+
+    `unlike` names the switches in which the nearest differ; it is empty where `same_switches`. `worst_fraction` is the
+    largest difference of a phase's bytes; null where no run of the family was recorded.
+    """
+
+    same_switches: bool
+    unlike: list[str]
+    settings: int
+    phases: int
+    equal_phases: int
+    worst_fraction: float | None
+    sentence: str
+
+
 class Textbook(_Strict):
     """What the QLoRA chapter's formulas give: 0.5 N, N / 64, 2 r (d + k)."""
 
@@ -134,6 +150,7 @@ class PlanDocument(_Strict):
     cards: Cards
     phases: list[PhaseItem]
     lines: list[LineItem]
+    recorded: RecordedItem | None = Field(description="Null where the step of this model is not planned.")
     textbook: Textbook
     throughput: Throughput
     not_planned: list[NotPlannedItem] = Field(

@@ -40,6 +40,7 @@ def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
         "cards": {"count": plan.recipe.layout.world, "strategy": plan.recipe.layout.strategy, "worst_rank": 0},
         "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in plan.phases],
         "lines": [_line(line) for line in plan.lines],
+        "recorded": plan.comparison.to_dict() if plan.comparison else None,
         "textbook": {
             "weights_bytes": book.weights_bytes,
             "constants_bytes": book.constants_bytes,

@@ -126,7 +126,7 @@ def _whole_modules(key: str, names: tuple[str, ...], model: Model, recipe: Recip
     def line(what: str, alive_in: tuple[str, ...], *, gradients: bool) -> Line:
         return Line(
             name=f"{what} ({key})", bytes=held_bytes, cause="gradients" if gradients else "adapters",
-            alive_in=alive_in, formula=f"{each} n", working=f"{each} x {elements:,}", evidence="exact", source=source,
+            alive_in=alive_in, formula=f"{each} n", working=f"{each} x {elements:,}", source=source,
         )  # fmt: skip
 
     states = optimizer_lines(tensors, recipe.training.optim, clips=False, embeddings_in_32bit=recipe.by_trainer)

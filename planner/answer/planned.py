@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from planner.answer.not_planned import NotPlanned
 from planner.answer.verdict import Estimate, Required, Verdict
+from planner.answer.walked import comparison_of
 from planner.gpu import Gpu
 from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger, Line, Phase
 from planner.model.model import Model
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
+from planner.step.recorded import Comparison
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Planned:
     def smallest_bytes(self) -> int:
         """The smallest capacity likely to survive: what changes are compared by."""
         return self.estimate.smallest_bytes
+
+    @lazy_attribute
+    def comparison(self) -> Comparison | None:
+        """How the formulas compared with torch's record for these switches, or the nearest that were recorded."""
+        return comparison_of(self.model, self.recipe, self.gpu)
 
     @property
     def usable_bytes(self) -> int:

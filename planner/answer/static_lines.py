@@ -1,5 +1,6 @@
 """The lines that do not depend on batch, length or card: what is there before the first token."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from planner.request.optimizer_names import Optimizer
 from planner.request.parallel import Ddp, DeepSpeed
 from planner.request.recipe import Recipe
 from planner.request.schema import Training
+from planner.step.recorded import nearest, optimizer_words, trained_words, weights_words
 from planner.tensors.inventory import Census
 from planner.tensors.tensor_storage import place
 from planner.tensors.trainable import Trainable, adapter_tensors, model_tensors
@@ -33,7 +35,8 @@ def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
         InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
     """
     layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
-    return _static_lines(model.census, model.model_type, _without_sizes(recipe), layers)
+    lines = _static_lines(model.census, model.model_type, _without_sizes(recipe), layers)
+    return _labelled(lines, model.model_type, recipe)
 
 
 def standing_bytes(model: Model, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[int, ...]:
@@ -86,6 +89,15 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
         *([] if training.expandable_segments else _slack_lines(census, recipe)),
     ]
     return tuple(line for line in lines if line.bytes)
+
+
+def _labelled(lines: Iterable[Line], model_type: str, recipe: Recipe) -> tuple[Line, ...]:
+    """Each line with how its part of the run compared with recorded ones."""
+    weights = nearest("weights", weights_words(model_type, recipe))
+    trained = nearest("trained", trained_words(model_type, recipe))
+    optimizer = nearest("optimizer", optimizer_words(recipe))
+    by_cause = {"weights": weights, "adapters": trained, "gradients": trained}
+    return tuple(labelled for line in lines for labelled in by_cause.get(line.cause, optimizer).labelled([line]))
 
 
 def _reference_lines(census: Census, recipe: Recipe) -> list[Line]:

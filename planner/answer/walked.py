@@ -18,6 +18,7 @@ from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
 from planner.step import HeldBeside, largest_bytes, step_lines, step_totals
+from planner.step.recorded import Comparison, nearest, step_words, workspace_words
 from planner.tensors.tensor_storage import place
 from planner.units import format_gib
 
@@ -29,14 +30,11 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
         UnknownArchitectureError: the family is known, this way of running it is not.
         InvalidRequestError: the LoRA targets do not match this model.
     """
-    context = card_context_band(gpu)
-
     def lines() -> Sequence[Line]:
-        held = _held(model, recipe)
         return (
             *static_lines(model, recipe),
-            *(step_lines(model.decoder, walked_recipe(recipe), gpu, held) if model.decoder else ()),
-            *runtime_lines(gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source),
+            *_step_lines(model, recipe, gpu),
+            *_runtime_lines(gpu),
             *communication_lines(recipe.layout),
         )
 
@@ -47,6 +45,21 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     except NotImplementedError as error:
         title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
         raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
+
+
+def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
+    comparison = comparison_of(model, recipe, gpu)
+    if model.decoder is None or comparison is None:
+        return ()
+    return comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
+
+
+def _runtime_lines(gpu: Gpu) -> Sequence[Line]:
+    context = card_context_band(gpu)
+    lines = runtime_lines(
+        gpu.compute_capability, context_bytes=round(context.likely), context_source=context.source
+    )
+    return nearest("workspace", workspace_words(gpu.compute_capability)).labelled(lines)
 
 
 def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
@@ -90,6 +103,14 @@ class Walked:
             return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)
         largest = largest_bytes(model.decoder, recipe, gpu)
         return cls(model, recipe, ledger, cache(lambda: _reserved_bytes(model, recipe, gpu, ledger)), largest)
+
+
+def comparison_of(model: Model, recipe: Recipe, gpu: Gpu) -> Comparison | None:
+    """How this run's step, or the nearest on record, compared with torch's own record; None where none is planned."""
+    if model.decoder is None:
+        return None
+    comparison = nearest("step", step_words(model.decoder, walked_recipe(recipe), gpu))
+    return comparison if recipe.layout.strategy == "single" else comparison.of_several_cards()
 
 
 def _held(model: Model, recipe: Recipe) -> HeldBeside | None:

@@ -2,6 +2,6 @@
 
 from planner.families.census import census_of
 from planner.families.parts import Decoder
-from planner.families.registry import Known, builds_text_alone, decoder_of, known_models
+from planner.families.registry import builds_text_alone, decoder_of, known_types
 
-__all__ = ["Decoder", "Known", "builds_text_alone", "census_of", "decoder_of", "known_models"]
+__all__ = ["Decoder", "builds_text_alone", "census_of", "decoder_of", "known_types"]

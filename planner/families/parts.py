@@ -259,7 +259,6 @@ class Decoder:
     kind_sizes: tuple[Mapping[str, int], ...]
     order: tuple[int, ...]
     default_attention: Literal["sdpa", "eager"] = "sdpa"
-    evidence: Literal["exact", "modelled"] = "exact"
     notes: tuple[str, ...] = field(default=())
     towers: Census = ()
     kept_from_float16: tuple[str, ...] = ()

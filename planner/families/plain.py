@@ -189,7 +189,7 @@ def gptj(fields: Fields) -> Decoder:
         fields, block, {**sizes, "rot": rot, "q rot": rot * heads, "k rot": rot * heads, "positions": positions},
         layers_key="n_layer",
         final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", head=head,
-        default_attention="eager", evidence="modelled",
+        default_attention="eager",
     )  # fmt: skip
 
 
@@ -281,5 +281,5 @@ def falcon(fields: Fields) -> Decoder:
     }  # fmt: skip
     return same_layers(
         fields, block, sizes, final_norm=layer_norm("transformer.ln_f"), embedding="transformer.word_embeddings",
-        tied=tied(fields, True), evidence="modelled",
+        tied=tied(fields, True),
     )  # fmt: skip

@@ -1,8 +1,7 @@
-"""From a config to a Decoder: which function describes which model type, and how sure the formulas are of it."""
+"""From a config to a Decoder: which function describes which model type."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError
 from planner.families.bamba import bamba
@@ -18,7 +17,7 @@ from planner.families.nemotron_h import nemotron_h
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
 from planner.families.qwen3_next import qwen3_next
-from planner.families.unknown import DECODERS, NOT_KNOWN, sentence
+from planner.families.unknown import DECODERS, sentence
 from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
 _LLAMA = (
@@ -49,24 +48,9 @@ def builds_text_alone(model_type: str) -> bool:
     return model_type in _TEXT_TOWERS
 
 
-# A key that some classes have no default for.
-_EXAMPLE = {"num_experts_per_tok": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """How sure the formulas are of one model type, for a page: exact, modelled, or not known and why."""
-
-    model_type: str
-    evidence: Literal["exact", "modelled", "not known"]
-    why: str = ""
-
-
-def known_models() -> tuple[Known, ...]:
-    """Every model type of the catalogue in alphabetical order."""
-    known = [Known(name, decoder_of({"model_type": name, **_EXAMPLE}).evidence) for name in _FAMILIES]
-    known += [Known(name, "not known", why) for name, why in NOT_KNOWN.items() if name not in _FAMILIES]
-    return tuple(sorted(known, key=lambda row: row.model_type))
+def known_types() -> frozenset[str]:
+    """The model types that `decoder_of` describes."""
+    return frozenset(_FAMILIES)
 
 
 def decoder_of(config: Mapping[str, Any]) -> Decoder:

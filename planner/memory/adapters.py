@@ -47,6 +47,5 @@ def _line(name: str, formula: str, tensors: Sequence[Trainable], source: str) ->
         alive_in=ALIVE_IN,
         formula=f"e × {formula}, each tensor rounded up to 512 bytes",
         working=f"{itemsize_bytes} × {elements:,}",
-        evidence="exact",
         source=source,
     )

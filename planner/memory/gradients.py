@@ -32,7 +32,6 @@ def gradient_lines(tensors: Sequence[Trainable]) -> list[Line]:
             alive_in=ALIVE_IN,
             formula="e × trained parameters, each tensor rounded up to 512 bytes",
             working=f"{itemsizes} × {elements:,}",
-            evidence="exact",
             source="torch autograd: .grad has the dtype of its leaf",
         )
     ]

@@ -94,7 +94,7 @@ def optimizer_lines(
     def line(name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         return Line(
             name=name, bytes=size_bytes, cause="optimizer", alive_in=alive_in, formula=_formula(kept), working=working,
-            evidence="exact", source=kept.source,
+            source=kept.source,
         )  # fmt: skip
 
     device_bytes = sum(state.device_bytes * count for state, count in states) + (

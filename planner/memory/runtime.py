@@ -33,7 +33,6 @@ def runtime_lines(compute_capability: tuple[int, int] | None, *, context_bytes: 
             alive_in=ALIVE_IN,
             formula="threads × workspace (32 MiB on compute capability 9, 10, 12; 8.125 MiB elsewhere)",
             working=f"{WORKSPACES} × {each_bytes:,}",
-            evidence="exact" if compute_capability else "modelled",
             source="torch 2.13, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
         ),
         Line(

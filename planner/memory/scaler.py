@@ -13,7 +13,7 @@ def loss_lines() -> list[Line]:
         Line(
             name="loss of the last step", bytes=_SCALAR_BYTES, cause="logits",
             alive_in=("forward", "loss", "backward", "optimizer"), formula="512", working=f"{_SCALAR_BYTES}",
-            evidence="exact", source="transformers/trainer.py _inner_training_loop: tr_loss",
+            source="transformers/trainer.py _inner_training_loop: tr_loss",
         )
     ]  # fmt: skip
 
@@ -28,7 +28,7 @@ def scaler_lines(*, scales_loss: bool) -> list[Line]:
     return [
         Line(
             name=name, bytes=count * _SCALAR_BYTES, cause="optimizer", alive_in=alive_in, formula="512 per scalar",
-            working=f"{count} × {_SCALAR_BYTES}", evidence="exact", source=_SOURCE,
+            working=f"{count} × {_SCALAR_BYTES}", source=_SOURCE,
         )
         for name, count, alive_in in (
             ("loss scale and its growth tracker", 2, ("forward", "loss", "backward", "optimizer")),

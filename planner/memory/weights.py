@@ -25,7 +25,7 @@ _WHEN = {
     PHASES[1:2]: ", prepared, until the first step", PHASES[2:]: ", from the first step on",
 }  # fmt: skip
 
-_line = partial(Line, cause="weights", evidence="exact")
+_line = partial(Line, cause="weights")
 
 Part = Literal[
     "embeddings and output head", "experts", "linear weights", "norms, biases and the rest", "buffers",

@@ -18,6 +18,7 @@ from planner.serving import llama_cpp, vllm
 from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
 from planner.serving.transformers_generate import generated, standing_lines
+from planner.step.recorded import Comparison, nearest
 
 # The request's own bounds on the two fields.
 MOST_CONTEXT, MOST_BATCH = 16_777_216, 65_536
@@ -37,6 +38,7 @@ class Served:
     totals: Mapping[str, int]
     required: Required
     usable_bytes: int
+    comparison: Comparison | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -59,7 +61,7 @@ class Served:
             "required_bytes": {"low": required.low, "likely": required.likely, "high": required.high},
             "usable_bytes": self.usable_bytes,
             "headroom_bytes": self.usable_bytes - required.likely,
-            "evidence": "dry run" if self.asked.engine == "transformers" else "modelled",
+            "recorded": self.comparison.to_dict() if self.comparison else None,
             "phases": [{"name": name, "allocated_bytes": total} for name, total in self.totals.items()],
             "lines": [_line(line) for line in self.lines],
             "cache_bytes": self._cache_bytes(),
@@ -106,7 +108,8 @@ def _by_transformers(asked: Inference, model: Model, gpu: Gpu) -> Served:
     found = generated(asked, model, gpu)
     peak_bytes = max(found.totals.values())
     estimate = Estimate(peak_bytes, lambda: peak_bytes, gpu, method="qlora" if asked.quantization else "lora")
-    return Served(asked, model, gpu, found.lines, found.totals, estimate.required(), gpu.usable_bytes)
+    comparison = nearest("generation", found.known)
+    return Served(asked, model, gpu, found.lines, found.totals, estimate.required(), gpu.usable_bytes, comparison)
 
 
 def _by_vllm(asked: Inference, model: Model, gpu: Gpu) -> Served:

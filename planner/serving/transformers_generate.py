@@ -26,7 +26,8 @@ from planner.step.derive_switches import numbers_of, switches_of
 from planner.step.engine.program import Part, tables_of, worst_instants
 from planner.step.generating_pass import walk_generation
 from planner.step.legend import cause_of
-from planner.step.lines import evidence_of, ordered
+from planner.step.lines import ordered
+from planner.step.recorded import Known, generation_words, nearest
 from planner.tensors.tensor_storage import place
 
 PHASES = ("load", "prefill", "decode")
@@ -35,10 +36,14 @@ _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Allocated bytes at the worst moment of loading, of the prompt and of the tokens after it, and their lines."""
+    """Allocated bytes at the worst moment of loading, of the prompt and of the tokens after it, and their lines.
+
+    `known`: what it is known by among the recorded runs.
+    """
 
     lines: tuple[Line, ...]
     totals: Mapping[str, int]
+    known: Known
 
     @property
     def peak(self) -> tuple[str, int]:
@@ -60,11 +65,12 @@ def generated(asked: Inference, model: Model, gpu: Gpu) -> Generated:
     standing = standing_lines(model, recipe, gpu)
     prefill = _pass(decoder, recipe, gpu, asked, decoding=False)
     decode = _pass(decoder, recipe, gpu, asked, decoding=True)
-    lines = (*standing, *_phase_lines(prefill, "prefill", decoder, recipe))
-    lines = (*lines, *_phase_lines(decode, "decode", decoder, recipe), *_cache_line(decoder, recipe, asked))
-    kept = tuple(line for line in lines if line.bytes)
+    lines = (*standing, *_phase_lines(prefill, "prefill"), *_phase_lines(decode, "decode"))
+    lines = (*lines, *_cache_line(decoder, recipe, asked))
+    known = generation_words(decoder, recipe, gpu)
+    kept = nearest("generation", known).labelled(line for line in lines if line.bytes)
     totals = {name: sum(line.bytes for line in kept if name in line.alive_in) for name in PHASES}
-    return Generated(kept, totals)
+    return Generated(kept, totals, known)
 
 
 def standing_lines(model: Model, recipe: Recipe, gpu: Gpu) -> list[Line]:
@@ -95,7 +101,6 @@ def _workspace(gpu: Gpu) -> Line:
         alive_in=PHASES[1:],
         formula="32 MiB on compute capability 9, 10, 12; 8.125 MiB elsewhere",
         working=f"{each_bytes:,}",
-        evidence="exact" if gpu.compute_capability else "modelled",
         source="torch 2.13, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
     )
 
@@ -116,8 +121,7 @@ def _pass(
     return max(instants, key=lambda instant: instant.bytes).lines
 
 
-def _phase_lines(found: Mapping[str, Sequence[Part]], phase: str, decoder: Decoder, recipe: Recipe) -> list[Line]:
-    evidence = evidence_of(decoder, recipe)
+def _phase_lines(found: Mapping[str, Sequence[Part]], phase: str) -> list[Line]:
     return [
         Line(
             name=name,
@@ -125,7 +129,6 @@ def _phase_lines(found: Mapping[str, Sequence[Part]], phase: str, decoder: Decod
             cause=cause_of(name),
             alive_in=(phase,),
             formula=" + ".join(_term(part) for part in sorted(parts, key=lambda part: -part[2])[:5]),
-            evidence=evidence,
             source=_SOURCE,
         )
         for name, parts in found.items()
@@ -152,7 +155,6 @@ def _cache_line(decoder: Decoder, recipe: Recipe, asked: Inference) -> list[Line
             alive_in=("decode",),
             formula="Σ over layers of e·b·n·(keys + values), n the tokens that the layer keeps, or its state",
             working=f"{asked.batch:,} × {asked.prompt if first > last else asked.context - 1:,} tokens",
-            evidence=evidence_of(decoder, recipe),
             source=_SOURCE,
         )
     ]

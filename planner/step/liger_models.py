@@ -18,7 +18,3 @@ LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
 LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
 # Who keeps all logits: cross_entropy=True, fused_linear_cross_entropy=False.
 KEEPS_LOGITS = frozenset({"granite"})
-# Whose kernels dry runs have shown to agree to the byte.
-EXACT = frozenset({
-    "exaone4", "gemma", "gemma2", "glm4", "hunyuan_v1_dense", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3",
-})  # fmt: skip

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
-from planner.ledger import Evidence, Line
+from planner.ledger import Line
 from planner.request.recipe import Recipe
-from planner.step import liger_models
 from planner.step.derive_switches import numbers_of, switches_of
 from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
@@ -41,7 +40,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    numbers, evidence = _numbers(decoder, recipe, gpu.compute_capability), evidence_of(decoder, recipe)
+    numbers = _numbers(decoder, recipe, gpu.compute_capability)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
     for instant in _instants(decoder, recipe, gpu, shown_name, held):
@@ -63,7 +62,6 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
             alive_in=tuple(phases),
             formula=_formula(terms[:_TERMS_SHOWN]) + _rest(parts),
             working=_working(parts, shown) + _rest(parts),
-            evidence=evidence,
             source=_SOURCE,
         )
         for (name, total, terms), (phases, parts) in found.items()
@@ -161,18 +159,3 @@ def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:
 def _rest(parts: Sequence[Part]) -> str:
     rest = parts[_TERMS_SHOWN:]
     return f" + {sum(part[2] for part in rest):,} bytes in {len(rest)} smaller terms" if rest else ""
-
-
-def evidence_of(decoder: Decoder, recipe: Recipe) -> Evidence:
-    """Exact where this family and this recipe's switches were held to dry runs byte for byte."""
-    if recipe.loss == "cut_cross_entropy":  # read, and never run here
-        return "modelled"
-    other = recipe.quantization is not None and recipe.quantization.quant_method != "bitsandbytes"
-    by_liger = recipe.loss == "liger" and decoder.model_type not in liger_models.EXACT
-    # TRL's preference trainers add a load-balancing loss to mixtures of experts, which no formula has.
-    balances = recipe.objective != "sft" and "E" in decoder.sizes
-    # Held to dry runs of families with RMS norms; of GPT-NeoX the backward pass takes up to 5.5 % more than planned.
-    final = decoder.structure.final_norm
-    scores = recipe.objective == "reward" and final is not None and final.kind.startswith("layer")
-    unlike = decoder.evidence == "modelled" or other or by_liger or balances or scores
-    return "modelled" if unlike else "exact"

@@ -72,7 +72,8 @@ def test_every_line_shows_formula_evidence_and_source(site: httpx.Client) -> Non
     plan = site.get(f"/plan.json?{LLAMA}").json()
     html = site.get(f"/plan?{LLAMA}").text
     assert html.count("<dt>Formula</dt>") == html.count("<dt>Source</dt>") == len(plan["lines"])
-    assert len(re.findall(r'class="evidence (?:exact|modelled|measured|allowance)"', html)) == len(plan["lines"])
+    labels = "exact|compared|not recorded|modelled|measured|allowance"
+    assert len(re.findall(rf'class="evidence (?:{labels})"', html)) == len(plan["lines"])
 
 
 def test_an_alias_is_as_good_as_an_id(site: httpx.Client) -> None:

@@ -63,8 +63,8 @@ def test_the_document_is_the_public_contract() -> None:
     document = plan(asked()).to_dict()
     assert list(document) == [
         "verdict", "peak_allocated_bytes", "peak_phase", "required_bytes", "usable_bytes", "headroom_bytes",
-        "paged_bytes", "host_bytes", "cards", "phases", "lines", "textbook", "throughput", "not_planned", "warnings",
-        "advice", "versions", "request", "model", "gpu",
+        "paged_bytes", "host_bytes", "cards", "phases", "lines", "recorded", "textbook", "throughput", "not_planned",
+        "warnings", "advice", "versions", "request", "model", "gpu",
     ]  # fmt: skip
     assert [phase["name"] for phase in document["phases"]] == list(PHASES)
     assert document["request"]["quantization"]["bnb_4bit_quant_type"] == "nf4"

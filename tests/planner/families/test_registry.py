@@ -4,20 +4,22 @@ import pytest
 
 from planner.catalog.model_rows import model_catalog
 from planner.errors import InvalidRequestError, UnknownArchitectureError
-from planner.families import census_of, decoder_of, known_models
+from planner.families import census_of, decoder_of, known_types
+from planner.families.unknown import NOT_KNOWN
 from planner.tensors.inventory import total_params
 
 LLAMA = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8}
 
 
 def test_every_model_type_of_the_catalogue_is_known_or_said_not_to_be() -> None:
-    listed = {known.model_type: known.evidence for known in known_models()}
+    assert not known_types() & NOT_KNOWN.keys()
     for row in model_catalog().rows.values():
-        assert row.model_type in listed
-        try:
-            assert decoder_of(row.config).evidence == listed[row.model_type]
-        except UnknownArchitectureError:
-            assert listed[row.model_type] == "not known"
+        if row.model_type in known_types():
+            assert decoder_of(row.config).model_type == row.model_type
+        else:
+            assert row.model_type in NOT_KNOWN
+            with pytest.raises(UnknownArchitectureError):
+                decoder_of(row.config)
 
 
 def test_an_unknown_type_is_told_of_the_dry_run() -> None:

@@ -1,25 +1,14 @@
 """What `generate` allocates, against the dry run of the real transformers on a virtual card."""
 
-import json
-from collections.abc import Mapping
-from functools import cache
 from statistics import median
-from typing import Any
 
 import pytest
 
-from planner.catalog import resolve_gpu
 from planner.families import decoder_of
 from planner.families.parts import Experts
-from planner.model.model import resolve_model
-from planner.serving.request import Inference
-from planner.serving.transformers_generate import Generated, generated
-from tests.planner.serving.record import FILE
+from tests.planner.serving.foreseen import RECORDS, foreseen
 from tests.planner.serving.settings import SETTINGS
 
-RECORDS: Mapping[str, dict[str, Any]] = {
-    row["name"]: row for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
-}
 # Experts that the loader stacks: what it holds meanwhile is planned to a few percent only.
 DECODERS = {name: decoder_of(row["model"]) for name, row in RECORDS.items()}
 STACKED = {
@@ -27,13 +16,6 @@ STACKED = {
     for name, decoder in DECODERS.items()
     if any(isinstance(block.mlp, Experts) for block in decoder.structure.blocks) and not decoder.stacked_in_checkpoint
 }
-
-
-@cache
-def foreseen(name: str) -> Generated:
-    row = {key: value for key, value in RECORDS[name].items() if key not in {"name", "peaks"}}
-    asked = Inference.parse(row)
-    return generated(asked, resolve_model(asked.model), resolve_gpu(asked.gpu))
 
 
 def off(name: str, *phases: str) -> float:

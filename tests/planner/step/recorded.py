@@ -36,10 +36,15 @@ class Recorded:
         return max(self.phases[phase] for phase in PHASES)
 
 
-def recorded() -> list[Recorded]:
-    """All of them."""
-    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+def recorded(file: Path = FILE) -> list[Recorded]:
+    """All of one table that ran."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [Recorded(**row) for row in rows if "name" in row and "error" not in row]
+
+
+def recorded_everywhere() -> list[Recorded]:
+    """Those of every table."""
+    return [row for file in sorted(FILE.parent.glob("recorded*.jsonl")) for row in recorded(file)]
 
 
 def card(request: Request) -> Gpu:
@@ -55,7 +60,7 @@ def card(request: Request) -> Gpu:
 def formula(document: dict[str, Any]) -> dict[str, int]:
     """Bytes above the static ones at the worst instant of each phase."""
     request = Request.parse(document)
-    instants = instants_of(_model(request).known_decoder(), Recipe.of(request), card(request))
+    instants = instants_of(trained_model(request).known_decoder(), Recipe.of(request), card(request))
     passing = [line for line in _tensors(request) if not set(PHASES) <= set(line.alive_in)]
     return {
         instant.phase: instant.bytes + sum(line.bytes for line in passing if instant.phase in line.alive_in)
@@ -73,15 +78,20 @@ def _read(config: str, objective: Objective) -> Model:
     return for_objective(resolve_model(json.loads(config)), objective)
 
 
-def _model(request: Request) -> Model:
+def trained_model(request: Request) -> Model:
     """The model that the request trains; equal ones are one, so that what is worked out for it is found again."""
     return _read(json.dumps(request.model), request.training.objective)
+
+
+def optimizer_bytes(document: dict[str, Any]) -> int:
+    """Everything at the worst instant of the optimizer's phase."""
+    return sum(line.bytes for line in _tensors(Request.parse(document)) if "optimizer" in line.alive_in)
 
 
 def _tensors(request: Request) -> list[Line]:
     """What the step itself does not make."""
     lines = (
-        *static_lines(_model(request), Recipe.of(request)),
+        *static_lines(trained_model(request), Recipe.of(request)),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )
     return [line for line in lines if line.name != SLACK]

@@ -8,34 +8,25 @@ import pytest
 
 from planner import plan
 from planner.catalog.model_rows import model_catalog
-from planner.families import decoder_of
-from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step.lines import evidence_of
 from tests.planner.step.latest_settings import LATEST, OFF, all_settings
 from tests.planner.step.recorded import Recorded, error_fraction, formula
 from tests.planner.step.settings import CARD
 
 FILE = Path(__file__).with_name("recorded_latest.jsonl")
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
-EXACT_FRACTION = 0.0035
-WORST_FRACTION = 0.02
+WORST_FRACTION = 0.0035
 
 
 @pytest.mark.parametrize("name", LATEST)
 def test_every_recorded_step_of_a_family_is_the_dry_runs(name: str) -> None:
     rows = [row for row in ROWS if row.name.startswith(f"{name} ")]
     assert len(rows) >= 16
-    assert {row.name: error_fraction(row) for row in rows if abs(error_fraction(row)) > _allowed(row)} == {}
-
-
-def _allowed(row: Recorded) -> float:
-    exact = evidence_of(decoder_of(row.request["model"]), Recipe.of(Request.parse(row.request))) == "exact"
-    return EXACT_FRACTION if exact else WORST_FRACTION
+    assert {row.name: error_fraction(row) for row in rows if abs(error_fraction(row)) > WORST_FRACTION} == {}
 
 
 def test_every_other_recorded_step_is_the_dry_runs() -> None:
-    assert {row.name: error_fraction(row) for row in ROWS if abs(error_fraction(row)) > _allowed(row)} == {}
+    assert {row.name: error_fraction(row) for row in ROWS if abs(error_fraction(row)) > WORST_FRACTION} == {}
 
 
 def test_half_of_the_steps_agree_to_the_byte() -> None:

@@ -1,28 +1,28 @@
-"""Every dry run of SFT on record, whichever file it stands in: what the formulas' own band is read off."""
+"""Every dry run on record, whichever file it stands in: what labels and the formulas' own band are read off."""
 
-import json
-from pathlib import Path
 from statistics import median
 
 import pytest
 
 from planner.overheads.table import overheads
-from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, static_bytes
-
-# Held to ranges of their own by test_preference.py.
-OF_OTHERS = {Path(__file__).with_name(f"recorded_{name}.jsonl") for name in ("preference", "reward", "grpo")}
+from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
+from tests.planner.step.compared import ComparedRow, compared, entries, lines
 
 
-def rows() -> list[Recorded]:
-    files = sorted(set(Path(__file__).parent.glob("recorded*.jsonl")) - OF_OTHERS)
-    found = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return [Recorded(**row) for row in found if "name" in row and "error" not in row]
+def of_sft() -> list[ComparedRow]:
+    """Preferences are held to ranges of their own by test_preference.py."""
+    return [each for each in compared() if each.row.request["training"].get("objective", "sft") == "sft"]
+
+
+def test_the_committed_comparison_is_that_of_the_records() -> None:
+    """Made again by `python -m tests.planner.step.compared`."""
+    assert FILE.read_text(encoding="utf-8").splitlines() == list(lines(entries()))
 
 
 def test_the_worst_peak_of_each_method_is_its_band() -> None:
     for method in ("full", "qlora"):
-        chosen = [row for row in rows() if (row.request.get("method") == "full") == (method == "full")]
-        errors = [abs(error_fraction(row)) for row in chosen]
+        chosen = [each for each in of_sft() if (each.row.request.get("method") == "full") == (method == "full")]
+        errors = [abs(each.peak_fraction) for each in chosen]
         band = overheads().formula_band(method)
         assert median(errors) <= 0.0001
         assert max(errors) == pytest.approx(band.high, abs=0.00005)
@@ -30,11 +30,11 @@ def test_the_worst_peak_of_each_method_is_its_band() -> None:
 
 
 def test_nine_of_ten_phases_are_equal_to_the_byte_and_all_but_a_few_to_a_permille() -> None:
-    errors = [error for row in rows() for error in phase_errors(row)]
+    errors = [each.fraction(phase) for each in of_sft() for phase in STEP_PHASES]
     assert sum(error == 0 for error in errors) >= 0.92 * len(errors)
     assert sum(abs(error) <= 0.001 for error in errors) >= 0.98 * len(errors)
     assert max(map(abs, errors)) <= 0.053
 
 
 def test_what_is_there_before_a_step_is_the_dry_runs_to_the_byte() -> None:
-    assert [row.name for row in rows() if static_bytes(row.request) != row.static_bytes] == []
+    assert [each.row.name for each in compared() if each.differences_bytes[STANDING]] == []

@@ -1,0 +1,187 @@
+"""What a run is known by when it is looked for among the recorded dry runs: everything that decides which tensors
+there are, in words, and nothing that only decides how large they are.
+
+Two runs of one family with equal words make the same tensors. Lengths, widths and counts of layers are left out; where
+a number changes a kernel, the kernel is among the words.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from planner.families.parts import Decoder, DeltaNet, Mamba2
+from planner.gpu import Gpu
+from planner.request.recipe import Recipe
+from planner.step.derive_switches import linears, switches_of
+from planner.step.switches import LayerSwitches, Switches
+
+Words = Mapping[str, str]
+
+
+class Known(NamedTuple):
+    """One part of a run: of which family ("" where all families share it), and its switches by name."""
+
+    family: str
+    words: Words
+
+
+def step_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
+    """What decides the tensors of forward, loss and backward."""
+    return _step_words(decoder, recipe, switches_of(decoder, recipe, gpu))
+
+
+@lru_cache(maxsize=256)
+def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
+    layers, training = switches.layers, recipe.training
+    words = {
+        "method": _method(recipe),
+        "storage": _storage(recipe),
+        "precision": _precision(recipe),
+        "attention": _attention(layers),
+        "key heads": _key_heads(layers),
+        "checkpointing": _checkpointing(switches),
+        "loss": _loss(switches),
+        "objective": f"{recipe.objective}, {len(switches.passes)} passes",
+        "sequences": "one" if switches.one_sequence else "several",
+        "padding": "padded" if training.padded else "none",
+        "attention mask": "made by the collator" if switches.collated else "none",
+        "accumulation": "accumulated" if switches.accumulates else "none",
+        "adapted layers": _adapted(decoder, switches),
+        "dropout": "adapters" if switches.dropout else "none",
+        "DoRA": "on" if switches.dora else "off",
+        "4-bit products": _fused(switches),
+        "chunks": _chunks(decoder, switches),
+        "experts": _experts(decoder, switches),
+        "layer parts": sha256(repr(decoder.structure).encode()).hexdigest()[:6],
+    }
+    return Known(decoder.model_type, words)
+
+
+def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
+    """What decides the tensors of transformers' `generate`, which trains nothing."""
+    step = step_words(decoder, recipe, gpu).words
+    names = ("storage", "precision", "attention", "key heads", "sequences", "experts", "layer parts")
+    return Known(decoder.model_type, {name: step[name] for name in names})
+
+
+def weights_words(model_type: str, recipe: Recipe) -> Known:
+    """What decides how the base model is held."""
+    preparation = "upcast by prepare_model_for_kbit_training" if recipe.kbit_preparation else "none"
+    words = {"storage": _storage(recipe), "dtype": recipe.model_dtype, "preparation": preparation}
+    return Known(model_type, words)
+
+
+def trained_words(model_type: str, recipe: Recipe) -> Known:
+    """What decides the tensors that are trained, and their gradients."""
+    lora = recipe.lora
+    words = {
+        "method": _method(recipe),
+        "dtype": recipe.trained_dtype,
+        "adapted layers": "none" if lora is None else _targets(lora.target_modules),
+        "DoRA": "on" if lora and lora.use_dora else "off",
+    }
+    return Known(model_type, words)
+
+
+def optimizer_words(recipe: Recipe) -> Known:
+    """What decides the optimizer's state; its formulas ask of a tensor no more than its size."""
+    words = {
+        "method": _method(recipe),
+        "optimizer": recipe.training.optim,
+        "gradient norm": "clipped" if recipe.training.max_grad_norm > 0 else "not read",
+        "loss scale": "kept" if recipe.scales_loss else "none",
+        "embeddings": "in 32 bit" if recipe.by_trainer and recipe.method == "full" else "as the rest",
+    }
+    return Known("", words)
+
+
+def workspace_words(capability: tuple[int, int] | None) -> Known:
+    """What decides the size of cuBLAS's workspaces."""
+    return Known("", {"compute capability": "not known" if capability is None else f"{capability[0]}.{capability[1]}"})
+
+
+def _method(recipe: Recipe) -> str:
+    return "full" if recipe.lora is None else "adapters"
+
+
+def _storage(recipe: Recipe) -> str:
+    quantization = recipe.quantization
+    if quantization is None:
+        return "not quantized"
+    if quantization.quant_method != "bitsandbytes":
+        return quantization.quant_method
+    if quantization.load_in_8bit:
+        return "8 bit"
+    return "4 bit" + (", constants quantized again" if quantization.bnb_4bit_use_double_quant else "")
+
+
+def _precision(recipe: Recipe) -> str:
+    parts = [f"{recipe.model_dtype} model", f"{recipe.compute_dtype} products"]
+    parts += [f"{recipe.adapter_dtype} adapters"] if recipe.lora else []
+    parts += [f"{recipe.autocast} autocast"] if recipe.autocast else []
+    parts += ["float32 residuals"] if recipe.kbit_preparation else []
+    parts += ["float32 outputs kept"] if recipe.outputs_kept else []
+    return ", ".join(parts)
+
+
+def _loss(switches: Switches) -> str:
+    if not switches.liger:
+        return switches.loss
+    head, fused = switches.liger_head, switches.loss == "liger"
+    marks = ["casts"] * (fused and head.casts) + ["adds in place"] * (fused and head.adds_in_place)
+    return ", ".join([f"{switches.loss} with Liger's kernels", *marks])
+
+
+def _attention(layers: Iterable[LayerSwitches]) -> str:
+    return _joined(" ".join((layer.kernel, *_marks(layer))) for layer in layers)
+
+
+def _marks(layer: LayerSwitches) -> Iterator[str]:
+    marks = ["masked", "expands", "softcap", "windowed", "dropout"]
+    if layer.kernel == "mem_efficient":
+        marks.append("wide_values")
+    return (mark for mark in marks if getattr(layer, mark))
+
+
+def _key_heads(layers: Iterable[LayerSwitches]) -> str:
+    return _joined("one" if layer.one_group else "grouped" if layer.grouped else "each" for layer in layers)
+
+
+def _checkpointing(switches: Switches) -> str:
+    return "none" if not switches.checkpointing else "reentrant" if switches.reentrant else "on"
+
+
+def _targets(targets: object) -> str:
+    return ", ".join(sorted(targets)) if isinstance(targets, tuple | list) else str(targets)
+
+
+def _adapted(decoder: Decoder, switches: Switches) -> str:
+    names = {name for layer in switches.layers for name in layer.adapters} | switches.outside.adapters
+    every = {part.name for block in decoder.structure.blocks for part in linears(block)}
+    return "all" if names >= every else _joined(names)
+
+
+def _fused(switches: Switches) -> str:
+    return _joined({name for layer in switches.layers for name in layer.fused} | switches.outside.fused)
+
+
+def _chunks(decoder: Decoder, switches: Switches) -> str:
+    if not any(isinstance(block.attention, DeltaNet | Mamba2) for block in decoder.structure.blocks):
+        return "no scan"
+    return ("one" if switches.one_chunk else "several") + (", the last filled up" if switches.filled_up else "")
+
+
+def _experts(decoder: Decoder, switches: Switches) -> str:
+    if "E" not in decoder.sizes:
+        return "none"
+    return "one after another" if switches.loops_experts else "grouped products"
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "; ".join(sorted(set(words))) or "none"
+
+
+def unlike(one: Words, other: Words) -> Iterator[str]:
+    """Names of the switches in which two runs differ."""
+    return (name for name, value in one.items() if other.get(name) != value)

@@ -1,0 +1,143 @@
+"""`python -m tests.planner.step.compared`: write planner/step/recorded/comparison.jsonl from every recorded dry run.
+
+For each part of a run, one row per family and set of switches: how many dry runs have them, and of each phase that was
+not equal in all, in how many it was and how far it was off at most.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from math import ceil
+from typing import NamedTuple
+
+from planner.request.recipe import Recipe
+from planner.request.schema import Request
+from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
+from planner.step.recorded.words import (
+    Known,
+    optimizer_words,
+    step_words,
+    trained_words,
+    weights_words,
+    workspace_words,
+)
+from tests.planner.serving.foreseen import RECORDS, foreseen
+from tests.planner.step.recorded import (
+    Recorded,
+    card,
+    formula,
+    optimizer_bytes,
+    recorded_everywhere,
+    static_bytes,
+    trained_model,
+)
+
+# Fractions are rounded up to this.
+_FINEST = 1e-6
+
+
+class ComparedRow(NamedTuple):
+    """One dry run: its bytes, and what the formula's differ from them by, in each phase and throughout the step."""
+
+    row: Recorded
+    differences_bytes: dict[str, int]
+
+    def fraction(self, phase: str) -> float:
+        """The difference of one phase."""
+        return self.differences_bytes[phase] / (self.row.phases.get(phase) or self.row.static_bytes)
+
+    @property
+    def peak_fraction(self) -> float:
+        """The difference of the step's largest moments."""
+        ours = max(self.row.phases[phase] + self.differences_bytes[phase] for phase in STEP_PHASES)
+        return (ours - self.row.peak_bytes) / self.row.peak_bytes
+
+
+class Entry(NamedTuple):
+    """One part of one dry run: what it is known by, and the difference of each phase that it is compared in."""
+
+    part: str
+    known: Known
+    fractions: dict[str, float]
+
+
+@cache
+def compared() -> tuple[ComparedRow, ...]:
+    """Every recorded dry run beside the formula; takes about ten seconds, and is kept for the process."""
+    return tuple(map(_compared, recorded_everywhere()))
+
+
+def _compared(row: Recorded) -> ComparedRow:
+    standing = static_bytes(row.request)
+    ours = {phase: standing + own for phase, own in formula(row.request).items()}
+    ours["optimizer"] = optimizer_bytes(row.request)
+    differences = {phase: size_bytes - row.phases[phase] for phase, size_bytes in ours.items()}
+    return ComparedRow(row, {**differences, STANDING: standing - row.static_bytes})
+
+
+def entries() -> Iterator[Entry]:
+    """Of every recorded dry run, each part."""
+    for each in compared():
+        yield from _parts_of_a_step(each)
+    yield from map(_generation, RECORDS)
+
+
+def _parts_of_a_step(each: ComparedRow) -> Iterator[Entry]:
+    request = Request.parse(each.row.request)
+    decoder, recipe, gpu = trained_model(request).known_decoder(), Recipe.of(request), card(request)
+
+    def entry(part: str, known: Known, *phases: str) -> Entry:
+        return Entry(part, known, {phase: each.fraction(phase) for phase in phases})
+
+    yield entry("step", step_words(decoder, recipe, gpu), *STEP_PHASES)
+    yield entry("weights", weights_words(decoder.model_type, recipe), STANDING)
+    yield entry("trained", trained_words(decoder.model_type, recipe), STANDING, "optimizer")
+    yield entry("optimizer", optimizer_words(recipe), STANDING, "optimizer")
+    yield entry("workspace", workspace_words(gpu.compute_capability), STANDING)
+
+
+def _generation(name: str) -> Entry:
+    found = foreseen(name)
+    fractions = {phase: found.totals[phase] / size_bytes - 1 for phase, size_bytes in RECORDS[name]["peaks"].items()}
+    return Entry("generation", found.known, fractions)
+
+
+def lines(found: Iterable[Entry]) -> Iterator[str]:
+    """The file, line by line: of each part the commonest switches, then what each row has unlike them."""
+    parts: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[dict[str, float]]]] = defaultdict(dict)
+    for part, known, fractions in found:
+        parts[part].setdefault((known.family, tuple(known.words.items())), []).append(fractions)
+    for part, rows in parts.items():
+        common = _commonest(words for _, words in rows)
+        phases = len(next(iter(rows.values()))[0])
+        yield json.dumps({"part": part, "phases": phases, "common": common})
+        for (family, words), runs in sorted(rows.items()):
+            unlike = {name: value for name, value in words if common[name] != value}
+            settings, unequal = len(runs), _unequal(runs)
+            yield json.dumps(
+                {"part": part, "family": family, "settings": settings, "unlike": unlike, "unequal": unequal}
+            )
+
+
+def _commonest(rows: Iterable[Iterable[tuple[str, str]]]) -> dict[str, str]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for words in rows:
+        for name, value in words:
+            counts[name][value] += 1
+    return {name: max(sorted(count), key=count.__getitem__) for name, count in counts.items()}
+
+
+def _unequal(runs: list[dict[str, float]]) -> dict[str, tuple[int, float]]:
+    """Of the phases that were not equal in every run: in how many they were, and the largest difference."""
+    found = {}
+    for phase in runs[0]:
+        fractions = [abs(run[phase]) for run in runs]
+        if any(fractions):
+            worst = round(ceil(max(fractions) / _FINEST) * _FINEST, 6)
+            found[phase] = (sum(fraction == 0 for fraction in fractions), worst)
+    return found
+
+
+if __name__ == "__main__":
+    FILE.write_text("".join(f"{line}\n" for line in lines(entries())), encoding="utf-8")
