@@ -136,8 +136,17 @@ def _run_of(tree: ast.Module) -> Program:
             if isinstance(given := arguments.get("model"), ast.expr):
                 _named_model(program, given, names)
             rest = {key: value for key, value in arguments.items() if key not in _OBJECTS}
+            rest |= _reward_models(arguments.get("reward_funcs"), names)
             _trained(program, name, rest, names)
     return program
+
+
+def _reward_models(given: ast.expr | None, names: Mapping[str, Any]) -> dict[str, ast.expr]:
+    """Of reward functions those that are models' names: the first that the trainer loads beside the one it trains."""
+    parts = given.elts if isinstance(given, ast.List | ast.Tuple) else [given]
+    said = [names.get(part.id) if isinstance(part, ast.Name) else getattr(part, "value", None) for part in parts]
+    name = next((one for one in said if isinstance(one, str)), None)
+    return {} if name is None else {"reward_model_name_or_path": ast.Constant(name)}
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str, str]]:

@@ -53,6 +53,8 @@ LABELS = {
     "objective": "Objective",
     "precompute_ref_log_probs": "Reference scores",
     "ref_model": "Reference model",
+    "max_completion_length": "Completion",
+    "vllm_gpu_memory_utilization": "vLLM’s share",
     "padded": "Padded batches",
     "expandable_segments": "Expandable segments",
     "stack": "Training stack",

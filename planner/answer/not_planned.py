@@ -107,7 +107,7 @@ def _least_lines(item: NotPlanned, model: Model, recipe: Recipe, gpu: Gpu) -> tu
         copy = (_frozen_copy(item.key, model, recipe),) if item.least.reference else ()
         return (*copy, *_second_answers(item.key, model, recipe, gpu))
     if isinstance(item.least, CardShare):
-        return (_card_share(item.key, item.least.fraction, gpu),)
+        return (card_share(item.key, item.least.fraction, gpu),)
     return ()
 
 
@@ -207,7 +207,8 @@ def step_unknown(model: Model) -> tuple[NotPlanned, ...]:
     return ()
 
 
-def _card_share(key: str, fraction: float, gpu: Gpu) -> Line:
+def card_share(key: str, fraction: float, gpu: Gpu) -> Line:
+    """What vLLM takes for itself in the process of a trainer."""
     return Line(
         name=f"memory that vLLM takes for itself ({key})", bytes=round(fraction * gpu.usable_bytes), cause="runtime",
         alive_in=PHASES, formula="fraction x the card", working=f"{fraction} x {gpu.usable_bytes:,}",

@@ -1,9 +1,10 @@
 """What every card of one kind shares of a run: its ledger, and the replay for its reserved bytes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from planner.answer.not_planned import card_share
 from planner.answer.reserved_bytes import reserved_bytes
 from planner.answer.static_lines import standing_bytes, static_lines, trained_tensors
 from planner.errors import UnknownArchitectureError
@@ -17,7 +18,7 @@ from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
-from planner.step import HeldBeside, largest_bytes, step_lines, step_totals
+from planner.step import HeldBeside, generated_lines, largest_bytes, step_lines, step_totals
 from planner.step.recorded import Comparison, nearest, step_words, workspace_words
 from planner.tensors.tensor_storage import place
 from planner.units import format_gib
@@ -36,6 +37,7 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
             *_step_lines(model, recipe, gpu),
             *_runtime_lines(gpu),
             *communication_lines(recipe.layout),
+            *_beside_lines(recipe, gpu),
         )
 
     try:
@@ -48,10 +50,17 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
 
 
 def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
+    """The step's own; where GRPO generates, the forward phase is that of training or generation, whichever is more."""
     comparison = comparison_of(model, recipe, gpu)
     if model.decoder is None or comparison is None:
         return ()
-    return comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
+    lines = comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
+    generated = generated_lines(model.decoder, recipe, gpu) if recipe.generates else ()
+    trained_bytes = sum(line.bytes for line in lines if "forward" in line.alive_in)
+    if sum(line.bytes for line in generated) <= trained_bytes:
+        return lines
+    rest = [replace(line, alive_in=tuple(name for name in line.alive_in if name != "forward")) for line in lines]
+    return (*(line for line in rest if line.alive_in), *generated)
 
 
 def _runtime_lines(gpu: Gpu) -> Sequence[Line]:
@@ -65,8 +74,18 @@ def _runtime_lines(gpu: Gpu) -> Sequence[Line]:
 def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
     """What the lines add up to on one card, by phase; the lines themselves take longer, and few plans need them."""
     step = step_totals(model.decoder, walked_recipe(recipe), gpu) if model.decoder else {}
+    if model.decoder and recipe.generates:
+        generated_bytes = sum(line.bytes for line in generated_lines(model.decoder, recipe, gpu))
+        step["forward"] = max(step["forward"], generated_bytes)
     standing = standing_bytes(model, recipe, gpu.compute_capability)
-    return [total + step.get(name, 0) for name, total in zip(PHASES, standing, strict=True)]
+    beside_bytes = sum(line.bytes for line in _beside_lines(recipe, gpu))
+    return [total + step.get(name, 0) + beside_bytes for name, total in zip(PHASES, standing, strict=True)]
+
+
+def _beside_lines(recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
+    """vLLM's share where it generates in this process, from the first moment on."""
+    fraction = recipe.training.vllm_gpu_memory_utilization
+    return (card_share("vllm_gpu_memory_utilization", fraction, gpu),) if fraction else ()
 
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
@@ -127,4 +146,7 @@ def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger) -> i
         return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
     buckets = recipe.layout.strategy != "single"
     strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS) if buckets else 0
-    return reserved_bytes(model, recipe, gpu) + strategy_bytes
+    beside_bytes = strategy_bytes + sum(line.bytes for line in _beside_lines(recipe, gpu))
+    played_bytes = reserved_bytes(model, recipe, gpu) + beside_bytes
+    # Generation is not played: what it took is still reserved when training begins, and training is made of it.
+    return max(played_bytes, ledger.peak().allocated_bytes) if recipe.generates else played_bytes

@@ -6,31 +6,31 @@ Source: trl 1.16 trainer/dpo_config.py, dpo_trainer.py DPOTrainer.__init__ ("Ref
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import StrictBool
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "cpo", "reward"]
+from planner.request.generation import GenerationFields
+
+Objective = Literal["sft", "dpo", "kto", "orpo", "cpo", "reward", "grpo"]
 # Which model scores the batch a second time, without gradients: none does, the trained one with its adapters disabled,
 # or a second one.
 Reference = Literal["none", "adapters_disabled", "copy"]
 
-# Objectives with a reference model.
+# Objectives with a reference model that scores each batch, or did before the first step.
 WITH_REFERENCE = frozenset({"dpo", "kto"})
 # An example is a pair: the batch is the chosen sequences, then the rejected ones.
 PAIRED = frozenset({"dpo", "orpo", "cpo", "reward"})
 # TRL computes log-probabilities through its fused head and never makes all logits.
-BY_FUSED_HEAD = frozenset({"dpo", "kto"})
+BY_FUSED_HEAD = frozenset({"dpo", "kto", "grpo"})
 # Theirs (trl/experimental) take them from all logits, of chosen and rejected sequences together.
 BY_ALL_LOGITS = frozenset({"orpo", "cpo"})
 
 
-class ObjectiveFields(BaseModel):
+class ObjectiveFields(GenerationFields):
     """What `DPOConfig` and `KTOConfig` take beside `TrainingArguments`, as far as it moves bytes.
 
     `ref_model`: "copy" loads a second model as the reference; None is TRL's default, the trained model with its
     adapters disabled, or a copy where there are no adapters.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: Objective = "sft"
     precompute_ref_log_probs: StrictBool = False
@@ -51,6 +51,12 @@ class ObjectiveFields(BaseModel):
             problem = f"training.loss: TRL computes {self.objective} from all logits; drop it, or write full_logits"
         elif self.objective == "reward" and loss is not None:
             problem = "training.loss: a reward model has one score and no logits of a vocabulary; drop it"
+        elif self.objective != "grpo" and (name := self.given()):
+            problem = f"training.{name}: only grpo generates completions; drop it, or use objective grpo"
+        elif self.objective == "grpo" and self.ref_model:
+            problem = "training.ref_model: grpo's reference follows from beta; drop it"
+        elif self.objective == "grpo" and self.precompute_ref_log_probs:
+            problem = "training.precompute_ref_log_probs: grpo scores what it has just generated; drop it"
         elif self.objective not in WITH_REFERENCE and (self.precompute_ref_log_probs or self.ref_model):
             name = "ref_model" if self.ref_model else "precompute_ref_log_probs"
             problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo or kto"
@@ -63,6 +69,8 @@ class ObjectiveFields(BaseModel):
         """Which model is the reference. One that the caller loaded stays where its scores are precomputed, too."""
         if self.ref_model == "copy":
             return "copy"
+        if self.objective == "grpo" and self.beta:
+            return "adapters_disabled" if has_adapters else "copy"
         if self.objective not in WITH_REFERENCE or self.precompute_ref_log_probs:
             return "none"
         return "adapters_disabled" if has_adapters else "copy"

@@ -66,6 +66,22 @@ class Recipe:
         return tuple(self.length if index % 2 else short for index in range(self.batch))
 
     @property
+    def completion(self) -> int:
+        """Of each sequence, the tokens that GRPO's model generates; what is left is the prompt, a token at least."""
+        return min(self.training.completion, max(1, self.length - 1))
+
+    @property
+    def steps_of_generation(self) -> int:
+        """Micro-batches whose examples lie on the card together: those of an optimizer step, or of a generation."""
+        steps = self.training.steps_per_generation if self.objective == "grpo" else None
+        return steps or self.training.gradient_accumulation_steps
+
+    @property
+    def generates(self) -> bool:
+        """Whether the step begins with transformers' `generate`."""
+        return self.objective == "grpo" and self.training.vllm_gpu_memory_utilization is None
+
+    @property
     def scores_by_reference(self) -> bool:
         """Whether each training step runs the reference model."""
         return self.reference != "none" and not self.training.precompute_ref_log_probs
@@ -92,8 +108,8 @@ class Recipe:
 
     @property
     def dropout(self) -> bool:
-        """Whether adapters drop activations. TRL's preference trainers set every dropout to 0 (disable_dropout)."""
-        return bool(self.lora and self.lora.lora_dropout > 0 and self.objective == "sft")
+        """Whether adapters drop activations. TRL's trainers of preferences set every dropout to 0 (disable_dropout)."""
+        return bool(self.lora and self.lora.lora_dropout > 0 and self.objective in {"sft", "grpo"})
 
     @property
     def by_trainer(self) -> bool:

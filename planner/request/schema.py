@@ -209,7 +209,12 @@ class Request(Subject):
         if len(asked) > 1:
             msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
             raise ValueError(msg)
-        self.training.check_objective(self.training.loss, asked)
+        training = self.training
+        training.check_objective(training.loss, asked)
+        batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
+        problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
+        if training.objective == "grpo" and problem:
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -15,9 +15,9 @@ from planner.model.quantized_checkpoint import on_card
 from planner.model.resolved_request import settled
 from planner.overheads.ranges import card_context_band
 from planner.serving import llama_cpp, vllm
-from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
 from planner.serving.transformers_generate import generated, standing_lines
+from planner.step.cache_bytes import cache_bytes
 from planner.step.recorded import Comparison, nearest
 
 # The request's own bounds on the two fields.

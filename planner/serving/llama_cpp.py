@@ -9,8 +9,8 @@ n_ubatch tokens with all its logits; 512 unless told otherwise). The token embed
 from planner.families.parts import Decoder
 from planner.ledger import Line
 from planner.model.model import Model
-from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
+from planner.step.cache_bytes import cache_bytes
 from planner.units import ceil_div
 
 README = (

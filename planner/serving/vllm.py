@@ -11,8 +11,8 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.model.model import Model
-from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
+from planner.step.cache_bytes import cache_bytes
 from planner.units import GIB, ceil_div
 
 BLOCK_TOKENS = 16

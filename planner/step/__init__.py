@@ -1,5 +1,6 @@
 """Where the bytes are, instant by instant: one training step walked with buffers that have a size and no values."""
 
+from planner.step.generation import generated_lines
 from planner.step.lines import HeldBeside, step_lines, step_totals
 from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Pattern, Step, largest_bytes, step_of
 
@@ -8,6 +9,7 @@ __all__ = [
     "HeldBeside",
     "Pattern",
     "Step",
+    "generated_lines",
     "largest_bytes",
     "step_lines",
     "step_of",

@@ -123,13 +123,13 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, in
         "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
         "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
         "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
-        "batch": recipe.tokens * recipe.training.gradient_accumulation_steps,
+        "batch": recipe.tokens * recipe.steps_of_generation,
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
         **_chunked(sizes, batch, length),
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
-        **logits.fused_sizes(recipe.kept_tokens, batch * length, sizes["V"], sizes["h"]),
+        **logits.fused_sizes(_scored(recipe), batch * length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient work": workspace.efficient_workspace_elements(batch, length, heads, head_dim, capability),
@@ -140,6 +140,11 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, in
         "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
     }  # fmt: skip
+
+
+def _scored(recipe: Recipe) -> tuple[int, ...]:
+    """Of each sequence the tokens that are scored, and one before them. GRPO's padding lies in the prompts."""
+    return (recipe.completion + 1,) * recipe.batch if recipe.objective == "grpo" else recipe.kept_tokens
 
 
 def _embedding_rows(sizes: Mapping[str, int], tokens: int) -> dict[str, int]:

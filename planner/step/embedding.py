@@ -21,17 +21,17 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
 
     A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
     KTO has three more tensors: the prompts with completions of others. ORPO and CPO join chosen and rejected anew. A
-    reward model's pairs have neither labels nor a mask of completions.
+    reward model's pairs have neither labels nor a mask of completions. GRPO joins prompts, completions and their masks.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
-        if switches.objective != "reward":
+        if switches.objective not in {"reward", "grpo"}:
             ids.append(graph.new(8, ("batch",)))
         if switches.collated:
             ids.append(graph.new(8, ("batch",)))
         if switches.objective == "kto":
             ids += [graph.new(8, ("batch",)) for _ in range(3)]
-        own = {"dpo": 1, "kto": 1, "orpo": 3, "cpo": 3}.get(switches.objective, 0)
+        own = {"dpo": 1, "kto": 1, "orpo": 3, "cpo": 3, "grpo": 3}.get(switches.objective, 0)
         ids += [graph.new(8, ("T",)) for _ in range(own)]
     return ids
 
@@ -65,7 +65,8 @@ def embed(
         masks = _masks(graph, switches)
         if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
             named.append(_mask(graph, switches, eager=switches.layers[0].kernel == "eager"))
-        angles = [graph.new(4, ("s", "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
+        rows = "T" if structure.rotary_each else "s"
+        angles = [graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
         tables = _tables(graph, structure, switches)
         del angles
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.

@@ -10,7 +10,7 @@ from planner.families.parts import Structure
 from planner.step.attention.kv_cache import KeyValueCache
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import INPUTS, embed
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Value
 from planner.step.engine.ops import cast, unary
 from planner.step.engine.program import Program, compiled
 from planner.step.layer_kinds import walk_layers
@@ -24,8 +24,15 @@ HEAD = "loss"
 
 
 @lru_cache(maxsize=512)
-def walk_generation(structure: Structure, switches: Switches, *, decoding: bool) -> Program:
-    """The segments of one forward without gradients, one layer of each kind; what is left is the layers' cache."""
+def walk_generation(
+    structure: Structure, switches: Switches, *, decoding: bool, sampled: bool = False
+) -> Program:
+    """The segments of one forward without gradients, one layer of each kind; what is left is the layers' cache.
+
+    `sampled`: the next token is drawn. What the loop of `_sample` names stays until the next token has the same.
+    """
+    # Position ids are counted up along each sequence's mask (_prepare_position_ids_for_generation).
+    structure = replace(structure, rotary_each=True, positions_each=True)
     switches = replace(switches, gathers_experts=decoding)
     graph = Graph()
     graph.recording = False
@@ -34,6 +41,7 @@ def walk_generation(structure: Structure, switches: Switches, *, decoding: bool)
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)) for _ in ("input_ids", "attention_mask", "position_ids")]
     scores = graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding else None
+    probabilities = graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding and sampled else None
     x, named, shared, positions = embed(graph, structure, switches, ids)
     entering = [x]
     del x
@@ -45,10 +53,23 @@ def walk_generation(structure: Structure, switches: Switches, *, decoding: bool)
     logits = _logits(graph, structure, switches, x)
     del x, named, shared, positions
     with graph.cause(FLOAT_LOGITS):
+        if sampled and switches.autocast:  # accelerate hands outputs back in float32
+            logits = cast(graph, logits, 4)
         chosen = graph.new(4, ("b", "V"))
-    del logits, scores, chosen, ids
+        del scores
+        if sampled:
+            _draw(graph, probabilities)
+    del logits, chosen, ids, probabilities
     graph.mark(HEAD)
     return compiled(graph, leading=leading)
+
+
+def _draw(graph: Graph, before: Buffer | None) -> None:
+    """`multinomial(softmax(scores))`: the probabilities beside the last token's, then as many exponential numbers."""
+    probabilities = graph.new(4, ("b", "V"))
+    del before
+    exponential = graph.new(4, ("b", "V"))
+    del probabilities, exponential
 
 
 def _logits(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value:

@@ -1,7 +1,8 @@
 """A training step as a list of passes: which weights run over the batch, and whether a graph is kept of it.
 
 Source: trl 1.16 trainer/dpo_trainer.py and kto_trainer.py _compute_loss: the trained model first, the reference model
-after it, without gradients and without checkpointing, while all that the first pass saved is there.
+after it, without gradients and without checkpointing, while all that the first pass saved is there. grpo_trainer.py
+_generate_and_score_completions: all that is scored without gradients comes first.
 """
 
 from dataclasses import dataclass
@@ -27,11 +28,15 @@ ONE_PASS = (TRAINED,)
 def passes_of(recipe: Recipe) -> tuple[Pass, ...]:
     """The passes of one micro-batch, in their order.
 
-    KTO scores completions that belong to other prompts first, by both models, to estimate how far they are apart.
+    KTO scores completions that belong to other prompts first, by both models, to estimate how far they are apart. GRPO
+    scores what it generated before it trains on it, as many sequences at a time as it trains on.
     """
     once: tuple[Pass, ...] = ()
     if recipe.reference != "none" and recipe.scores_by_reference:
         once = (Pass(recipe.reference, gradients=False),)
+    if recipe.objective == "grpo":
+        own = recipe.training.scores_own_completions(recipe.training.gradient_accumulation_steps)
+        return (*((Pass("trained", gradients=False),) if own else ()), *once, TRAINED)
     if recipe.objective == "kto":
         return (Pass("trained", gradients=False), TRAINED, *once, *once)
     return (TRAINED, *once)

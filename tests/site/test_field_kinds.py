@@ -71,7 +71,7 @@ KINDS = {
         f"trl dpo --model_name_or_path {SMALL} --use_peft --max_length 512 --per_device_train_batch_size 1"
     ),
     "a script of preference training": Kind(
-        f"python examples/scripts/grpo.py --model_name_or_path {SMALL} --use_peft --max_length 512 --output_dir out",
+        f"python examples/scripts/rloo.py --model_name_or_path {SMALL} --use_peft --max_length 512 --output_dir out",
         "tight", {"command"},
     ),
     "a command over two cards": Kind(

@@ -83,15 +83,15 @@ def left_out(site: httpx.Client, config: str, gpu: str) -> tuple[str, dict[str, 
 
 
 def test_vllm_takes_its_share_of_the_card(site: httpx.Client) -> None:
-    grpo = (
-        "model_name_or_path: Qwen/Qwen3-0.6B\nuse_peft: true\nlora_target_modules: [q_proj]\nnum_generations: 8\n"
-        "max_length: 512\nper_device_train_batch_size: 1\nuse_vllm: true\nvllm_gpu_memory_utilization: "
+    rloo = (
+        "trl rloo --model_name_or_path Qwen/Qwen3-0.6B --use_peft --lora_target_modules q_proj --max_length 512 "
+        "--per_device_train_batch_size 1 --use_vllm true --vllm_gpu_memory_utilization "
     )
     usable_bytes = plan(asked(gpu="rtx-4090")).usable_bytes
-    verdict, least = left_out(site, grpo + "0.3\n", "rtx-4090")
+    verdict, least = left_out(site, rloo + "0.3", "rtx-4090")
     assert (verdict, least["use_vllm"]) == ("tight", round(0.3 * usable_bytes))
-    assert left_out(site, grpo + "0.95\n", "rtx-4090")[0] == "does_not_fit"
-    assert left_out(site, grpo + "0.95\nvllm_mode: server\n", "rtx-4090")[1]["use_vllm"] == 0
+    assert left_out(site, rloo + "0.95", "rtx-4090")[0] == "does_not_fit"
+    assert left_out(site, rloo + "0.95 --vllm_mode server", "rtx-4090")[1]["use_vllm"] == 0
 
 
 def test_dpo_of_every_weight_has_a_reference_model_and_dpo_of_adapters_has_none(site: httpx.Client) -> None:

@@ -80,7 +80,12 @@ def test_a_script_of_the_plain_trainer_is_its_stack() -> None:
 def test_a_preference_script_is_never_plain_sft() -> None:
     text = TRL.replace("SFTConfig", "DPOConfig").replace("SFTTrainer", "DPOTrainer")
     assert imported(text).document["training"]["objective"] == "dpo"
-    assert imported(text.replace("DPO", "GRPO")).not_planned
+    online = text.replace("DPO", "GRPO")
+    assert imported(online).document["training"]["objective"] == "grpo"
+    assert not imported(online).not_planned
+    scored = online.replace("peft_config=LoraConfig", 'reward_funcs=[short, "Qwen/Qwen3-4B"], peft_config=LoraConfig')
+    assert {item.key for item in imported(scored).not_planned} == {"reward_model_name_or_path"}
+    assert imported(text.replace("DPO", "RLOO")).not_planned
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,10 @@ def _settle(reading: Reading) -> None:
     reading.use_reentrant("gradient_checkpointing_kwargs")
     _losses(reading, objective)
     _plugins(reading)
-    _beside_training(reading)
+    if objective != "grpo":
+        _online(reading)
+    batch, evaluated = config.get("micro_batch_size") or 1, config.get("eval_batch_size")
+    reading.evaluates("eval_batch_size", evaluated, batch)
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")
@@ -169,8 +172,8 @@ def _plugins(reading: Reading) -> None:
         reading.leave_out("plugins", _PLUGIN)
 
 
-def _beside_training(reading: Reading) -> None:
-    """Evaluation, and vLLM where GRPO generates with it in this process."""
+def _online(reading: Reading) -> None:
+    """Online training that is not planned, and vLLM where it generates in this process."""
     config = reading.config
     inner = config.get("trl")
     if isinstance(inner, dict) and inner:
@@ -181,8 +184,6 @@ def _beside_training(reading: Reading) -> None:
         reading.leave_out("vllm", VLLM, least=card_share(share or inner.get("vllm_gpu_memory_utilization", VLLM_SHARE)))
     elif config.get("vllm"):
         reading.leave_out("vllm", ONE_CARD)
-    batch, evaluated = config.get("micro_batch_size") or 1, config.get("eval_batch_size")
-    reading.evaluates("eval_batch_size", evaluated, batch)
 
 
 def _attention(reading: Reading) -> None:

@@ -6,6 +6,7 @@ the adapters of a quantized one to bfloat16; train.py setup_reference_model load
 with `rl_adapter_ref_model`.
 """
 
+from app.imports.dialects.trl_grpo import read_grpo
 from app.imports.effects import PREFERENCES, SFT, Effect
 from app.imports.rules import Ignored, Reading, looked_up, words
 from planner.request.objective import PAIRED, WITH_REFERENCE
@@ -24,6 +25,8 @@ def read_objective(reading: Reading) -> str:
     kind = reading.config.get("rl")
     if reading.on("reward_model"):
         return _reward(reading)
+    if kind == "grpo":
+        return _grpo(reading)
     objective = looked_up(_OBJECTIVES, kind)
     if objective is None:
         if kind not in (None, False, ""):
@@ -60,3 +63,16 @@ def _reward(reading: Reading) -> str:
         reading.ignored.append(Ignored("center_rewards_coefficient", "does not move the memory of reward"))
     reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
     return "reward"
+
+
+def _grpo(reading: Reading) -> str:
+    """TRL's GRPOTrainer (core/trainers/grpo); what it is told stands in the sections `trl` and `vllm`."""
+    reading.use("rl", "training.objective", "grpo")
+    inner, engine = (reading.config.get(name) for name in ("trl", "vllm"))
+    given = dict(inner) if isinstance(inner, dict) else {}
+    if reading.config.get("rl_beta") is not None:
+        given.setdefault("beta", reading.config["rl_beta"])
+    if isinstance(engine, dict) and "gpu_memory_utilization" in engine:
+        given["vllm_gpu_memory_utilization"] = engine["gpu_memory_utilization"]
+    read_grpo(reading, given, section="trl")
+    return "grpo"

@@ -88,7 +88,7 @@ def _settle(reading: Reading) -> None:
         name_the_program(reading)
         _loss(reading, is_trl)
         _reference(reading)
-    _step(reading, is_trl)
+    _step(reading, is_trl, objective)
     _model_init(reading)
     if method != "full":
         _adapters(reading)
@@ -165,7 +165,7 @@ def _adapters(reading: Reading) -> None:
             reading.assume("lora.target_modules", list(targets), "PEFT's own choice for this kind of model")
 
 
-def _step(reading: Reading, is_trl: bool) -> None:
+def _step(reading: Reading, is_trl: bool, objective: str) -> None:
     config = reading.config
     for key in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
         reading.use_reentrant(key)
@@ -181,7 +181,7 @@ def _step(reading: Reading, is_trl: bool) -> None:
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
     reading.assume("training.gradient_checkpointing", is_trl, "SFTConfig checkpoints by default, TrainingArguments not")
-    _beside_training(reading)
+    _beside_training(reading, objective)
     if is_trl:
         reading.assume("training.max_length", 1024, "SFTConfig's default")
         if not reading.on("packing") and not reading.on("padding_free"):
@@ -202,14 +202,14 @@ def _loss(reading: Reading, is_trl: bool) -> None:
         reading.assume("training.loss", "chunked", "SFTConfig's default loss_type, nll, works in chunks")
 
 
-def _beside_training(reading: Reading) -> None:
+def _beside_training(reading: Reading, objective: str) -> None:
     """Evaluation, and vLLM where it shares the process (GRPOConfig's own default)."""
     config = reading.config
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
     batch = reading.get("training.per_device_train_batch_size")
     reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
-    if reading.on("use_vllm"):
+    if objective != "grpo" and reading.on("use_vllm"):
         colocated = config.get("vllm_mode", "colocate") == "colocate" and not reading.on("vllm_enable_sleep_mode")
         share = config.get("vllm_gpu_memory_utilization", VLLM_SHARE)
         reading.leave_out("use_vllm", VLLM, least=card_share(share) if colocated else None)

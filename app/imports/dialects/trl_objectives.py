@@ -5,13 +5,18 @@ and cpo.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from app.imports.dialects.trl_grpo import read_grpo
 from app.imports.effects import LESS, Effect
 from app.imports.rules import Ignored, Reading, words
 from planner.request.objective import BY_ALL_LOGITS, PAIRED
 
 # `trl dpo`, `python examples/scripts/kto.py`; online_dpo.py and dpo_vlm.py are others.
 _NAMED = re.compile(r"(?:^|[\s/])(dpo|kto|orpo|cpo|reward)(?:_modell?ing)?(?:\.py)?(?:\s|$)")
+# The same of GRPO; `python -m trl.scripts.grpo` is told by its module.
+_GRPO = re.compile(r"(?:^|[\s/.])grpo(?:\.py)?(?:\s|$)")
 # What changes the formula of the loss and no tensor that would show.
 _NO_EFFECT = words(
     "beta center_rewards_coefficient cpo_alpha desirable_weight discopop_tau f_alpha_divergence_coef "
@@ -25,6 +30,13 @@ _PRECOMPUTED = "precompute_ref_log_probs"
 def read_objective(reading: Reading) -> str:
     """The objective that the command names, with its reference; "sft" where it names none that is planned."""
     config = reading.config
+    if _runs_grpo(config):
+        if "command" in config:
+            reading.use("command", "training.objective", "grpo")
+        else:
+            reading.assume("training.objective", "grpo", "num_generations is GRPOConfig's")
+        read_grpo(reading, config)
+        return "grpo"
     found = _NAMED.search(str(config.get("command", "")))
     # ORPO's and CPO's trainers prepare a quantized model by prepare_model_for_kbit_training and cast its adapters to
     # bfloat16: no preset stands for both.
@@ -54,6 +66,13 @@ def read_objective(reading: Reading) -> str:
     if objective in PAIRED:
         reading.assume("training.padded", True, "chosen and rejected differ in length and are padded")
     return objective
+
+
+def _runs_grpo(config: Mapping[str, Any]) -> bool:
+    """A command that says so, or a file of GRPOConfig without one; RLOOConfig has `num_generations`, too."""
+    if "command" in config:
+        return _GRPO.search(str(config["command"])) is not None
+    return "num_generations" in config and not any(str(key).startswith("rloo") for key in config)
 
 
 def _read_head(reading: Reading) -> None:

@@ -4,9 +4,7 @@ torch.cuda.memory, `_record_memory_history`: each allocation with the size that 
 changes no allocation.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,58 +20,66 @@ _COMES, _GOES = "alloc", "free_completed"
 
 @dataclass(slots=True)
 class HistoryMeter:
-    """Readings appear when it is left. A block that was there before is not counted."""
+    """Readings of the phases that have ended. A block that was there before is not counted.
+
+    The history is read and begun anew at the end of each phase: a step that generates has hundreds of them.
+    """
 
     phases: dict[str, PhaseReading] = field(default_factory=dict)
-    _begun: list[tuple[int, str]] = field(default_factory=list)
+    _phase: str = ""
+    _alive: dict[int, int] = field(default_factory=dict)
+    _live_bytes: int = 0
 
     def __enter__(self) -> Self:
         """Begin the history."""
         torch.cuda.init()
-        torch.cuda.memory._record_memory_history("all", context=None, max_entries=_ENTRIES)
+        _record()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Read it."""
-        entries = _trace()
+        """Read the last of it."""
+        self._read()
         torch.cuda.memory._record_memory_history(None)
-        for reading in _readings(entries, [*self._begun, (len(entries), "")]):
-            before = self.phases.get(reading.name)
-            peak_bytes = max(reading.peak_allocated_bytes, before.peak_allocated_bytes if before else 0)
-            self.phases[reading.name] = reading.model_copy(update={"peak_allocated_bytes": peak_bytes})
 
     def begin(self, phase: str) -> None:
         """`phase` begins with the next entry."""
-        self._begun.append((len(_trace()), phase))
+        self._read()
+        _record()
+        self._phase = phase
 
     def readings(self) -> tuple[PhaseReading, ...]:
         """One reading per phase in the order of first appearance."""
         return tuple(self.phases.values())
 
     def now(self) -> PhaseReading | None:
-        """Nothing: the history is read at the end."""
+        """Nothing: a phase is read when it has ended."""
         return None
+
+    def _read(self) -> None:
+        """What was alive while the phase lasted; before the first one nothing is told."""
+        if not self._phase:
+            return
+        before = self.phases.get(self._phase)
+        peak_bytes = max(self._live_bytes, before.peak_allocated_bytes if before else 0)
+        for entry in _trace():
+            if entry["action"] == _COMES:
+                self._alive[entry["addr"]] = allocated(entry["size"])
+                self._live_bytes += allocated(entry["size"])
+                peak_bytes = max(peak_bytes, self._live_bytes)
+            elif entry["action"] == _GOES:
+                self._live_bytes -= self._alive.pop(entry["addr"], 0)
+        self.phases[self._phase] = PhaseReading(
+            name=self._phase, peak_allocated_bytes=peak_bytes, resident_bytes=self._live_bytes
+        )
+
+
+def _record() -> None:
+    """Begin a history, without what the one before it has."""
+    torch.cuda.memory._record_memory_history("all", context=None, max_entries=_ENTRIES, clear_history=True)
 
 
 def _trace() -> list[dict[str, Any]]:
     traces: list[list[dict[str, Any]]] = torch.cuda.memory._snapshot()["device_traces"]
     return traces[torch.cuda.current_device()]
-
-
-def _readings(entries: list[dict[str, Any]], begun: list[tuple[int, str]]) -> Iterator[PhaseReading]:
-    """What was alive in each stretch of the history."""
-    alive: dict[int, int] = {}
-    live_bytes, place = 0, begun[0][0]
-    for (_, name), (end, _) in pairwise(begun):
-        peak_bytes = live_bytes
-        for entry in entries[place:end]:
-            if entry["action"] == _COMES:
-                alive[entry["addr"]] = allocated(entry["size"])
-                live_bytes += allocated(entry["size"])
-                peak_bytes = max(peak_bytes, live_bytes)
-            elif entry["action"] == _GOES:
-                live_bytes -= alive.pop(entry["addr"], 0)
-        place = end
-        yield PhaseReading(name=name, peak_allocated_bytes=peak_bytes, resident_bytes=live_bytes)

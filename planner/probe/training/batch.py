@@ -33,6 +33,8 @@ def _preference_batch(recipe: Recipe, vocabulary: int, device: torch.device) -> 
     DPO: the chosen sequences, then the rejected ones. KTO: sequences, half of them desirable, and once more with the
     completions of others.
     """
+    if recipe.objective == "grpo":
+        return {}  # prompts are words until they are generated from
     if recipe.objective in BY_ALL_LOGITS:
         return _apart(_scored(recipe, vocabulary, device), recipe.batch // 2)
     batch = _scored(recipe, vocabulary, device)

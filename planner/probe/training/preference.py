@@ -19,7 +19,7 @@ from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 
 
-class _OneProcess:
+class OneProcess:
     """What TRL asks of an `Accelerator` in a run of one process: nothing is gathered, nothing is wrapped."""
 
     def __init__(self, device: torch.device) -> None:
@@ -27,12 +27,14 @@ class _OneProcess:
 
     @staticmethod
     def gather(values: torch.Tensor) -> torch.Tensor:
+        """The values of all processes."""
         return values
 
     gather_for_metrics = gather
 
     @staticmethod
     def unwrap_model(model: Any) -> Any:
+        """The model, which nothing wraps."""
         return model
 
 
@@ -71,7 +73,7 @@ def _trainer(model: Any, reference: Any, recipe: Recipe, device: torch.device) -
     vars(trainer).update(
         model=model,
         ref_model=reference,
-        accelerator=_OneProcess(device),
+        accelerator=OneProcess(device),
         args=SimpleNamespace(
             device=device,
             gradient_checkpointing_kwargs={"use_reentrant": recipe.training.use_reentrant},

@@ -15,11 +15,12 @@ from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
 TrainableModel = PreTrainedModel | PeftModel
 
-# What each trainer's metrics ask the fused head for (trl 1.16, sft_trainer.py, dpo_trainer.py, kto_trainer.py).
+# What each trainer's metrics ask the fused head for (trl 1.16, trainer/sft_trainer.py, dpo, kto and grpo).
 _OUTPUTS: dict[str, tuple[str, ...]] = {
     "sft": ("log_probs", "entropy", "is_top1"),
     "dpo": ("log_probs", "entropy", "mean_logits", "is_top1"),
     "kto": ("log_probs", "entropy", "mean_logits"),
+    "grpo": ("log_probs", "entropy"),
 }
 
 
@@ -45,7 +46,7 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     if training.gradient_checkpointing:
         # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
-    if recipe.objective != "sft":
+    if recipe.objective not in {"sft", "grpo"}:
         without_dropout(trainable)
     apply_loss(trainable, recipe)
     trainable.train()

@@ -10,6 +10,7 @@ import torch
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.training.batch import make_batch
 from planner.probe.training.loss_scaling import grad_scaler
+from planner.probe.training.online import grpo
 from planner.probe.training.optimizers import build_optimizer
 from planner.probe.training.preference import preference_loss, run_as_accelerate_does
 from planner.probe.training.stack import Batch, StepLoss, compute_loss, stack_forward
@@ -51,20 +52,23 @@ class _Phases:
 def _phases_within(trainee: Trainee) -> Iterator[_Phases]:
     """Begin the loss phase when a decoder's last layer is done: head projection and loss are one phase.
 
-    Where a step has several forwards, each is in the forward phase again.
+    Where a step has several forwards, each is in the forward phase again; so is all of what `generate` does, whose
+    forwards fill a cache.
     """
     phases = _Phases(trainee.meter)
 
-    def begin_loss(*_: Any) -> None:
-        phases.begin("loss")
+    def begin_loss(_: Any, __: Any, named: dict[str, Any], ___: Any) -> None:
+        if named.get("past_key_values") is None:
+            phases.begin("loss")
 
-    def begin_forward(*_: Any) -> None:
-        phases.begin("forward")
+    def begin_forward(_: Any, __: Any, named: dict[str, Any]) -> None:
+        if named.get("past_key_values") is None:
+            phases.begin("forward")
 
     decoders = [decoder_of(model) for model in trainee.models]
-    handles = [decoder.register_forward_hook(begin_loss) for decoder in decoders]
+    handles = [decoder.register_forward_hook(begin_loss, with_kwargs=True) for decoder in decoders]
     if trainee.recipe.objective != "sft":
-        handles += [decoder.register_forward_pre_hook(begin_forward) for decoder in decoders]
+        handles += [decoder.register_forward_pre_hook(begin_forward, with_kwargs=True) for decoder in decoders]
     try:
         yield phases
     finally:
@@ -103,6 +107,9 @@ def _loss_of(trainee: Trainee) -> LossOf:
         return lambda batch, items: compute_loss(forward, batch, recipe, items)
     for model in trainee.models:
         run_as_accelerate_does(model, recipe, device)
+    if recipe.objective == "grpo":
+        of_generated = grpo(trainee.model, trainee.reference, recipe, device)
+        return lambda _, __: of_generated()
     by_trl = preference_loss(trainee.model, trainee.reference, recipe, device)
     return lambda batch, _: by_trl(batch)
 

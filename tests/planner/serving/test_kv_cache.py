@@ -5,10 +5,10 @@ import pytest
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
 from planner.model.model import resolve_model
-from planner.serving.kv_cache import cache_bytes
 from planner.serving.request import Inference
 from planner.serving.transformers_generate import generated
 from planner.step.attention.kv_cache import CACHE
+from planner.step.cache_bytes import cache_bytes
 
 LLAMA = resolve_model("meta-llama/Llama-3.1-8B").known_decoder()
 

@@ -91,6 +91,8 @@ def _parts_of_a_step(each: ComparedRow) -> Iterator[Entry]:
         return Entry(part, known, {phase: each.fraction(phase) for phase in phases})
 
     yield entry("step", step_words(decoder, recipe, gpu), *STEP_PHASES)
+    if recipe.generates:  # its record begins with the prompts on the card, which no standing part has
+        return
     yield entry("weights", weights_words(decoder.model_type, recipe), STANDING)
     yield entry("trained", trained_words(decoder.model_type, recipe), STANDING, "optimizer")
     yield entry("optimizer", optimizer_words(recipe), STANDING, "optimizer")

@@ -15,6 +15,7 @@ from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import CustomGpu, Request
+from planner.step import generated_lines
 from planner.step.lines import instants_of
 
 FILE = Path(__file__).with_name("recorded.jsonl")
@@ -60,10 +61,14 @@ def card(request: Request) -> Gpu:
 def formula(document: dict[str, Any]) -> dict[str, int]:
     """Bytes above the static ones at the worst instant of each phase."""
     request = Request.parse(document)
-    instants = instants_of(trained_model(request).known_decoder(), Recipe.of(request), card(request))
+    decoder, recipe = trained_model(request).known_decoder(), Recipe.of(request)
+    instants = instants_of(decoder, recipe, card(request))
+    generated = generated_lines(decoder, recipe, card(request)) if recipe.generates else ()
+    before = {"forward": sum(line.bytes for line in generated)}
     passing = [line for line in _tensors(request) if not set(PHASES) <= set(line.alive_in)]
+    beside = {phase: sum(line.bytes for line in passing if phase in line.alive_in) for phase in PHASES}
     return {
-        instant.phase: instant.bytes + sum(line.bytes for line in passing if instant.phase in line.alive_in)
+        instant.phase: max(instant.bytes, before.get(instant.phase, 0)) + beside[instant.phase]
         for instant in instants
     }
 
