@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from app.drawing.bars import Bars, Row, draw_bars
 from app.templating import gib, thousands
 from app.views.messages import short_gpu_name
+from planner.lazy_attribute import lazy_attribute
 from planner.serving.answer import Served, served
 from planner.serving.vllm import OUTSIDE_BYTES
 from planner.step.attention.kv_cache import CACHE
@@ -30,7 +30,7 @@ class ServingAnswer:
 
     found: Served
 
-    @cached_property
+    @lazy_attribute
     def limits(self) -> Mapping[str, int | None]:
         """The longest context and the most users, each alone."""
         return self.found.limits()

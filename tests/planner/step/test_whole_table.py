@@ -37,4 +37,6 @@ def test_nine_of_ten_phases_are_equal_to_the_byte_and_all_but_a_few_to_a_permill
 
 
 def test_what_is_there_before_a_step_is_the_dry_runs_to_the_byte() -> None:
-    assert [each.row.name for each in compared() if each.differences_bytes[STANDING]] == []
+    # What generates has its prompts on the card when its record begins.
+    rows = [each for each in compared() if each.row.request["training"].get("objective") != "grpo"]
+    assert [each.row.name for each in rows if each.differences_bytes[STANDING]] == []
