@@ -51,11 +51,13 @@ attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on 
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
-	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings
+	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings \
+	  .recorded-optimizer_settings
 	mv .recorded-settings tests/planner/step/recorded.jsonl
 	mv .recorded-mixture_settings tests/planner/step/recorded_mixtures.jsonl
 	mv .recorded-latest_settings tests/planner/step/recorded_latest.jsonl
 	mv .recorded-crossing_settings tests/planner/step/recorded_crossings.jsonl
+	mv .recorded-optimizer_settings tests/planner/step/recorded_optimizers.jsonl
 	$(BIN)/python -m tests.planner.step.compared
 	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence
 

@@ -21,7 +21,12 @@ QUANTIZATIONS: dict[str, Document] = {
 }
 
 
-def _integer(text: str) -> int:
+def whole_number(text: str) -> int:
+    """What a person writes as a whole number.
+
+    Raises:
+        ValueError: says how it is written.
+    """
     try:
         return int(text.replace(",", "").replace(" ", ""))
     except ValueError:
@@ -29,7 +34,12 @@ def _integer(text: str) -> int:
         raise ValueError(msg) from None
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """What a person writes as a number.
+
+    Raises:
+        ValueError: says how it is written.
+    """
     try:
         return float(text)
     except ValueError:
@@ -94,7 +104,7 @@ FIELDS = (
     Field("gpu", ("gpu",)),
     Field("gpu_memory", ("gpu", "total_memory_bytes"), read=parse_size_bytes),
     Field("compute_capability", ("gpu", "compute_capability"), "8.9"),
-    Field("gpus", ("gpus",), "1", _integer),
+    Field("gpus", ("gpus",), "1", whole_number),
     Field("fsdp", ("fsdp",)),
     Field("deepspeed", ("deepspeed",)),
     Field("device_map", ("device_map",)),
@@ -104,16 +114,16 @@ FIELDS = (
     Field("bnb_4bit_compute_dtype", ("quantization", "bnb_4bit_compute_dtype"), "bfloat16"),
     Field("bnb_4bit_quant_storage", ("quantization", "bnb_4bit_quant_storage"), "uint8"),
     Field("llm_int8_skip_modules", ("quantization", "llm_int8_skip_modules"), "", _modules),
-    Field("group_size", ("quantization", "group_size"), "64", _integer),
-    Field("lora_r", ("lora", "r"), "16", _integer),
-    Field("lora_alpha", ("lora", "lora_alpha"), "32", _number),
-    Field("lora_dropout", ("lora", "lora_dropout"), "0", _number),
+    Field("group_size", ("quantization", "group_size"), "64", whole_number),
+    Field("lora_r", ("lora", "r"), "16", whole_number),
+    Field("lora_alpha", ("lora", "lora_alpha"), "32", number),
+    Field("lora_dropout", ("lora", "lora_dropout"), "0", number),
     Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
     Field("use_dora", ("lora", "use_dora"), "off", _switch),
     Field("use_rslora", ("lora", "use_rslora"), "off", _switch),
-    Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", _integer),
-    Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", _integer),
-    Field("max_length", ("training", "max_length"), "2048", _integer),
+    Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", whole_number),
+    Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", whole_number),
+    Field("max_length", ("training", "max_length"), "2048", whole_number),
     Field("gradient_checkpointing", ("training", "gradient_checkpointing"), "on", _switch),
     Field("use_reentrant", ("training", "use_reentrant"), "off", _switch),
     Field("optim", ("training", "optim"), "paged_adamw_8bit"),
@@ -123,15 +133,15 @@ FIELDS = (
     Field("objective", ("training", "objective"), "sft"),
     Field("precompute_ref_log_probs", ("training", "precompute_ref_log_probs"), "off", _switch),
     Field("ref_model", ("training", "ref_model")),
-    Field("max_completion_length", ("training", "max_completion_length"), "", _integer),
-    Field("beta", ("training", "beta"), "0", _number),
-    Field("vllm_gpu_memory_utilization", ("training", "vllm_gpu_memory_utilization"), "", _number),
-    Field("num_generations", ("training", "num_generations"), "", _integer),
-    Field("steps_per_generation", ("training", "steps_per_generation"), "", _integer),
-    Field("num_iterations", ("training", "num_iterations"), "1", _integer),
+    Field("max_completion_length", ("training", "max_completion_length"), "", whole_number),
+    Field("beta", ("training", "beta"), "0", number),
+    Field("vllm_gpu_memory_utilization", ("training", "vllm_gpu_memory_utilization"), "", number),
+    Field("num_generations", ("training", "num_generations"), "", whole_number),
+    Field("steps_per_generation", ("training", "steps_per_generation"), "", whole_number),
+    Field("num_iterations", ("training", "num_iterations"), "1", whole_number),
     Field("padded", ("training", "padded"), "off", _switch),
     Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),
-    Field("max_grad_norm", ("training", "max_grad_norm"), "1", _number),
+    Field("max_grad_norm", ("training", "max_grad_norm"), "1", number),
     Field("stack", ("stack",), "trainer", stack_words.preset),
     Field("model_dtype", ("stack", "model_dtype"), "bfloat16"),
     Field("kbit_preparation", ("stack", "kbit_preparation"), "off", _switch),

@@ -10,6 +10,15 @@ from app.reading import reading
 from planner.serving.answer import Served, served
 from planner.serving.request import Inference
 
+# What people call a storage of the weights, in the document's words.
+QUANTIZATIONS: dict[str, dict[str, Any]] = {
+    "int8": {"load_in_8bit": True},
+    **{
+        kind: {"load_in_4bit": True, "bnb_4bit_quant_type": kind, "bnb_4bit_compute_dtype": "bfloat16"}
+        for kind in ("nf4", "fp4")
+    },
+}
+
 
 async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
     """Read the document of an inference question and answer it as the API writes it.

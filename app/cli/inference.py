@@ -1,18 +1,10 @@
 """`fitproof inference`: how much context for how many users? Exits as `fitproof plan` does."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from app.cli.errors import EXIT_BY_VERDICT
-
-_QUANTIZATIONS: dict[str, dict[str, Any]] = {
-    "int8": {"load_in_8bit": True},
-    **{
-        kind: {"load_in_4bit": True, "bnb_4bit_quant_type": kind, "bnb_4bit_compute_dtype": "bfloat16"}
-        for kind in ("nf4", "fp4")
-    },
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -42,14 +34,15 @@ def inference(  # noqa: PLR0913, PLR0917 (each is an option of the command)
     from app.cli.flags import one_card, with_the_card_here
     from app.cli.served import show
     from app.cli.terminal import print_json
+    from app.serving import QUANTIZATIONS
     from planner.errors import FieldProblem, InvalidRequestError
 
-    if quant_type and quant_type not in _QUANTIZATIONS:
-        fix = f"write {', '.join(_QUANTIZATIONS)}; got {quant_type}"
+    if quant_type and quant_type not in QUANTIZATIONS:
+        fix = f"write {', '.join(QUANTIZATIONS)}; got {quant_type}"
         raise InvalidRequestError("The request cannot be read.", [FieldProblem("--quant-type", fix)])
     given = {
         "model": model, "gpu": one_card(card, gpu), "engine": engine, "context": context, "max_new_tokens": new,
-        "batch": batch, "dtype": dtype, "quantization": _QUANTIZATIONS.get(quant_type or ""),
+        "batch": batch, "dtype": dtype, "quantization": QUANTIZATIONS.get(quant_type or ""),
         "lora": {"r": rank} if rank is not None else None, "attn_implementation": attention,
         "kv_cache_dtype": cache, "gguf": gguf, "gpu_memory_utilization": share,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from planner.units import MIB
 
+# Two, so that one long request holds up no other; what they hold beside the quick ones stays under the ceiling.
 SLOW_PLACES = 2
 # Of a processor, not of the clock: on a busy machine a plan is no larger. A plan's page takes some 20 ms (make bench).
 SLICE_SECONDS = 0.1

@@ -19,7 +19,7 @@ _KEPT_VARIABLES = (
     "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME",
 )  # fmt: skip
 _START_SECONDS = 60.0
-# What the server and two workers may hold together, pages that they share counted once.
+# What the server and the workers of two quick places may hold together, pages that they share counted once.
 CEILING_BYTES = 250 * MIB
 # What all may grow by between two looks: 34 MiB were seen (make attack).
 _BETWEEN_LOOKS_BYTES = 40 * MIB

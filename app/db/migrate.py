@@ -58,7 +58,8 @@ def migrate_elsewhere(database: Database) -> None:
     address = database.url.render_as_string(hide_password=False)
     done = subprocess.run(command, input=address, text=True, capture_output=True, check=False)  # noqa: S603 (our own)
     if done.returncode:
-        raise StorageUnavailableError(done.stderr.strip() or "The database could not be brought up to date")
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise StorageUnavailableError(reason or "The database could not be brought up to date")
 
 
 def is_current(database: Database) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.drawing.scale import Tick, percent_of, ticks
+from app.drawing.scale import WITH_AIR, Tick, percent_of, ticks
 
 # A name above each bar, the bar, and air below it; the axis under all of them.
 _NAME, _THICKNESS, _AIR, _TOP, _AXIS = 20, 26, 12, 22, 28
@@ -69,7 +69,7 @@ class Bars:
 
 def draw_bars(rows: Sequence[Row], usable_bytes: int | None = None) -> Bars:
     """Lay the parts of each row end to end. Parts without bytes are left out."""
-    whole = round(max([usable_bytes or 0, *(row.bytes for row in rows), 1]) * 1.04)
+    whole = round(max([usable_bytes or 0, *(row.bytes for row in rows), 1]) * WITH_AIR)
     bars = []
     for place, row in enumerate(rows):
         top = _TOP + place * (_NAME + _THICKNESS + _AIR)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.drawing.scale import Tick, percent_of, ticks
+from app.drawing.scale import WITH_AIR, Tick, percent_of, ticks
 from planner.ledger import PHASES, Line
 
 # What stays from step to step comes first, what only passes through comes last, what torch never sees at the end.
@@ -59,7 +59,7 @@ def draw_card(lines: Sequence[Line], peak_phase: str, usable_bytes: int, band: t
     verdict reads it.
     """
     low, likely, high = band
-    whole = int(max(usable_bytes, high) * 1.04)
+    whole = int(max(usable_bytes, high) * WITH_AIR)
     segments: list[Segment] = []
     used = 0
     for index, line in in_order(lines, peak_phase):

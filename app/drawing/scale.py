@@ -6,6 +6,8 @@ from planner.units import GIB
 
 # The finest step that a person counts in; the next ones are twice that, and so on. Cards run from 4 to 288 GiB.
 _FINEST_GIB = 0.25
+# A scale goes on a little beyond the longest bar, so that its end can be seen.
+WITH_AIR = 1.04
 
 
 @dataclass(frozen=True, slots=True)

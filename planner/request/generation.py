@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 _Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
+# GRPOConfig's default max_completion_length.
+COMPLETION_TOKENS = 512
 _Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 
 
@@ -57,7 +59,7 @@ class GenerationFields(BaseModel):
     @property
     def completion(self) -> int:
         """Tokens of a completion at most."""
-        return self.max_completion_length or 512
+        return self.max_completion_length or COMPLETION_TOKENS
 
     def scores_own_completions(self, accumulation: int) -> bool:
         """Whether the log-probabilities of the model that generated are worked out before it is trained.

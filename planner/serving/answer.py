@@ -78,10 +78,18 @@ class Served:
 
         `context` is not longer than the model was made for; `made_for` says that length, where its config does.
         """
-        made_for = config_facts(self.model.config).get("max_position_embeddings")
-        context = furthest(lambda value: self._fits(context=value), made_for or MOST_CONTEXT)
-        return {"context": context, "batch": furthest(lambda value: self._fits(batch=value), MOST_BATCH),
-                "made_for": made_for}  # fmt: skip
+        batch = furthest(lambda value: self._fits(batch=value), MOST_BATCH)
+        return {"context": self.longest_context(), "batch": batch, "made_for": self.made_for}
+
+    @property
+    def made_for(self) -> int | None:
+        """Tokens that the model was made for, where its config says so."""
+        found: int | None = config_facts(self.model.config).get("max_position_embeddings")
+        return found
+
+    def longest_context(self) -> int | None:
+        """The longest that fits for this batch, no longer than the model was made for."""
+        return furthest(lambda value: self._fits(context=value), self.made_for or MOST_CONTEXT)
 
     def _fits(self, **change: int) -> bool:
         """Whether the same question fits with another context or batch; a short context has a shorter answer."""

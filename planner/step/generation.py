@@ -7,6 +7,7 @@ without checkpointing. Adapters wrap the model whose `forward` runs under autoca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
@@ -18,7 +19,7 @@ from planner.step.derive_switches import numbers_of, switches_of
 from planner.step.engine.program import Part, tables_of, worst_instants
 from planner.step.generating_pass import walk_generation
 from planner.step.legend import cause_of
-from planner.step.lines import ordered
+from planner.step.lines import TERMS_SHOWN, Terms, formula_of, ordered
 from planner.step.recorded import generation_words, nearest
 
 _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, bitsandbytes 0.50, torch 2.14, traced"
@@ -72,7 +73,7 @@ class Generation:
                 bytes=sum(part[2] for part in parts),
                 cause=cause_of(name),
                 alive_in=(phase,),
-                formula=" + ".join(_term(part) for part in sorted(parts, key=lambda part: -part[2])[:5]),
+                formula=formula_of(_largest(parts)),
                 source=_SOURCE,
             )
             for name, parts in found.items()
@@ -95,8 +96,12 @@ class Generation:
         )
 
 
+@lru_cache(maxsize=64)
 def generated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    """Of a step of GRPO, what the larger of the two parts holds, as lines of its forward phase."""
+    """Of a step of GRPO, what the larger of the two parts holds, as lines of its forward phase.
+
+    Kept for a moment: a plan asks for their sum first, and for the lines when they are read.
+    """
     parts = ("prefill", "decode")
     known = generation_words(decoder, recipe, gpu)
     lines = nearest("generation", known).labelled(Generation.of_step(decoder, recipe, gpu).lines(parts))
@@ -108,8 +113,6 @@ def generated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
     )
 
 
-def _term(part: Part) -> str:
-    size, count = part[0], part[1]
-    factors = [str(count)] if count != 1 else []
-    factors += [str(size.num), *(f"[{name}]" if " " in name else name for name in size.dims)]
-    return "·".join(factors) + (f"/{size.den}" if size.den > 1 else "")
+def _largest(parts: Sequence[Part]) -> Terms:
+    ordered_parts = sorted(parts, key=lambda part: -part[2])
+    return tuple((size, count) for size, count, _, _ in ordered_parts[:TERMS_SHOWN])

@@ -19,7 +19,7 @@ from planner.step.trace import walk
 
 _SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.14, traced"
 # A formula names its largest terms and sums up the rest.
-_TERMS_SHOWN = 5
+TERMS_SHOWN = 5
 # Symbolic sizes and how many of each are alive.
 Terms = tuple[tuple[Size, int], ...]
 _bytes_of_part = itemgetter(2)
@@ -60,7 +60,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
             bytes=total,
             cause=cause_of(name),
             alive_in=tuple(phases),
-            formula=_formula(terms[:_TERMS_SHOWN]) + _rest(parts),
+            formula=formula_of(terms[:TERMS_SHOWN]) + _rest(parts),
             working=_working(parts, shown) + _rest(parts),
             source=_SOURCE,
         )
@@ -135,7 +135,7 @@ def _numbers(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | Non
 
 
 @lru_cache(maxsize=8192)
-def _formula(terms: Terms) -> str:
+def formula_of(terms: Terms) -> str:
     """`64·2·T·h + 4·T`: tensors alive · bytes per element · dimensions."""
     return " + ".join(_term(size, count) for size, count in terms)
 
@@ -149,7 +149,7 @@ def _term(size: Size, count: int) -> str:
 def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:
     """The formula with numbers; each tensor is rounded up to 512 bytes."""
     terms = []
-    for size, count, _, kind in parts[:_TERMS_SHOWN]:
+    for size, count, _, kind in parts[:TERMS_SHOWN]:
         factors = [f"{count:,}"] if count != 1 else []
         factors += [str(size.num), *map(shown[kind].__getitem__, size.dims)]
         terms.append(" × ".join(factors) + (f" / {size.den}" if size.den > 1 else ""))
@@ -157,5 +157,5 @@ def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:
 
 
 def _rest(parts: Sequence[Part]) -> str:
-    rest = parts[_TERMS_SHOWN:]
+    rest = parts[TERMS_SHOWN:]
     return f" + {sum(part[2] for part in rest):,} bytes in {len(rest)} smaller terms" if rest else ""

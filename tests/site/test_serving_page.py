@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from typing import get_args
 
 import httpx
 import pytest
@@ -122,6 +123,15 @@ def test_preference_training_is_drawn_with_its_passes_and_what_the_reference_add
     assert all(bar.bytes < mine.bytes for bar in others)
 
 
+def test_grpos_passes_begin_with_generation_and_stand_beside_supervised_training() -> None:
+    training = {"objective": "grpo", "max_length": 1024, "beta": 0.1, "per_device_train_batch_size": 2}
+    planned = plan(Request.parse({"model": "Qwen/Qwen2.5-7B", "gpu": "rtx-4090", "training": training}))
+    assert [words.partition(":")[0] for words in passes.passes_in_words(planned.recipe)] == [
+        "the policy, generation", "the reference, forward", "the policy, forward", "the policy, backward",
+    ]  # fmt: skip
+    assert [bar.name for bar in passes.draw_passes(planned).bars] == ["this plan", "supervised, for comparison"]
+
+
 def test_these_pictures_are_on_the_plans_that_ask_for_them_alone(site: httpx.Client) -> None:
     path = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090"
     for change, shown in ((path, set()), (f"{path}&gpus=2", {"ranks"}), (f"{path}&objective=dpo", {"passes"})):
@@ -130,7 +140,7 @@ def test_these_pictures_are_on_the_plans_that_ask_for_them_alone(site: httpx.Cli
 
 
 def test_every_kind_has_a_word_and_the_colour_of_a_cause() -> None:
-    causes = {*Cause.__args__, "rest"}  # type: ignore[attr-defined]
+    causes = {*get_args(Cause), "rest"}
     for part in (passes, ranks):
         assert part.WORDS.keys() == part.COLOURS.keys()
         assert set(part.COLOURS.values()) <= causes

@@ -9,8 +9,10 @@ from typing import Any
 
 from app.imports.effects import PREFERENCES, VLLM_SHARE, Effect
 from app.imports.rules import Ignored, Reading, words
+from planner.request.generation import COMPLETION_TOKENS
 
-COMPLETION, PROMPT = 512, 512
+# Where the file does not limit prompts: a choice, which the answer names.
+_PROMPT_TOKENS = 512
 _NO_EFFECT = words(
     "delta ds3_gather_for_generation entropy_coef entropy_coef_delta entropy_coef_max entropy_coef_min entropy_target "
     "epsilon epsilon_high importance_sampling_level log_completions log_completions_hub_repo log_unique_prompts "
@@ -81,18 +83,18 @@ def _generation_batch(reading: Reading, given: Mapping[str, Any], key: str) -> N
 
 def _lengths(reading: Reading, given: Mapping[str, Any], key: str) -> None:
     """`max_length` is the prompt and the completion."""
-    completion = given.get("max_completion_length") or COMPLETION
+    completion = given.get("max_completion_length") or COMPLETION_TOKENS
     prompt = given.get("max_prompt_length")
     whole = reading.get("training.max_length")
     if not isinstance(completion, int):
         return
-    reading.assume("training.max_completion_length", COMPLETION, "GRPOConfig's default")
+    reading.assume("training.max_completion_length", COMPLETION_TOKENS, "GRPOConfig's default")
     if isinstance(prompt, int) and not isinstance(prompt, bool):
         reading.use(key, "training.max_length", prompt + completion)
     elif not isinstance(whole, int) or whole <= completion:
         reading.put("training.max_length", None)
-        reason = f"prompts have no limit in the file: planned as {PROMPT} tokens before the completion"
-        reading.assume("training.max_length", PROMPT + completion, reason)
+        reason = f"prompts have no limit in the file: planned as {_PROMPT_TOKENS} tokens before the completion"
+        reading.assume("training.max_length", _PROMPT_TOKENS + completion, reason)
 
 
 def _vllm(reading: Reading, given: Mapping[str, Any], section: str) -> None:

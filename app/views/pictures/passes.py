@@ -1,12 +1,14 @@
-"""Preference training: the passes over one micro-batch, and what the reference adds to the policy's peak."""
+"""Preference and online training: the passes over one micro-batch, and what the reference adds to the peak."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from app.drawing.bars import Bars, Row, draw_bars
-from app.views.pictures.ranks import at_the_peak
+from app.views.pictures.ranks import parts_by
 from planner.answer.plan import Plan, plan
 from planner.errors import FitproofError
+from planner.ledger import Line
+from planner.request.generation import GenerationFields
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.step.passes import Pass, passes_of
@@ -31,7 +33,10 @@ _REFERENCES = {"adapters_disabled": "the adapters off", "copy": "a second model"
 _SUPERVISED, _BEFORE = "supervised, for comparison", "reference scores worked out before"
 # How else the same run could get the reference's scores, and without any.
 _WAYS: dict[str, dict[str, Any]] = {
-    _SUPERVISED: {"objective": "sft", "precompute_ref_log_probs": False, "ref_model": None},
+    _SUPERVISED: {
+        "objective": "sft", "precompute_ref_log_probs": False, "ref_model": None,
+        **{name: field.default for name, field in GenerationFields.model_fields.items()},
+    },
     _BEFORE: {"precompute_ref_log_probs": True, "ref_model": None},
     "reference: the adapters off": {"precompute_ref_log_probs": False, "ref_model": None},
     "reference: a second model": {"precompute_ref_log_probs": False, "ref_model": "copy"},
@@ -41,7 +46,8 @@ _WAYS: dict[str, dict[str, Any]] = {
 def passes_in_words(recipe: Recipe) -> list[str]:
     """What runs over each micro-batch, in its order."""
     trained = "the reward model" if recipe.objective == "reward" else "the policy"
-    return [*(_in_words(one, trained) for one in passes_of(recipe)), f"{trained}, backward"]
+    before = ["the policy, generation: a cache of keys and values grows token by token"] if recipe.generates else []
+    return [*before, *(_in_words(one, trained) for one in passes_of(recipe)), f"{trained}, backward"]
 
 
 def _in_words(one: Pass, trained: str) -> str:
@@ -65,19 +71,18 @@ def draw_passes(planned: Plan) -> Bars:
 
 def parts_of(planned: Plan) -> dict[str, int]:
     """Likely bytes by kind, at the fullest moment."""
-    parts = dict.fromkeys(WORDS, 0)
-    for line in at_the_peak(planned):
-        kind = "reference" if line.name == "reference model" else _KIND_OF_CAUSE[line.cause]
-        parts[kind] += line.bytes
-    parts["outside"] += planned.required_bytes.likely - sum(parts.values())
-    return parts
+    return parts_by(planned, WORDS, _kind)
+
+
+def _kind(line: Line) -> str:
+    return "reference" if line.name == "reference model" else _KIND_OF_CAUSE[line.cause]
 
 
 def _way(recipe: Recipe) -> str | None:
-    """Which of the ways above a recipe goes; None where its objective has no reference."""
+    """Which of the ways above a recipe goes; None where its objective has no reference, or no choice of one (GRPO)."""
     if recipe.objective == "sft":
         return _SUPERVISED
-    if recipe.scores_by_reference:
+    if recipe.scores_by_reference and recipe.objective != "grpo":
         return f"reference: {_REFERENCES[recipe.reference]}"
     return _BEFORE if recipe.training.precompute_ref_log_probs else None
 

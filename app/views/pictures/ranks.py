@@ -1,6 +1,6 @@
 """What the fullest of several cards holds: its shards, what is whole on every card, what is in flight."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from app.drawing.bars import Bars, Row, draw_bars
 from planner.answer.plan import Plan, plan
@@ -40,16 +40,17 @@ def draw_ranks(planned: Plan) -> Bars:
 
 def parts_of(planned: Plan) -> dict[str, int]:
     """Likely bytes of one card by kind, at its fullest moment."""
-    parts = dict.fromkeys(WORDS, 0)
-    for line in at_the_peak(planned):
-        parts[_kind(line, planned.recipe.layout)] += line.bytes
+    return parts_by(planned, WORDS, lambda line: _kind(line, planned.recipe.layout))
+
+
+def parts_by(planned: Plan, kinds: Iterable[str], kind_of: Callable[[Line], str]) -> dict[str, int]:
+    """Likely bytes at the fullest moment; what no line has is outside torch."""
+    parts = dict.fromkeys(kinds, 0)
+    for line in planned.lines:
+        if planned.peak_phase in line.alive_in:
+            parts[kind_of(line)] += line.bytes
     parts["outside"] += planned.required_bytes.likely - sum(parts.values())
     return parts
-
-
-def at_the_peak(planned: Plan) -> Sequence[Line]:
-    """The lines of the fullest moment."""
-    return [line for line in planned.lines if planned.peak_phase in line.alive_in]
 
 
 def _kind(line: Line, layout: Layout) -> str:

@@ -65,8 +65,7 @@ class ServingAnswer:
     def sentence(self) -> str:
         """The verdict."""
         asked = self.found.asked
-        users = "1 user" if asked.batch == 1 else f"{thousands(asked.batch)} users"
-        what = f"{users} with {thousands(asked.context)} tokens"
+        what = f"{_users(asked.batch)} with {thousands(asked.context)} tokens"
         if self.found.verdict == "fits":
             return f"Fits: {what}, {gib(self.headroom_bytes, 1)} to spare."
         if self.found.verdict == "does_not_fit":
@@ -80,19 +79,18 @@ class ServingAnswer:
         asked, rows = self.found.asked, [Row("what you ask for", parts_of(self.found), marked=True)]
         context, batch = self.limits["context"] or 0, self.limits["batch"] or 0
         if context > asked.context:
-            users = "one user" if asked.batch == 1 else f"{thousands(asked.batch)} users"
-            name = f"{thousands(context)} tokens for {users}, the longest"
+            name = f"{thousands(context)} tokens for {_users(asked.batch)}, the longest"
             rows.append(Row(name, parts_of(self._changed(context=context))))
         if batch > asked.batch:
             name = f"{thousands(batch)} users with {thousands(asked.context)} tokens, the most"
             rows.append(Row(name, parts_of(self._changed(batch=batch))))
         return draw_bars(rows, self.found.usable_bytes)
 
-    @property
+    @lazy_attribute
     def longest(self) -> list[tuple[int, int]]:
         """For some numbers of users the longest context of each, as far as any fits."""
         users = sorted({*_USERS, self.found.asked.batch})
-        found = [(batch, self._changed(batch=batch).limits()["context"] or 0) for batch in users]
+        found = [(batch, self._changed(batch=batch).longest_context() or 0) for batch in users]
         return [row for row in found if row[1]]
 
     def _changed(self, **change: int) -> Served:
@@ -117,3 +115,7 @@ def parts_of(found: Served) -> dict[str, int]:
     else:
         parts["outside"] = beside
     return parts
+
+
+def _users(count: int) -> str:
+    return "1 user" if count == 1 else f"{thousands(count)} users"

@@ -4,40 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.fields import number, whole_number
+from app.serving import QUANTIZATIONS
 from app.views.asking import EXAMPLE
 from planner.errors import FieldProblem, InvalidRequestError
 
-_BITS: dict[str, dict[str, Any]] = {
-    "int8": {"load_in_8bit": True},
-    **{
-        kind: {"load_in_4bit": True, "bnb_4bit_quant_type": kind, "bnb_4bit_compute_dtype": "bfloat16"}
-        for kind in ("nf4", "fp4")
-    },
-}
 _LLAMA_CPP = "llama.cpp"
 
 
 def _bits(text: str) -> dict[str, Any] | None:
-    if text not in _BITS:
-        msg = f"choose 16bit, {', '.join(_BITS)}"
+    if text not in QUANTIZATIONS:
+        msg = f"choose 16bit, {', '.join(QUANTIZATIONS)}"
         raise ValueError(msg)
-    return _BITS[text]
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text.replace(",", "").replace(" ", ""))
-    except ValueError:
-        msg = "write a whole number"
-        raise ValueError(msg) from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        msg = "write a number, such as 0.9"
-        raise ValueError(msg) from None
+    return QUANTIZATIONS[text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +35,14 @@ CONTROLS = {
         Control("model", EXAMPLE["model"], "Model"),
         Control("gpu", EXAMPLE["gpu"], "Card"),
         Control("engine", "transformers", "Engine"),
-        Control("context", "4096", "Context", _whole),
-        Control("batch", "1", "Users", _whole),
+        Control("context", "4096", "Context", whole_number),
+        Control("batch", "1", "Users", whole_number),
         Control("weights", "16bit", "Weights", _bits),
         Control("gguf", "Q4_K_M", "GGUF file"),
         Control("kv_cache_dtype", "auto", "Cache"),
-        Control("max_new_tokens", "256", "Tokens of the answer", _whole),
-        Control("gpu_memory_utilization", "0.9", "vLLM’s share of the card", _number),
-        Control("adapter_rank", "", "Adapter beside, its rank", _whole),
+        Control("max_new_tokens", "256", "Tokens of the answer", whole_number),
+        Control("gpu_memory_utilization", "0.9", "vLLM’s share of the card", number),
+        Control("adapter_rank", "", "Adapter beside, its rank", whole_number),
     )
 }
 
