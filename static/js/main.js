@@ -16,7 +16,5 @@ picture(document);
 copying(document);
 narrowed(document);
 names(document.querySelector(".sentence #model"));
-const text = document.querySelector("[data-drop]");
-if (text) import("./dropping.js").then(({ dropping }) => dropping(text));
 const place = document.querySelector("[data-probe]");
 if (place) import("./probe.js").then(({ probe }) => probe(place));
