@@ -11,7 +11,7 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-ray test-newest test-trainers lint bench attack accuracy setup system clean
+.PHONY: help serve test test-ray test-newest test-trainers lint bench attack accuracy crossings setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,12 +52,13 @@ attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
 	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings \
-	  .recorded-optimizer_settings
+	  .recorded-optimizer_settings .recorded-crossings.drawn
 	mv .recorded-settings tests/planner/step/recorded.jsonl
 	mv .recorded-mixture_settings tests/planner/step/recorded_mixtures.jsonl
 	mv .recorded-latest_settings tests/planner/step/recorded_latest.jsonl
 	mv .recorded-crossing_settings tests/planner/step/recorded_crossings.jsonl
 	mv .recorded-optimizer_settings tests/planner/step/recorded_optimizers.jsonl
+	mv .recorded-crossings.drawn tests/planner/step/recorded_drawn.jsonl
 	$(BIN)/python -m tests.planner.step.compared
 	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence
 
@@ -67,6 +68,10 @@ accuracy: $(VENV)/.test ## recompute formula against dry run and against the pub
 	mv $@.part $@
 
 FORCE:
+
+# DRAW="--seed 7 --count 100 --minutes 60 --keep"; today's own 60 otherwise.
+crossings: $(VENV)/.test ## formula against dry run on settings drawn at random, by today's date
+	$(BIN)/python -m tests.planner.step.crossings $(DRAW)
 
 setup: $(VENV)/.test ## everything but the run
 

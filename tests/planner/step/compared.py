@@ -65,10 +65,11 @@ class Entry(NamedTuple):
 @cache
 def compared() -> tuple[ComparedRow, ...]:
     """Every recorded dry run beside the formula; takes about ten seconds, and is kept for the process."""
-    return tuple(map(_compared, recorded_everywhere()))
+    return tuple(map(compared_row, recorded_everywhere()))
 
 
-def _compared(row: Recorded) -> ComparedRow:
+def compared_row(row: Recorded) -> ComparedRow:
+    """One dry run beside the formula."""
     standing = static_bytes(row.request)
     ours = {phase: standing + own for phase, own in formula(row.request).items()}
     ours["optimizer"] = optimizer_bytes(row.request)

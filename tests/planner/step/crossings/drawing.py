@@ -1,41 +1,53 @@
-"""Settings drawn at random, for combinations that nobody thought of.
+"""Requests drawn at random, for combinations that nobody thought of: every switch that moves bytes, by every family."""
 
-    python -m tests.planner.step.crossed_settings SEED COUNT | python -m planner.probe.recording.agreement \
-        | python -m tests.planner.step.compare
-
-Each seed is a table of its own: every switch that moves bytes, crossed with every family. What differs is a bug in one
-of the two instruments.
-"""
-
-import json
-import sys
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 from planner.errors import FitproofError
+from tests.planner.step.latest_settings import LATEST
+from tests.planner.step.mixture_settings import INDEXED
 from tests.planner.step.models import MODELS, config
 from tests.planner.step.recorded import formula
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    **{name: config(name) for name in MODELS},
+    **LATEST,
+    "deepseek_v32": {**config("deepseek_v3"), **INDEXED},
+}
 OPTIMIZERS = (
     "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd",
+    "lion_8bit",
 )  # fmt: skip
 TARGETS = (
     "all-linear", "all-linear", "all-linear", ["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"],
     ["gate_proj", "up_proj", "down_proj"], ["down_proj"], ["q_proj", "o_proj", "up_proj"],
 )  # fmt: skip
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "12.0")
+DTYPES = ("bfloat16", "bfloat16", "float16", "float32")
+PREFERENCES = ("dpo", "kto", "orpo", "cpo", "reward")
 
 
-def drawn(random: Random) -> dict[str, Any]:
-    """One setting; not every one is possible."""
-    name = random.choice(list(MODELS))
+def crossings(seed: str) -> Iterator[dict[str, Any]]:
+    """Settings without end, those of one seed always the same; what the formulas refuse, in words, is left out."""
+    random, number = Random(f"fitproof {seed}"), 0
+    while True:
+        name, request = _drawn(random)
+        if _answered(request):
+            number += 1
+            yield {"name": f"{seed}.{number} {name}", "request": request}
+
+
+def _drawn(random: Random) -> tuple[str, dict[str, Any]]:
+    """A family and one request of it; not every one is possible."""
+    name = random.choice(list(FAMILIES))
     method = random.choices(("qlora", "lora", "full"), (6, 2, 1))[0]
     request: dict[str, Any] = {
-        "model": config(name),
+        "model": FAMILIES[name],
         "gpu": {"total_memory_bytes": 25_757_220_864, "compute_capability": random.choice(CAPABILITIES)},
         "method": method,
         "training": _training(random),
-        "stack": random.choice(("trainer", "trl", "kbit", "loop")),
+        "stack": random.choice(("trainer", "trl", "kbit", "loop")) if random.random() < 0.85 else _stack(random),
     }
     if method == "qlora":
         request["quantization"] = _quantization(random)
@@ -46,7 +58,7 @@ def drawn(random: Random) -> dict[str, Any]:
             "use_dora": random.random() < 0.15,
             "target_modules": random.choice(TARGETS),
         }
-    return {"name": name, "request": request}
+    return name, request
 
 
 def _training(random: Random) -> dict[str, Any]:
@@ -61,8 +73,21 @@ def _training(random: Random) -> dict[str, Any]:
         "max_grad_norm": random.choice((1.0, 0.0)),
         "optim": random.choice(OPTIMIZERS),
     }
+    if random.random() < 0.1:
+        return {**training, "objective": random.choice(PREFERENCES)}
     asked = {"attn_implementation": (None, None, "sdpa", "eager"), "loss": (None, "full_logits", "chunked", "liger")}
     return training | {key: value for key, values in asked.items() if (value := random.choice(values))}
+
+
+def _stack(random: Random) -> dict[str, Any]:
+    """The numerical path written out: what no preset combines."""
+    return {
+        "model_dtype": random.choice(DTYPES),
+        "kbit_preparation": random.random() < 0.3,
+        "autocast": random.choice((None, "bfloat16", "float16")),
+        "adapter_dtype": random.choice(DTYPES),
+        "outputs_kept": random.random() < 0.3,
+    }
 
 
 def _quantization(random: Random) -> dict[str, Any]:
@@ -76,24 +101,9 @@ def _quantization(random: Random) -> dict[str, Any]:
     }
 
 
-def possible(setting: dict[str, Any]) -> bool:
-    """Whether the formulas answer it; what they refuse, they refuse in words."""
+def _answered(request: dict[str, Any]) -> bool:
     try:
-        formula(setting["request"])
+        formula(request)
     except FitproofError:
         return False
     return True
-
-
-def main(seed: str, count: str) -> None:
-    """Print `count` settings, numbered, one JSON line each."""
-    random, found = Random(f"fitproof {seed}"), 0
-    while found < int(count):
-        setting = drawn(random)
-        if possible(setting):
-            found += 1
-            sys.stdout.write(json.dumps({**setting, "name": f"{seed}.{found} {setting['name']}"}) + "\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
