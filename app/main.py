@@ -32,7 +32,7 @@ from app.security.local_access import new_key
 from app.security.rates import RateLimit
 from app.settings import Settings
 from app.templating import house_folder
-from app.views import prove
+from app.views.probe import pages as probe_pages
 from planner.request.schema import Request
 from planner.serving.request import Inference
 
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     for part in (*API_PARTS, probes, workers, evidence):
         app.include_router(part.router, prefix=API)
     app.include_router(health.router)
-    app.include_router(prove.router)
+    app.include_router(probe_pages.router)
     app.mount("/static", StaticFiles(directory=house_folder("static")))
     problems.install(app, views.error_page)
     install_openapi(app, Request, Inference, ProbeDocument, ImportRequest)

@@ -35,10 +35,10 @@ def serve(
 
     from app.compute.asking import look_at
     from app.compute.middleware import ACCURACY
-    from app.connections import BACKLOG, BoundedConnection, Doors, quiet_accept_errors
     from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
     from app.main import create_app
+    from app.network.connections import BACKLOG, BoundedConnection, Doors, quiet_accept_errors
     from app.security.local_access import published
 
     logs.configure(settings.log_format, settings.log_level)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.documents import answers, json_response
-from app.querystring import query_parameters, read_query
+from app.forms.api_query import query_parameters, read_query
 from app.schemas.limits import LimitsDocument
 
 router = APIRouter(tags=["plans"])

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.drawing.scatter import Scatter, draw_scatter
-from app.forms import query_of
+from app.forms.plan_form import query_of
 from app.jobs.scheduling import card_named
 from app.templating import page
 from app.views.asking import facts_of

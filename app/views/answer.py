@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app import imported_remainder, stack_words
 from app.drawing.bars import Bars
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
-from app.forms import query_of_values, values_of
+from app.forms import left_out_keys, stack_words
+from app.forms.plan_form import query_of_values, values_of
 from app.templating import gib, size
 from app.views.advising import AdviceRow, advice_groups
-from app.views.copies import copies
 from app.views.messages import (
     CAUSE_NAMES,
     MOMENTS,
@@ -22,8 +21,9 @@ from app.views.messages import (
 )
 from app.views.pictures.passes import draw_passes, passes_in_words
 from app.views.pictures.ranks import draw_ranks
-from app.views.sides import SideRow, newest_of_each, side_rows
+from app.views.share import copies
 from app.views.stacks import StackRow, stack_rows
+from app.views.textbook_beside import TextbookRow, newest_of_each, textbook_rows
 from planner.answer.not_planned import NotPlanned, as_planned
 from planner.answer.plan import Plan
 from planner.gpu import Gpu
@@ -73,7 +73,7 @@ class Answer:
 
     def told(self, document: dict[str, Any]) -> dict[str, str]:
         """Every control's text for a document beside this one, in the words this plan was asked in."""
-        beside = {imported_remainder.NAME: imported_remainder.written(self.imported_without)}
+        beside = {left_out_keys.NAME: left_out_keys.written(self.imported_without)}
         if self.trainer and document["stack"] == self.document["stack"]:
             beside["stack"] = self.trainer
         return values_of(document) | beside
@@ -189,9 +189,9 @@ class Answer:
         return stack_rows(self.plan, self.not_planned, self.told)
 
     @property
-    def sides(self) -> list[SideRow]:
+    def textbook_beside(self) -> list[TextbookRow]:
         """The textbook, the formulas and the instruments beside each other."""
-        return side_rows(self.plan, self.measurements)
+        return textbook_rows(self.plan, self.measurements)
 
     @property
     def copies(self) -> dict[str, str]:

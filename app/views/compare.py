@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
-from app.forms import PlanForm, pairs_in, query_of_values, values_of
+from app.forms.plan_form import PlanForm, pairs_in, query_of_values, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
@@ -25,7 +25,7 @@ _METHODS = ("full", "lora", "qlora")
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Column:
     """One column: causes, their sum, what lies outside torch's tensors, and what is needed, which is both together.
 
     `reduction` is what is saved against the first column, None for the first. Bars are (start, width) in percent.
@@ -54,7 +54,7 @@ async def compare(request: Request) -> HTMLResponse:
     form, answer = await ask(request, pairs_of(request))
     context = question_context(form, answer) | {"action": "/compare", "hides_method": True}
     if answer:
-        context |= {"sides": _methods(answer), "a": f"/plan?{answer.query}", "b": "", "errors": {}, "differences": []}
+        context |= {"columns": _methods(answer), "a": f"/plan?{answer.query}", "b": "", "errors": {}, "differences": []}
     status = 200 if answer else 422
     if wants_fragment(request):
         return fragment("partials/compare.html", status, **context)
@@ -74,17 +74,17 @@ async def _two(request: Request, a: str, b: str) -> HTMLResponse:
             errors[name] = _complaint(form)
         else:
             answers.append(answer)
-    context: dict[str, Any] = {"a": a, "b": b, "errors": errors, "sides": [], "differences": []}
+    context: dict[str, Any] = {"a": a, "b": b, "errors": errors, "columns": [], "differences": []}
     if not errors:
         titles = [f"{x.model_name}, {METHOD_NAMES[x.request.method]}, {x.gpu_name}" for x in answers]
-        context["sides"] = _sides([(t, x.plan, x.query) for t, x in zip(titles, answers, strict=True)])
+        context["columns"] = _columns([(t, x.plan, x.query) for t, x in zip(titles, answers, strict=True)])
         context["differences"] = _differences(answers[0], answers[1])
     context |= {"query": answers[0].query if answers else "", "cause_names": CAUSE_NAMES}
     return page(request, "pages/compare_two.html", 422 if errors else 200, **context)
 
 
-def _methods(answer: Answer) -> list[Side]:
-    columns = []
+def _methods(answer: Answer) -> list[Column]:
+    asked = []
     for method in _METHODS:
         document = answer.document | {"method": method}
         if method != "qlora":
@@ -92,21 +92,21 @@ def _methods(answer: Answer) -> list[Side]:
         request = PlanRequest.parse(document)
         plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.not_planned)
         query = query_of_values(answer.told(request.model_dump(mode="json")))
-        columns.append((METHOD_NAMES[method], plan, query))
-    return _sides(columns)
+        asked.append((METHOD_NAMES[method], plan, query))
+    return _columns(asked)
 
 
-def _sides(columns: list[tuple[str, Plan, str]]) -> list[Side]:
-    widest = max(plan.required_bytes.likely for _, plan, _ in columns)
-    first = columns[0][1].required_bytes.likely
-    sides = []
-    for place, (title, plan, query) in enumerate(columns):
+def _columns(asked: list[tuple[str, Plan, str]]) -> list[Column]:
+    widest = max(plan.required_bytes.likely for _, plan, _ in asked)
+    first = asked[0][1].required_bytes.likely
+    columns = []
+    for place, (title, plan, query) in enumerate(asked):
         causes = by_cause(plan.lines, plan.peak_phase)
         reduction = 1 - plan.required_bytes.likely / first if place else None
         needed, peak = plan.required_bytes.likely, plan.peak_allocated_bytes
         rest = (percent_of(peak, widest), percent_of(needed - peak, widest))
-        sides.append(Side(title, plan, query, causes, _bars(causes, widest), rest, reduction))
-    return sides
+        columns.append(Column(title, plan, query, causes, _bars(causes, widest), rest, reduction))
+    return columns
 
 
 def _bars(causes: dict[str, int], whole: int) -> dict[str, tuple[float, float]]:

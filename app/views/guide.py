@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.drawing.nf4 import draw_nf4
-from app.forms import changed, query_of
+from app.forms.plan_form import changed, query_of
 from app.templating import fragment, page, size, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import short_gpu_name
-from app.views.sides import CONSTANTS
+from app.views.textbook_beside import CONSTANTS
 from planner.answer.plan import Plan
 from planner.answer.plan import plan as plan_for
 from planner.answer.textbook import EXAMPLE_LENGTH, EXAMPLE_TABLE, EXPLANATION, OwnNumbers, example_rows, exercise

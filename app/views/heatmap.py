@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.scale import percent_of
-from app.forms import query_of_values
+from app.forms.plan_form import query_of_values
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context

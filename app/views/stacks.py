@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.forms import query_of_values
-from app.stack_words import CHOICES, PRESETS
+from app.forms.plan_form import query_of_values
+from app.forms.stack_words import CHOICES, PRESETS
 from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan
 from planner.answer.plan import plan as plan_for

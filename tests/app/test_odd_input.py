@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from app.fields import FIELDS
+from app.forms.fields import FIELDS
 from app.imports.rules import words
 from app.main import create_app
 from app.settings import Settings

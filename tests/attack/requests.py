@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from app.fields import FIELDS
-from app.forms import query_of
+from app.forms.fields import FIELDS
+from app.forms.plan_form import query_of
 from planner.errors import FitproofError
 from planner.request.schema import Request as PlanRequest
 from tests.attack.values import GPUS, MODELS, anything, config, document, word

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.compute.memory import own_bytes
-from app.connections import HEADER_SECONDS, quiet_accept_errors
+from app.network.connections import HEADER_SECONDS, quiet_accept_errors
 from planner.units import MIB
 from tests.service.harness import wait_until
 from tests.service.test_serve import answers, serving
@@ -144,7 +144,7 @@ def test_connections_that_cannot_be_accepted_are_spoken_of_once_a_minute(caplog:
 _WITHOUT_FILES = """
 import asyncio, importlib, logging, os, resource, socket, sys
 
-from app.connections import quiet_accept_errors
+from app.network.connections import quiet_accept_errors
 
 async def act():
     quiet_accept_errors(asyncio.get_running_loop())

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.fields import FIELDS
-from app.forms import changed, field_at, query_of, read_form
+from app.forms.fields import FIELDS
+from app.forms.plan_form import changed, field_at, query_of, read_form
 from planner.answer.plan import plan
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.model.model import resolve_model

@@ -254,7 +254,7 @@ def test_what_breaks_here_has_a_page_for_people_and_a_problem_for_programs(
         msg = "the secret cause"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("app.views.prove.list_probes", broken)
+    monkeypatch.setattr("app.views.probe.pages.list_probes", broken)
     page = site.get("/probes", headers=HTML)
     assert page.status_code == site.get("/probes").status_code == 500
     assert "<h1>Something broke here" in page.text

@@ -87,7 +87,7 @@ def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, 
     expect(live.get_by_role("heading", name="Why they differ")).to_be_visible()
     expect(live.get_by_role("status")).to_contain_text("Counted")
     live.get_by_role("link", name="Back to the plan").click()
-    peak = live.locator(".sides tr", has_text="Peak, allocated").locator("td")
+    peak = live.locator(".textbook-beside tr", has_text="Peak, allocated").locator("td")
     expect(peak.nth(2)).to_contain_text("5.00")
     expect(live.locator(".verdict")).to_contain_text("A dry run of exactly this plan peaked at 5.00")
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app import imports
-from app.forms import query_of, read_form
+from app.forms.plan_form import query_of, read_form
 from planner.request.schema import Request
 
 BASE = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-3090"}

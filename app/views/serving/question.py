@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.fields import number, whole_number
+from app.forms.fields import number, whole_number
 from app.serving import QUANTIZATIONS
 from app.views.asking import EXAMPLE
 from planner.errors import FieldProblem, InvalidRequestError

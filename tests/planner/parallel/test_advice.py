@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.forms import changed, query_of, read_form
+from app.forms.plan_form import changed, query_of, read_form
 from planner import Plan, plan
 from planner.request.schema import Request
 

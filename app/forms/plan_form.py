@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from app import imported_remainder, untold
-from app.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
+from app.forms import beyond_controls, left_out_keys
+from app.forms.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
@@ -72,15 +72,15 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
                 _put(document, item.path, _read(item, values[item.name]))
         except InvalidRequestError as error:
             errors[item.name] = error.problems[0].message
-    beside = next((value for key, value in pairs if key == imported_remainder.NAME), "")
+    beside = next((value for key, value in pairs if key == left_out_keys.NAME), "")
     not_planned: tuple[NotPlanned, ...] = ()
     try:
-        not_planned = imported_remainder.read(beside)
-        values = values | {imported_remainder.NAME: imported_remainder.written(not_planned)}
+        not_planned = left_out_keys.read(beside)
+        values = values | {left_out_keys.NAME: left_out_keys.written(not_planned)}
     except ValueError as error:
-        errors["model"] = f"{imported_remainder.NAME}: {error}"
-    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME and key != imported_remainder.NAME))
-    beyond = document.pop(untold.NAME, {})
+        errors["model"] = f"{left_out_keys.NAME}: {error}"
+    ignored = tuple(dict.fromkeys(key for key, _ in pairs if key not in BY_NAME and key != left_out_keys.NAME))
+    beyond = document.pop(beyond_controls.NAME, {})
     document = _finish(document, values)
     for path, value in beyond.items():
         # A control that somebody moved is what is meant.
@@ -124,8 +124,8 @@ def query_of_values(values: Mapping[str, str]) -> str:
         for item in FIELDS
         if merged[item.name] and merged[item.name] != item.default and _applies(item, merged)
     ]
-    if beside := merged.get(imported_remainder.NAME):
-        kept.append((imported_remainder.NAME, beside))
+    if beside := merged.get(left_out_keys.NAME):
+        kept.append((left_out_keys.NAME, beside))
     return urlencode(kept, quote_via=quote, safe="/,:")
 
 
@@ -143,12 +143,11 @@ def values_of(document: Mapping[str, Any]) -> dict[str, str]:
         told = Request.parse(read_form(values.items()).document).model_dump(mode="json")
     except InvalidRequestError:
         told = {}
-    beyond = untold.untold(document, told)
+    beyond = beyond_controls.differences(document, told)
     # A name that no control can hold, such as one that begins with a blank, stands there alone.
-    names = {
-        item.name: "" for item in FIELDS if len(item.path) == 1 and item.path in untold.read_untold(beyond or "{}")
-    }
-    return values | names | {untold.NAME: beyond}
+    alone = beyond_controls.read_differences(beyond or "{}")
+    names = {item.name: "" for item in FIELDS if len(item.path) == 1 and item.path in alone}
+    return values | names | {beyond_controls.NAME: beyond}
 
 
 def _counts_cards(gpu: str) -> bool:

@@ -12,7 +12,7 @@ CONSTANTS = frozenset({"quantization statistics", "code tables and offsets"})
 
 
 @dataclass(frozen=True, slots=True)
-class SideRow:
+class TextbookRow:
     """One row of the table; None where nobody said."""
 
     name: str
@@ -23,22 +23,22 @@ class SideRow:
     measured: int | None = None
 
 
-def side_rows(plan: Plan, measurements: Sequence[Measurement]) -> list[SideRow]:
+def textbook_rows(plan: Plan, measurements: Sequence[Measurement]) -> list[TextbookRow]:
     """The textbook's three terms beside ours, then the phases as far as an instrument read them."""
     dry, real = _newest(measurements, ("dry-run",)), _newest(measurements, ("cuda", "cpu"))
     book, weights = plan.textbook, _resident(plan, "weights")
     constants = _total(line for line in weights if line.name in CONSTANTS)
     rows = [
-        SideRow("Weights", "0.5 N in the textbook", book.weights_bytes, _total(weights) - constants),
-        SideRow("Quantization constants", "N/64", book.constants_bytes, constants),
-        SideRow("Adapters", "2 r (d + k)", book.adapters_bytes, _total(_resident(plan, "adapters"))),
+        TextbookRow("Weights", "0.5 N in the textbook", book.weights_bytes, _total(weights) - constants),
+        TextbookRow("Quantization constants", "N/64", book.constants_bytes, constants),
+        TextbookRow("Adapters", "2 r (d + k)", book.adapters_bytes, _total(_resident(plan, "adapters"))),
     ]
     for phase in plan.phases if dry or real else ():
         read = (_phase_bytes(dry, phase.name), _phase_bytes(real, phase.name))
-        rows.append(SideRow(phase.name.capitalize(), "phase", None, phase.allocated_bytes, *read))
+        rows.append(TextbookRow(phase.name.capitalize(), "phase", None, phase.allocated_bytes, *read))
     note = "the textbook stops before the step"
     peaks = (dry.peak_allocated_bytes if dry else None, real.peak_allocated_bytes if real else None)
-    rows.append(SideRow("Peak, allocated", note, book.total_bytes, plan.peak_allocated_bytes, *peaks))
+    rows.append(TextbookRow("Peak, allocated", note, book.total_bytes, plan.peak_allocated_bytes, *peaks))
     return rows
 
 

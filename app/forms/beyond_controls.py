@@ -11,7 +11,7 @@ NAME = "also"
 _SECTIONS = frozenset({"quantization", "lora", "training", "stack"})
 
 
-def untold(document: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+def differences(document: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """Write down where `document` says something else than `told`, which the controls say; empty where it does not."""
     differing: dict[str, Any] = {}
     for section, wanted in document.items():
@@ -23,7 +23,7 @@ def untold(document: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     return json.dumps(differing, separators=(",", ":")) if differing else ""
 
 
-def read_untold(text: str) -> dict[tuple[str, ...], Any]:
+def read_differences(text: str) -> dict[tuple[str, ...], Any]:
     """Read it back.
 
     Raises:

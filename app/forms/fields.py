@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app import stack_words, strictjson, untold
+from app import strictjson
+from app.forms import beyond_controls, stack_words
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
@@ -148,7 +149,7 @@ FIELDS = (
     Field("autocast", ("stack", "autocast"), "off", _autocast),
     Field("adapter_dtype", ("stack", "adapter_dtype"), "float32"),
     Field("outputs_kept", ("stack", "outputs_kept"), "off", _switch),
-    Field(untold.NAME, (untold.NAME,), read=untold.read_untold),
+    Field(beyond_controls.NAME, (beyond_controls.NAME,), read=beyond_controls.read_differences),
 )
 BY_NAME = {item.name: item for item in FIELDS}
 DEFAULTS = {item.name: item.default for item in FIELDS}

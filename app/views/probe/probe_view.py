@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.models import Event, Probe
-from app.forms import query_of
+from app.forms.plan_form import query_of
 from app.jobs.comparison import explanations, prediction_error
 from app.jobs.states import is_final
 from app.templating import size
 from app.views.messages import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
-from app.views.phases import PhaseTable, phase_table
-from app.views.proved import proved, seconds_of
+from app.views.probe.phases import PhaseTable, phase_table
+from app.views.probe.verdict import proved, seconds_of
 from planner.measurement import Measurement
 from planner.request.schema import Request
 

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.forms import pairs_in, read_form
+from app.forms.plan_form import pairs_in, read_form
 from app.jobs.intake import Sender
 from app.jobs.probe_queries import events_after, get_probe, list_probes
 from app.jobs.resources import worker_resource
@@ -14,13 +14,13 @@ from app.jobs.service import ProbeService
 from app.routers.workers import NO_WORKER_HINT
 from app.security.access import TokenNeededError, admit
 from app.templating import page, render, wants_fragment
-from app.views import signing
-from app.views.probing import INSTRUMENTS, ProbeView
-from app.views.signing import SEE_OTHER, ask_for_token
+from app.views.probe import sign_in
+from app.views.probe.probe_view import INSTRUMENTS, ProbeView
+from app.views.probe.sign_in import SEE_OTHER, ask_for_token
 from planner.errors import FieldProblem, InvalidRequestError
 
 router = APIRouter(include_in_schema=False)
-router.include_router(signing.router)
+router.include_router(sign_in.router)
 
 _LATEST = 20
 

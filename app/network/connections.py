@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 try:
-    from app.heads import BoundedHeads as Connection
+    from app.network.request_heads import BoundedHeads as Connection
 except ImportError:  # httptools has no wheel for this Python
     from uvicorn.protocols.http.h11_impl import H11Protocol as Connection  # type: ignore[assignment]
 

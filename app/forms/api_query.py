@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from app import imported_remainder
-from app.fields import FIELDS
-from app.forms import PlanForm, field_at, read_form
+from app.forms import left_out_keys
+from app.forms.fields import FIELDS
+from app.forms.plan_form import PlanForm, field_at, read_form
 from app.planning import Planning
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.schema import Request
@@ -52,5 +52,5 @@ _TITLE = "The address has parameters that cannot be used."
 def _of_form(form: PlanForm) -> list[FieldProblem]:
     unknown = [FieldProblem(name[:60], UNKNOWN_KEY) for name in form.ignored[:MOST_PROBLEMS]]
     if form.not_planned:
-        unknown.append(FieldProblem(imported_remainder.NAME, "is of the site's pages; leave it out"))
+        unknown.append(FieldProblem(left_out_keys.NAME, "is of the site's pages; leave it out"))
     return [*unknown, *(FieldProblem(name, message) for name, message in form.errors.items())]
