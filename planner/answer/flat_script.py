@@ -4,7 +4,8 @@ from array import array
 from functools import lru_cache
 from itertools import accumulate, chain
 
-from planner.step.schedule import Moves, Script
+from planner.step.scenes import Moves
+from planner.step.schedule import Script
 
 
 # As many as planner/step/schedule.py keeps scripts.

@@ -21,7 +21,7 @@ from planner.model.model import Model
 from planner.request.optimizer_names import KEPT
 from planner.request.recipe import Recipe
 from planner.step import Pattern, Step
-from planner.step.schedule import Moves
+from planner.step.scenes import Moves
 from planner.tensors.tensor_storage import place
 from planner.units import allocated, ceil_div
 

@@ -2,7 +2,8 @@
 
 from planner.step.generation import generated_lines
 from planner.step.lines import HeldBeside, step_lines, step_totals
-from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Pattern, Step, largest_bytes, step_of
+from planner.step.scenes import Pattern
+from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Step, largest_bytes, step_of
 
 __all__ = [
     "LAYERS_PLAYED_BACKWARD",

@@ -10,7 +10,7 @@ ranks, methods) reserve what the whole step does, to the byte.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.families.parts import Decoder
@@ -19,36 +19,9 @@ from planner.request.recipe import Recipe
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, Segment, played
 from planner.step.lines import program_order_and_tables
+from planner.step.scenes import Alive, Moves, Pattern, Scene, Stretch
 
 LAYERS_PLAYED_BACKWARD = 2
-
-
-Moves = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """Moves without bytes, as many layers share them: (index of the size, number), `~number` where the tensor goes.
-
-    Tensors that were there before come first, then the `made` ones, of which `left` stay.
-    """
-
-    moves: Moves
-    made: int
-    left: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A pattern as it is played: the slots of the tensors that go, and of those that stay.
-
-    `whole` is the pattern that its like followed before it, where only what outlives the layer is played.
-    """
-
-    pattern: Pattern
-    freed: tuple[int, ...]
-    left: tuple[int, ...]
-    whole: Pattern
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,39 +80,31 @@ def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bo
 @lru_cache(maxsize=512)
 def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> Script:
     patterns: dict[Pattern, Pattern] = {}
+    stretches: dict[tuple[int, bool, int, int], Stretch] = {}
     played_whole: dict[int, Pattern] = {}
     scenes: list[Scene] = []
-    alive: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
-    slots, product, forward_product = 0, None, None
+    alive = Alive()
+    product, forward_product = None, None
     for segment, layer, whole in _scenes(program, order, layers_backward):
         if product is None and segment.phase == "backward" and _has_the_first_product(program, segment):
             product = len(scenes)
-        offset = (segment.kind or 0) * len(program.keys)
-        moves: list[tuple[int, int]] = []
-        first = slots
-        for move, born in zip(segment.moves, segment.births, strict=True):
-            if not whole and born in segment.passing:
-                continue
-            if move >= 0:
-                alive.setdefault(move, {})[layer, born] = (offset + move, slots)
-                moves.append((offset + move, slots))
-                slots += 1
-            else:
-                size, slot = _taken(alive[~move], layer, born)
-                moves.append((size, ~slot))
+        starts = [0]
         if forward_product is None and segment.first_product is not None:
-            before = moves[: segment.first_product]
-            scenes.append(_scene(before, first, patterns, None))
-            moves, first = moves[len(before) :], first + sum(slot >= 0 for _, slot in before)
-            forward_product = len(scenes)
-        scenes.append(_scene(moves, first, patterns, None if whole else played_whole[id(segment)]))
+            starts.append(segment.first_product)
+            forward_product = len(scenes) + 1
+        for start, end in pairwise((*starts, len(segment.moves))):
+            key = (id(segment), whole, start, end)
+            if key not in stretches:
+                offset = (segment.kind or 0) * len(program.keys)
+                stretches[key] = Stretch(segment, slice(start, end), offset, patterns, whole=whole)
+            scenes.append(stretches[key].scene(alive, layer, None if whole else played_whole[id(segment)]))
         if whole:
             played_whole[id(segment)] = scenes[-1].pattern
-    left = [(key, place) for key, places in alive.items() for place in places.values()]
+    left = [(key, place) for key, places in alive.places.items() for place in places.values()]
     return Script(
         tuple(patterns),
         tuple(scenes),
-        slots,
+        alive.slots,
         forward_product or 0,
         len(scenes) if product is None else product,
         tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
@@ -151,30 +116,6 @@ def _has_the_first_product(program: Program, segment: Segment) -> bool:
     if program.product is None:
         return segment.kind is not None
     return segment is program.segments[program.product]
-
-
-def _scene(
-    moves: Sequence[tuple[int, int]], first: int, patterns: dict[Pattern, Pattern], whole: Pattern | None
-) -> Scene:
-    """The pattern that `moves` follow, one object for all its like; slots from `first` on are theirs."""
-    gone = [~slot for _, slot in moves if slot < 0]
-    made = [slot for _, slot in moves if slot >= 0]
-    freed = tuple(slot for slot in gone if slot < first)
-    number = {slot: index for index, slot in enumerate((*freed, *made))}
-    staying = set(made).difference(gone)
-    left = tuple(slot for slot in made if slot in staying)
-    numbered = tuple((size, number[slot] if slot >= 0 else ~number[~slot]) for size, slot in moves)
-    pattern = Pattern(numbered, len(made), tuple(number[slot] for slot in left))
-    pattern = patterns.setdefault(pattern, pattern)
-    return Scene(pattern, freed, left, whole or pattern)
-
-
-def _taken(places: dict[tuple[int | None, int], tuple[int, int]], layer: int | None, born: int) -> tuple[int, int]:
-    """The tensor that goes: of this layer, of the model, or, where a neighbour made it, the latest."""
-    for key in ((layer, born), (None, born)):
-        if key in places:
-            return places.pop(key)
-    return places.popitem()[1]
 
 
 def _scenes(

@@ -1,0 +1,114 @@
+"""The scenes of a step's script: what one stretch of the step makes and frees, written once for all layers alike."""
+
+from dataclasses import dataclass
+
+from planner.step.engine.program import Segment
+
+Moves = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Moves without bytes, as many layers share them: (index of the size, number), `~number` where the tensor goes.
+
+    Tensors that were there before come first, then the `made` ones, of which `left` stay.
+    """
+
+    moves: Moves
+    made: int
+    left: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A pattern as it is played: the slots of the tensors that go, and of those that stay.
+
+    `whole` is the pattern that its like followed before it, where only what outlives the layer is played.
+    """
+
+    pattern: Pattern
+    freed: tuple[int, ...]
+    left: tuple[int, ...]
+    whole: Pattern
+
+
+class Alive:
+    """The tensors that outlive the scene that made them, by the program's key and then by (layer, birth)."""
+
+    def __init__(self) -> None:
+        self.slots = 0
+        # (index of the size, slot), the latest last.
+        self.places: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
+
+    def take(self, key: int, layer: int | None, born: int) -> tuple[int, int]:
+        """The tensor that goes: of this layer, of the model, or, where a neighbour made it, the latest."""
+        places = self.places[key]
+        for name in ((layer, born), (None, born)):
+            if name in places:
+                return places.pop(name)
+        return places.popitem()[1]
+
+    def make(self, count: int) -> int:
+        """Slots for `count` more tensors; returns the first."""
+        first, self.slots = self.slots, self.slots + count
+        return first
+
+
+class Stretch:
+    """Some moves of a segment, the same in every layer but for the slots; where the tensors that go were made by
+    layers of different kinds, their sizes differ, too.
+    """
+
+    def __init__(
+        self, segment: Segment, moves: slice, offset: int, patterns: dict[Pattern, Pattern], *, whole: bool
+    ) -> None:
+        """`offset`: the index of the first size of the segment's kind. Without `whole`, what comes and goes within the
+        segment is left out. `patterns`: one object for all that are equal.
+        """
+        self._offset, self._patterns = offset, patterns
+        self._of_sizes: dict[tuple[int, ...], Pattern] = {}
+        # (key, birth) of each tensor that goes and was there before, and of each that comes.
+        self._freed: list[tuple[int, int]] = []
+        self._made: list[tuple[int, int]] = []
+        # (key, number among the made ones) for one that comes, (key, ~number) where it goes again, and (None, number
+        # among the freed ones).
+        self._moves: list[tuple[int | None, int]] = []
+        own: dict[int, int] = {}
+        for move, born in zip(segment.moves[moves], segment.births[moves], strict=True):
+            if not whole and born in segment.passing:
+                continue
+            if move >= 0:
+                own[born] = len(self._made)
+                self._moves.append((move, len(self._made)))
+                self._made.append((move, born))
+            elif born in own:
+                self._moves.append((~move, ~own.pop(born)))
+            else:
+                self._moves.append((None, len(self._freed)))
+                self._freed.append((~move, born))
+        # Numbers, among the made ones, of those that stay.
+        self._left = tuple(own.values())
+
+    def scene(self, alive: Alive, layer: int | None, whole: Pattern | None) -> Scene:
+        """The stretch as `layer` plays it. `whole`: see `Scene`."""
+        taken = [alive.take(key, layer, born) for key, born in self._freed]
+        first = alive.make(len(self._made))
+        pattern = self._pattern(tuple(size for size, _ in taken))
+        left = tuple(first + number for number in self._left)
+        for number, slot in zip(self._left, left, strict=True):
+            key, born = self._made[number]
+            alive.places.setdefault(key, {})[layer, born] = (self._offset + key, slot)
+        return Scene(pattern, tuple(slot for _, slot in taken), left, whole or pattern)
+
+    def _pattern(self, freed_sizes: tuple[int, ...]) -> Pattern:
+        if freed_sizes not in self._of_sizes:
+            before, offset = len(freed_sizes), self._offset
+            numbered: list[tuple[int, int]] = []
+            for key, number in self._moves:
+                if key is None:
+                    numbered.append((freed_sizes[number], ~number))
+                else:
+                    numbered.append((offset + key, before + number if number >= 0 else ~(before + ~number)))
+            pattern = Pattern(tuple(numbered), len(self._made), tuple(before + number for number in self._left))
+            self._of_sizes[freed_sizes] = self._patterns.setdefault(pattern, pattern)
+        return self._of_sizes[freed_sizes]
