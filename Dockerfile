@@ -13,7 +13,7 @@ COPY app app
 RUN pip wheel --no-deps --wheel-dir /wheels . \
  && python -m venv /opt/fitproof \
  && /opt/fitproof/bin/pip install -c constraints.txt "$(ls /wheels/*.whl)[postgres]" ziglang \
- && cd /opt/fitproof && bin/python -m planner.allocator.native_library && bin/pip uninstall --yes ziglang
+ && cd /opt/fitproof && bin/python -m planner.native_library && bin/pip uninstall --yes ziglang
 
 FROM python:3.12-slim-bookworm AS web
 # Nothing is written outside the data volume and /tmp, so `--read-only --tmpfs /tmp` works.

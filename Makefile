@@ -87,7 +87,7 @@ $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 	# The virtual card and the allocator's play are compiled; a system without a compiler gets one as a wheel.
 	command -v c++ >/dev/null || { $(call part,without a C++ compiler) && $(INSTALL); }
 	$(BIN)/pip install -q --no-deps -e .
-	$(BIN)/python -m planner.allocator.native_library
+	$(BIN)/python -m planner.native_library
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve

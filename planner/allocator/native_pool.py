@@ -1,4 +1,4 @@
-"""`LargePool` in C (planner/allocator/native): the same readings some thirty times as fast, and without the GIL.
+"""`LargePool` in C (planner/native): the same readings some thirty times as fast, and without the GIL.
 
 Tensors are known by the number of their block. Each call raises OutOfDeviceMemoryError where the capacity forbids it,
 even with the cache emptied, and OverflowError where a run needs more than the 128 TiB that the C has addresses for:
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from planner.allocator.caching_allocator import OutOfDeviceMemoryError
 from planner.allocator.large_pool import LargePool, one_by_one
-from planner.allocator.native_library import native_library
+from planner.native_library import native_library
 
 _NO_CAPACITY = -1
 _OUT_OF_DEVICE_MEMORY, _BEYOND_RANGE = -1, -2
@@ -44,7 +44,7 @@ class NativePool:
         """
         library = native_library()
         if library is None:
-            msg = "the C of planner/allocator/native was not built"
+            msg = "the C of planner/native was not built"
             raise RuntimeError(msg)
         self._library = library
         capacity = _NO_CAPACITY if capacity_bytes is None else capacity_bytes

@@ -1,4 +1,4 @@
-"""A step's script as planner/allocator/native/play.c reads it, which says what stands where."""
+"""A step's script as planner/native/play.c reads it, which says what stands where."""
 
 from array import array
 from functools import lru_cache

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, groupby
+from itertools import groupby
 from math import prod
 
 from planner.step.engine.beside import Beside, Held, Moment, summed
 from planner.step.engine.events import Size
 from planner.step.engine.graph import Graph
+from planner.step.engine.heights import PHASES, for_native, heights, levels, worst_natively
 from planner.step.engine.ops import GRADIENTS
 from planner.units import ALLOCATION_GRANULE_BYTES
 
-PHASES = ("forward", "loss", "backward")
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
 Part = tuple[Size, int, int, int]
 # The same before its numbers are known: size, how many, kind of layer, key of the program.
@@ -104,56 +104,46 @@ def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, in
 
 def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[Sequence[int], ...]:
     """Bytes of each key, for each kind of layer; equal for kinds that share their numbers."""
-    known: dict[int, list[int]] = {}
+    known: dict[int, Sequence[int]] = {}
     for table in numbers:
         if id(table) not in known:
             sizes = bytes_of(program.sizes, table)
-            known[id(table)] = [sizes[size] for _, size in program.keys]
+            known[id(table)] = for_native([sizes[size] for _, size in program.keys])
     return tuple(known[id(table)] for table in numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """Where the worst instant of a phase is: in the segment played at `position`, `step` moves into it."""
+    """Where the worst instant of a phase is: in the segment played at `position`."""
 
     phase: str
     bytes: int
     position: int
     moment: Moment
-    step: int
 
 
 def worst_of_phases(
     program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], beside: Beside | None = None
 ) -> tuple[Worst, ...]:
     """The worst instants of forward, loss and backward. `tables[kind]` has the bytes of each key."""
-    signed = {id(table): [*table, *(-value for value in reversed(table))] for table in tables}
-    highest, nets = [], []
-    for segment in program.segments:
-        table = signed[id(tables[segment.kind or 0])]
-        steps = list(accumulate(map(table.__getitem__, segment.moves), initial=0))
-        peak = max(steps)
-        highest.append((peak, steps.index(peak)))
-        nets.append(steps[-1])
     sequence = played(program, tuple(order))
+    native = None if beside else worst_natively(program, sequence, tables)
+    if native is not None:
+        return tuple(Worst(phase, most_bytes, position, "during") for phase, most_bytes, position in native)
+    highest, nets = heights(program, tables)
     reduced = summed([_gradients_left(program, index, tables) for index in sequence]) if beside else []
-    best: dict[str, tuple[int, int, Moment]] = dict.fromkeys(PHASES, (-1, 0, "during"))
+    best: dict[str, Worst] = {phase: Worst(phase, -1, 0, "during") for phase in PHASES}
     level = 0
     for position, index in enumerate(sequence):
         phase = program.segments[index].phase
         moment: Moment = "during"
-        found = level + highest[index][0]
+        found = level + highest[index]
         if beside:
-            found, moment = beside.highest(position, level, highest[index][0], nets[index], reduced)
-        if found > best[phase][0]:
-            best[phase] = (found, position, moment)
+            found, moment = beside.highest(position, level, highest[index], nets[index], reduced)
+        if found > best[phase].bytes:
+            best[phase] = Worst(phase, found, position, moment)
         level += nets[index]
-    worst = []
-    for phase, (peak_bytes, position, moment) in best.items():
-        index = sequence[position]
-        step = {"at_start": 0, "during": highest[index][1], "at_end": len(program.segments[index].moves)}[moment]
-        worst.append(Worst(phase, peak_bytes, position, moment, step))
-    return tuple(worst)
+    return tuple(best.values())
 
 
 def worst_instants(
@@ -167,14 +157,23 @@ def worst_instants(
     sequence = played(program, tuple(order))
     instants = []
     for worst in worst_of_phases(program, order, tables, beside):
+        moves = _moves_until(program.segments[sequence[worst.position]], worst.moment, tables)
         gone = beside.stretches[worst.position].gone if beside else (0, 0)
         lines = {
             tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
-            for tag, parts in _alive(program, sequence, worst.position, worst.step, name_of, gone)
+            for tag, parts in _alive(program, sequence, worst.position, moves, name_of, gone)
         }
         held = beside.held(worst.position, worst.moment) if beside else {}
         instants.append(Instant(worst.phase, worst.bytes, lines, held))
     return tuple(instants)
+
+
+def _moves_until(segment: Segment, moment: Moment, tables: Sequence[Sequence[int]]) -> int:
+    """How many moves of a segment have happened at its worst moment."""
+    if moment != "during":
+        return 0 if moment == "at_start" else len(segment.moves)
+    reached = levels(segment, tables[segment.kind or 0])
+    return reached.index(max(reached))
 
 
 def _gradients_left(program: Program, index: int, tables: Sequence[Sequence[int]]) -> int:

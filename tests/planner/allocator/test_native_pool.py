@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from planner.allocator.caching_allocator import OutOfDeviceMemoryError
 from planner.allocator.large_pool import LargePool
-from planner.allocator.native_library import built
 from planner.allocator.native_pool import NativePool
 from planner.compilers import zig_compiler
+from planner.native_library import built
 from planner.units import MIB
 from tests.planner.allocator.test_large_pool import MOVES
 

@@ -1,8 +1,9 @@
-"""Builds the C of planner/allocator/native, once for each set of sources, and opens it.
+"""Builds the C of planner/native, once for each set of sources, and opens it.
 
-`python -m planner.allocator.native_library` builds it beside its sources, for an installation that all users share.
+`python -m planner.native_library` builds it beside its sources, for an installation that all users share.
 Otherwise the first plan builds it into the user's cache, where the system has a C compiler; that takes half a second.
-Where nothing can be built, the same rules run in Python (planner/allocator/large_pool.py).
+Where nothing can be built, the same rules run in Python (planner/allocator/large_pool.py, planner/step/engine/
+heights.py).
 """
 
 import ctypes
@@ -33,6 +34,7 @@ _SIGNATURES = {
     "pool_free_pairs": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER, _POINTER, _POINTER)),
     "pool_empty_cache": (_INT32, (_POINTER,)),
     "pool_play": (_INT32, (_POINTER, _POINTER, _POINTER, _POINTER, _INT32, _INT32, _POINTER)),
+    "worst_of_phases": (_INT32, (_POINTER, _POINTER, _POINTER, _INT32, _POINTER)),
 }
 
 
@@ -42,7 +44,7 @@ def native_library() -> ctypes.CDLL | None:
     if os.name != "posix":
         return None
     try:
-        library = ctypes.CDLL(str(_found() or built(built_folder("allocator"), system_compiler("c"))))
+        library = ctypes.CDLL(str(_found() or built(built_folder("planner"), system_compiler("c"))))
         for name, (returns, takes) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = returns, takes
@@ -52,7 +54,7 @@ def native_library() -> ctypes.CDLL | None:
 
 
 def _found() -> Path | None:
-    places = (_FOLDER, built_folder("allocator"))
+    places = (_FOLDER, built_folder("planner"))
     return next((place / _name() for place in places if (place / _name()).exists()), None)
 
 
@@ -85,7 +87,7 @@ def _name() -> str:
     digest = hashlib.sha256(f"{sys.platform} {platform.machine()} {platform.libc_ver()[0]} {_FLAGS}".encode())
     for source in sorted(_FOLDER.glob("*.[ch]")):
         digest.update(source.read_bytes())
-    return f"large_pool-{digest.hexdigest()[:16]}.so"
+    return f"planner-{digest.hexdigest()[:16]}.so"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+/* The worst moment of each phase of a step (planner/step/engine/heights.py, which has the same rule in Python).
+ *
+ * `segments`: how many; then of each which phase it is of, how many moves it has, and these: key of a tensor that
+ * comes, ~key of one that goes. `tables`: of each segment, the address of its bytes by key. `played`: the `length`
+ * segments in the order they happen. `worst`: of each phase the most bytes, and the position in `played` that has them;
+ * untouched where a phase has none more than it says.
+ */
+#include "large_pool.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    int32_t phase;
+    int64_t highest, last; /* bytes above where the segment begins */
+} height;
+
+PUBLIC int32_t worst_of_phases(const int32_t *segments, const int64_t *const *tables, const int32_t *played,
+                               int32_t length, int64_t (*worst)[2]) {
+    const int32_t count = *segments++;
+    height *heights = calloc(count + 1, sizeof *heights);
+    if (!heights) return OUT_OF_HOST_MEMORY;
+    for (int32_t i = 0; i < count; i++) {
+        height *own = &heights[i];
+        const int64_t *bytes = tables[i];
+        own->phase = *segments++;
+        const int32_t *move = segments + 1, *end = move + *segments;
+        for (; move < end; move++) {
+            own->last += *move >= 0 ? bytes[*move] : -bytes[~*move];
+            if (own->last > own->highest) own->highest = own->last;
+        }
+        segments = end;
+    }
+    int64_t level = 0;
+    for (int32_t i = 0; i < length; i++) {
+        const height *own = &heights[played[i]];
+        if (level + own->highest > worst[own->phase][0]) {
+            worst[own->phase][0] = level + own->highest;
+            worst[own->phase][1] = i;
+        }
+        level += own->last;
+    }
+    free(heights);
+    return 0;
+}
