@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+# An A100's: of a card that none of the catalogue is like.
+_DEFAULT_MULTIPROCESSORS = 108
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -38,7 +41,8 @@ class Gpu:
     context and libraries took on a live card; None leaves it to the readings of its generation. `record` is what runs
     on such a card showed where this plan is made, if any were measured there. `half_flops` is the most 16-bit
     products and sums a second, accumulated in 32 bit, `bandwidth_bytes_s` the most bytes of its memory; None where no
-    source tells.
+    source tells. `multiprocessors` is a source's count, or that of the nearest card (planner/catalog/gpu_rows.py); None
+    where no card is like it.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Gpu:
     usable_evidence: Literal["measured", "modelled", "given"]
     usable_source: str
     compute_capability: tuple[int, int] | None
+    multiprocessors: int | None = None
     nominal_gb: float | None = None
     vendor: str = "NVIDIA"
     bitsandbytes_4bit: bool = True
@@ -60,3 +65,8 @@ class Gpu:
     def native_bfloat16(self) -> bool:
         """Tensor cores multiply bfloat16 from compute capability 8.0 (CUDA C++ Programming Guide, table 21)."""
         return self.compute_capability is None or self.compute_capability >= (8, 0)
+
+
+def multiprocessors(gpu: Gpu) -> int:
+    """Streaming multiprocessors, which several kernels shape their work by."""
+    return gpu.multiprocessors or _DEFAULT_MULTIPROCESSORS

@@ -25,6 +25,7 @@ from planner.parallel.nccl import communication_band
 from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
+from planner.step.derive_switches import counts_multiprocessors
 from planner.tensors.targets import adapted_weights
 from planner.throughput.rate import Throughput, throughput
 from planner.throughput.work import work_of
@@ -110,7 +111,8 @@ def plan(
 def plan_on_cards(
     request: Request, gpus: Iterable[Gpu], *, model: Model | None = None, not_planned: Sequence[NotPlanned] = ()
 ) -> list[Plan]:
-    """Answer a request for many cards. Cards of one compute capability run the same kernels and share one ledger.
+    """Answer a request for many cards. Cards of one compute capability run the same kernels and share one ledger,
+    but for small steps, whose kernels go by the number of multiprocessors.
 
     Raises:
         FitproofError: as `plan` does.
@@ -118,10 +120,11 @@ def plan_on_cards(
     model = _model_of(request, model)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[tuple[int, int] | None, int | None, CardRecord | None], Walked] = {}
+    walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None], Walked] = {}
+    counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
     plans = []
     for gpu in gpus:
-        kind = (gpu.compute_capability, gpu.context_bytes, gpu.record)
+        kind = (gpu.compute_capability, gpu.multiprocessors if counts else None, gpu.context_bytes, gpu.record)
         if kind not in walked:
             walked[kind] = Walked.of(model, recipe, gpu)
         plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -100,16 +100,27 @@ class Card:
     gpu: Gpu | None
 
 
+class Counted(NamedTuple):
+    """A card whose multiprocessors a source counts."""
+
+    capability: tuple[int, int]
+    usable_bytes: int
+    multiprocessors: int
+
+
 class GpuCatalog:
     """All rows of one file, found by id, alias, or words."""
 
     def __init__(self, path: Path = GPUS_FILE) -> None:
         rows = read_rows(path, "gpu", GpuRow)
         samples = [row.sample() for row in rows]
-        self.cards: Mapping[str, Card] = {
-            row.id: Card(row, _gpu(row, usable_memory(sample, samples)))
-            for row, sample in zip(rows, samples, strict=True)
-        }
+        usable = {row.id: usable_memory(sample, samples) for row, sample in zip(rows, samples, strict=True)}
+        self._counted = tuple(
+            Counted(row.capability, found.bytes, row.multiprocessors)
+            for row in rows
+            if (found := usable[row.id]) and row.capability and row.multiprocessors
+        )
+        self.cards: Mapping[str, Card] = {row.id: Card(row, self._gpu(row, usable[row.id])) for row in rows}
         official = {normal_form(name): row.id for row in rows for name in _official_names(row)}
         self._names = official | index_names(path, rows)
 
@@ -146,6 +157,24 @@ class GpuCatalog:
             title, [FieldProblem("gpu", f'{fix}give {{"total_memory_bytes": ..., "compute_capability": "8.9"}}')]
         )
 
+    def multiprocessors_like(self, capability: tuple[int, int] | None, usable_bytes: int) -> int | None:
+        """Of a card whose multiprocessors nobody counted: those of this generation's card that is nearest in memory.
+
+        None for a generation of which no card is counted.
+        """
+        kin = [
+            (card.capability != capability, abs(card.usable_bytes - usable_bytes), card.multiprocessors)
+            for card in self._counted
+            if capability and card.capability[0] == capability[0]
+        ]
+        return min(kin)[2] if kin else None
+
+    def _gpu(self, row: GpuRow, usable: Usable | None) -> Gpu | None:
+        if usable is None:
+            return None
+        count = row.multiprocessors or self.multiprocessors_like(row.capability, usable.bytes)
+        return _gpu(row, usable, count)
+
     def search(self, query: str) -> list[Card]:
         """Cards that hold every word of `query` ("24gb" is such a word), best first; all for an empty query."""
         return [self.cards[card_id] for card_id in search(query, self._entries)]
@@ -171,19 +200,19 @@ def custom_gpu(card: CustomGpu) -> Gpu:
     """A card outside the catalogue: the caller's own figures, and in its name what they leave open."""
     given = "compute_capability" in card.model_fields_set
     supposed = "" if given else f", as compute capability {card.compute_capability}"
+    capability = capability_of(card.compute_capability)
     return Gpu(
         id="custom",
         name=card.name + supposed,
         usable_bytes=card.total_memory_bytes,
         usable_evidence="given",
         usable_source="total_memory_bytes of the request",
-        compute_capability=capability_of(card.compute_capability),
+        compute_capability=capability,
+        multiprocessors=gpu_catalog().multiprocessors_like(capability, card.total_memory_bytes),
     )
 
 
-def _gpu(row: GpuRow, usable: Usable | None) -> Gpu | None:
-    if usable is None:
-        return None
+def _gpu(row: GpuRow, usable: Usable, multiprocessors: int | None) -> Gpu:
     return Gpu(
         id=row.id,
         name=row.name,
@@ -191,6 +220,7 @@ def _gpu(row: GpuRow, usable: Usable | None) -> Gpu | None:
         usable_evidence=usable.evidence,
         usable_source=usable.source,
         compute_capability=row.capability,
+        multiprocessors=multiprocessors,
         nominal_gb=row.nominal_gb,
         vendor=row.vendor,
         bitsandbytes_4bit=row.bitsandbytes_4bit,

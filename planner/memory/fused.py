@@ -6,16 +6,10 @@ tokens that is not expanded; `tests/planner/step/test_fused.py` holds them to th
 
 from typing import NamedTuple
 
+from planner.gpu import Gpu, multiprocessors
 from planner.units import ceil_div
 
 Capability = tuple[int, int]
-
-# Streaming multiprocessors of the commonest card of each compute capability (NVIDIA data sheets: V100, T4, A100,
-# 3090, 4090, H100 SXM, B200, RTX 5090).
-MULTIPROCESSORS: dict[Capability, int] = {
-    (7, 0): 80, (7, 5): 40, (8, 0): 108, (8, 6): 82, (8, 9): 128, (9, 0): 132, (10, 0): 148, (12, 0): 170,
-}  # fmt: skip
-_DEFAULT_MULTIPROCESSORS = 108
 
 ALWAYS_FUSED_TOKENS = 4  # _GEMM_4BIT_CUSTOM_FLOOR_M
 MOST_FUSED_TOKENS = 1536  # _gemm_4bit_custom_max_m
@@ -40,21 +34,16 @@ class _Case(NamedTuple):
         return self.blocks >= self.sms * times
 
 
-def multiprocessors(capability: Capability | None) -> int:
-    """Streaming multiprocessors of a card of this compute capability."""
-    return MULTIPROCESSORS.get(capability or (0, 0), _DEFAULT_MULTIPROCESSORS)
-
-
-def fused_four_bit(m: int, n: int, k: int, dtype: str, capability: Capability | None) -> bool:
+def fused_four_bit(m: int, n: int, k: int, dtype: str, gpu: Gpu) -> bool:
     """Whether the product needs no expanded weight. A card of unknown capability is taken for an Ada one (8.9)."""
-    capability = capability or (8, 9)
+    capability = gpu.compute_capability or (8, 9)
     if m > MOST_FUSED_TOKENS or k % _ABSMAX_BLOCK:
         return False
     if m <= ALWAYS_FUSED_TOKENS:
         return True
     if not _has_tensor_kernel(dtype, capability):
         return m <= _SIMT_TOKENS
-    return m <= _most_tokens(_Case(m, n, k, ceil_div(n, 64), multiprocessors(capability), capability))
+    return m <= _most_tokens(_Case(m, n, k, ceil_div(n, 64), multiprocessors(gpu), capability))
 
 
 def _has_tensor_kernel(dtype: str, capability: Capability) -> bool:

@@ -1,6 +1,6 @@
 """Memory that a kernel takes while it runs and gives back: no saved tensor, no gradient.
 
-    b sequences   s tokens in each   H heads   d head_dim   N, K rows and columns of a weight   M tokens
+b sequences   s tokens in each   H heads   d head_dim   N, K rows and columns of a weight   M tokens
 """
 
 from planner.units import ceil_div
@@ -11,6 +11,12 @@ _MOST_SPLITS = 200
 # kMaxK, the widest head of each of the mem-efficient kernels; above 128 none keeps a head in registers.
 _NARROW, _MIDDLE, WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
 _DIRECT_EMBEDDING_TOKENS = 3072
+# flash: queries in a block; keys in one, for heads up to a width; parts of the keys at most; how busy is enough.
+_FLASH_QUERIES = 64
+_FLASH_KEYS, _FLASH_KEYS_OF_WIDE_HEADS = ((64, 256), (128, 128)), 64
+_MOST_FLASH_SPLITS = 128
+_BUSY_ENOUGH = 0.85
+_MOST_MULTIPROCESSORS = 256  # no card has as many
 
 
 def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
@@ -18,7 +24,7 @@ def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
 
     Source: torch 2.13 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd, dq_accum.
     """
-    return b * ceil_div(s, 128) * 128 * heads * _flash_columns(head_dim)
+    return b * ceil_div(s, 128) * 128 * heads * flash_columns(head_dim)
 
 
 def flash_lse_elements(b: int, s: int, heads: int) -> int:
@@ -31,7 +37,7 @@ def flash_row_dq_elements(b: int, kept: int, heads: int, head_dim: int) -> int:
 
     Source: the same file, mha_varlen_bwd, dq_accum.
     """
-    return (kept + 128 * b) * heads * _flash_columns(head_dim)
+    return (kept + 128 * b) * heads * flash_columns(head_dim)
 
 
 def flash_row_lse_elements(b: int, kept: int, heads: int) -> int:
@@ -39,7 +45,33 @@ def flash_row_lse_elements(b: int, kept: int, heads: int) -> int:
     return heads * (kept + 128 * b)
 
 
-def _flash_columns(head_dim: int) -> int:
+def flash_splits(b: int, s: int, heads: int, head_dim: int, multiprocessors: int) -> int:
+    """Parts that flash's forward cuts the keys in, each summed up apart in float32, where there are few queries.
+
+    Source: torch 2.14 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, set_params_splitkv and
+    num_splits_heuristic: the fewest parts that keep the card 85 % as busy as any number of them. Two blocks run on a
+    multiprocessor; a block takes 64 queries, and 256, 128 or 64 keys by the width of a head.
+    """
+    blocks, at_once = b * heads * ceil_div(s, _FLASH_QUERIES), 2 * multiprocessors
+    if 5 * blocks >= 4 * at_once:
+        return 1
+    keys = ceil_div(s, next((keys for widest, keys in _FLASH_KEYS if head_dim <= widest), _FLASH_KEYS_OF_WIDE_HEADS))
+    busy = {
+        parts: blocks * parts / at_once / ceil_div(blocks * parts, at_once)
+        for parts in range(1, min(_MOST_FLASH_SPLITS, at_once, keys) + 1)
+        if parts == 1 or ceil_div(keys, parts) != ceil_div(keys, parts - 1)
+    }
+    most = max(busy.values())
+    return next(parts for parts, share in busy.items() if share >= _BUSY_ENOUGH * most)
+
+
+def flash_may_split(b: int, s: int, heads: int) -> bool:
+    """Whether there are so few queries that some card cuts their keys."""
+    return b * heads * ceil_div(s, _FLASH_QUERIES) < 2 * _MOST_MULTIPROCESSORS
+
+
+def flash_columns(head_dim: int) -> int:
+    """Columns of a head in float32 accumulators."""
     step = 32 if head_dim <= 128 else 64
     return ceil_div(head_dim, step) * step
 

@@ -16,9 +16,9 @@ from planner.families.parts import (
     Mamba2,
     PlainMlp,
 )
-from planner.gpu import Gpu
+from planner.gpu import Gpu, multiprocessors
 from planner.memory import logits, workspace
-from planner.memory.fused import fused_four_bit, multiprocessors
+from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
 from planner.step import liger_models
@@ -86,9 +86,7 @@ def _outside(decoder: Decoder, recipe: Recipe, gpu: Gpu, adapted: frozenset[str]
     if inputs is None:
         return Outside()
     part, sizes = inputs.projection, decoder.sizes
-    fused = fused_four_bit(
-        recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu.compute_capability
-    )
+    fused = fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu)
     names = frozenset({part.name})
     return Outside(names & adapted, names if fused else frozenset())
 
@@ -109,12 +107,12 @@ def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead
     )
 
 
-def numbers_of(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[dict[str, int], ...]:
-    """The value of every dimension, per kind of layer, on a card of this compute capability."""
-    return tuple(_numbers({**decoder.sizes, **sizes}, recipe, capability) for sizes in decoder.kind_sizes)
+def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
+    """The value of every dimension, per kind of layer, on this card."""
+    return tuple(_numbers({**decoder.sizes, **sizes}, recipe, gpu) for sizes in decoder.kind_sizes)
 
 
-def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, int] | None) -> dict[str, int]:
+def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
     batch, length, kept = recipe.batch, recipe.length, sum(recipe.kept_tokens)
     pairs = recipe.training.per_device_train_batch_size
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
@@ -132,14 +130,31 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, capability: tuple[int, in
         **logits.fused_sizes(_scored(recipe), batch * length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
-        "efficient work": workspace.efficient_workspace_elements(batch, length, heads, head_dim, capability),
-        "multiprocessors": multiprocessors(capability),
+        "efficient work": workspace.efficient_workspace_elements(
+            batch, length, heads, head_dim, gpu.compute_capability
+        ),
+        "multiprocessors": multiprocessors(gpu),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
+        "splits": (splits := _key_splits(sizes, recipe, gpu)),
+        "splits of d": splits * workspace.flash_columns(head_dim),
         "kept": kept,
         **_embedding_rows(sizes, batch * length),
         "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
     }  # fmt: skip
+
+
+def _key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
+    return workspace.flash_splits(
+        recipe.batch, recipe.length, sizes.get("H", 1), sizes.get("d", 1), multiprocessors(gpu)
+    )
+
+
+def counts_multiprocessors(decoder: Decoder, recipe: Recipe) -> bool:
+    """Whether cards of one compute capability may run other kernels, as one has more multiprocessors."""
+    most = max(sizes.get("H", 1) for sizes in _all_sizes(decoder))
+    may_split = workspace.flash_may_split(recipe.batch, recipe.length, most)
+    return may_split or recipe.tokens <= MOST_FUSED_TOKENS or (recipe.loss == "liger" and recipe.method == "full")
 
 
 def _scored(recipe: Recipe) -> tuple[int, ...]:
@@ -199,7 +214,7 @@ def _asked(decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Rec
         masked=recipe.training.padded or windowed,
         always_masked=(isinstance(attention, Attention) and attention.always_masked)
         or (isinstance(attention, Latent) and attention.indexer is not None),
-        capability=gpu.compute_capability,
+        gpu=gpu,
     )
 
 
@@ -216,13 +231,14 @@ def _layer(
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
         by_head=isinstance(block.attention, Latent) or _concatenates(block),
+        splits_keys=kernel.name in {"flash", "flash_attention_2"} and _key_splits(sizes, recipe, asked.gpu) > 1,
         wide_values=_value_width(block, sizes) > workspace.WIDEST_IN_REGISTERS,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
         adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
         fused=frozenset(
             part.name
             for part in projections
-            if fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.capability)
+            if fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.gpu)
         ),
     )
 

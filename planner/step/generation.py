@@ -60,7 +60,7 @@ class Generation:
         program = walk_generation(self.decoder.structure, switches, decoding=decoding, sampled=self.sampled)
         tables = [
             {**table, CACHED: self.sequences * cached_tokens(self.decoder, kind, self.tokens - 1)}
-            for kind, table in enumerate(numbers_of(self.decoder, recipe, self.gpu.compute_capability))
+            for kind, table in enumerate(numbers_of(self.decoder, recipe, self.gpu))
         ]
         numbers = (*tables, tables[0], *tables)
         instants = worst_instants(program, ordered(self.decoder, program.leading), tables_of(program, numbers))

@@ -40,7 +40,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    numbers = _numbers(decoder, recipe, gpu.compute_capability)
+    numbers = _numbers(decoder, recipe, gpu)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
     for instant in _instants(decoder, recipe, gpu, shown_name, held):
@@ -99,16 +99,14 @@ def program_order_and_tables(
 ) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
     program = _program(decoder, switches_of(decoder, recipe, gpu))
-    tables = _tables(program, decoder, recipe, gpu.compute_capability)
+    tables = _tables(program, decoder, recipe, gpu)
     return program, ordered(decoder, program.leading), tables
 
 
 @lru_cache(maxsize=64)
-def _tables(
-    program: Program, decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None
-) -> tuple[Sequence[int], ...]:
+def _tables(program: Program, decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Sequence[int], ...]:
     """Kept for a moment: several questions about one run follow each other."""
-    return tables_of(program, _numbers(decoder, recipe, capability))
+    return tables_of(program, _numbers(decoder, recipe, gpu))
 
 
 @lru_cache(maxsize=64)
@@ -128,9 +126,9 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 
 
 @lru_cache(maxsize=64)
-def _numbers(decoder: Decoder, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[Mapping[str, int], ...]:
+def _numbers(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
-    tables = numbers_of(decoder, recipe, capability)
+    tables = numbers_of(decoder, recipe, gpu)
     return (*tables, tables[0], *tables)
 
 

@@ -20,8 +20,8 @@ class LayerSwitches:
     `adapters` names the projections that carry one, `fused` those whose 4-bit product needs no expanded weight.
     `masked`: a mask tensor exists for this layer. `grouped`: several query heads share keys and values,
     `one_group`: all of them; `expands`: these are then repeated per query head. `by_head`: queries and keys lie head by
-    head in memory, as a concatenation leaves them, and not token by token. `wide_values`: a head's values are wider
-    than the memory-efficient kernel keeps in registers.
+    head in memory, as a concatenation leaves them, and not token by token. `splits_keys`: flash sums its output up in
+    parts of the keys. `wide_values`: a head's values are wider than the memory-efficient kernel keeps in registers.
     """
 
     kernel: Kernel
@@ -32,6 +32,7 @@ class LayerSwitches:
     softcap: bool
     windowed: bool
     by_head: bool
+    splits_keys: bool
     wide_values: bool
     dropout: bool
     adapters: frozenset[str]

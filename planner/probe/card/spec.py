@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from planner.catalog.gpu_rows import GpuCatalog, capability_of, custom_gpu, gpu_catalog
+from planner.catalog.gpu_rows import custom_gpu, gpu_catalog
 from planner.gpu import Gpu
 from planner.overheads.table import context_band
 from planner.probe.card.refusal import VirtualCardError
@@ -77,31 +77,29 @@ def cards_text(cards: Iterable[CardSpec]) -> str:
     return "|".join(text if count == 1 else f"count={count};{text}" for text, count in rows)
 
 
-def card_of(gpu: str | CustomGpu, catalog: GpuCatalog | None = None) -> CardSpec:
+def card_of(gpu: str | CustomGpu) -> CardSpec:
     """The virtual card for a name of the catalogue or a card of the request.
 
     Raises:
         UnknownGpuError: nothing answers to the name.
         VirtualCardError: no CUDA card, or one whose memory no source states.
     """
-    catalog = catalog or gpu_catalog()
     if isinstance(gpu, CustomGpu):
         given = custom_gpu(gpu)
-        return _spec(given, given.name, _multiprocessors_like(capability_of(gpu.compute_capability), given, catalog))
-    card = catalog.find(gpu)
+        return _spec(given, given.name)
+    card = gpu_catalog().find(gpu)
     if card.gpu is None or card.row.vendor != "NVIDIA":
         raise VirtualCardError(
             f"{card.row.name} cannot be a virtual card: no source says how much memory CUDA programs get on it. Give "
             '{"total_memory_bytes": ..., "compute_capability": "8.9"} instead.'
         )
-    count = card.row.multiprocessors or _multiprocessors_like(card.row.capability, card.gpu, catalog)
-    return _spec(card.gpu, card.row.name, count)
+    return _spec(card.gpu, card.row.name)
 
 
-def _spec(gpu: Gpu, name: str, multiprocessors: int) -> CardSpec:
+def _spec(gpu: Gpu, name: str) -> CardSpec:
     capability = gpu.compute_capability
     known = _MULTIPROCESSORS.get(capability) if capability else None
-    if capability is None or known is None:
+    if capability is None or known is None or gpu.multiprocessors is None:
         able = ", ".join(f"{major}.{minor}" for major, minor in _MULTIPROCESSORS)
         raise VirtualCardError(
             f"There is no virtual card of compute capability {_text(capability)}; use one of {able}."
@@ -111,26 +109,13 @@ def _spec(gpu: Gpu, name: str, multiprocessors: int) -> CardSpec:
         compute_capability=capability,
         total_bytes=gpu.usable_bytes,
         context_bytes=gpu.context_bytes or int(context_band(capability).likely),
-        multiprocessors=multiprocessors,
+        multiprocessors=gpu.multiprocessors,
         multiprocessor=known,
     )
 
 
 def _text(capability: tuple[int, int] | None) -> str:
     return ".".join(map(str, capability)) if capability else "unknown"
-
-
-def _multiprocessors_like(capability: tuple[int, int] | None, gpu: Gpu, catalog: GpuCatalog) -> int:
-    """Where nobody tells: those of the catalogue's card of this generation that is nearest in memory."""
-    found = [
-        (card.row.capability != capability, abs(card.gpu.usable_bytes - gpu.usable_bytes), card.row.multiprocessors)
-        for card in catalog.cards.values()
-        if card.gpu and card.row.multiprocessors and card.row.capability and capability
-        if card.row.capability[0] == capability[0]
-    ]
-    if not found:
-        raise VirtualCardError(f"There is no virtual card of compute capability {_text(capability)}.")
-    return min(found)[2]
 
 
 def cards_of(gpus: Sequence[str | CustomGpu], memory_limit_bytes: int | None = None) -> tuple[CardSpec, ...]:

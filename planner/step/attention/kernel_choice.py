@@ -7,6 +7,7 @@ mem-efficient has no grouped form, so a grouped call that flash refuses falls to
 
 from typing import NamedTuple
 
+from planner.gpu import Gpu
 from planner.step.switches import Kernel
 
 # Columns of a head that flash takes (sdp_utils.cpp, check_head_dim_size_flash).
@@ -38,7 +39,7 @@ class Asked(NamedTuple):
     grouped: bool
     masked: bool
     always_masked: bool
-    capability: tuple[int, int] | None
+    gpu: Gpu
 
 
 def attention_kernel(asked: Asked) -> Choice:
@@ -69,11 +70,12 @@ def _flash_takes(asked: Asked) -> bool:
     """16-bit, equal widths to 256, from capability 8.0; the small 8.x and 12.x do not train at 193 to 224."""
     if asked.dtype == "float32" or not asked.equal_widths or asked.head_dim > _WIDEST:
         return False
-    capability = asked.capability or (8, 0)
+    capability = asked.gpu.compute_capability or (8, 0)
     small = (8, 6) <= capability <= (8, 9) or (12, 0) <= capability <= (12, 1)
     return capability >= (8, 0) and not (small and _UNTRAINED[0] < asked.head_dim <= _UNTRAINED[1])
 
 
 def _mem_efficient_takes(asked: Asked) -> bool:
     """bfloat16 only from compute capability 8.0 (sdp_utils.cpp, check_tensor_dtype)."""
-    return asked.dtype != "bfloat16" or asked.capability is None or asked.capability >= (8, 0)
+    capability = asked.gpu.compute_capability
+    return asked.dtype != "bfloat16" or capability is None or capability >= (8, 0)

@@ -45,7 +45,7 @@ def _fused(
         return _mem_efficient(graph, inner, mask, wide=layer.wide_values)
     if layer.kernel == "flash_attention_2" and switches.padded:
         return without_padding(graph, inner, _flash)
-    return _flash(graph, inner)
+    return _flash(graph, inner, splits_keys=layer.splits_keys)
 
 
 def _lowered(graph: Graph, x: Value, switches: Switches) -> Value:
@@ -84,8 +84,11 @@ def _result(q: Value, v: Value) -> Dims:
     return v.dims if v.dims == _LATENT else q.dims
 
 
-def _flash(graph: Graph, qkv: tuple[Value, Value, Value]) -> Value:
+def _flash(graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False) -> Value:
     """Saves q, k, v, the output and a float32 log-sum-exp per head and token, and two random states.
+
+    Where there are few queries, each part of the keys has an output and a log-sum-exp of its own in float32 until they
+    are joined (flash_api.cpp, set_params_splitkv).
 
     Backward (flash_api.cpp, mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or
     64 columns, softmax_d, and dk, dv for every query head where keys are grouped.
@@ -95,7 +98,9 @@ def _flash(graph: Graph, qkv: tuple[Value, Value, Value]) -> Value:
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v) if graph.needs(q, k, v) else None
     out, lse = graph.new(each, dims), graph.new(4, (dims[0], "H"))
+    parts = [graph.new(4, (dims[0], "H", count), WORKSPACE) for count in ("splits", "splits of d") if splits_keys]
     states = graph.new(16, ()), graph.new(8, ())
+    del parts
     if saved is None:
         return Value(out, each, dims)
 
@@ -264,9 +269,7 @@ def product(graph: Graph, a: Value, b: Value, dims: Dims, autocast: int) -> Valu
     return _product(graph, (a, b), (False, False), dims, autocast)
 
 
-def _product(
-    graph: Graph, sides: tuple[Value, Value], copied: tuple[bool, bool], dims: Dims, autocast: int
-) -> Value:
+def _product(graph: Graph, sides: tuple[Value, Value], copied: tuple[bool, bool], dims: Dims, autocast: int) -> Value:
     """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a.
 
     `copied` says which sides do not lie as bmm wants them. The call holds what it was given until it returns.

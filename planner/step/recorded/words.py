@@ -138,7 +138,7 @@ def _attention(layers: Iterable[LayerSwitches]) -> str:
 
 
 def _marks(layer: LayerSwitches) -> Iterator[str]:
-    marks = ["masked", "expands", "softcap", "windowed", "dropout"]
+    marks = ["masked", "expands", "softcap", "windowed", "dropout", "splits_keys"]
     if layer.kernel == "mem_efficient":
         marks.append("wide_values")
     return (mark for mark in marks if getattr(layer, mark))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.answer.static_lines import static_lines
+from planner.catalog import resolve_gpu
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.memory.runtime import SLACK, runtime_lines
@@ -14,7 +15,7 @@ from planner.model.model import Model, resolve_model
 from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
-from planner.request.schema import CustomGpu, Request
+from planner.request.schema import Request
 from planner.step import generated_lines
 from planner.step.lines import instants_of
 
@@ -50,12 +51,7 @@ def recorded_everywhere() -> list[Recorded]:
 
 def card(request: Request) -> Gpu:
     """The request's custom card."""
-    assert isinstance(request.gpu, CustomGpu)
-    major, minor = request.gpu.compute_capability.split(".")
-    return Gpu(
-        id="custom", name="custom", usable_bytes=request.gpu.total_memory_bytes, usable_evidence="given",
-        usable_source="test", compute_capability=(int(major), int(minor)),
-    )  # fmt: skip
+    return resolve_gpu(request.gpu)
 
 
 def formula(document: dict[str, Any]) -> dict[str, int]:
