@@ -6,20 +6,20 @@ from planner.memory.workspace import flash_may_split, flash_splits
 
 
 @pytest.mark.parametrize(
-    ("b", "s", "heads", "head_dim", "multiprocessors", "parts"),
+    ("sizes", "multiprocessors", "parts"),
     [
-        (1, 1024, 8, 128, 128, 2),  # 128 blocks of 256 at once: two parts of four blocks of keys fill them
-        (1, 1024, 32, 128, 128, 1),  # 512 blocks are enough
-        (1, 128, 8, 128, 128, 1),  # one block of keys cannot be cut
-        (1, 512, 8, 128, 128, 4),  # 64 blocks: every block of keys apart
-        (1, 1024, 8, 64, 128, 2),  # narrow heads: blocks of 256 keys
-        (4, 1024, 8, 128, 128, 1),
+        ((1, 1024, 8, 128), 128, 2),  # 128 blocks of 256 at once: two parts of four blocks of keys fill them
+        ((1, 1024, 32, 128), 128, 1),  # 512 blocks are enough
+        ((1, 128, 8, 128), 128, 1),  # one block of keys cannot be cut
+        ((1, 512, 8, 128), 128, 4),  # 64 blocks: every block of keys apart
+        ((1, 1024, 8, 64), 128, 2),  # narrow heads: blocks of 256 keys
+        ((4, 1024, 8, 128), 128, 1),
     ],
 )
 def test_keys_are_cut_where_few_queries_leave_the_card_idle(
-    b: int, s: int, heads: int, head_dim: int, multiprocessors: int, parts: int
+    sizes: tuple[int, int, int, int], multiprocessors: int, parts: int
 ) -> None:
-    assert flash_splits(b, s, heads, head_dim, multiprocessors) == parts
+    assert flash_splits(*sizes, multiprocessors) == parts
 
 
 def test_no_card_of_the_catalogue_cuts_where_none_may() -> None:
