@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from app.forms import beyond_controls, left_out_keys
-from app.forms.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, STACK_SWITCHES, Document, Field, modules_text
+from app.forms.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, Document, Field, modules_text
+from app.forms.plan_address import applies, query_of_values
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
@@ -20,8 +20,6 @@ from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
 from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 
-# Three times as many as there are controls.
-MOST_PAIRS = 100
 _MODULES = {"target_modules", "llm_int8_skip_modules"}
 
 
@@ -65,7 +63,7 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     document: Document = {}
     errors: dict[str, str] = {}
     for item in FIELDS:
-        if item.name not in given or not _applies(item, values) or _nobody_chose(item, values):
+        if item.name not in given or not applies(item, values) or _nobody_chose(item, values):
             continue
         try:
             with reading("a setting", item.name):
@@ -84,22 +82,9 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     document = _finish(document, values)
     for path, value in beyond.items():
         # A control that somebody moved is what is meant.
-        if not any(item.path == path and item.name in given and _applies(item, values) for item in FIELDS):
+        if not any(item.path == path and item.name in given and applies(item, values) for item in FIELDS):
             _put(document, path, value)
     return PlanForm(values, document, errors, ignored, not_planned=not_planned)
-
-
-def pairs_in(address: str) -> list[tuple[str, str]]:
-    """The pairs of a whole link, of a path, or of the bare query itself.
-
-    Raises:
-        InvalidRequestError: it is no address of a plan.
-    """
-    try:
-        return parse_qsl(urlsplit(address).query or address.lstrip("?"), max_num_fields=MOST_PAIRS)
-    except ValueError:
-        problem = FieldProblem("plan", f"paste the address of a plan, with at most {MOST_PAIRS} parameters")
-        raise InvalidRequestError("This is no address of a plan.", [problem]) from None
 
 
 def field_at(path: str) -> str:
@@ -114,19 +99,6 @@ def field_at(path: str) -> str:
 def query_of(document: Mapping[str, Any]) -> str:
     """The shortest query string for a complete request document (`Request.model_dump(mode="json")`)."""
     return query_of_values(values_of(document))
-
-
-def query_of_values(values: Mapping[str, str]) -> str:
-    """The query string without the defaults; slashes and commas stay readable."""
-    merged = DEFAULTS | dict(values)
-    kept = [
-        (item.name, merged[item.name])
-        for item in FIELDS
-        if merged[item.name] and merged[item.name] != item.default and _applies(item, merged)
-    ]
-    if beside := merged.get(left_out_keys.NAME):
-        kept.append((left_out_keys.NAME, beside))
-    return urlencode(kept, quote_via=quote, safe="/,:")
 
 
 def values_of(document: Mapping[str, Any]) -> dict[str, str]:
@@ -201,17 +173,6 @@ def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
     return copy
 
 
-def _applies(item: Field, values: Mapping[str, str]) -> bool:
-    """Whether a control means anything beside the others: no quantization without QLoRA, no rank without LoRA."""
-    if item.name in STACK_SWITCHES:
-        return values["stack"] == "custom"
-    if item.path[0] == "quantization":
-        return values["method"] == "qlora"
-    if item.path[0] == "lora":
-        return values["method"] != "full"
-    if item.name == "compute_capability":
-        return bool(values["gpu_memory"])
-    return not (item.name == "model" and values["config"])
 
 
 def _nobody_chose(item: Field, values: Mapping[str, str]) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.forms.plan_form import changed, query_of_values
+from app.forms.plan_address import query_of_values
+from app.forms.plan_form import changed
 from app.templating import size
 from app.views.messages import change_in_words, short_gpu_name
 from planner.answer.plan import Plan

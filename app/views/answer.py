@@ -7,7 +7,8 @@ from app.drawing.bars import Bars
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
 from app.forms import left_out_keys, stack_words
-from app.forms.plan_form import query_of_values, values_of
+from app.forms.plan_address import query_of_values
+from app.forms.plan_form import values_of
 from app.templating import gib, size
 from app.views.advising import AdviceRow, advice_groups
 from app.views.messages import (
@@ -27,13 +28,14 @@ from app.views.textbook_beside import TextbookRow, newest_of_each, textbook_rows
 from planner.answer.not_planned import NotPlanned, as_planned
 from planner.answer.plan import Plan
 from planner.gpu import Gpu
+from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Line
 from planner.measurement import Measurement
 from planner.model.model import Model
 from planner.request.schema import Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """Everything the answer's template reads.
 
@@ -56,17 +58,17 @@ class Answer:
         """What is asked for beside the request: by the file it was imported from, by the trainer that was named."""
         return (*self.imported_without, *stack_words.left_out(self.trainer))
 
-    @property
+    @lazy_attribute
     def document(self) -> dict[str, Any]:
         """The request, complete, as the API takes it."""
         return self.request.model_dump(mode="json")
 
-    @property
+    @lazy_attribute
     def query(self) -> str:
         """The shortest address of this plan."""
         return query_of_values(self.values)
 
-    @property
+    @lazy_attribute
     def values(self) -> dict[str, str]:
         """Every control's text, and what the plan's file asks for beside them."""
         return self.told(self.document)

@@ -9,7 +9,8 @@ from fastapi import Request as HttpRequest
 from app.compute.questions import Facts
 from app.forms import stack_words
 from app.forms.fields import DEFAULTS
-from app.forms.plan_form import PlanForm, query_of_values, read_form
+from app.forms.plan_address import query_of_values
+from app.forms.plan_form import PlanForm, read_form
 from app.planning import Planning
 from app.views.answer import Answer
 from app.views.messages import CAUSE_NAMES, LABELS, for_the_form

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.forms.plan_form import query_of_values, read_form
+from app.forms.plan_address import query_of_values
+from app.forms.plan_form import read_form
 from app.templating import page
 from app.views.asking import EXAMPLE
 from planner.catalog import Card, ModelRow, resolve_gpu

@@ -8,7 +8,8 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.card import by_cause
 from app.drawing.scale import percent_of
-from app.forms.plan_form import PlanForm, pairs_in, query_of_values, values_of
+from app.forms.plan_address import pairs_in, query_of_values
+from app.forms.plan_form import PlanForm, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context

@@ -1,6 +1,6 @@
 """The map: batch by length for this model and card, and this run on every card. Both in one request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.heatmap import powers_of_two, shade, with_own
 from app.drawing.scale import percent_of
-from app.forms.plan_form import query_of_values
+from app.forms.plan_address import queries_varying
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
@@ -25,6 +25,8 @@ router = APIRouter(include_in_schema=False)
 LENGTHS = powers_of_two(512, 32_768)
 BATCHES = powers_of_two(1, 32)
 CELL_WORDS = {"fits": "fits", "tight": "tight", "does_not_fit": "no"}
+# The controls that cells, and rows of cards, differ in.
+_SIZES, _CARD = ("per_device_train_batch_size", "max_length"), ("gpu", "gpu_memory")
 _ORDER = {"fits": 0, "tight": 1, "does_not_fit": 2}
 
 
@@ -87,8 +89,8 @@ def lengths_for(answer: Answer) -> tuple[int, ...]:
 def heat_map(answer: Answer) -> dict[int, list[Cell]]:
     """A row of cells for each micro-batch."""
     batches = with_own(BATCHES, answer.request.training.per_device_train_batch_size)
-    values = answer.values
-    return {batch: [_cell(answer, values, batch, length) for length in lengths_for(answer)] for batch in batches}
+    query = queries_varying(answer.values, _SIZES)
+    return {batch: [_cell(answer, query, batch, length) for length in lengths_for(answer)] for batch in batches}
 
 
 def cards_view(answer: Answer) -> list[CardRow]:
@@ -96,8 +98,8 @@ def cards_view(answer: Answer) -> list[CardRow]:
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
     plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.not_planned)
     plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
-    values = answer.values
-    return [_card_row(answer, values, plan) for plan in plans]
+    query = queries_varying(answer.values, _CARD)
+    return [_card_row(answer, query, plan) for plan in plans]
 
 
 def _is_unable(plan: Plan) -> bool:
@@ -108,20 +110,20 @@ def _nearest_first(plan: Plan) -> int:
     return plan.usable_bytes if plan.verdict == "fits" else -plan.headroom_bytes
 
 
-def _cell(answer: Answer, values: Mapping[str, str], batch: int, length: int) -> Cell:
-    size = {"per_device_train_batch_size": batch, "max_length": length}
+def _cell(answer: Answer, query: Callable[[Mapping[str, str]], str], batch: int, length: int) -> Cell:
+    size = dict(zip(_SIZES, (batch, length), strict=True))
     training = answer.request.training.model_copy(update=size)
     request = answer.request.model_copy(update={"training": training})
     plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.not_planned)
     return Cell(
         plan=plan,
-        query=query_of_values({**values, **{name: str(value) for name, value in size.items()}}),
+        query=query({name: str(value) for name, value in size.items()}),
         shade=shade(plan.required_bytes.likely, plan.usable_bytes),
         is_here=training == answer.request.training,
     )
 
 
-def _card_row(answer: Answer, values: Mapping[str, str], plan: Plan) -> CardRow:
+def _card_row(answer: Answer, query: Callable[[Mapping[str, str]], str], plan: Plan) -> CardRow:
     full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
-    query = query_of_values({**values, "gpu": plan.gpu.id, "gpu_memory": ""})
-    return CardRow(plan, short_gpu_name(plan.gpu.name), query, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))
+    link = query(dict(zip(_CARD, (plan.gpu.id, ""), strict=True)))
+    return CardRow(plan, short_gpu_name(plan.gpu.name), link, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.forms.plan_form import query_of_values
+from app.forms.plan_address import query_of_values
 from app.templating import page
 from app.views.asking import EXAMPLE
 from planner.answer.recommend import Choice, recommend

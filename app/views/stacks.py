@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.forms.plan_form import query_of_values
+from app.forms.plan_address import query_of_values
 from app.forms.stack_words import CHOICES, PRESETS
 from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan
@@ -31,14 +31,18 @@ def stack_rows(
     """
     if not isinstance(plan.request.stack, str):
         return []
-    rows = []
+    plans = {}
     for name in PRESETS:
         request = plan.request.model_copy(update={"stack": name})
         try:
-            other = plan_for(request, model=plan.model, gpu=plan.gpu, not_planned=not_planned)
+            plans[name] = plan_for(request, model=plan.model, gpu=plan.gpu, not_planned=not_planned)
         except FitproofError:  # a stack that this recipe cannot be run on
             continue
-        values = told(request.model_dump(mode="json")) | {"stack": name}
+    # Most verdicts are certain before the likely bytes, which take longer.
+    if len({other.verdict for other in plans.values()}) <= 1:
+        return []
+    rows = []
+    for name, other in sorted(plans.items(), key=lambda item: item[1].required_bytes.likely):
+        values = told(other.request.model_dump(mode="json")) | {"stack": name}
         rows.append(StackRow(CHOICES[name], other, query_of_values(values), name == plan.request.stack))
-    rows.sort(key=lambda row: row.plan.required_bytes.likely)
-    return rows if len({row.plan.verdict for row in rows}) > 1 else []
+    return rows

@@ -5,7 +5,8 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.forms.plan_form import pairs_in, read_form
+from app.forms.plan_address import pairs_in
+from app.forms.plan_form import read_form
 from app.jobs.intake import Sender
 from app.jobs.probe_queries import events_after, get_probe, list_probes
 from app.jobs.resources import worker_resource
