@@ -6,11 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from app import problems, views
-from app.compute.answering import API, API_PARTS, compression
+from app import problems, static_files, views
+from app.compute.answering import API, API_PARTS
 from app.compute.answers import Answers
 from app.compute.middleware import Computed
 from app.compute.pool import Pool
@@ -23,6 +22,7 @@ from app.jobs import service
 from app.jobs.metrics import Metrics, RequestMetrics
 from app.jobs.order import ProbeDocument
 from app.middleware.body import BodyLimit
+from app.middleware.compression import compression
 from app.middleware.headers import SecurityHeaders
 from app.middleware.requests import RequestLog
 from app.planning import Planning
@@ -31,7 +31,6 @@ from app.routers.imports import ImportRequest
 from app.security.local_access import new_key
 from app.security.rates import RateLimit
 from app.settings import Settings
-from app.templating import house_folder
 from app.views.probe import pages as probe_pages
 from planner.request.schema import Request
 from planner.serving.request import Inference
@@ -68,7 +67,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     # Within all of these, so that a body is whole and short before a worker sees it.
     app.user_middleware += [
         Middleware(Computed, answers=answers, page=views.error_page),
-        compression(),
+        *compression(),
     ]
     hub = Hub(settings)
     app.state.settings, app.state.hub, app.state.planning = settings, hub, Planning(hub)
@@ -80,7 +79,7 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
         app.include_router(part.router, prefix=API)
     app.include_router(health.router)
     app.include_router(probe_pages.router)
-    app.mount("/static", StaticFiles(directory=house_folder("static")))
+    app.include_router(static_files.router)
     problems.install(app, views.error_page)
     install_openapi(app, Request, Inference, ProbeDocument, ImportRequest)
     return app

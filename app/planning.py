@@ -28,6 +28,7 @@ from planner.model.model import Model, local_config, resolve_model
 from planner.model.resolved_request import settled
 from planner.request.library_switches import without_switches
 from planner.request.schema import Request, Subject
+from planner.serving.request import Inference
 
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
@@ -42,20 +43,39 @@ class Planning:
         # A server that has measured cards of its own puts their readings in here.
         self.live_card: Callable[[Gpu], Gpu] = lambda gpu: gpu
 
-    def read(self, data: object) -> Request:
+    def read(self, data: object, unread: Sequence[FieldProblem] = ()) -> Request:
         """Build a Request from decoded JSON.
+
+        `unread`: fields that are not in `data`, because what was written there could not be read.
 
         Raises:
             InvalidRequestError: names every bad field at once, a model or card nobody knows among them.
         """
+        return self._read(data, Request.parse, "a plan's document", unread)
+
+    def read_inference(self, data: object, unread: Sequence[FieldProblem] = ()) -> Inference:
+        """Build an inference question from decoded JSON, as `read` does.
+
+        Raises:
+            InvalidRequestError: as `read` does.
+        """
+        return self._read(data, Inference.parse, "an inference document", unread)
+
+    def _read(
+        self, data: object, parse: Callable[[object], _Found], what: str, unread: Sequence[FieldProblem]
+    ) -> _Found:
+        title, problems = f"What was sent cannot be read as {what}.", list(unread)
         try:
-            with reading("a plan's document"):
+            with reading(what):
                 if isinstance(data, Mapping) and isinstance(data.get("model"), str):
                     data = {**data, "model": without_address(data["model"])}
-                return Request.parse(data)
+                found = parse(data)
         except InvalidRequestError as error:
-            problems = [*error.problems, *self._unknown_names(data)]
-            raise InvalidRequestError(error.title, _one_per_field(problems)) from None
+            title, problems = error.title, [*problems, *error.problems]
+        else:
+            if not problems:
+                return found
+        raise InvalidRequestError(title, _one_per_field([*problems, *self._unknown_names(data)]))
 
     async def plan(self, request: Request, not_planned: Sequence[NotPlanned] = ()) -> Plan:
         """Answer `request`, with what a trainer's file asks for beside it.

@@ -1,14 +1,12 @@
 """Inference questions, whichever door they came through."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from app.hub.names import without_address
 from app.planning import Planning
-from app.reading import reading
+from planner.errors import FieldProblem
 from planner.serving.answer import Served, served
-from planner.serving.request import Inference
 
 # What people call a storage of the weights, in the document's words.
 QUANTIZATIONS: dict[str, dict[str, Any]] = {
@@ -30,16 +28,13 @@ async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
     return await asyncio.to_thread(found.to_dict)
 
 
-async def serve(planning: Planning, data: object) -> Served:
-    """Read the document of an inference question and answer it.
+async def serve(planning: Planning, data: object, unread: Sequence[FieldProblem] = ()) -> Served:
+    """Read the document of an inference question and answer it; `unread` as of `Planning.read`.
 
     Raises:
         InvalidRequestError: names every bad field at once.
         FitproofError: the names lead nowhere, or no formula knows this model or this way of running it.
     """
-    with reading("an inference document"):
-        if isinstance(data, Mapping) and isinstance(data.get("model"), str):
-            data = {**data, "model": without_address(data["model"])}
-        asked = Inference.parse(data)
+    asked = planning.read_inference(data, unread)
     model, gpu = await planning.subjects(asked)
     return await asyncio.to_thread(served, asked, model=model, gpu=gpu)

@@ -1,31 +1,32 @@
 """Jinja, and the only place where bytes become GiB."""
 
-import hashlib
+import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2.ext import Extension
 from markupsafe import Markup
 
+from app.folders import house_folder
 from app.glossary import MEANINGS
+from app.static_files import static_url
 from planner.request.optimizer_names import NAMES
 from planner.units import GIB, KIB, MIB
 
-_PACKAGE = Path(__file__).parent
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
+_INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
+# The pages that keep a plan at hand, each with the settings that it reads; none named are all of them.
+KEEPING: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("/plan", "/map", "/compare", "/guide", "/models", "/gpus"), ()),
+    "/inference": ("model", "gpu"),
+    "/recommend": ("gpu",),
+}
 _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
-
-
-def house_folder(name: str) -> Path:
-    """`templates` or `static`: inside the package in a wheel, beside it in a checkout."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
 def gib(size_bytes: float, digits: int | None = None) -> str:
@@ -81,11 +82,21 @@ def length_class(text: str) -> str:
     return next((name for most, name in ((24, ""), (31, "long"), (40, "longer")) if len(text) <= most), "longest")
 
 
-@lru_cache
-def static_url(path: str) -> str:
-    """The address of a static file, with a digest of its content so that it can be cached for ever."""
-    digest = hashlib.sha256((house_folder("static") / path).read_bytes()).hexdigest()[:10]
-    return f"/static/{path}?v={digest}"
+def kept_by(query: str, address: str) -> str:
+    """What the page at `address` reads of a plan's query string; a link carries nothing else."""
+    if address not in KEEPING:
+        return ""
+    names = KEEPING[address]
+    return "&".join(pair for pair in query.split("&") if not names or pair.partition("=")[0] in names)
+
+
+class _Unindented(Extension):
+    """Templates are written with indentation that no browser needs: a twentieth of what a page sends."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Leave out what stands before the first word of each line. Markdown, whose indentation speaks, keeps it."""
+        del filename
+        return source if (name or "").endswith(".md") else _INDENTATION.sub("", source)
 
 
 def _environment() -> Environment:
@@ -94,6 +105,7 @@ def _environment() -> Environment:
         # Markdown is a file of its own, no part of a page: entities would stand in it as they are.
         autoescape=select_autoescape(disabled_extensions=("md",), default=True),
         undefined=StrictUndefined,
+        extensions=[_Unindented],
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -101,9 +113,10 @@ def _environment() -> Environment:
         "gib": gib, "size": size, "gb": gb, "count": count, "thousands": thousands, "percent": percent,
         "said": said,
         "length_class": length_class,
+        "kept_by": kept_by,
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
-    environment.globals |= {"meanings": MEANINGS, "static_url": static_url}
+    environment.globals |= {"meanings": MEANINGS, "static_url": static_url, "keeping": KEEPING}
     environment.globals |= {"optimizers": [(name, name) for name in NAMES]}
     return environment
 

@@ -10,7 +10,8 @@ from app.cli.answer import VERDICTS
 from app.cli.dry_running import headline
 from app.drawing.bars import Row, draw_bars
 from app.drawing.curve import HEIGHT, WIDTH, draw_curve
-from app.templating import gib, house_folder, size
+from app.folders import house_folder
+from app.templating import gib, size
 from planner.errors import FieldProblem, InvalidRequestError
 
 

@@ -75,7 +75,7 @@ def serve(
             await workers
             if self.started:
                 # Its first view takes a second and a half of a processor.
-                self.preparing = asyncio.ensure_future(look_at(app, ACCURACY, compressed=True))
+                self.preparing = asyncio.ensure_future(look_at(app, ACCURACY, "br"))
                 bound = self.servers[0].sockets[0].getsockname()[1]
                 link = stack.enter_context(published(settings.data_dir, settings.host, bound, app.state.local_key))
                 # Not into logs that others may read.

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 
 from app import problems, views
 from app.compute import internal
 from app.compute.questions import Facts
 from app.hub.names import RepoName
+from app.middleware.compression import compression
 from app.planning import Planning
 from app.routers import catalog, imports, inference, limits, plans, recommend
 from planner.gpu import Gpu
@@ -57,7 +56,7 @@ class _WatchedPlanning(Planning):
 
 def answering_app() -> FastAPI:
     """Build the application whose `app.state.facts` is set before each request."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, middleware=[compression()])
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, middleware=compression())
     app.state.facts = Facts()
     app.state.planning = _WatchedPlanning(app)
     for part in API_PARTS:
@@ -66,11 +65,6 @@ def answering_app() -> FastAPI:
     app.include_router(views.computed)
     problems.install(app, views.error_page)
     return app
-
-
-def compression() -> Middleware:
-    """Answers above one network packet or three go out compressed."""
-    return Middleware(GZipMiddleware, minimum_size=4096, compresslevel=5)
 
 
 def computed_paths() -> tuple[frozenset[str], tuple[str, ...]]:

@@ -6,11 +6,11 @@ from typing import Any
 from starlette.types import ASGIApp
 
 
-async def look_at(app: ASGIApp, path: str, *, compressed: bool = False) -> None:
-    """GET `path` of `app`; the answer is thrown away."""
+async def look_at(app: ASGIApp, path: str, coding: str = "identity") -> None:
+    """GET `path` of `app` in a content coding; the answer is thrown away."""
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": [(b"accept-encoding", b"gzip")] if compressed else [], "scheme": "http",
+        "headers": [(b"accept-encoding", coding.encode())], "scheme": "http",
         "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1", "root_path": "", "app": app, "state": {},
     }  # fmt: skip
     await app(scope, _Receive(), _thrown_away)

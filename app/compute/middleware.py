@@ -13,6 +13,7 @@ from app.compute.answering import computed_paths
 from app.compute.answers import Answered, Answers
 from app.compute.budgets import BUDGET_SECONDS
 from app.compute.refusals import BusyError
+from app.middleware.compression import accepts
 from app.problems import ErrorPage, Problem, answer_for
 from planner.errors import FieldProblem, FitproofError
 
@@ -58,9 +59,10 @@ class Computed:
     async def _kept_or_new(self, scope: Scope, body: bytes) -> Answered:
         if scope["path"] != ACCURACY or scope["method"] != "GET":
             return await self.answers.answer(scope, body, _client(scope))
-        compressed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
-        plain = {**scope, "query_string": b"", "headers": [(b"accept-encoding", b"gzip")] if compressed else []}
-        version = (compressed, await self.answers.tell(("own runs' version",), ACCURACY))
+        asked = Headers(scope=scope).get("accept-encoding", "")
+        coding = next((name for name in ("br", "gzip") if accepts(asked, name)), "identity")
+        plain = {**scope, "query_string": b"", "headers": [(b"accept-encoding", coding.encode())]}
+        version = (coding, await self.answers.tell(("own runs' version",), ACCURACY))
         # What all share is nobody's own use.
         return await self._accuracy.get(version, lambda: self.answers.answer(plain, b"", ACCURACY))
 
@@ -69,10 +71,10 @@ class Kept:
     """One answer for each way to send it, as long as what it rests on stays the same."""
 
     def __init__(self) -> None:
-        self._answers: dict[bool, tuple[Any, Answered]] = {}
+        self._answers: dict[str, tuple[Any, Answered]] = {}
         self._working = asyncio.Lock()
 
-    async def get(self, version: tuple[bool, Any], answer: Callable[[], Awaitable[Answered]]) -> Answered:
+    async def get(self, version: tuple[str, Any], answer: Callable[[], Awaitable[Answered]]) -> Answered:
         """The answer for `version`; whoever else asks for it meanwhile waits for the same."""
         try:
             # All wait for one computation, which takes nobody's place: longer than for a place in the pool.
@@ -81,12 +83,12 @@ class Kept:
         except TimeoutError:
             raise BusyError("This page is being worked out.", [FieldProblem("request", "try again in 2 s")]) from None
         try:
-            compressed, rests_on = version
-            kept = self._answers.get(compressed)
+            coding, rests_on = version
+            kept = self._answers.get(coding)
             if kept is None or kept[0] != rests_on:
                 kept = (rests_on, await answer())
                 if kept[1][0] == HTTPStatus.OK:
-                    self._answers[compressed] = kept
+                    self._answers[coding] = kept
             return kept[1]
         finally:
             self._working.release()

@@ -19,17 +19,16 @@ def read_query(planning: Planning, pairs: Iterable[tuple[str, str]]) -> Request:
         InvalidRequestError: names every bad parameter at once.
     """
     form = read_form(pairs)
-    problems = _of_form(form)
+    unread = _of_form(form)
+    written = {problem.field for problem in unread}
     try:
-        request = planning.read(form.document)
+        return planning.read(form.document, unread)
     except InvalidRequestError as error:
-        seen = {problem.field for problem in problems}
-        named = [FieldProblem(field_at(problem.field), problem.message) for problem in error.problems]
-        problems += [problem for problem in named if problem.field not in seen]
-        raise InvalidRequestError(_TITLE, problems) from None
-    if problems:
-        raise InvalidRequestError(_TITLE, problems)
-    return request
+        named: dict[str, FieldProblem] = {}
+        for problem in error.problems:
+            name = problem.field if problem.field in written else field_at(problem.field)
+            named.setdefault(name, FieldProblem(name, problem.message))
+        raise InvalidRequestError(_TITLE, list(named.values())) from None
 
 
 def query_parameters() -> list[dict[str, Any]]:

@@ -31,6 +31,11 @@ export function live(form, renewed) {
     shown = here();
   }
 
+  // A link carries what its page reads of a plan: all of it, or the settings it names.
+  function kept(query, names) {
+    return names ? query.split("&").filter((pair) => names.split(" ").includes(pair.split("=")[0])).join("&") : query;
+  }
+
   async function ask() {
     asked?.abort();
     asked = new AbortController();
@@ -47,7 +52,7 @@ export function live(form, renewed) {
     said.textContent = answer.dataset.said;
     document.title = answer.dataset.title ?? `${answer.dataset.said} Fitproof`;
     remember(`${new URL(form.action).pathname}?${answer.dataset.query}`);
-    for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = answer.dataset.query;
+    for (const link of document.querySelectorAll("a[data-keeps-plan]")) link.search = kept(answer.dataset.query, link.dataset.keepsPlan);
     renewed(place);
   }
 

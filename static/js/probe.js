@@ -1,6 +1,6 @@
 // A probe's page, live: each event of the stream is a reason to fetch the fragment again. EventSource reconnects by itself.
-export function probe(place) {
-  if (!place || place.firstElementChild.dataset.final === "true") return;
+function watch(place) {
+  if (place.firstElementChild.dataset.final === "true") return;
   const stream = new EventSource(`/api/v1/probes/${place.dataset.probe}/events`);
   const said = document.getElementById("said");
   let busy = false, again = false;
@@ -34,3 +34,5 @@ export function probe(place) {
 
   for (const kind of ["state", "progress", "note"]) stream.addEventListener(kind, renew);
 }
+
+watch(document.querySelector("[data-probe]"));

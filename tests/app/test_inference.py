@@ -39,10 +39,11 @@ def test_where_the_weights_do_not_fit_no_context_does() -> None:
 
 
 def test_every_bad_field_is_named(client: httpx.Client) -> None:
-    answer = client.post("/api/v1/inference", json={**ASKED, "engine": "tgi", "batch": 0, "contex": 8})
+    bad = {"model": ASKED["model"], "gpu": "nothing", "engine": "tgi", "batch": 0, "contex": 8}
+    answer = client.post("/api/v1/inference", json=bad)
     assert answer.status_code == 422
     said = {error["field"]: error["message"] for error in answer.json()["errors"]}
-    assert said.keys() == {"engine", "batch", "contex"}
+    assert said.keys() == {"gpu", "engine", "batch", "contex"}
     assert said["contex"] == "unknown key; did you mean context?"
 
 

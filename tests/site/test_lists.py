@@ -1,6 +1,5 @@
 """The lists of models and cards, numbers that add up across pages, and the pages to read."""
 
-import gzip
 import json
 import re
 import subprocess
@@ -146,9 +145,3 @@ def test_the_guide_names_models_of_today_beside_the_chapters_sizes(site: httpx.C
         assert f'<th scope="row">{name}</th>' in table
 
 
-def test_the_first_page_travels_in_24_kilobytes(site: httpx.Client) -> None:
-    html = site.get("/").text
-    first = ("main", "combobox", "live", "picture", "copying", "names")
-    files = re.findall(r'(?:src|href)="(/static/[^"?]+\.(?:css|svg))', html)
-    bodies = [html.encode(), *(site.get(f).content for f in (*files, *(f"/static/js/{n}.js" for n in first)))]
-    assert sum(len(gzip.compress(body)) for body in bodies) < 24_000

@@ -1,6 +1,5 @@
 """Through the front door: what the pages say, and with which status."""
 
-import gzip
 import json
 import re
 import subprocess
@@ -260,18 +259,6 @@ def test_what_breaks_here_has_a_page_for_people_and_a_problem_for_programs(
     assert "<h1>Something broke here" in page.text
     assert "secret cause" not in page.text
     assert site.get("/probes").headers["content-type"] == "application/problem+json"
-
-
-def test_pages_travel_compressed(site: httpx.Client) -> None:
-    assert site.get("/").headers["content-encoding"] == "gzip"
-
-
-def test_pages_and_their_files_are_small(site: httpx.Client) -> None:
-    html = site.get("/").text
-    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', html)
-    scripts = [f"/static/js/{name}.js" for name in ("combobox", "live", "picture", "copying", "probe")]
-    bodies = [html.encode(), *(site.get(file).content for file in (*files, *scripts))]
-    assert sum(len(gzip.compress(body)) for body in bodies) < 60_000
 
 
 def test_markdown_holds_quotes_as_they_are(site: httpx.Client) -> None:

@@ -29,7 +29,7 @@ def test_the_page_says_what_context_fits_and_how_many_users(site: httpx.Client) 
     asked = QWEN | {"context": "8192", "batch": "4", "weights": "nf4"}
     answer = site.get("/inference", params=asked)
     assert answer.status_code == 200
-    limits = served(Inference.parse(document_of(values_in(asked)))).limits()
+    limits = served(Inference.parse(document_of(values_in(asked))[0])).limits()
     said = text_of(answer.text)
     assert f"Up to {limits['context']:,} tokens for 4 users, or {limits['batch']:,} users with 8,192 tokens" in said
     assert "Modelled" not in said
@@ -56,6 +56,7 @@ def test_every_engine_and_an_adapter_can_be_asked_for(site: httpx.Client, change
     [
         ({"context": "many", "weights": "3bit", "adapter_rank": "x"}, {"context", "weights", "adapter_rank"}),
         ({"context": "64"}, {"context"}),
+        ({"context": "many", "gpu": "nothing", "batch": "0"}, {"context", "gpu", "batch"}),
         ({"gpu": "nothing"}, {"gpu"}),
         ({"engine": "tgi", "batch": "0"}, {"engine", "batch"}),
         ({"engine": "vllm", "adapter_rank": "8"}, {"adapter_rank"}),
@@ -69,6 +70,18 @@ def test_every_bad_control_is_named_where_it_stands(
     assert answer.status_code == 422
     assert set(re.findall(r'id="(\w+)-error"', answer.text)) == wrong
     assert set(re.findall(r'<li><a href="#(\w+)">', answer.text)) == wrong
+
+
+def test_links_carry_what_their_page_reads_of_a_plan_and_nothing_else(site: httpx.Client) -> None:
+    html = unescape(site.get("/plan", params=QWEN | {"max_length": "512", "lora_r": "8"}).text)
+    links = dict(re.findall(r'href="(/[a-z]+)\?([^"]+)"', html.partition("<main")[0]))
+    pair = "model=Qwen/Qwen3-8B&gpu=rtx-4090"
+    assert links["/inference"] == pair
+    assert links["/recommend"] == "gpu=rtx-4090"
+    assert links["/map"] == links["/compare"] == f"{pair}&lora_r=8&max_length=512"
+    assert f'<a href="/inference?{pair}">what context it serves' in html
+    asked = site.get("/inference", params=QWEN | {"context": "8192"}).text
+    assert f'href="/plan?{pair}"' in unescape(asked)
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp"])

@@ -1,6 +1,7 @@
 """Numbers and sentences as people read them."""
 
-from app.templating import count, gb, gib, percent, size, static_url, thousands
+from app.static_files import static_url
+from app.templating import count, gb, gib, percent, size, thousands
 from app.views.messages import distance_in_words, short_gpu_name, verdict_sentence
 from planner.units import GIB, MIB
 

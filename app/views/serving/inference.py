@@ -6,6 +6,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app.forms.plan_form import query_of_values
 from app.serving import serve
 from app.templating import page
 from app.views.serving.answer import COLOURS, ServingAnswer
@@ -25,9 +26,10 @@ async def inference(request: Request) -> HTMLResponse:
     values = values_in(dict(request.query_params))
     labels = {name: item.label for name, item in CONTROLS.items()}
     shown: dict[str, Any] = {"values": values, "labels": labels, "colours": COLOURS}
+    shown["query"] = query_of_values({name: values[name] for name in ("model", "gpu")})
     shown["files"] = [(kind, kind) for kind in get_args(Gguf)]
     try:
-        found = await serve(request.app.state.planning, document_of(values))
+        found = await serve(request.app.state.planning, *document_of(values))
     except FitproofError as error:
         problems = error.problems or (FieldProblem("model", error.title),)
         errors = {control_of(problem.field): problem.message for problem in problems}

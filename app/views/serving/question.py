@@ -7,7 +7,7 @@ from typing import Any
 from app.forms.fields import number, whole_number
 from app.serving import QUANTIZATIONS
 from app.views.asking import EXAMPLE
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.errors import FieldProblem
 
 _LLAMA_CPP = "llama.cpp"
 
@@ -53,23 +53,20 @@ def values_in(pairs: Mapping[str, str]) -> dict[str, str]:
     return {name: item.default for name, item in CONTROLS.items()} | given
 
 
-def document_of(values: Mapping[str, str]) -> dict[str, Any]:
-    """The document of `POST /api/v1/inference`. What an engine does not have is left out.
+def document_of(values: Mapping[str, str]) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """The document of `POST /api/v1/inference`, and every control that cannot be read.
 
-    Raises:
-        InvalidRequestError: names every control that cannot be read.
+    What an engine does not have is left out.
     """
     document: dict[str, Any] = {}
-    problems = []
+    unread = []
     for name, item in CONTROLS.items():
         if values[name] != item.default or name in {"model", "gpu"}:
             try:
                 document[name] = item.read(values[name])
             except ValueError as error:
-                problems.append(FieldProblem(name, str(error)))
-    if problems:
-        raise InvalidRequestError("The question cannot be read.", problems)
-    return _in_the_engines_words(document)
+                unread.append(FieldProblem(name, str(error)))
+    return _in_the_engines_words(document), unread
 
 
 def _in_the_engines_words(document: dict[str, Any]) -> dict[str, Any]:
