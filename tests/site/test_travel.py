@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.site.first_view import decoded, first_view_bytes
 
 MOST_BYTES = 20_000
-# What the browser itself counts of the page and of what it fetched with it, but for the icon, of which it keeps none.
+# What the browser itself counts of the page and of what it fetched with it.
 FETCHED = """() => Object.fromEntries(
   [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .map((entry) => [new URL(entry.name).pathname, entry.encodedBodySize]))"""
@@ -31,7 +31,6 @@ def test_all_that_the_first_view_fetches_travels_in_20_kilobytes(site: httpx.Cli
 def test_a_browser_fetches_nothing_else_at_its_first_view(site: httpx.Client, page: Page) -> None:
     page.goto("/", wait_until="networkidle")
     counted = {path.partition("?")[0]: size for path, size in first_view_bytes(lambda p: travelling(site, p)).items()}
-    del counted["/static/img/icon.svg"]
     assert page.evaluate(FETCHED) == counted
 
 

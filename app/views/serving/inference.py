@@ -6,7 +6,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.forms.plan_form import query_of_values
+from app.forms.plan_address import query_of_values
 from app.serving import serve
 from app.templating import page
 from app.views.serving.answer import COLOURS, ServingAnswer
