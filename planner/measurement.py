@@ -24,6 +24,14 @@ class PhaseReading(_Frozen):
     seconds: float | None = None
 
 
+class PeakPart(_Frozen):
+    """One module's share of a step's fullest moment: held all along, and made by the step."""
+
+    name: str
+    held_bytes: Size
+    made_bytes: Size
+
+
 class DeviceReading(_Frozen):
     """The device as it describes itself."""
 
@@ -38,7 +46,8 @@ class Measurement(_Frozen):
 
     `smallest_capacity_bytes` is the smallest card that survives, its context included. `managed_bytes` (paged optimizer
     states) and `pinned_bytes` are host memory at their peak, read where the card tells; `layers_measured` is in
-    measurements of older releases only.
+    measurements of older releases only. `peak_parts` is what the last step held at its fullest, by module, the largest
+    first: a dry run's, empty where memory ran out.
     """
 
     version: Literal[1] = 1
@@ -55,6 +64,7 @@ class Measurement(_Frozen):
     managed_bytes: Size | None = None
     pinned_bytes: Size | None = None
     phases: tuple[PhaseReading, ...]
+    peak_parts: tuple[PeakPart, ...] = ()
     steps: Count
     tokens_per_micro_batch: Count
     tokens_per_second: float | None = None

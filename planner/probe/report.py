@@ -3,7 +3,7 @@
 import importlib.metadata
 from dataclasses import dataclass, field
 
-from planner.measurement import DeviceReading, Measurement, PhaseReading
+from planner.measurement import DeviceReading, Measurement, PeakPart, PhaseReading
 from planner.probe.options import Options
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
@@ -27,6 +27,7 @@ class Outcome:
     process_bytes: int | None = None
     context_bytes: int | None = None
     tokens_per_second: float | None = None
+    peak_parts: tuple[PeakPart, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +50,7 @@ def measurement_of(request: Request, options: Options, outcome: Outcome) -> Meas
         managed_bytes=outcome.managed_bytes,
         pinned_bytes=outcome.pinned_bytes,
         phases=outcome.phases,
+        peak_parts=outcome.peak_parts,
         steps=options.steps,
         tokens_per_micro_batch=Recipe.of(request).tokens,
         tokens_per_second=outcome.tokens_per_second,

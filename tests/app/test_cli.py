@@ -5,11 +5,20 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import app
+from app.cli.flags import FLAGS
 from app.examples import PLAN_REQUESTS
+from app.forms.fields import FIELDS
 from planner.answer.plan import plan
 from planner.request.schema import Request
 from tests.app.hub_server import CONFIG, running_hub
 
+# `quantization` has --quant-type.
+WITHOUT_A_FLAG = {
+    "lora.use_rslora", "quantization", "quantization.bnb_4bit_quant_storage", "quantization.group_size",
+    "quantization.llm_int8_skip_modules", "stack.adapter_dtype", "stack.autocast", "stack.kbit_preparation",
+    "stack.model_dtype", "stack.outputs_kept", "training.max_grad_norm", "training.sdpa_kernel",
+    "training.use_reentrant",
+}  # fmt: skip
 RUN = ("meta-llama/Llama-2-7b-hf", "rtx-4090")
 
 
@@ -71,6 +80,11 @@ def test_every_line_is_shown_on_demand() -> None:
             ["--objective", "dpo", "--precompute-ref"],
             {"training": {"objective": "dpo", "precompute_ref_log_probs": True}},
         ),
+        (
+            ["--objective", "grpo", "--generations", "4", "--steps-per-generation", "4", "--iterations", "2"],
+            {"training": {"objective": "grpo", "num_generations": 4, "steps_per_generation": 4, "num_iterations": 2}},
+        ),
+        (["--expandable-segments"], {"training": {"expandable_segments": True}}),
         (["--optim", "adamw_torch", "--loss", "chunked"], {"training": {"optim": "adamw_torch", "loss": "chunked"}}),
     ],
 )
@@ -78,6 +92,13 @@ def test_flags_spell_the_request(flags: list[str], document: dict[str, object]) 
     result = run("plan", *RUN, *flags, "--json")
     expected = Request.parse({"model": RUN[0], "gpu": RUN[1], **document})
     assert json.loads(result.stdout)["request"] == expected.model_dump(mode="json")
+
+
+def test_every_control_of_the_site_has_a_flag_but_what_only_a_request_spells_out() -> None:
+    """The others are set in a file (--request): they name tensors of one model, or take a stack apart."""
+    flags = {flag.path for flag in FLAGS} | {"model", "gpu", "also"}
+    without = {".".join(field.path) for field in FIELDS} - flags
+    assert without == WITHOUT_A_FLAG
 
 
 def test_a_card_can_be_given_by_its_memory() -> None:

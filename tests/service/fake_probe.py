@@ -83,6 +83,10 @@ def measurement(request: dict, instrument: str, behaviour: int) -> dict:
         "short_bytes": 1 << 29 if died else None,
         "peak_allocated_bytes": 5 << 30,
         "phases": [reading],
+        "peak_parts": [] if died else [
+            {"name": "layers.*.mlp", "held_bytes": 3 << 30, "made_bytes": 1 << 30},
+            {"name": "embed_tokens", "held_bytes": 1 << 30, "made_bytes": 0},
+        ],
         "steps": 3,
         "tokens_per_micro_batch": request["training"]["max_length"],
         "device": device,

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.models import Event, Probe
+from app.drawing.bars import Bars
 from app.forms.plan_form import query_of
 from app.jobs.comparison import explanations, prediction_error
 from app.jobs.states import is_final
 from app.templating import size
 from app.views.messages import METHOD_NAMES, MOMENTS, distance_in_words, out_of_memory_in_words
+from app.views.probe.peak_picture import COLOURS, WORDS, draw_peak
 from app.views.probe.phases import PhaseTable, phase_table
 from app.views.probe.verdict import proved, seconds_of
 from planner.measurement import Measurement
@@ -154,6 +156,22 @@ class ProbeView:
         told = [body for body in self._told if "phase" in body]
         failed = self.measurement.failed_phase if self.measurement else None
         return phase_table(self.probe.prediction, self.measurement, told, failed, self.is_final)
+
+    @property
+    def peak(self) -> Bars | None:
+        """The last step's fullest moment by module; None where nobody looked."""
+        parts = self.measurement.peak_parts if self.measurement else ()
+        return draw_peak(parts) if parts else None
+
+    @property
+    def peak_words(self) -> dict[str, str]:
+        """What the parts of its bars are called."""
+        return WORDS
+
+    @property
+    def peak_colours(self) -> dict[str, str]:
+        """The causes whose colours they have."""
+        return COLOURS
 
     @property
     def out_of_memory(self) -> list[str]:

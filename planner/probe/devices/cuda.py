@@ -20,7 +20,8 @@ from planner.probe.devices.memory_limit import (
     smallest_surviving_bytes,
 )
 from planner.probe.meters.cuda import CudaMeter, cuda_versions, open_cuda_meter, tokens_per_second
-from planner.probe.meters.meter import STEP_PHASES
+from planner.probe.meters.meter import STEP_PHASES, tell_nobody
+from planner.probe.meters.step_parts import StepParts
 from planner.probe.progress import watching
 from planner.probe.report import Outcome
 from planner.probe.training.phases import Job, story
@@ -49,12 +50,15 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
     """The story on `device` under `meter`; out of memory ends it early and is an outcome."""
     recipe, options = job.recipe, job.options
     trained: Any = None
+    # A snapshot is a history of its own, and whoever looks for the smallest card asks for bytes alone.
+    watched = options.instrument == "dry-run" and options.snapshot is None and job.tell is not tell_nobody
+    parts = StepParts() if watched else None
     with meter:
         if options.memory_limit_bytes is not None and options.memory_limit_bytes != meter.device().total_memory_bytes:
             limit = MemoryLimit(options.memory_limit_bytes, _context_bytes(meter))
             cap_cuda_allocator(limit, torch.cuda)
         with catch_out_of_memory(torch.cuda, torch._C) as watch, watching(meter, meter.tell):
-            trained = story(job, device, meter)
+            trained = story(job, device, meter, parts)
     if trained is not None:
         trained.verify()
     phases = meter.readings()
@@ -69,6 +73,7 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         process_bytes=meter.process_bytes,
         context_bytes=meter.context_bytes,
         tokens_per_second=tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps) if timed else None,
+        peak_parts=parts.parts if parts else (),
         notes=(*meter.notes, *((watch.message,) if watch.message else ())),
         versions=cuda_versions(),
     )

@@ -9,6 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from planner.probe.checkpoint.source import checkpoint_of
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
+from planner.probe.meters.step_parts import StepParts
 from planner.probe.options import Options
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
@@ -58,8 +59,8 @@ def _no_random_numbers() -> AbstractContextManager[None]:
     return patched([Patch(torch.nn.init, "kaiming_uniform_", lambda tensor, *_, **__: tensor)])
 
 
-def story(job: Job, device: torch.device, meter: Meter) -> Trained:
-    """Load, prepare, train, save.
+def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None = None) -> Trained:
+    """Load, prepare, train, save. `parts` watches the last step.
 
     Raises:
         AdapterSaveError: the saved adapters are not the trained ones.
@@ -80,7 +81,7 @@ def story(job: Job, device: torch.device, meter: Meter) -> Trained:
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
-        trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference)
+        trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts)
         loss = train(trainee, options.steps, job.progress)
     meter.begin(SAVE)
     job.progress(SAVE, 0)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from planner.probe.meters.meter import FIRST, Meter
+from planner.probe.meters.step_parts import StepParts
 from planner.probe.training.batch import make_batch
 from planner.probe.training.loss_scaling import grad_scaler
 from planner.probe.training.online import grpo
@@ -22,7 +23,10 @@ LossOf = Callable[[Batch, torch.Tensor], StepLoss]
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """What is trained, how, under which meter. `reference` is a second model, None without one."""
+    """What is trained, how, under which meter. `reference` is a second model, `parts` watches the last step.
+
+    Either is None where there is none.
+    """
 
     model: Any
     recipe: Recipe
@@ -30,6 +34,7 @@ class Trainee:
     meter: Meter
     vocabulary: int
     reference: Any = None
+    parts: StepParts | None = None
 
     @property
     def models(self) -> tuple[Any, ...]:
@@ -88,6 +93,8 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
         for step in range(steps):
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
+            if trainee.parts is not None and step == steps - 1:
+                trainee.parts.begin(model, optimizer)
             loss = _micro_batches(loss_of, trainee, phases, scaler)
             phases.begin("optimizer")
             if recipe.training.max_grad_norm > 0:
@@ -96,6 +103,8 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
             scaler.step(optimizer)
             scaler.update()
             model.zero_grad()
+    if trainee.parts is not None:
+        trainee.parts.end()
     return loss
 
 
