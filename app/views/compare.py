@@ -53,7 +53,7 @@ async def compare(request: Request) -> HTMLResponse:
     if query.get("a") or query.get("b"):
         return await _two(request, query.get("a", ""), query.get("b", ""))
     form, answer = await ask(request, pairs_of(request))
-    context = question_context(form, answer) | {"action": "/compare", "hides_method": True}
+    context = question_context(form, answer) | {"action": "/compare"}
     if answer:
         context |= {"columns": _methods(answer), "a": f"/plan?{answer.query}", "b": "", "errors": {}, "differences": []}
     status = 200 if answer else 422
