@@ -94,9 +94,12 @@ class _Unindented(Extension):
     """Templates are written with indentation that no browser needs: a twentieth of what a page sends."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Leave out what stands before the first word of each line. Markdown, whose indentation speaks, keeps it."""
+        """Leave one blank of it, which parts words where a tag before it took its line's end along.
+
+        Markdown, whose indentation speaks, keeps all.
+        """
         del filename
-        return source if (name or "").endswith(".md") else _INDENTATION.sub("", source)
+        return source if (name or "").endswith(".md") else _INDENTATION.sub(" ", source)
 
 
 def _environment() -> Environment:

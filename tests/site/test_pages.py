@@ -261,6 +261,13 @@ def test_what_breaks_here_has_a_page_for_people_and_a_problem_for_programs(
     assert site.get("/probes").headers["content-type"] == "application/problem+json"
 
 
+def test_words_of_two_lines_of_a_template_stay_apart(site: httpx.Client) -> None:
+    lead = re.search(r'<p class="lead">(.*?)</p>', site.get("/").text, re.DOTALL)
+    assert lead
+    said = " ".join(re.sub(r"<[^>]+>", "", lead[1]).split())
+    assert re.search(r"gives torch\. The peak comes in the \w+ pass\.$", said), said
+
+
 def test_markdown_holds_quotes_as_they_are(site: httpx.Client) -> None:
     config = '{"model_type": "gemma3_text", "_name_or_path": "an \'odd\' name"}'
     text = site.get("/plan.md", params={"config": config, "gpu": "rtx-4090"}).text
