@@ -2,8 +2,9 @@
 
 A request starts in one of the quick places, by turns of least use, so that whoever asks little never waits long. One
 that needs more than a slice goes on in a slow place, at a lower priority. Where those are taken it stays, until it has
-taken too long for somebody who waits: then it is given up, and starts again in a slow place. Whatever waits too long,
-or takes longer than its budget, is refused.
+taken too long for somebody who waits: then it is given up, and starts again in a slow place. Those who ask much beside
+others are answered at the lower priority from the start, in a slow place too, and leave one quick place to the others.
+Whatever waits too long, or takes longer than its budget, is refused.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from app.compute.budgets import (
     SLOW_PLACES,
 )
 from app.compute.memory import share_bytes
-from app.compute.processes import NoWorkersError, Template, Worker, room_bytes
+from app.compute.processes import START_BYTES, NoWorkersError, Template, Worker, room_bytes
 from app.compute.refusals import BeyondAllModelsError, BusyError, ComputationFailedError, cannot_now
 from app.compute.run import Job, Run, Tell
 from app.compute.shares import FairQueue, Shares
@@ -41,6 +42,7 @@ class Pool:
         self.places = places
         self.room_bytes = room_bytes(places)
         self._weighed: tuple[float, dict[Worker, int]] = (0.0, {})
+        self._held_bytes = 0
         self.shares = Shares()
         self.quick: FairQueue[Job] = FairQueue(self.shares)
         self.slow: FairQueue[Job] = FairQueue(self.shares)
@@ -86,6 +88,7 @@ class Pool:
             except (NoWorkersError, TimeoutError, OSError) as error:
                 raise cannot_now(error) from error
         job = Job(client, message, alone, tell, asyncio.get_running_loop().create_future())
+        self.shares.asks(client)
         self.enqueue(self.quick, job)
         self._make_way(client)
         while len(self.quick) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
@@ -160,12 +163,15 @@ class Pool:
             return {worker: held for worker, held in heavy.items() if worker in self.busy}
         busy = {worker: worker.share_bytes() for worker in self.busy}
         rest = share_bytes(os.getpid()) + (self.template.share_bytes() if self.template else 0)
-        idle = sum(worker.share_bytes() for worker in self.idle)
-        if rest + idle + sum(busy.values()) > self.room_bytes:
-            while self.idle:
-                self.let_go(self.idle.pop())
+        idle = {worker: worker.share_bytes() for worker in sorted(self.idle, key=lambda worker: not worker.is_low)}
+        held = rest + sum(idle.values()) + sum(busy.values())
+        for worker, size in idle.items():
+            if held > self.room_bytes:
+                self.idle.remove(worker)
+                self.let_go(worker)
+                held -= size
         heavy = busy if rest + sum(busy.values()) > self.room_bytes else {}
-        self._weighed = (time.monotonic(), heavy)
+        self._weighed, self._held_bytes = (time.monotonic(), heavy), held
         return heavy
 
     def let_go(self, worker: Worker) -> None:
@@ -184,7 +190,10 @@ class Pool:
         """
         ends_at = time.monotonic() + _LEAVING_SECONDS
         while self.idle and len(self.idle) + len(self.busy) >= self.places + SLOW_PLACES:
-            self.let_go(self.idle.pop())
+            # Those of whoever asks much first.
+            leaving = max(self.idle, key=lambda worker: worker.is_low)
+            self.idle.remove(leaving)
+            self.let_go(leaving)
         while time.monotonic() < ends_at:
             self._leaving = {pid for pid in self._leaving if share_bytes(pid)}
             if len(self._leaving) + len(self.idle) + len(self.busy) < self.places + SLOW_PLACES:
@@ -194,6 +203,7 @@ class Pool:
 
     def _leave(self, job: Job) -> None:
         """Whoever asked has an answer or is gone."""
+        self.shares.answered(job.client)
         if self.quick.remove(job.client, job) or self.slow.remove(job.client, job):
             self._dequeued(job)
         if job.task is not None and not job.task.done():
@@ -209,14 +219,33 @@ class Pool:
 
     def dispatch(self) -> None:
         """Fill the free places."""
-        while self.quick_running < self.places and (job := self.quick.next()) is not None:
+        while self.quick_running < self.places and (job := self.quick.next(self._may_be_quick)) is not None:
             self._dequeued(job)
             self.quick_running += 1
             self._run(job, slow=False)
-        while len(self.slow_clients) < SLOW_PLACES and (job := self.slow.next(self.slow_clients)) is not None:
+        while len(self.slow_clients) < SLOW_PLACES and (job := self._next_slow()) is not None:
             self._dequeued(job)
             self.slow_clients.append(job.client)
             self._run(job, slow=True)
+
+    def _may_be_quick(self, client: str) -> bool:
+        """The last quick place is kept for those who ask little; where there is but one, all take turns."""
+        is_last = self.quick_running == self.places - 1 and self.places > 1
+        return not is_last or not self.shares.is_heavy(client)
+
+    def _next_slow(self) -> Job | None:
+        """Who goes on in a slow place, or begins there because the quick ones are not for it."""
+        job = self.slow.next(lambda client: client not in self.slow_clients)
+        if job is not None or self._held_bytes + START_BYTES > self.room_bytes:
+            return job
+        return self.quick.next(lambda client: client not in self.slow_clients and self.shares.is_heavy(client))
+
+    def idle_worker(self, *, low: bool) -> Worker | None:
+        """Take one of this priority."""
+        found = next((worker for worker in self.idle if worker.is_low == low), None)
+        if found is not None:
+            self.idle.remove(found)
+        return found
 
     def _run(self, job: Job, *, slow: bool) -> None:
         run = Run(self, job, slow=slow)

@@ -25,8 +25,11 @@ CEILING_BYTES = 250 * MIB
 _BETWEEN_LOOKS_BYTES = 40 * MIB
 # One more worker that computes holds as much, pages that it shares counted in parts (make attack).
 _WORKER_BYTES = 40 * MIB
-# Long requests leave the processors to short ones; a third of a usual process's weight (sched(7), nice 5).
-_SLOW_NICENESS = 5
+# What one more worker soon holds.
+START_BYTES = 25 * MIB
+# Long requests, and those of whoever asks much, leave the processors to others: a tenth of a usual process's weight
+# (sched(7), nice 10).
+_LOW_NICENESS = 10
 
 
 class NoWorkersError(Exception):
@@ -83,8 +86,8 @@ class Template:
         """Whether it can make workers."""
         return self._process.poll() is None
 
-    async def worker(self, *, slow: bool) -> "Worker":
-        """Make one.
+    async def worker(self, *, low: bool) -> "Worker":
+        """Make one, of `low` priority.
 
         Raises:
             NoWorkersError: the template is gone.
@@ -106,7 +109,7 @@ class Template:
             _close(ours)
             raise
         worker = Worker(self, pid, ours)
-        if slow:
+        if low:
             worker.slow_down()
         return worker
 
@@ -133,6 +136,8 @@ class Worker:
     def __init__(self, template: Template, pid: int, stream: socket.socket) -> None:
         self.pid = pid
         self.ends = False
+        # Whether it has a low priority, which cannot be taken back.
+        self.is_low = False
         self._template, self._stream = template, stream
 
     async def ask(self, message: bytes) -> tuple[Any, ...]:
@@ -158,8 +163,9 @@ class Worker:
 
     def slow_down(self) -> None:
         """Let others go first from here on."""
+        self.is_low = True
         with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, _SLOW_NICENESS)
+            os.setpriority(os.PRIO_PROCESS, self.pid, _LOW_NICENESS)
 
     def kill(self) -> None:
         """End it, whatever it is doing."""

@@ -50,6 +50,11 @@ class Job:
     shed: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = field(default=None)
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether no client asked for it, but a page (app/compute/middleware.py, ACCURACY)."""
+        return self.client.startswith("/")
+
 
 class Run:
     """From its place in the pool to its reply."""
@@ -143,12 +148,13 @@ class Run:
 
     async def _worker(self) -> Worker:
         pool = self.pool
-        if not self.slow and not self.job.alone and pool.idle:
-            return pool.idle.pop()
+        low = self.slow or self.job.is_for_all or pool.shares.is_heavy(self.job.client)
+        if not self.job.alone and (worker := pool.idle_worker(low=low)) is not None:
+            return worker
         await pool.start()
         await pool.room_for_a_worker()
         assert pool.template is not None  # noqa: S101 (start made it)
-        worker = await pool.template.worker(slow=self.slow)
+        worker = await pool.template.worker(low=low)
         self.started = time.monotonic()  # the template may have had to start
         return worker
 
@@ -180,10 +186,10 @@ class Run:
         return LIGHT_SLICE_SECONDS if self.pool.shares.is_light(self.job.client) else SLICE_SECONDS
 
     def _is_over_budget(self, worker: Worker) -> bool:
-        shares, own = self.pool.shares, self.job.client
-        others = [client for client in self.pool.slow.clients() if client != own]
-        budget_seconds = CONTENDED_SECONDS if others else BUDGET_SECONDS
-        if any(map(shares.is_light, others)) and not shares.is_light(own):
+        pool, own = self.pool, self.job.client
+        others = [client for client in pool.slow.clients() if client != own]
+        budget_seconds = CONTENDED_SECONDS if others and not self.job.is_for_all else BUDGET_SECONDS
+        if any(map(pool.shares.is_light, others)) and pool.shares.is_heavy(own):
             budget_seconds = LIGHT_WAITS_SECONDS
         since_asked_seconds = time.monotonic() - self.job.asked_at
         return self._used_seconds(worker) > budget_seconds or since_asked_seconds > LONGEST_SECONDS
@@ -197,8 +203,13 @@ class Run:
         if asked.done():
             return
         heavy, busy = self.pool.weigh(), self.pool.busy
-        # The largest of those given up least often, so that everybody comes to an end.
-        if len(heavy) > 1 and worker is max(heavy, key=lambda each: (-busy[each].restarts, heavy[each])):
+
+        def turn(each: Worker) -> tuple[bool, int, int]:
+            # Whoever asks much first; then the largest of those given up least often, so that all come to an end.
+            return self.pool.shares.is_heavy(busy[each].client), -busy[each].restarts, heavy[each]
+
+        own = [each for each in heavy if not busy[each].is_for_all]
+        if len(own) > 1 and worker is max(own, key=turn):
             raise _NoRoomError
 
     def _over_budget(self) -> None:
@@ -213,7 +224,7 @@ class Run:
             asked.cancel()
             self.pool.kill(worker)
             self.used += KILL_SECONDS
-        elif worker.ends or self.slow:  # a slow worker's priority cannot be given back
+        elif worker.ends:
             self.pool.let_go(worker)
         else:
             self.pool.idle.append(worker)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection
 from itertools import islice
 from typing import Generic, TypeVar
@@ -12,6 +12,11 @@ _Job = TypeVar("_Job")
 # After this time what somebody used counts for half.
 HALF_LIFE_SECONDS = 10.0
 MOST_CLIENTS = 10_000
+# So many requests at once are few. How much of what the others' heaviest used is little, for whoever asks few and many.
+_FEW = 2
+_OF_FEW, _OF_MANY = 3.0, 0.5
+# Whoever used less than this is not felt by others.
+_NOTICED_SECONDS = 0.05
 # Who is compared with whom: the clients that were served last.
 _LATEST = 64
 
@@ -22,16 +27,48 @@ class Shares:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._asking: Counter[str] = Counter()
+        # How many were here at once, and when.
+        self._crowds: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def used_seconds(self, client: str) -> float:
         """What counts of `client`'s use today."""
         seconds, at = self._used.get(client, (0.0, 0.0))
         return seconds * math.exp2((at - self._clock()) / HALF_LIFE_SECONDS)
 
+    def asks(self, client: str) -> None:
+        """One more request of `client` is here."""
+        self._asking[client] += 1
+        self._crowds[client] = (max(self._asking[client], self._crowd(client)), self._clock())
+        self._crowds.move_to_end(client)
+        if len(self._crowds) > MOST_CLIENTS:
+            self._crowds.popitem(last=False)
+
+    def answered(self, client: str) -> None:
+        """One of them is over."""
+        self._asking[client] -= 1
+        if not self._asking[client]:
+            del self._asking[client]
+
     def is_light(self, client: str) -> bool:
-        """Whether `client` used less than half of what one of those used who were served lately."""
-        heaviest = max(map(self.used_seconds, islice(reversed(self._used), _LATEST)), default=0.0)
-        return self.used_seconds(client) < heaviest / 2
+        """Whether `client` asks little beside the one of the others served lately who used most: less than half of it,
+        or, where it asks one or two things at a time as people do, no more than three times as much.
+        """
+        share = _OF_FEW if self._crowd(client) <= _FEW else _OF_MANY
+        return self.used_seconds(client) < self._most_of_others(client) * share
+
+    def is_heavy(self, client: str) -> bool:
+        """Whether others were served lately, and `client` does not ask little beside them."""
+        return self._most_of_others(client) > _NOTICED_SECONDS and not self.is_light(client)
+
+    def _crowd(self, client: str) -> int:
+        """How many requests of `client` were here at once lately."""
+        most, at = self._crowds.get(client, (0, 0.0))
+        return most if self._clock() - at < HALF_LIFE_SECONDS else self._asking[client]
+
+    def _most_of_others(self, client: str) -> float:
+        latest = islice(reversed(self._used), _LATEST)
+        return max((self.used_seconds(other) for other in latest if other != client), default=0.0)
 
     def charge(self, client: str, seconds: float) -> None:
         """Add to what `client` has used."""
@@ -55,9 +92,9 @@ class FairQueue(Generic[_Job]):
         """Put a job behind the client's others."""
         self._jobs.setdefault(client, deque()).append(job)
 
-    def next(self, but: Collection[str] = ()) -> _Job | None:
-        """Take the first job of the client that used least; none of the clients `but`."""
-        waiting = [client for client in self._jobs if client not in but]
+    def next(self, may: Callable[[str], bool] = lambda _: True) -> _Job | None:
+        """Take the first job of the client that used least, of those who `may`."""
+        waiting = [client for client in self._jobs if may(client)]
         if not waiting:
             return None
         client = min(waiting, key=self._shares.used_seconds)

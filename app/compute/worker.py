@@ -27,8 +27,10 @@ from app.logs import set_request_id
 from planner.units import MIB
 
 _Found = TypeVar("_Found")
-# A worker ends once it has grown by this much. A model's first plan leaves half a MiB in caches, the next ones little.
-GROWN_BYTES = 4 * MIB
+# A worker ends once it has grown by this much: one that answers those who ask much beside others, and any other, which
+# lives longer, as what it remembers is asked for again. A model's first plan leaves half a MiB, its first map two.
+_LOW_GROWN_BYTES = 4 * MIB
+GROWN_BYTES = 16 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
 # The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.
@@ -54,13 +56,14 @@ def work(app: FastAPI, stream: socket.socket) -> None:
     _limit_memory()
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_InlineExecutor(1))
-    started_bytes = held_bytes()
+    started_bytes, niceness = held_bytes(), os.nice(0)
     stream.sendall(framed(marshal.dumps(os.getpid())))
     while (message := receive_frame(stream)) is not None:
         facts, request = pickle.loads(message)  # noqa: S301 (the server is at the other end of a socket without a name)
         reply = loop.run_until_complete(_reply(app, facts, request))
         del message, request
-        ends = facts.alone or reply[0] == "memory" or held_bytes() - started_bytes > GROWN_BYTES
+        grown_bytes = _LOW_GROWN_BYTES if os.nice(0) > niceness else GROWN_BYTES
+        ends = facts.alone or reply[0] == "memory" or held_bytes() - started_bytes > grown_bytes
         ends = ends or time.process_time() > _LIFE_SECONDS / 2
         stream.sendall(framed(marshal.dumps((ends, reply))))
         if ends:

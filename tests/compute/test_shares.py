@@ -50,3 +50,47 @@ def test_every_job_that_was_added_comes_out_once(jobs: list[tuple[str, int]]) ->
     assert sorted(job for job in taken if job is not None) == sorted(job for _, job in jobs)
     assert len(queue) == 0
     assert list(queue.clients()) == []
+
+
+def test_a_person_asks_little_beside_those_who_ask_much_at_once() -> None:
+    shares = Shares(Clock())
+    for client, at_once in (("person", 1), ("crowd", 4)):
+        for _ in range(at_once):
+            shares.asks(client)
+        shares.charge(client, 3.0)
+    assert (shares.is_heavy("person"), shares.is_heavy("crowd")) == (False, True)
+    shares.charge("person", 7.0)
+    assert shares.is_heavy("person"), "one at a time, without end"
+
+
+def test_what_was_asked_at_once_is_forgotten_with_what_was_used() -> None:
+    clock = Clock()
+    shares = Shares(clock)
+    for _ in range(3):
+        shares.asks("crowd")
+    for _ in range(3):
+        shares.answered("crowd")
+    shares.charge("crowd", 2.0)
+    shares.charge("other", 2.0)
+    assert shares.is_heavy("crowd")
+    clock.now += HALF_LIFE_SECONDS
+    assert not shares.is_heavy("crowd")
+
+
+def test_alone_nobody_asks_much() -> None:
+    shares = Shares(Clock())
+    for _ in range(9):
+        shares.asks("only")
+    shares.charge("only", 9.0)
+    assert not shares.is_heavy("only")
+    assert not shares.is_light("only")
+
+
+def test_those_who_may_come_before_those_who_used_less() -> None:
+    shares = Shares(Clock())
+    queue: FairQueue[str] = FairQueue(shares)
+    queue.add("modest", "a")
+    queue.add("greedy", "b")
+    shares.charge("greedy", 5.0)
+    assert queue.next(lambda client: client == "greedy") == "b"
+    assert queue.next(lambda client: client == "greedy") is None

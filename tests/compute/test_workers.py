@@ -137,7 +137,7 @@ def test_a_worker_refuses_a_callers_own_model_unless_it_ends_with_it() -> None:
     async def act() -> None:
         template = await Template.started()
         try:
-            shared, own = await template.worker(slow=False), await template.worker(slow=False)
+            shared, own = await template.worker(low=False), await template.worker(low=False)
             assert await shared.ask(pickle.dumps((Facts(), request(OWN)))) == ("asks", ALONE)
             assert not shared.ends
             reply = await own.ask(pickle.dumps((Facts(alone=True), request(OWN))))
@@ -153,7 +153,7 @@ def test_many_workers_are_ended_at_once() -> None:
     async def act() -> None:
         template = await Template.started()
         try:
-            workers = [await template.worker(slow=False) for _ in range(8)]
+            workers = [await template.worker(low=False) for _ in range(8)]
             os.kill(template._process.pid, signal.SIGSTOP)  # so that what it is told comes to it in one piece
             for worker in workers:
                 worker.kill()
@@ -161,7 +161,7 @@ def test_many_workers_are_ended_at_once() -> None:
             for worker in workers:  # there until the template has read what it was told, and reaped them
                 while Path(f"/proc/{worker.pid}/statm").exists():
                     await asyncio.sleep(0.02)
-            another = await template.worker(slow=False)
+            another = await template.worker(low=False)
             assert (await another.ask(pickle.dumps((Facts(), request(PLAN)))))[:2] == ("answer", 200)
         finally:
             template.close()
@@ -204,7 +204,7 @@ def test_a_worker_serves_many_plans_before_it_has_grown() -> None:
     async def act() -> None:
         template = await Template.started()
         try:
-            worker = await template.worker(slow=False)
+            worker = await template.worker(low=False)
             for length in range(1024, 1029):
                 document = {**PLAN, "training": {"max_length": length}}
                 assert (await worker.ask(pickle.dumps((Facts(), request(document)))))[:2] == ("answer", 200)
