@@ -7,7 +7,7 @@ from pathlib import Path
 from planner.evidence.markdown import table
 from planner.evidence.published_dry_runs.compared import Compared, compared, measured_runs
 from planner.evidence.published_dry_runs.differences import explanation
-from planner.evidence.published_dry_runs.settings import SCHEDULES, published_settings
+from planner.evidence.published_dry_runs.settings import SCHEDULES, Setting, published_settings
 from planner.units import MIB
 
 REPORT_FILE = Path(__file__).parents[1] / "published_dry_runs.md"
@@ -45,20 +45,19 @@ def lines() -> Iterator[str]:
     yield table(
         ("run", "setting", "added, measured", "added", "allocated, measured", "allocated", "reserved, measured",
          "reserved", "off"),
-        (_cells(row) for row in measured_runs()),
+        (*(_cells(row) for row in measured_runs()), *_cells_not_run("completed")),
     )
     yield "## Out of memory"
     yield table(
         ("run", "setting", "real card", "virtual card", "what torch said"),
-        (_outcome_cells(row) for row in rows if row.setting.outcome == "oom" or "oom" in row.record.outcomes),
+        (
+            *(_outcome_cells(row) for row in rows if row.setting.outcome == "oom" or "oom" in row.record.outcomes),
+            *_cells_not_run("oom"),
+        ),
     )
     yield "## What differs, and why"
     yield "\n".join(f"- {text}" for text in _explained(measured_runs()))
     yield _TRIED
-    missing = sorted({setting.id for setting in published_settings()} - {row.setting.id for row in rows})
-    if missing:
-        yield "## Not run yet"
-        yield ", ".join(missing)
 
 
 def claims() -> tuple[str, ...]:
@@ -96,7 +95,7 @@ def _cells(row: Compared) -> tuple[str, ...]:
     measured = row.setting.measured
     return (
         row.setting.id.removeprefix("fitcheck-"),
-        _setting(row),
+        _setting(row.setting),
         _mib(row.added_measured),
         _range(row.added),
         *(
@@ -114,15 +113,30 @@ def _outcome_cells(row: Compared) -> tuple[str, ...]:
     said = [text for text in (row.setting.document.get("message"), *row.record.messages[:1]) if text]
     return (
         row.setting.id.removeprefix("fitcheck-"),
-        _setting(row),
+        _setting(row.setting),
         row.setting.outcome,
         virtual,
         "<br>".join(text.split(" GPU 0")[0].removeprefix("torch.OutOfMemoryError: ") for text in said),
     )
 
 
-def _setting(row: Compared) -> str:
-    document = row.setting.document
+def _cells_not_run(outcome: str) -> Iterator[tuple[str, ...]]:
+    """A line of its table for each setting that has no record."""
+    recorded = {row.setting.id for row in compared()}
+    for setting in published_settings():
+        if setting.outcome == outcome and setting.id not in recorded:
+            name, text = setting.id.removeprefix("fitcheck-"), _setting(setting)
+            if outcome == "oom":
+                yield name, text, outcome, "not run yet", str(setting.document.get("message", "")).split(" GPU 0")[0]
+            else:
+                measured = setting.measured
+                read = [_mib(measured[moment]) for moment in ("peak_allocated", "peak_reserved")]
+                added = _mib(measured["peak_allocated"] - measured["load_resident"])
+                yield name, text, added, "–", read[0], "–", read[1], "–", "not run yet"
+
+
+def _setting(setting: Setting) -> str:
+    document = setting.document
     name = document["model"].split("/")[1]
     shape = f"{document['batch']} × {document['length']}"
     kept = "" if document.get("checkpointing", True) else ", no checkpointing"

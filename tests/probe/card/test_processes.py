@@ -62,6 +62,33 @@ def test_tritons_kernels_are_compiled_and_launched(tmp_path: Path) -> None:
     assert seen["gradient"] == [1024]
 
 
+def test_a_fork_that_nobody_counts_goes_on_with_what_its_parent_took(tmp_path: Path) -> None:
+    """The published runs load once and take their steps in forks; processes of a set count each for itself."""
+    seen = on_card(
+        tmp_path,
+        """
+        insert("t4")
+        import os, torch
+        torch.cuda.init()
+        torch.cuda._is_in_bad_fork = lambda: False  # a real context does not survive a fork
+        block = torch.empty(8 << 30, dtype=torch.uint8, device="cuda")
+        told, tell = os.pipe()
+        if os.fork() == 0:
+            before = torch.cuda.mem_get_info()[0]
+            try:
+                torch.empty(8 << 30, dtype=torch.uint8, device="cuda")
+            except torch.OutOfMemoryError:
+                del block
+                torch.cuda.empty_cache()
+                os.write(tell, str(torch.cuda.mem_get_info()[0] - before).encode())
+            os._exit(0)
+        os.close(tell)
+        answer["given_back"] = os.read(told, 99).decode()
+        """,
+    )
+    assert seen["given_back"] == str(8 << 30)
+
+
 def test_memory_handed_to_another_process_counts_where_it_was_taken(tmp_path: Path) -> None:
     program = """
 import torch

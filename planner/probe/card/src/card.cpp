@@ -223,14 +223,15 @@ CARD_API const char* card_modelled() { return modelled.c_str(); }
 
 namespace {
 
-// A child of a fork has no context and no memory on a card: what it inherited is its parent's, and counted there.
+// Of a set's cards a child of a fork has no context and no memory: what it inherited is counted in its parent.
 void before_fork() { lock.lock(); }
 void after_fork() { lock.unlock(); }
 void in_child() {
-  for (auto& state : machine) {
-    for (auto& count : state.counts) count = Count{};
-    state.touched = false;
-  }
+  if (card_has_set())
+    for (auto& state : machine) {
+      for (auto& count : state.counts) count = Count{};
+      state.touched = false;
+    }
   lock.unlock();
 }
 

@@ -56,6 +56,8 @@ CARD_API void card_model(const char* sentence);
 CARD_API const char* card_modelled();
 
 // ---- peers.cpp: other processes with the same set of cards, by index on the machine
+// What a child of a fork inherited is counted in its parent where there is a set, and else goes on being its own.
+CARD_API bool card_has_set();
 CARD_API void card_publish(int index, uint64_t bytes);
 CARD_API int card_peers(int index, int* pids, uint64_t* bytes, int room);  // how many there are
 CARD_API uint64_t card_taken_by_peers(int index);

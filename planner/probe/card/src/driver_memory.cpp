@@ -30,11 +30,12 @@ void drop(Handle* handle) {
   delete handle;
 }
 
-// What a child of a fork inherited is counted in its parent.
+// What a child of a fork inherited of a set's cards is counted in its parent.
 void before_fork() { lock.lock(); }
 void after_fork() { lock.unlock(); }
 void in_child() {
-  for (auto& entry : mapped) entry.second->counted = false;
+  if (card_has_set())
+    for (auto& entry : mapped) entry.second->counted = false;
   lock.unlock();
 }
 const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);

@@ -95,6 +95,8 @@ void look() {
 
 }  // namespace
 
+CARD_API bool card_has_set() { return set_name() != nullptr; }
+
 CARD_API void card_publish(int index, uint64_t bytes) {
   if (!set_name() || index >= CARDS) return;
   std::lock_guard<std::mutex> guard(lock);

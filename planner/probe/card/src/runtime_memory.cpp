@@ -69,12 +69,15 @@ void pool_trim(int device, size_t keep) {
   pool.reserved = wanted;
 }
 
-// What a child of a fork inherited is counted in its parent: its pools are empty, and blocks of them are nobody's.
+// What a child of a fork inherited of a set's cards is counted in its parent: its pools are empty, and blocks of them
+// are nobody's.
 void before_fork() { pools_lock.lock(), registered_lock.lock(); }
 void after_fork() { registered_lock.unlock(), pools_lock.unlock(); }
 void in_child() {
-  for (auto& pool : pools) pool = Pool{};
-  registered.clear();
+  if (card_has_set()) {
+    for (auto& pool : pools) pool = Pool{};
+    registered.clear();
+  }
   after_fork();
 }
 const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);

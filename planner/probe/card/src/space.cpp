@@ -145,11 +145,12 @@ void zero_anywhere(char* address, size_t bytes, bool sparse) {
   });
 }
 
-// What a child of a fork inherited is counted in its parent: freeing it gives nothing back.
+// What a child of a fork inherited of a set's cards is counted in its parent: freeing it gives nothing back.
 void before_fork() { lock.lock(); }
 void after_fork() { lock.unlock(); }
 void in_child() {
-  for (auto& entry : blocks) entry.second.counted = false;
+  if (card_has_set())
+    for (auto& entry : blocks) entry.second.counted = false;
   lock.unlock();
 }
 const int watching_forks = pthread_atfork(before_fork, after_fork, in_child);
