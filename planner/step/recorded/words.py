@@ -6,17 +6,20 @@ a number changes a kernel, the kernel is among the words.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from planner.families.parts import Decoder, DeltaNet, Mamba2
+from planner.families.parts import Decoder, DeltaNet, Mamba2, Structure
 from planner.gpu import Gpu
 from planner.request.recipe import Recipe
 from planner.step.derive_switches import linears, switches_of
 from planner.step.switches import LayerSwitches, Switches
 
 Words = Mapping[str, str]
+# What tells the models of one family apart, by the parts of a decoder that people know.
+BUILD = ("embeddings and head", "attention layers", "feed-forward layers", "norms and residuals")
 
 
 class Known(NamedTuple):
@@ -53,7 +56,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
         "experts": _experts(decoder, switches),
-        "layer parts": sha256(repr(decoder.structure).encode()).hexdigest()[:6],
+        **_build(decoder.structure),
     }
     return Known(decoder.model_type, words)
 
@@ -61,7 +64,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
 def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
     """What decides the tensors of transformers' `generate`, which trains nothing."""
     step = step_words(decoder, recipe, gpu).words
-    names = ("storage", "precision", "attention", "key heads", "sequences", "experts", "layer parts")
+    names = ("storage", "precision", "attention", "key heads", "sequences", "experts", *BUILD)
     return Known(decoder.model_type, {name: step[name] for name in names})
 
 
@@ -99,6 +102,18 @@ def optimizer_words(recipe: Recipe) -> Known:
 def workspace_words(capability: tuple[int, int] | None) -> Known:
     """What decides the size of cuBLAS's workspaces."""
     return Known("", {"compute capability": "not known" if capability is None else f"{capability[0]}.{capability[1]}"})
+
+
+def _build(structure: Structure) -> dict[str, str]:
+    """Each part of the model as a digest of what the formulas know of it; together they are the whole structure."""
+    blocks = structure.blocks
+    parts = (
+        replace(structure, blocks=()),
+        tuple(block.attention for block in blocks),
+        tuple(block.mlp for block in blocks),
+        tuple(replace(block, attention=None, mlp=None) for block in blocks),
+    )
+    return {name: sha256(repr(part).encode()).hexdigest()[:6] for name, part in zip(BUILD, parts, strict=True)}
 
 
 def _method(recipe: Recipe) -> str:

@@ -45,6 +45,20 @@ def test_switches_that_nobody_recorded_are_said_not_to_be_and_the_nearest_are_na
     assert "Not recorded with these settings; the nearest on record differ in loss" in found.comparison.sentence
 
 
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({"attention_bias": True}, "attention layers"),
+        ({"mlp_bias": True}, "feed-forward layers"),
+        ({"tie_word_embeddings": True}, "embeddings and head"),
+    ],
+)
+def test_a_model_built_otherwise_is_told_by_the_part_that_is(config: dict[str, Any], part: str) -> None:
+    found = planned(model=LLAMA | config)
+    assert found.comparison
+    assert f"the nearest on record differ in {part}:" in found.comparison.sentence
+
+
 def test_a_family_without_a_record_says_so() -> None:
     found = planned(model={**LLAMA, "model_type": "internlm3"})
     assert found.comparison
