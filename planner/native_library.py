@@ -2,8 +2,8 @@
 
 `python -m planner.native_library` builds it beside its sources, for an installation that all users share.
 Otherwise the first plan builds it into the user's cache, where the system has a C compiler; that takes half a second.
-Where nothing can be built, the same rules run in Python (planner/allocator/large_pool.py, planner/step/engine/
-heights.py).
+Where nothing can be built, the same rules run in Python (planner/allocator/python_pools.py, planner/step/
+engine/heights.py).
 """
 
 import ctypes
@@ -25,15 +25,16 @@ _BUILD_SECONDS = 120
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _SIGNATURES = {
-    "pool_new": (_POINTER, (_INT32, _INT32, _INT64)),
-    "pool_copy": (_POINTER, (_POINTER,)),
-    "pool_delete": (None, (_POINTER,)),
-    "pool_allocate": (_INT32, (_POINTER, _INT64)),
-    "pool_allocate_many": (_INT32, (_POINTER, _INT64, _INT32, _POINTER)),
-    "pool_free": (_INT32, (_POINTER, _INT32)),
-    "pool_free_pairs": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER, _POINTER, _POINTER)),
-    "pool_empty_cache": (_INT32, (_POINTER,)),
-    "pool_play": (_INT32, (_POINTER, _POINTER, _POINTER, _POINTER, _INT32, _INT32, _POINTER)),
+    "pools_new": (_POINTER, (_INT32, _INT32, _INT64)),
+    "pools_copy": (_POINTER, (_POINTER,)),
+    "pools_delete": (None, (_POINTER,)),
+    "pools_allocate": (_INT32, (_POINTER, _INT64)),
+    "pools_allocate_many": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
+    "pools_free": (_INT32, (_POINTER, _INT32)),
+    "pools_free_many": (_INT32, (_POINTER, _POINTER, _INT32)),
+    "pools_free_slots": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
+    "pools_empty_cache": (_INT32, (_POINTER,)),
+    "pools_play": (_INT32, (_POINTER, _POINTER, _POINTER, _POINTER, _INT32, _INT32)),
     "worst_of_phases": (_INT32, (_POINTER, _POINTER, _POINTER, _INT32, _POINTER)),
 }
 

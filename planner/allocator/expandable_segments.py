@@ -7,7 +7,6 @@ block is always split.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
 from operator import attrgetter
 
 from planner.allocator.caching_allocator import (
@@ -21,13 +20,15 @@ from planner.allocator.caching_allocator import (
     insert_after,
     segment_bytes,
 )
-from planner.allocator.large_pool import one_by_one
+from planner.allocator.python_pools import Moves, one_by_one
 from planner.units import ceil_div
 
 # The driver reserves 1.125 times the card's memory in addresses; what matters here is that they never run out, and
 # that a range begins at a page (a multiple of 20 MiB is one of 2 MiB too).
 ADDRESS_RANGE_BYTES = LARGE_SEGMENT_BYTES << 21
 _BY_ADDRESS = attrgetter("address")
+# What a tensor without elements has for an address.
+_NOTHING = -1
 
 
 class ExpandableAllocator(CachingAllocator):
@@ -155,8 +156,8 @@ def _run_bytes(block: Block | None, enough_bytes: int) -> int:
     return total_bytes
 
 
-class ExpandablePool:
-    """`LargePool`'s manners over the whole model: for playing with a capacity, where pages are unmapped anywhere."""
+class ExpandablePools:
+    """`ExpandableAllocator` as `PythonPools` are used: with a capacity, pages are unmapped wherever they are free."""
 
     def __init__(self, capacity_bytes: int | None = None) -> None:
         self._allocator = ExpandableAllocator(capacity_bytes)
@@ -178,16 +179,19 @@ class ExpandablePool:
         Raises:
             OutOfDeviceMemoryError: the capacity does not allow it, even with the cache emptied.
         """
+        if size_bytes == 0:
+            return _NOTHING
         block = self._allocator.allocate(size_bytes)
         self._blocks[block.address] = block
         return block.address
 
     def free(self, address: int) -> None:
         """Take a block back."""
-        self._allocator.free(self._blocks.pop(address))
+        if address != _NOTHING:
+            self._allocator.free(self._blocks.pop(address))
 
-    def play(self, moves: Sequence[tuple[int, int]], places: list[int]) -> None:
-        """Many moves at once, as `LargePool.play`."""
+    def play(self, moves: Moves, places: list[int]) -> None:
+        """Many moves at once, as `PythonPools.play`."""
         one_by_one(self, moves, places)
 
     def empty_cache(self) -> None:

@@ -5,34 +5,40 @@ Slack is what the caching allocator counts as allocated beyond the tensors once 
 A free block of the large pool is cut only when more than 1 MiB would be left (c10/cuda/CUDACachingAllocator.cpp,
 should_split); otherwise the tensor gets the whole block, and `torch.cuda.memory_allocated()` counts it. Quantizing
 weight after weight leaves holes of sizes where that happens, so the loader's own order is played through the
-allocator's rules. Expandable segments always cut, and the small pool cuts to 512 bytes: neither has slack.
+allocator's rules, tensor by tensor. Expandable segments always cut, and the small pool cuts to 512 bytes: neither has
+slack.
 Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
-from planner.allocator.expandable_segments import ExpandablePool
-from planner.allocator.large_pool import LargePool
-from planner.allocator.native_pool import FastPool, fast_pool
+from planner.allocator.expandable_segments import ExpandablePools
+from planner.allocator.native_pools import FastPools, fast_pools
+from planner.allocator.python_pools import PythonPools
 from planner.allocator.threaded_load import race
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.tensors.storage_formats import BLOCK_ELEMENTS
+from planner.tensors.storage_formats import (
+    BLOCK_ELEMENTS,
+    CODE_TABLE_BYTES,
+    DYNAMIC_MAP_BYTES,
+    NESTED_BLOCK_ELEMENTS,
+    OFFSET_BYTES,
+)
 from planner.tensors.tensor_storage import Placed, in_load_order
 from planner.units import allocated, ceil_div
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The large pool once the model is prepared, and the bytes its blocks had beyond the tensors, then and before."""
+    """The pools once the model is prepared, and the bytes its blocks had beyond the tensors, then and before."""
 
-    pool: FastPool
+    pools: FastPools
     loaded_slack_bytes: int
     prepared_slack_bytes: int
 
 
-Pool = FastPool | ExpandablePool
+Pools = FastPools | ExpandablePools
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +64,19 @@ def play_load(
     placed: Sequence[Placed],
     recipe: Recipe,
     habits: Habits = INSTALLED,
-    new_pool: Callable[..., FastPool] = fast_pool,
+    new_pools: Callable[..., FastPools] = fast_pools,
 ) -> Loaded:
     """Load and prepare a model with memory in plenty."""
-    pool = new_pool(expandable=recipe.training.expandable_segments, oldest_first=habits.oldest_first)
+    pools = new_pools(expandable=recipe.training.expandable_segments, oldest_first=habits.oldest_first)
     try:
-        loaded_slack_bytes, prepared_slack_bytes = load_into(pool, placed, recipe, habits)
-    except OverflowError:  # more than the pool in C has addresses for
-        return play_load(placed, recipe, habits, LargePool)
-    return Loaded(pool, loaded_slack_bytes, prepared_slack_bytes)
+        loaded_slack_bytes, prepared_slack_bytes = load_into(pools, placed, recipe, habits)
+    except OverflowError:  # more than the pools in C have addresses for
+        return play_load(placed, recipe, habits, PythonPools)
+    return Loaded(pools, loaded_slack_bytes, prepared_slack_bytes)
 
 
-def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> tuple[int, int]:
-    """Play loading and, on the kbit path, the float32 upcast through the allocator, large tensors only.
+def load_into(pools: Pools, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> tuple[int, int]:
+    """Play loading and, on the kbit path, the float32 upcast through the allocator.
 
     Returns the slack once loaded and once prepared.
 
@@ -83,64 +89,75 @@ def load_into(pool: Pool, placed: Sequence[Placed], recipe: Recipe, habits: Habi
     """
     if not habits.moved and (recipe.quantization is None or recipe.quantization.quant_method != "hqq"):
         # One block as large as the model will be, taken and freed: everything after is carved out of it.
-        pool.free(pool.allocate(_warm_up_bytes(placed, recipe)))
+        pools.free(pools.allocate(_warm_up_bytes(placed, recipe)))
     order = placed if habits.moved else in_load_order(placed)
     plain: dict[int, list[int]] = {}
     tensor_bytes = 0
-    for item, kept in _loads(pool, list(_one_by_one(order)), recipe, habits):
+    for item, kept in _loads(pools, list(_one_by_one(order)), recipe, habits):
         tensor_bytes += sum(size for size, _ in kept)
         if item.upcast:
-            plain.setdefault(id(item), []).extend(address for _, address in kept)
-    loaded_slack_bytes = pool.allocated_bytes - tensor_bytes
+            plain.setdefault(id(item), []).extend(handle for _, handle in kept)
+    loaded_slack_bytes = pools.allocated_bytes - tensor_bytes
     upcast = [item for item in placed if item.upcast]
     for item in _one_by_one(upcast):
-        size = item.prepared.values_bytes
-        if size > SMALL_SIZE_BYTES:
-            pool.allocate(size)
-            tensor_bytes += size
-        if item.loaded.values_bytes > SMALL_SIZE_BYTES:
-            pool.free(plain[id(item)].pop(0))
-            tensor_bytes -= item.loaded.values_bytes
+        pools.allocate(item.prepared.values_bytes)
+        pools.free(plain[id(item)].pop(0))
+        tensor_bytes += item.prepared.values_bytes - item.loaded.values_bytes
     if upcast and not habits.keeps_cache:
-        pool.empty_cache()
-    return loaded_slack_bytes, pool.allocated_bytes - tensor_bytes
+        pools.empty_cache()
+    return loaded_slack_bytes, pools.allocated_bytes - tensor_bytes
 
 
-# (bytes, address) of the large tensors that stay.
+# (bytes, handle) of the tensors that stay.
 Kept = list[tuple[int, int]]
 
 
-def _loads(pool: Pool, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
+def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
     """Load one tensor after the other, or let threads copy ahead."""
+    pieces = _all_pieces(items, recipe)
     if habits.threads_seed is None:
-        for item in items:
-            first, *rest = _pieces(item, recipe)
-            yield item, _make(pool, [_copy(pool, *first)], rest)
+        for item, own in zip(items, pieces, strict=True):
+            yield item, _make(pools, [], own)
         return
-    pieces = [list(_pieces(item, recipe)) for item in items]
     copies: dict[int, _Copied] = {}
     for what, index in race([first for (first, _), *_ in pieces], habits.threads_seed):
         if what == "copied":
-            copies[index] = _copy(pool, *pieces[index][0])
+            copies[index] = _copy(pools, *pieces[index][0])
         else:
-            yield items[index], _make(pool, [copies.pop(index)], pieces[index][1:])
+            yield items[index], _make(pools, [copies.pop(index)], pieces[index][1:])
 
 
-# (bytes, stays?, address where it is large)
-_Copied = tuple[int, bool, int | None]
+# (bytes, stays?, handle)
+_Copied = tuple[int, bool, int]
 
 
-def _copy(pool: Pool, size: int, stays: bool) -> _Copied:
-    return size, stays, pool.allocate(size) if size > SMALL_SIZE_BYTES else None
+def _copy(pools: Pools, size: int, stays: bool) -> _Copied:
+    return size, stays, pools.allocate(size)
 
 
-def _make(pool: Pool, made: list[_Copied], rest: Iterable[tuple[int, bool]]) -> Kept:
+def _make(pools: Pools, made: list[_Copied], rest: Iterable[tuple[int, bool]]) -> Kept:
     """Make the rest of a tensor's pieces; what passes goes in reverse."""
-    made += [_copy(pool, size, stays) for size, stays in rest]
-    for _, stays, address in reversed(made):
-        if address is not None and not stays:
-            pool.free(address)
-    return [(allocated(size), address) for size, stays, address in made if address is not None and stays]
+    made += [_copy(pools, size, stays) for size, stays in rest]
+    for _, stays, handle in reversed(made):
+        if not stays:
+            pools.free(handle)
+    return [(allocated(size), handle) for size, stays, handle in made if stays]
+
+
+def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[tuple[int, bool]]]:
+    """What each weight makes. bitsandbytes copies its map of 8-bit values to the card with the first weight it nests.
+
+    Source: bitsandbytes 0.50 functional.py quantize_blockwise, name2qmap.
+    """
+    quantization = recipe.quantization
+    known = {id(item): list(_pieces(item, recipe)) for item in items}
+    pieces = [known[id(item)] for item in items]
+    if quantization and quantization.load_in_4bit and quantization.bnb_4bit_use_double_quant:
+        first = next((index for index, item in enumerate(items) if item.quantized), None)
+        if first is not None:
+            *before, nested, codes, own_map = pieces[first]
+            pieces[first] = [*before, (DYNAMIC_MAP_BYTES, True), nested, codes, own_map]
+    return pieces
 
 
 def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
@@ -159,17 +176,23 @@ def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
         yield source_bytes, False
         yield 4 * blocks, not double
         yield ceil_div(elements, 2), True
+        yield CODE_TABLE_BYTES, True
         if double:
+            yield OFFSET_BYTES, True
             yield 4 * blocks, False
+            yield 4 * ceil_div(blocks, NESTED_BLOCK_ELEMENTS), True
             yield blocks, True
+            yield DYNAMIC_MAP_BYTES, True
     elif quantization.load_in_8bit:
         yield source_bytes, False
         yield 2 * elements, False
+        yield item.loaded.statistics_bytes, True
         yield elements, True
     elif quantization.quant_method != "hqq":
         # Of a quantized checkpoint every tensor is loaded as it is stored.
         yield item.loaded.values_bytes, True
         yield item.loaded.statistics_bytes, True
+        yield item.loaded.tables_bytes, True
     else:
         # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
         yield item.loaded.values_bytes, True

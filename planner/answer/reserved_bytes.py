@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.allocator.caching_allocator import ROUND_LARGE_BYTES, OutOfDeviceMemoryError
-from planner.allocator.expandable_segments import ExpandablePool
-from planner.allocator.large_pool import LargePool
-from planner.allocator.load_phase import INSTALLED, Habits, Pool, load_into, play_load
-from planner.allocator.native_pool import fast_pool
-from planner.answer.played_run import Run, run_in
+from planner.allocator.expandable_segments import ExpandablePools
+from planner.allocator.load_phase import INSTALLED, Habits, Pools, load_into, play_load
+from planner.allocator.native_pools import fast_pools
+from planner.allocator.python_pools import PythonPools
+from planner.answer.played_run import run_in
 from planner.answer.static_lines import loaded_model
 from planner.gpu import Gpu
 from planner.model.model import Model
@@ -35,55 +35,56 @@ def reserved_bytes(
     layers_backward: int = LAYERS_PLAYED_BACKWARD,
     habits: Habits = INSTALLED,
 ) -> int:
-    """Segments of both pools at their largest. `layers_backward` are played move by move, see planner/step/schedule.py.
+    """Segments of both pools together at their largest.
 
-    `habits`: how the model is loaded.
+    `layers_backward`: so many of each kind are played move by move, see planner/step/schedule.py. `habits`: how the
+    model is loaded.
 
     Raises:
         FitproofError: as `plan` does.
     """
     steps = _steps(model, recipe, gpu, _lengths(recipe), layers_backward)
 
-    def played(pool: Pool) -> int:
-        run = run_in(pool, model, recipe, gpu)
+    def played(pools: Pools) -> int:
+        run = run_in(pools, model, recipe, gpu)
         for step in steps:
             run.play(step)
-        return run.pool.peak_reserved_bytes + run.small_segments_bytes
+        return pools.peak_reserved_bytes
 
     try:
-        return played(loaded_model(model.census, recipe, habits).pool.copy())
-    except OverflowError:  # more than the pool in C has addresses for
-        return played(play_load(place(model.census, recipe), recipe, habits, LargePool).pool)
+        return played(loaded_model(model.census, recipe, habits).pools.copy())
+    except OverflowError:  # more than the pools in C have addresses for
+        return played(play_load(place(model.census, recipe), recipe, habits, PythonPools).pools)
 
 
 def smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu) -> int:
     """The least memory in which the whole run survives, to 2 MiB: found by playing it with less and less.
 
-    The small pool gets what it needs; where the large one is short, the allocator gives unused segments back first.
+    Where a request finds no room, the allocator gives unused segments of both pools back first.
 
     Raises:
         FitproofError: as `plan` does.
     """
     try:
-        return _smallest_capacity_bytes(model, recipe, gpu, fast_pool)
-    except OverflowError:  # more than the pool in C has addresses for
-        return _smallest_capacity_bytes(model, recipe, gpu, LargePool)
+        return _smallest_capacity_bytes(model, recipe, gpu, fast_pools)
+    except OverflowError:  # more than the pools in C have addresses for
+        return _smallest_capacity_bytes(model, recipe, gpu, PythonPools)
 
 
-def _smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu, new_pool: Callable[..., Pool]) -> int:
+def _smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu, new_pools: Callable[..., Pools]) -> int:
     placed = place(model.census, recipe)
     # One more where all are of one length: what one gave back, the next may miss.
     lengths = _lengths(recipe) if recipe.training.padded else [*_lengths(recipe), recipe.length]
     steps = _steps(model, recipe, gpu, lengths, len(model.known_decoder().order))
 
-    def played(capacity_bytes: int | None) -> Run:
+    def played(capacity_bytes: int | None) -> Pools:
         expandable = recipe.training.expandable_segments
-        pool = ExpandablePool(capacity_bytes) if expandable else new_pool(capacity_bytes=capacity_bytes)
-        load_into(pool, placed, recipe)
-        run = run_in(pool, model, recipe, gpu)
+        pools = ExpandablePools(capacity_bytes) if expandable else new_pools(capacity_bytes=capacity_bytes)
+        load_into(pools, placed, recipe)
+        run = run_in(pools, model, recipe, gpu)
         for step in steps:
             run.play(step)
-        return run
+        return pools
 
     def survives(capacity_bytes: int) -> bool:
         try:
@@ -92,12 +93,11 @@ def _smallest_capacity_bytes(model: Model, recipe: Recipe, gpu: Gpu, new_pool: C
             return False
         return True
 
-    plenty = played(None)
-    enough, too_little = plenty.pool.peak_reserved_bytes // ROUND_LARGE_BYTES, 0
+    enough, too_little = played(None).peak_reserved_bytes // ROUND_LARGE_BYTES, 0
     while enough - too_little > 1:
         middle = (enough + too_little) // 2
         enough, too_little = (middle, too_little) if survives(middle * ROUND_LARGE_BYTES) else (enough, middle)
-    return enough * ROUND_LARGE_BYTES + plenty.small_segments_bytes
+    return enough * ROUND_LARGE_BYTES
 
 
 def _steps(model: Model, recipe: Recipe, gpu: Gpu, lengths: Sequence[int], layers_backward: int) -> list[Step]:

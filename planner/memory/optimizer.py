@@ -5,6 +5,7 @@ n = elements of one trained tensor, e = its itemsize.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from planner.ledger import Line
 from planner.request.optimizer_names import KEPT, Kept, Optimizer
@@ -48,36 +49,53 @@ def state_of(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bit: bo
     `embeddings_in_32bit`: Trainer tells bitsandbytes to keep the state of `nn.Embedding` weights in 32 bit
     (transformers 5.23, trainer.py create_optimizer, register_module_override).
     """
+    sizes = state_tensors(tensor, optimizer, embeddings_in_32bit=embeddings_in_32bit)
     kept, n = KEPT[optimizer], tensor.elements
-    step_bytes = allocated(4) if kept.step_on_card else 0
-    if kept.storage == "factored":
-        return State(_factored_bytes(tensor.shape) + step_bytes)
-    if kept.storage == "own":
-        return State(_each(kept, tensor.itemsize_bytes * n) + step_bytes)
-    if kept.storage in _TORCHAO_MAP_BYTES:
-        return State(_torchao_bytes(tensor, kept))
-    in_8bit = kept.storage == "bnb_8bit" and n >= SMALLEST_8BIT_ELEMENTS
-    in_8bit = in_8bit and not (embeddings_in_32bit and tensor.embedding)
-    maxima_bytes = _each(kept, 4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else 0
-    element_bytes = 1 if in_8bit else 4
+    paged_bytes = 0
     if kept.paged and n >= SMALLEST_PAGED_ELEMENTS:
-        return State(maxima_bytes, sum(kept.buffers) * element_bytes * n)
-    return State(_each(kept, element_bytes * n) + maxima_bytes)
+        in_8bit = _in_8bit(tensor, kept, embeddings_in_32bit)
+        paged_bytes = sum(kept.buffers) * (1 if in_8bit else 4) * n
+    return State(sum(map(allocated, sizes)), paged_bytes)
 
 
-def _each(kept: Kept, size_bytes: int) -> int:
+def state_tensors(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bit: bool = False) -> tuple[int, ...]:
+    """Bytes of each state tensor of one trained tensor that is in torch's allocator, in the order they are made.
+
+    Sources: torch/optim/adam.py _init_group (step, then the moments); bitsandbytes optim/optimizer.py init_state (the
+    buffers, then their maxima); torchao/optim/subclass_8bit.py (codes, scales, map); Adafactor: rows, columns.
+    """
+    kept, n = KEPT[optimizer], tensor.elements
+    step = (4,) if kept.step_on_card else ()
+    if kept.storage == "factored":
+        return (*step, *_factored(tensor.shape))
+    if kept.storage == "own":
+        return (*step, *_each(kept, tensor.itemsize_bytes * n))
+    if kept.storage in _TORCHAO_MAP_BYTES:
+        return _torchao(tensor, kept)
+    in_8bit = _in_8bit(tensor, kept, embeddings_in_32bit)
+    paged = kept.paged and n >= SMALLEST_PAGED_ELEMENTS
+    buffers = () if paged else _each(kept, n if in_8bit else 4 * n)
+    return (*buffers, *(_each(kept, 4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else ()))
+
+
+def _in_8bit(tensor: Trainable, kept: Kept, embeddings_in_32bit: bool) -> bool:
+    in_8bit = kept.storage == "bnb_8bit" and tensor.elements >= SMALLEST_8BIT_ELEMENTS
+    return in_8bit and not (embeddings_in_32bit and tensor.embedding)
+
+
+def _each(kept: Kept, size_bytes: int) -> tuple[int, ...]:
     """Every buffer of `kept`, where one of the tensor's own size takes `size_bytes`."""
-    return sum(allocated(times * size_bytes) for times in kept.buffers)
+    return tuple(times * size_bytes for times in kept.buffers)
 
 
-def _torchao_bytes(tensor: Trainable, kept: Kept) -> int:
+def _torchao(tensor: Trainable, kept: Kept) -> tuple[int, ...]:
     n = tensor.elements
     if n < SMALLEST_8BIT_ELEMENTS or n % TORCHAO_BLOCK_ELEMENTS:
         return _each(kept, tensor.itemsize_bytes * n)
     codes_bytes = n if kept.storage == "torchao_8bit" else n // 2
     scales_bytes = 4 * (n // TORCHAO_BLOCK_ELEMENTS)
-    map_bytes = allocated(_TORCHAO_MAP_BYTES[kept.storage])
-    return _each(kept, codes_bytes) + _each(kept, scales_bytes) + len(kept.buffers) * map_bytes
+    map_bytes = _TORCHAO_MAP_BYTES[kept.storage]
+    return tuple(size for times in kept.buffers for size in (times * codes_bytes, times * scales_bytes, map_bytes))
 
 
 def optimizer_lines(
@@ -166,12 +184,7 @@ def _adafactor_copies(tensors: Sequence[Trainable]) -> list[tuple[int, int]]:
     return max(moments, key=lambda moment: sum(size * copies for size, copies in moment), default=[])
 
 
-def _factored_bytes(shape: tuple[int, ...]) -> int:
+def _factored(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 2:
-        return allocated(4 * shape[0])
-    rows = columns = 1
-    for size in shape[:-1]:
-        rows *= size
-    for size in (*shape[:-2], shape[-1]):
-        columns *= size
-    return allocated(4 * rows) + allocated(4 * columns)
+        return (4 * shape[0],)
+    return (4 * prod(shape[:-1]), 4 * prod((*shape[:-2], shape[-1])))

@@ -5,7 +5,7 @@
  * segments in the order they happen. `worst`: of each phase the most bytes, and the position in `played` that has them;
  * untouched where a phase has none more than it says.
  */
-#include "large_pool.h"
+#include "pools.h"
 
 #include <stdlib.h>
 

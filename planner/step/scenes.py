@@ -11,10 +11,12 @@ Moves = tuple[tuple[int, int], ...]
 class Pattern:
     """Moves without bytes, as many layers share them: (index of the size, number), `~number` where the tensor goes.
 
-    Tensors that were there before come first, then the `made` ones, of which `left` stay.
+    Tensors that were there before come first, then the `made` ones, of which `left` stay. `passing` says of each move
+    whether its tensor comes and goes within.
     """
 
     moves: Moves
+    passing: tuple[bool, ...]
     made: int
     left: tuple[int, ...]
 
@@ -23,13 +25,14 @@ class Pattern:
 class Scene:
     """A pattern as it is played: the slots of the tensors that go, and of those that stay.
 
-    `whole` is the pattern that its like followed before it, where only what outlives the layer is played.
+    `large`, `small`: whether tensors of that pool are played that only pass.
     """
 
     pattern: Pattern
     freed: tuple[int, ...]
     left: tuple[int, ...]
-    whole: Pattern
+    large: bool
+    small: bool
 
 
 class Alive:
@@ -89,8 +92,8 @@ class Stretch:
         # Numbers, among the made ones, of those that stay.
         self._left = tuple(own.values())
 
-    def scene(self, alive: Alive, layer: int | None, whole: Pattern | None) -> Scene:
-        """The stretch as `layer` plays it. `whole`: see `Scene`."""
+    def scene(self, alive: Alive, layer: int | None, *, large: bool, small: bool) -> Scene:
+        """The stretch as `layer` plays it. `large`, `small`: see `Scene`."""
         taken = [alive.take(key, layer, born) for key, born in self._freed]
         first = alive.make(len(self._made))
         pattern = self._pattern(tuple(size for size, _ in taken))
@@ -98,7 +101,7 @@ class Stretch:
         for number, slot in zip(self._left, left, strict=True):
             key, born = self._made[number]
             alive.places.setdefault(key, {})[layer, born] = (self._offset + key, slot)
-        return Scene(pattern, tuple(slot for _, slot in taken), left, whole or pattern)
+        return Scene(pattern, tuple(slot for _, slot in taken), left, large, small)
 
     def _pattern(self, freed_sizes: tuple[int, ...]) -> Pattern:
         if freed_sizes not in self._of_sizes:
@@ -109,6 +112,9 @@ class Stretch:
                     numbered.append((freed_sizes[number], ~number))
                 else:
                     numbered.append((offset + key, before + number if number >= 0 else ~(before + ~number)))
-            pattern = Pattern(tuple(numbered), len(self._made), tuple(before + number for number in self._left))
+            left = tuple(before + number for number in self._left)
+            staying = {*range(before), *left}
+            passing = tuple((number if number >= 0 else ~number) not in staying for _, number in numbered)
+            pattern = Pattern(tuple(numbered), passing, len(self._made), left)
             self._of_sizes[freed_sizes] = self._patterns.setdefault(pattern, pattern)
         return self._of_sizes[freed_sizes]

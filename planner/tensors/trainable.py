@@ -1,6 +1,6 @@
 """The tensors a run updates: what gradients and optimizer state are made for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,6 +40,25 @@ class Trainable:
 def reached(tensors: Sequence[Trainable]) -> tuple[Trainable, ...]:
     """Those that a backward pass gets to: the others never have a gradient, and so no optimizer state."""
     return tuple(tensor for tensor in tensors if not any(part in tensor.name for part in _OUT_OF_REACH))
+
+
+def module_by_module(tensors: Sequence[Trainable]) -> Iterator[Trainable]:
+    """One after the other, as the model's modules have them: what is before the layers, layer after layer, the rest.
+
+    Where only some layers have a tensor, those are taken to be spread evenly.
+    """
+    layered = [tensor for tensor in tensors if "*" in tensor.name]
+    layers = max((tensor.count for tensor in layered if tensor.name.count("*") == 1), default=1)
+    first = tensors.index(layered[0]) if layered else len(tensors)
+    for tensor in tensors[:first]:
+        yield from [tensor] * tensor.count
+    for layer in range(layers if layered else 0):
+        for tensor in layered:
+            before, after = (tensor.count * number // layers for number in (layer, layer + 1))
+            yield from [tensor] * (after - before)
+    for tensor in tensors[first:]:
+        if "*" not in tensor.name:
+            yield from [tensor] * tensor.count
 
 
 @lru_cache(maxsize=512)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.allocator.large_pool import LargePool
 from planner.allocator.load_phase import play_load
-from planner.allocator.native_pool import FastPool, NativePool
+from planner.allocator.native_pools import FastPools, NativePools
+from planner.allocator.python_pools import PythonPools
 from planner.answer.played_run import run_in
 from planner.catalog import resolve_gpu
 from planner.errors import FitproofError
@@ -45,17 +45,17 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-def readings(request: Request, pool_kind: type[FastPool]) -> list[tuple[int, ...]]:
+def readings(request: Request, pool_kind: type[FastPools]) -> list[tuple[int, ...]]:
     """What both pools hold after the load, the adapters and each of three steps."""
     model, recipe, gpu = resolve_model(request.model), Recipe.of(request), resolve_gpu(request.gpu)
     loaded = play_load(place(model.census, recipe), recipe, new_pool=pool_kind)
-    run = run_in(loaded.pool, model, recipe, gpu)
+    run = run_in(loaded.pools, model, recipe, gpu)
     step = step_of(model.known_decoder(), recipe, gpu)
     found = [(loaded.loaded_slack_bytes, loaded.prepared_slack_bytes)]
     for _ in range(3):
         run.play(step)
-        pool = run.pool
-        found.append((pool.allocated_bytes, pool.peak_reserved_bytes, run.small_bytes, run.peak_small_bytes))
+        pools = run.pools
+        found.append((pools.allocated_bytes, pools.reserved_bytes, pools.peak_reserved_bytes))
     return found
 
 
@@ -64,13 +64,13 @@ def readings(request: Request, pool_kind: type[FastPool]) -> list[tuple[int, ...
 def test_a_run_reads_the_same_in_c_and_in_python(document: dict[str, object]) -> None:
     try:
         request = Request.parse(document)
-        in_python = readings(request, LargePool)
+        in_python = readings(request, PythonPools)
     except FitproofError:
         return
-    assert readings(request, NativePool) == in_python
+    assert readings(request, NativePools) == in_python
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_family_here_is_played_in_both(model: str) -> None:
     request = Request.parse({"model": model, "gpu": "h200"})
-    assert readings(request, NativePool) == readings(request, LargePool)
+    assert readings(request, NativePools) == readings(request, PythonPools)

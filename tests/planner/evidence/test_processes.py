@@ -52,8 +52,8 @@ def test_no_run_of_the_rtx_4080_reserves_more_than_high_and_its_allocated_peak_i
 
 
 @pytest.mark.parametrize("row", ROWS[::4], ids=lambda row: row.run.id)
-def test_two_layers_backward_reserve_what_all_of_them_reserve(row: Prediction) -> None:
-    assert reserved(row) == reserved(row, WHOLE_MODEL)
+def test_two_layers_backward_reserve_what_all_of_them_reserve_but_for_little_tensors(row: Prediction) -> None:
+    assert reserved(row) == pytest.approx(reserved(row, WHOLE_MODEL), rel=0.002)
 
 
 @pytest.mark.parametrize("model", ["openai-community/gpt2", "Qwen/Qwen2.5-0.5B", "deepseek-ai/DeepSeek-V2-Lite"])
@@ -69,10 +69,12 @@ def test_two_layers_backward_reserve_what_all_of_them_reserve(row: Prediction) -
     ],
     ids=str,
 )
-def test_a_shortened_step_reserves_what_the_whole_one_does(model: str, changes: dict[str, Any]) -> None:
+def test_a_shortened_step_reserves_what_the_whole_one_does_but_for_little_tensors(
+    model: str, changes: dict[str, Any]
+) -> None:
     answer = plan(Request.parse({"model": model, "gpu": "a100-sxm-80gb", **changes}))
     run = answer.model, answer.recipe, answer.gpu
-    assert reserved_bytes(*run) == reserved_bytes(*run, layers_backward=WHOLE_MODEL)
+    assert reserved_bytes(*run) == pytest.approx(reserved_bytes(*run, layers_backward=WHOLE_MODEL), rel=0.005)
 
 
 def test_a_plan_in_padded_batches_keeps_other_holes_than_one_of_equal_lengths() -> None:

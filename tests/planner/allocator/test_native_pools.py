@@ -1,9 +1,10 @@
-"""The pool in C reads what the pool in Python reads, whatever happens in whatever order."""
+"""The pools in C read what the pools in Python read, whatever happens in whatever order."""
 
 import json
 import os
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -11,34 +12,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.allocator.caching_allocator import OutOfDeviceMemoryError
-from planner.allocator.large_pool import LargePool
-from planner.allocator.native_pool import NativePool
+from planner.allocator.native_pools import NativePools
+from planner.allocator.python_pools import PythonPools
 from planner.compilers import zig_compiler
 from planner.native_library import built
 from planner.units import MIB
-from tests.planner.allocator.test_large_pool import MOVES
+from tests.planner.allocator.test_python_pools import MOVES, SIZES
 
 ROOT = Path(__file__).parents[3]
 Readings = list[tuple[int, int, int]]
 
 
-def played(moves: list[int | None], pool: LargePool | NativePool) -> Readings:
-    """What the pool reads after each move; the last move is the one that its capacity did not allow."""
+def played(moves: list[int | None], pools: PythonPools | NativePools) -> Readings:
+    """What the pools read after each move; the last move is the one that their capacity did not allow."""
     alive: list[int] = []
     readings: Readings = []
     for move in moves:
         try:
             if move is None:
-                pool.empty_cache()
+                pools.empty_cache()
             elif move > 0:
-                alive.append(pool.allocate(move))
+                alive.append(pools.allocate(move))
             elif alive:
-                pool.free(alive.pop(move % len(alive)))
+                pools.free(alive.pop(move % len(alive)))
         except OutOfDeviceMemoryError as error:
             return [*readings, (error.requested_bytes, error.short_bytes, -1)]
-        readings.append((pool.allocated_bytes, pool.reserved_bytes, pool.peak_reserved_bytes))
+        readings.append((pools.allocated_bytes, pools.reserved_bytes, pools.peak_reserved_bytes))
         if len(readings) == 20:
-            pool = pool.copy()
+            pools = pools.copy()
     return readings
 
 
@@ -48,7 +49,7 @@ KINDS = st.fixed_dictionaries({"expandable": st.booleans(), "oldest_first": st.b
 @given(MOVES, KINDS)
 @settings(max_examples=500, deadline=None)
 def test_any_order_of_tensors_reads_the_same(moves: list[int | None], kind: dict[str, bool]) -> None:
-    assert played(moves, NativePool(**kind)) == played(moves, LargePool(**kind))
+    assert played(moves, NativePools(**kind)) == played(moves, PythonPools(**kind))
 
 
 @given(MOVES, st.integers(20 * MIB, 400 * MIB), KINDS)
@@ -56,29 +57,46 @@ def test_any_order_of_tensors_reads_the_same(moves: list[int | None], kind: dict
 def test_short_of_room_it_gives_back_and_fails_the_same(
     moves: list[int | None], capacity_bytes: int, kind: dict[str, bool]
 ) -> None:
-    readings = [played(moves, pool(capacity_bytes=capacity_bytes, **kind)) for pool in (NativePool, LargePool)]
+    readings = [played(moves, kinds(capacity_bytes=capacity_bytes, **kind)) for kinds in (NativePools, PythonPools)]
     assert readings[0] == readings[1]
 
 
+@given(st.lists(SIZES, min_size=1, max_size=60), st.data(), KINDS)
+@settings(max_examples=300, deadline=None)
+def test_many_that_go_at_a_time_leave_what_they_leave_one_by_one(
+    sizes: list[int], data: st.DataObject, kind: dict[str, bool]
+) -> None:
+    at_once, one_by_one = NativePools(**kind), NativePools(**kind)
+    handles = [pools.allocate_many(array("q", sizes)) for pools in (at_once, one_by_one)]
+    gone = data.draw(st.lists(st.sampled_from(range(len(sizes))), unique=True))
+    at_once.free_many(array("i", [handles[0][index] for index in gone]))
+    for index in gone:
+        one_by_one.free(handles[1][index])
+    for pools in (at_once, one_by_one):
+        pools.allocate_many(array("q", sizes))
+        pools.empty_cache()
+    assert [at_once.allocated_bytes, at_once.reserved_bytes] == [one_by_one.allocated_bytes, one_by_one.reserved_bytes]
+
+
 def test_a_copy_lives_on_its_own() -> None:
-    pool = NativePool()
-    block = pool.allocate(30 * MIB)
-    twin = pool.copy()
-    pool.free(block)
-    assert (pool.allocated_bytes, twin.allocated_bytes) == (0, 30 * MIB)
+    pools = NativePools()
+    block = pools.allocate(30 * MIB)
+    twin = pools.copy()
+    pools.free(block)
+    assert (pools.allocated_bytes, twin.allocated_bytes) == (0, 30 * MIB)
 
 
 @pytest.mark.parametrize("expandable", [False, True])
 @pytest.mark.parametrize("size_bytes", [1 << 50, 1 << 62, 1 << 63, 1 << 70])
 def test_a_tensor_beyond_its_addresses_is_left_to_python(size_bytes: int, expandable: bool) -> None:
     with pytest.raises(OverflowError):
-        NativePool(expandable=expandable).allocate(size_bytes)
+        NativePools(expandable=expandable).allocate(size_bytes)
 
 
 def test_many_tensors_beyond_its_addresses_are_left_to_python() -> None:
-    pool = NativePool()
+    pools = NativePools()
     with pytest.raises(OverflowError):
-        pool.allocate_many(1 << 42, 64)
+        pools.allocate_many(array("q", [1 << 42] * 64))
 
 
 @pytest.mark.parametrize("beyond", [{"per_device_train_batch_size": 65_536, "max_length": 1 << 24}])

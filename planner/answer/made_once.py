@@ -1,0 +1,68 @@
+"""Tensors that a run makes once, or all at a time, in torch's order: adapters, gradient norms, optimizer states.
+
+Sizes are bytes, in arrays as the C of planner/allocator takes them.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from planner.memory.optimizer import MAP_BYTES, SMALLEST_8BIT_ELEMENTS, state_tensors, working_copies
+from planner.request.optimizer_names import KEPT, Optimizer
+from planner.tensors.trainable import Trainable, module_by_module, reached
+from planner.units import ceil_div
+
+# PEFT makes adapters in float32.
+_WIDE_BYTES = 4
+# torch/nn/utils/clip_grad.py through aten/src/ATen/native/cuda/ForeachReduceOp.cu: one partial norm for each chunk of
+# 65,536 elements, as many for each tensor as the largest has (kChunkSize).
+_CHUNK_ELEMENTS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOnce:
+    """`adapters`: as they are made; `narrow_adapters`: what each is cast to afterwards, empty where none is.
+
+    `norms`: clipping's partial norms, a norm for each tensor, these in one tensor, and the norm of all. `states`: the
+    optimizer's, parameter after parameter. `copies`: what the optimizer's own step holds at its worst moment.
+    """
+
+    adapters: "array[int]"
+    narrow_adapters: "array[int]"
+    norms: "array[int]"
+    states: "array[int]"
+    copies: "array[int]"
+
+
+@lru_cache(maxsize=512)
+def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embeddings_in_32bit: bool) -> MadeOnce:
+    """Of a run that trains `tensors`. Full fine-tuning has no use for the adapters."""
+    in_order, trained = tuple(module_by_module(tensors)), reached(tensors)
+    count = sum(tensor.count for tensor in trained)
+    chunks = max((ceil_div(tensor.elements, _CHUNK_ELEMENTS) for tensor in trained), default=0)
+    narrow = [
+        tensor.itemsize_bytes * tensor.elements if tensor.itemsize_bytes < _WIDE_BYTES else 0 for tensor in in_order
+    ]
+    copies = working_copies(tensors, optimizer)
+    return MadeOnce(
+        array("q", [_WIDE_BYTES * tensor.elements for tensor in in_order]),
+        array("q", narrow if any(narrow) else ()),
+        array("q", [4 * count * chunks, *[4] * count, 4 * count, 4]),
+        array("q", _states(module_by_module(trained), optimizer, embeddings_in_32bit)),
+        array("q", [size for size, times in copies for _ in range(times)]),
+    )
+
+
+def _states(tensors: Iterator[Trainable], optimizer: Optimizer, embeddings_in_32bit: bool) -> Iterator[int]:
+    """bitsandbytes makes its maps with the first tensor that it quantizes."""
+    kept = KEPT[optimizer]
+    maps = len(kept.buffers) if kept.storage == "bnb_8bit" else 0
+    known: dict[Trainable, Sequence[int]] = {}
+    for tensor in tensors:
+        if maps and tensor.elements >= SMALLEST_8BIT_ELEMENTS:
+            yield from [MAP_BYTES] * maps
+            maps = 0
+        if tensor not in known:
+            known[tensor] = state_tensors(tensor, optimizer, embeddings_in_32bit=embeddings_in_32bit)
+        yield from known[tensor]

@@ -1,0 +1,52 @@
+/* Both pools of the caching allocator: their record, and what play.c calls of it. Bytes and addresses are int64_t. */
+#ifndef FITPROOF_POOLS_H
+#define FITPROOF_POOLS_H
+
+#include <stdint.h>
+
+#define PUBLIC __attribute__((visibility("default")))
+
+/* c10/cuda/CUDACachingAllocator.cpp, kSmallSize; named as in planner/allocator/caching_allocator.py. */
+#define SMALL_SIZE ((int64_t)1 << 20)
+
+/* What a function returns instead of a block: the pools may then only be read and deleted. */
+enum { OUT_OF_DEVICE_MEMORY = -1, BEYOND_RANGE = -2, OUT_OF_HOST_MEMORY = -3 };
+
+typedef struct {
+    int64_t address, size;
+    int32_t below, above; /* neighbours in the segment; of an unused record, `above` is the next unused one */
+    int32_t state;
+} block;
+
+/* Size, then address, then the block's number: one comparison finds the best fit and, of equals, the lowest. */
+typedef unsigned __int128 key;
+
+typedef struct {
+    int64_t edge; /* where the range ends, or the last segment lies */
+    int64_t page; /* what an expandable range grows by */
+    int64_t smallest_rest;
+    int32_t last; /* expandable: the block at the end of the range */
+    int32_t blocks, blocks_room, unused;
+    int32_t keys, keys_room;
+    block *block;
+    key *key; /* of the free blocks, ascending */
+} pool;
+
+enum { LARGE, SMALL, POOLS };
+
+typedef struct {
+    int64_t allocated, reserved, peak_reserved; /* of both; read by Python, as are the next two */
+    int64_t requested, shortage;                /* of the request that ran out of memory */
+    int64_t capacity;                           /* NONE: plenty */
+    int32_t expandable;
+    int32_t oldest_first; /* of equal blocks the oldest segment's: segments lie upwards, else downwards */
+    pool of[POOLS];
+} pools;
+
+/* A tensor's handle: the number of its block, and the pool it is in; negative where there is no block. */
+int32_t pools_allocate(pools *all, int64_t bytes);
+/* 0, or OUT_OF_HOST_MEMORY. */
+int32_t pools_free(pools *all, int32_t handle);
+int32_t pools_free_many(pools *all, const int32_t *handles, int32_t count);
+
+#endif
