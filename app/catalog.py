@@ -42,7 +42,7 @@ def gpu_item(card: Card) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
-        "aliases": list(row.aliases),
+        "aliases": list(row.other_names),
         "vendor": row.vendor,
         "form": row.form,
         "nominal_gb": row.nominal_gb,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from planner.catalog.machines import names_of
 from planner.catalog.misnamed import Known, explained, with_its_memory
 from planner.catalog.names import Entry, alike, entry, nearest, normal_form, search
 from planner.catalog.strict import Part, Row, Texts, index_names, read_rows
@@ -73,8 +74,8 @@ class GpuRow(Row):
 
     @property
     def other_names(self) -> tuple[str, ...]:
-        """What people call the card."""
-        return self.aliases
+        """What people call the card, machines that are rented with it among them."""
+        return (*self.aliases, *names_of(self.id))
 
     @property
     def capability(self) -> tuple[int, int] | None:
@@ -246,7 +247,7 @@ def _entry(row: GpuRow) -> Entry:
     newest_first = 10 * major + minor
     return entry(
         row.id,
-        (row.id, *_official_names(row), *row.aliases),
+        (row.id, *_official_names(row), *row.other_names),
         more=(row.vendor, row.family, row.form, size),
         weight=newest_first,
     )

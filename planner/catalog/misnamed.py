@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from planner.catalog.machines import what_is_in
 from planner.catalog.names import normal_form
 
 # Beside a card's name these say nothing that its name does not.
@@ -16,32 +17,10 @@ _SEVERAL = (
     re.compile(r"^\s*(?P<count>dual|two|four|eight)\s+(?P<card>.+)$", re.IGNORECASE),
 )
 
-# Rented machines and what is in them, as their own pages say: Colab's and Kaggle's FAQ, AWS EC2 instance types.
-_MACHINES = {
-    "colab": "Colab lends t4 (free tier), l4 or a100-sxm-40gb: name the one that nvidia-smi shows",
-    "kaggle": "Kaggle lends p100-16gb, or two t4, of which a run without sharding uses one: name one of them",
-    "g4dn": "AWS g4dn has t4", "g5": "AWS g5 has a10g", "g6": "AWS g6 has l4", "g6e": "AWS g6e has l40s",
-    "p3": "AWS p3 has v100-16gb", "p4d": "AWS p4d has a100-sxm-40gb", "p4de": "AWS p4de has a100-sxm-80gb",
-    "p5": "AWS p5 has h100-sxm-80gb", "p5e": "AWS p5e has h200",
-}  # fmt: skip
-# The same by patterns: Google Compute Engine's accelerator-optimized machines, Azure's NC, ND and NV sizes.
-_RENTED = tuple(
+# What names no machine with a known card, but a lender of many, or boards whose memory is not the card's alone.
+_OTHERS = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
-        (r"\ba2 highgpu\b", "Google's a2-highgpu has a100-sxm-40gb"),
-        (r"\ba2 ultragpu\b", "Google's a2-ultragpu has a100-sxm-80gb"),
-        (r"\ba3 (highgpu|megagpu|edgegpu)\b", "Google's a3-highgpu and a3-megagpu have h100-sxm-80gb"),
-        (r"\ba3 ultragpu\b", "Google's a3-ultragpu has h200"),
-        (r"\ba4 highgpu\b", "Google's a4-highgpu has b200"),
-        (r"\bg2 standard\b", "Google's g2-standard has l4"),
-        (r"\bnc \d+ads a100 v4\b", "Azure's NC A100 v4 has a100-pcie-80gb"),
-        (r"\bnd 96asr( a100)? v4\b", "Azure's ND96asr v4 has a100-sxm-40gb"),
-        (r"\bnd 96amsr a100 v4\b", "Azure's ND96amsr A100 v4 has a100-sxm-80gb"),
-        (r"\bnc \d+adi?s h100 v5\b", "Azure's NC H100 v5 has h100-nvl-94gb"),
-        (r"\bnd 96isr h100 v5\b", "Azure's ND H100 v5 has h100-sxm-80gb"),
-        (r"\bnd 96isr h200 v5\b", "Azure's ND H200 v5 has h200"),
-        (r"\bnc \d+as t4 v3\b", "Azure's NC T4 v3 has t4"),
-        (r"\bnv \d+adm?s a10 v5\b", "Azure's NVads A10 v5 has a10, below NV36 a part of one"),
         (
             r"\b(runpod|vast|lambda|paperspace|modal|lightning|gcp|aws|azure|sagemaker|vertex)\b",
             "a lender of many kinds of cards: name the one that nvidia-smi shows",
@@ -94,10 +73,9 @@ def explained(name: str, cards: Iterable[Known], find: Find) -> str | None:
     form = normal_form(name)
     if several := _several(name, find):
         return several
-    for word, what in _MACHINES.items():
-        if word in form.replace(".", " ").split():
-            return what
-    for maker, why in (*_RENTED, *_MAKERS):
+    if machine := what_is_in(form):
+        return machine
+    for maker, why in (*_OTHERS, *_MAKERS):
         if maker.search(form):
             return why
     return _of_that_size(name, list(cards), find)

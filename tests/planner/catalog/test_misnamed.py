@@ -3,6 +3,8 @@
 import pytest
 
 from planner.catalog import find_gpu, resolve_gpu
+from planner.catalog.machines import Machine, machines, what_is_in
+from planner.catalog.names import normal_form
 from planner.errors import UnknownGpuError
 from planner.request.schema import CustomGpu
 
@@ -63,6 +65,14 @@ def test_a_rented_machine_is_answered_with_the_cards_in_it(name: str, words: str
     except UnknownGpuError:
         found = answer(name)
     assert words in found
+
+
+@pytest.mark.parametrize("machine", machines(), ids=lambda machine: machine.id)
+def test_each_machine_has_a_card_of_the_catalogue_and_its_sizes_mean_it(machine: Machine) -> None:
+    card = find_gpu(machine.card).id
+    assert card in machine.says
+    assert {find_gpu(name).id for name in machine.one_card} <= {card}
+    assert {what_is_in(normal_form(name)) for name in machine.one_card} <= {machine.says}
 
 
 @pytest.mark.parametrize(
