@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from planner.errors import FitproofError
+from planner.measurement import PhaseReading
 from planner.overheads.table import context_band
 from planner.probe.devices.allocator_settings import allocator_settings
 from planner.probe.devices.memory_limit import (
@@ -73,10 +74,14 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         process_bytes=meter.process_bytes,
         context_bytes=meter.context_bytes,
         tokens_per_second=tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps) if timed else None,
-        peak_parts=parts.parts if parts else (),
+        peak_parts=parts.beside(max(_steady_peaks(phases), default=0)) if parts else (),
         notes=(*meter.notes, *((watch.message,) if watch.message else ())),
         versions=cuda_versions(),
     )
+
+
+def _steady_peaks(phases: Sequence[PhaseReading]) -> Iterator[int]:
+    return (phase.peak_allocated_bytes for phase in phases if phase.name in STEP_PHASES)
 
 
 def _context_bytes(meter: CudaMeter) -> int:

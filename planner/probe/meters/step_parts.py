@@ -22,6 +22,7 @@ from planner.units import allocated
 MOST_PARTS = 12
 BESIDE, BACKWARD, ELSEWHERE = "workspaces and tables of libraries", "the backward pass itself", "inside torch"
 LOSS, BETWEEN = "logits and loss", "between the layers"
+LARGER = "blocks larger than what was asked for"
 _ENTRIES = 2_000_000
 # Where the code of models lies; what is made there is some module's.
 _OF_MODELS = "/transformers/models/"
@@ -52,6 +53,16 @@ class StepParts:
         for entry in _alive_at_the_peak(traces[torch.cuda.current_device()]):
             made[self._place(entry.get("frames") or ())] += allocated(entry["size"])
         self.parts = tuple(_rows(self._held, made))
+
+    def beside(self, peak_bytes: int) -> tuple[PeakPart, ...]:
+        """The parts, with what `peak_bytes` of torch's own counter has beyond them.
+
+        torch counts whole blocks, its history what was asked of them: a block that is not worth splitting is larger.
+        """
+        larger_bytes = peak_bytes - sum(part.held_bytes + part.made_bytes for part in self.parts)
+        if not self.parts or larger_bytes <= 0:
+            return self.parts
+        return (*self.parts, PeakPart(name=LARGER, held_bytes=0, made_bytes=larger_bytes))
 
     def _place(self, frames: Iterable[Mapping[str, Any]]) -> str:
         """The module of the model whose code asked, innermost first. autograd's own kernels stand in no Python."""
