@@ -32,6 +32,18 @@ class PeakPart(_Frozen):
     made_bytes: Size
 
 
+class RankReading(_Frozen):
+    """One rank of a run on several cards, on a card of its own."""
+
+    rank: Count
+    outcome: Literal["ok", "out_of_memory"]
+    failed_phase: str | None = None
+    peak_allocated_bytes: Size
+    peak_reserved_bytes: Size
+    pinned_bytes: Size = 0
+    managed_bytes: Size = 0
+
+
 class DeviceReading(_Frozen):
     """The device as it describes itself."""
 
@@ -47,7 +59,8 @@ class Measurement(_Frozen):
     `smallest_capacity_bytes` is the smallest card that survives, its context included. `managed_bytes` (paged optimizer
     states) and `pinned_bytes` are host memory at their peak, read where the card tells; `layers_measured` is in
     measurements of older releases only. `peak_parts` is what the last step held at its fullest, by module, the largest
-    first: a dry run's, empty where memory ran out.
+    first: a dry run's, empty where memory ran out. `ranks` are those that ran
+    of a run on several cards; everything else is then the worst rank's.
     """
 
     version: Literal[1] = 1
@@ -74,5 +87,6 @@ class Measurement(_Frozen):
     seed: int = 0
     notes: tuple[str, ...] = ()
     device: DeviceReading
+    ranks: tuple[RankReading, ...] = ()
     versions: dict[str, str]
     request: dict[str, Any]

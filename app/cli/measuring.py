@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from rich.console import Console
@@ -126,8 +126,21 @@ def show_comparison(measurement: dict[str, Any], prediction: Plan | None, usable
         made.add_row(phase["name"], *_compared(predicted.get(phase["name"]), phase["peak_allocated_bytes"]))
     made.add_row("peak", *_compared(prediction.peak_allocated_bytes if prediction else None, peak_bytes), style="bold")
     out.print(made)
+    _show_ranks(out, measurement["ranks"])
     if prediction is None:
         out.print("The formulas do not know this architecture; there is no prediction to compare with.")
+
+
+def _show_ranks(out: Console, ranks: Sequence[Mapping[str, Any]]) -> None:
+    """Each rank of a run on several cards; nothing where it ran on one."""
+    if not ranks:
+        return
+    made = table("rank", ">allocated", ">reserved", ">pinned", "outcome")
+    for rank in ranks:
+        sizes = (rank["peak_allocated_bytes"], rank["peak_reserved_bytes"], rank["pinned_bytes"])
+        outcome = f"out of memory in {rank['failed_phase']}" if rank["failed_phase"] else "ok"
+        made.add_row(str(rank["rank"]), *(format_gib(size) for size in sizes), outcome)
+    out.print(made)
 
 
 def status_of(measurement: dict[str, Any], usable_bytes: int) -> int:

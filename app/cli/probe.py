@@ -21,6 +21,7 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
     ] = None,
     memory_limit: Annotated[str | None, typer.Option(help="Play a smaller card.", metavar="24GiB")] = None,
     routing: Annotated[str | None, typer.Option(help="How a dry run routes tokens.", metavar="even|skewed")] = None,
+    ranks: Annotated[int | None, typer.Option(help="Of several cards run the first so many ranks; 0: all.")] = None,
     find_smallest: Annotated[bool, typer.Option(help="Find the smallest memory that survives.")] = False,
     weights: Annotated[str | None, typer.Option(help="Weights to load.", metavar="synthetic|hub|DIR")] = None,
     deadline: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
@@ -35,7 +36,13 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
 
     request = local.read(document)
     subject, gpu, prediction = local.predict(request)
-    options = {"memory-limit": memory_limit, "routing": routing, "weights": weights, "deadline": deadline}
+    options = {
+        "memory-limit": memory_limit,
+        "routing": routing,
+        "weights": weights,
+        "deadline": deadline,
+        "ranks": ranks,
+    }
     options["find-smallest"] = find_smallest or None
     if server is None:
         measurement = ProbeRun(on or "dry-run", options).of(subject)

@@ -130,7 +130,7 @@ def remote_document(request: Request, instrument: str | None, options: Mapping[s
     """
     problems = [
         FieldProblem(f"--{name}", "is the server's to decide; drop it")
-        for name in ("routing", "deadline", "find-smallest")
+        for name in ("routing", "deadline", "find-smallest", "ranks")
         if options.get(name) is not None
     ]
     if problems:

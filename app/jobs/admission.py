@@ -9,6 +9,8 @@ from app.jobs.scheduling import suits
 from app.jobs.subject import Subject
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.measurement import Instrument
+from planner.request.recipe import Recipe
+from planner.request.unprobed import unprobed
 
 
 class NoWorkerError(FitproofError):
@@ -66,8 +68,13 @@ class _Draft:
 
 
 def _instrument(order: Order, params: int | None, limits: Limits) -> Instrument | None:
-    """Return the instrument asked for, None for the truest that is attached."""
+    """Return the instrument asked for, None for the truest that is attached. Several cards are played by a dry run."""
     wanted = order.switches.instrument
+    recipe = Recipe.of(order.request)
+    if recipe.layout.strategy != "single":
+        if problems := list(unprobed(recipe, "dry-run" if wanted == "auto" else wanted)):
+            raise InvalidRequestError("The request has fields that cannot be used.", problems)
+        return "dry-run"
     if wanted == "cpu" and _without_card(params, limits) != "cpu":
         size = "of unknown size" if params is None else f"of {params:,} parameters"
         fix = f"a model {size} is too large for a processor here (at most {limits.cpu_params:,}); use dry-run or cuda"

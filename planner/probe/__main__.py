@@ -21,6 +21,7 @@ from planner.probe.devices.virtual_card import insert_card, insert_no_card
 from planner.probe.options import Options, parse_options
 from planner.probe.processes.lifecycle import EXIT_STATUS, SENTENCES, Stopped, bounded_life
 from planner.probe.progress import Progress
+from planner.probe.ranks.host_memory import refuse_without_host_memory
 from planner.request.schema import Request
 
 EXIT_BAD_INPUT = 2
@@ -59,6 +60,7 @@ def measured(request: Request, options: Options, progress: Progress) -> Measurem
     if options.instrument != "cpu":
         settle_allocator(os.environ, expandable=request.training.expandable_segments)
     if options.instrument == "dry-run":
+        refuse_without_host_memory(request)
         insert_card(request, options.memory_limit_bytes)
     else:
         insert_no_card()

@@ -1,5 +1,6 @@
 """One request, one Measurement: choose the instrument, run it, write down what it read."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from transformers.utils import logging as transformers_logging
@@ -15,7 +16,8 @@ from planner.probe.meters.meter import tell_nobody
 from planner.probe.notes import notes_of
 from planner.probe.options import Options
 from planner.probe.processes.forked import in_fork
-from planner.probe.progress import Progress
+from planner.probe.progress import Progress, Silence
+from planner.probe.ranks.outcome import rank_outcome, ranks_outcome, worst_rank
 from planner.probe.refusals import refuse_what_cannot_run
 from planner.probe.report import Outcome, measurement_of
 from planner.probe.training.configs import config_fields, config_of
@@ -47,19 +49,23 @@ def _outcome(job: Job) -> Outcome:
     if job.options.instrument == "cuda":
         outcome = device_outcome(job)
         return with_smallest(job, outcome, survives_in_a_new_program(job)) if job.options.find_smallest else outcome
+    if job.recipe.layout.strategy != "single":
+        outcome = ranks_outcome(job)
+        survives = _survives_in_a_fork(job, lambda tried: rank_outcome(tried, worst_rank(outcome)))
+        return with_smallest(job, outcome, survives) if job.options.find_smallest else outcome
     if job.options.find_smallest:
         outcome = in_fork(lambda: virtual_outcome(job))
-        return with_smallest(job, outcome, _survives_in_a_fork(job))
+        return with_smallest(job, outcome, _survives_in_a_fork(job, virtual_outcome))
     return virtual_outcome(job)
 
 
-def _survives_in_a_fork(job: Job) -> Survives:
+def _survives_in_a_fork(job: Job, run: Callable[[Job], Outcome]) -> Survives:
     """Try on a virtual card, which wakes up in each fork anew."""
 
     def on_a_card_of(limit_bytes: int) -> Outcome:
         insert_card(job.request, limit_bytes)
-        tried = replace(job, options=replace(job.options, memory_limit_bytes=limit_bytes), tell=tell_nobody)
-        return virtual_outcome(tried)
+        options = replace(job.options, memory_limit_bytes=limit_bytes)
+        return run(replace(job, options=options, tell=tell_nobody, progress=Silence()))
 
     def survives(limit_bytes: int) -> bool:
         return in_fork(lambda: on_a_card_of(limit_bytes)).failed_phase is None

@@ -14,6 +14,8 @@ Routing = Literal["even", "skewed"]
 # What `weights` says besides a folder.
 SYNTHETIC, HUB = "synthetic", "hub"
 
+# The first rank of a run on several cards has the largest shards; a second one shows what the others are like.
+DEFAULT_RANKS = 2
 # One step to fill optimizer states, one steady step, one that proves it stays so.
 DEFAULT_STEPS = 3
 
@@ -23,7 +25,7 @@ class Options:
     """What the probe was told besides the request.
 
     `weights` is `synthetic`, `hub` or a folder; of the hub's a dry run fetches headers only. `routing` is how made-up
-    routers of a dry run spread tokens over experts.
+    routers of a dry run spread tokens over experts. `ranks` is how many of a run on several cards run; 0: all.
     """
 
     instrument: Instrument = "dry-run"
@@ -33,6 +35,7 @@ class Options:
     memory_limit_bytes: int | None = None
     find_smallest: bool = False
     routing: Routing = "even"
+    ranks: int = DEFAULT_RANKS
     snapshot: Path | None = None
     deadline_seconds: float | None = None
     request_file: Path | None = None
@@ -50,6 +53,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
         memory_limit_bytes=space.memory_limit,
         find_smallest=space.find_smallest,
         routing=space.routing,
+        ranks=space.ranks,
         snapshot=space.snapshot,
         deadline_seconds=space.deadline,
         request_file=space.request,
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory-limit", type=_size, help="play a smaller card, e.g. 24GiB")
     add("--find-smallest", action="store_true", help="find the smallest memory that survives")
     add("--routing", choices=("even", "skewed"), default="even", help="how a dry run's routers spread tokens")
+    add("--ranks", type=_ranks, default=DEFAULT_RANKS, help="run the first so many ranks of several cards; 0: all")
     add("--snapshot", type=Path, help="write torch's memory snapshot here (dry-run, cuda)")
     add("--deadline", type=_seconds, help="give up after this many seconds")
     add("--request", type=Path, help="read the request from this file instead of stdin")
@@ -80,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
 def _steps(text: str) -> int:
     if not text.isdigit() or int(text) < DEFAULT_STEPS:
         msg = f"at least {DEFAULT_STEPS} steps are needed to tell the first from the steady state"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _ranks(text: str) -> int:
+    if not text.isdigit():
+        msg = f"{text!r} is no number of ranks"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

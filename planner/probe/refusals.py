@@ -8,6 +8,7 @@ from planner.probe.options import HUB, Options
 from planner.probe.training import hqq, optimizers
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
+from planner.request.unprobed import unprobed
 
 # What transformers imports to load and run weights of a kind (quantizers/quantizer_*.py, validate_environment).
 _NEEDED = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",), "fp8": ("kernels",)}
@@ -29,6 +30,7 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
     if hqq.is_group_wise(recipe) and not hqq.is_installed():
         yield FieldProblem("quantization.quant_method", f"{hqq.INSTALL}; or plan hqq by formula")
     yield from _not_installed(recipe)
+    yield from unprobed(recipe, options.instrument)
     if recipe.objective == "kto" and recipe.batch == 1:
         # trl 1.16 kto_trainer.py KTOTrainer.__init__: "Actual (not effective) batch size must be > 1"
         yield FieldProblem("training.per_device_train_batch_size", "KTO mixes the examples of a batch; write 2 or more")

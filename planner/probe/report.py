@@ -3,7 +3,7 @@
 import importlib.metadata
 from dataclasses import dataclass, field
 
-from planner.measurement import DeviceReading, Measurement, PeakPart, PhaseReading
+from planner.measurement import DeviceReading, Measurement, PeakPart, PhaseReading, RankReading
 from planner.probe.options import Options
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
@@ -28,6 +28,7 @@ class Outcome:
     context_bytes: int | None = None
     tokens_per_second: float | None = None
     peak_parts: tuple[PeakPart, ...] = ()
+    ranks: tuple[RankReading, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ def measurement_of(request: Request, options: Options, outcome: Outcome) -> Meas
         seed=options.seed,
         notes=outcome.notes,
         device=outcome.device,
+        ranks=outcome.ranks,
         versions=library_versions() | outcome.versions,
         request=request.model_dump(mode="json"),
     )

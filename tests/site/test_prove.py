@@ -95,6 +95,21 @@ def test_a_dry_run_is_watched_to_its_end_and_stands_beside_the_plan(live: Page, 
     expect(live.locator(".verdict")).to_contain_text("A dry run of exactly this plan peaked at 5.00")
 
 
+def test_the_ranks_of_several_cards_stand_on_the_page(live: Page, bench: Bench) -> None:
+    live.goto(f"{PLAN}&gpus=2&method=full&fsdp=full_shard&optim=adamw_torch_fused")
+    expect(live.locator(".prove")).to_contain_text("each rank on a card of its own")
+    live.get_by_role("button", name="Prove it").click()
+    expect(live.get_by_role("heading", level=1)).to_contain_text("on 2 cards")
+    read = {"outcome": "ok", "peak_allocated_bytes": 5 << 30, "peak_reserved_bytes": 6 << 30}
+    ranks = [{"rank": rank, **read} for rank in (0, 1)]
+    request = {"model": "HuggingFaceTB/SmolLM2-135M", "gpu": "h100-sxm-80gb", "training": {"max_length": 2048}}
+    bench.say(fake_probe.measurement(request, "dry-run", fake_probe.QUICK) | {"ranks": ranks})
+    bench.engine.states[bench.job()] = Status("succeeded")
+    rows = live.get_by_role("region", name="Each rank").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_contain_text("6.00")
+
+
 def phase(name: str, peak_bytes: int, *, ended: bool) -> dict[str, object]:
     line = {"phase": name, "peak_allocated_bytes": peak_bytes, "allocated_bytes": peak_bytes, "ended": ended}
     return line | {"seconds": 0.5}

@@ -15,7 +15,7 @@ from app.views.messages import METHOD_NAMES, MOMENTS, distance_in_words, out_of_
 from app.views.probe.peak_picture import COLOURS, WORDS, draw_peak
 from app.views.probe.phases import PhaseTable, phase_table
 from app.views.probe.verdict import proved, seconds_of
-from planner.measurement import Measurement
+from planner.measurement import Measurement, RankReading
 from planner.request.schema import Request
 
 # What `python -m planner.probe` says on its way, in order.
@@ -56,7 +56,8 @@ class ProbeView:
         """What is probed."""
         model = self.probe.request["model"]
         name = model.rpartition("/")[2] if isinstance(model, str) else "your config.json"
-        return f"{INSTRUMENTS[self.probe.instrument]}: {name}, {METHOD_NAMES[self.probe.request['method']]}"
+        cards = f" on {count} cards" if (count := self.probe.request.get("gpus", 1)) > 1 else ""
+        return f"{INSTRUMENTS[self.probe.instrument]}: {name}, {METHOD_NAMES[self.probe.request['method']]}{cards}"
 
     @property
     def asked_at(self) -> str:
@@ -108,6 +109,11 @@ class ProbeView:
         }[measurement.instrument]
         seconds = seconds_of(measurement)
         return f"{where} {measurement.steps} steps took {seconds:.1f} seconds." if seconds else where
+
+    @property
+    def ranks(self) -> tuple[RankReading, ...]:
+        """Each rank of a run on several cards; none where it ran on one."""
+        return self.measurement.ranks if self.measurement else ()
 
     @property
     def why_apart(self) -> list[str]:

@@ -22,12 +22,12 @@ from planner.overheads.table import context_band
 from planner.probe.card.preload import CARDS_VARIABLE
 from planner.probe.card.spec import CardSpec, cards_of, cards_text
 from planner.probe.command.advice import advice_for
-from planner.probe.command.host_memory import available_bytes
 from planner.probe.command.hub_cache import HUB_FOLDER, mirror_cache
 from planner.probe.command.processes import run_to_its_end
 from planner.probe.command.report import Run, processes_in, report_of
 from planner.probe.command.smallest import LARGER, larger, smallest_capacities
 from planner.probe.command.taken import taken
+from planner.probe.processes.host_memory import available_bytes
 from planner.probe.processes.lifecycle import EXIT_STATUS, Stopped, bounded_life, temporary_folder
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.probe.command.host_memory import available_bytes
+from planner.probe.processes.host_memory import available_bytes
 from planner.units import MIB, format_gib
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h: children whose parent ends become ours

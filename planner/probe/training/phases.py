@@ -11,6 +11,7 @@ from planner.probe.checkpoint.source import checkpoint_of
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
 from planner.probe.meters.step_parts import StepParts
 from planner.probe.options import Options
+from planner.probe.ranks.cut import spread_over_cards
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
 from planner.probe.training.patching import Patch, patched
@@ -24,7 +25,7 @@ from planner.request.schema import Request
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run, and how it was asked for. `tell` hears what each phase has read so far."""
+    """What to run, and how it was asked for. `tell` hears what each phase has read so far. `rank` is of the world."""
 
     request: Request
     recipe: Recipe
@@ -32,6 +33,7 @@ class Job:
     options: Options
     progress: Progress
     tell: Tell = tell_nobody
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +73,28 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
     with checkpoint_of(job.request, recipe, job.config, options) as weights:
         meter.begin(LOAD)
         job.progress(LOAD, 0)
-        model = load_model(job.request, recipe, job.config, device, weights)
+        # FSDP's ranks load beside the card, and only shards of it come there (transformers/modeling_utils.py,
+        # is_fsdp_enabled).
+        beside = torch.device("meta") if recipe.layout.strategy == "fsdp" else device
+        model = load_model(job.request, recipe, job.config, beside, weights)
         meter.begin(PREPARE)
         job.progress(PREPARE, 0)
         with _no_random_numbers() if dry else nullcontext():
             trainable = prepare_model(model, recipe)
         del model
         reference = _reference(job, device, weights)
+    if several := recipe.layout.strategy != "single":
+        trainable = spread_over_cards(trainable, recipe, device)
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
         trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts)
         loss = train(trainee, options.steps, job.progress)
-    meter.begin(SAVE)
-    job.progress(SAVE, 0)
-    with _disable_current_modes():  # the copies are host memory in life
-        save_and_verify(trainable, values=not dry)
+    if not several:
+        meter.begin(SAVE)
+        job.progress(SAVE, 0)
+        with _disable_current_modes():  # the copies are host memory in life
+            save_and_verify(trainable, values=not dry)
     return Trained(trainable, reference, before, loss)
 
 

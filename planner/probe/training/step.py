@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.meters.step_parts import StepParts
@@ -143,7 +144,8 @@ def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: t
 
 def decoder_of(model: Any) -> torch.nn.Module:
     """The stack of layers below the head."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrapped = model.module if isinstance(model, DistributedDataParallel) else model
+    base = unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
     decoder: torch.nn.Module = base.get_decoder()
     # Llama 4's language model knows no decoder of its own: its prefix names the one of the whole model.
     if decoder is base:

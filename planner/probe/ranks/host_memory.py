@@ -1,0 +1,32 @@
+"""Whether this machine has what a rank keeps in host memory, said before anything is loaded.
+
+Offloaded parameters, gradients and optimizer states are real memory, also in a dry run: the CPU works on them. Ranks
+run one after another, so one rank's share is all that has to be there.
+"""
+
+from planner.answer.plan import plan
+from planner.errors import FieldProblem, FitproofError, InvalidRequestError
+from planner.probe.processes.host_memory import available_bytes
+from planner.request.schema import Request
+from planner.units import format_gib
+
+
+def refuse_without_host_memory(request: Request) -> None:
+    """Do nothing where the formulas know no host bytes: a model type of their own, or nothing that is offloaded.
+
+    Raises:
+        InvalidRequestError: a rank keeps more in host memory than is free.
+    """
+    if request.fsdp is None or not request.fsdp.cpu_offload:
+        return
+    try:
+        host_bytes = plan(request).host_bytes
+    except FitproofError:
+        return
+    free_bytes = available_bytes()
+    if host_bytes > free_bytes:
+        fix = (
+            f"each rank keeps {format_gib(host_bytes)} in host memory, in a dry run too, and {format_gib(free_bytes)} "
+            "is free here; run it where there is as much, or plan it by formula"
+        )
+        raise InvalidRequestError("This machine has too little memory.", [FieldProblem("fsdp.cpu_offload", fix)])
