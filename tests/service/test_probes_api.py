@@ -52,13 +52,6 @@ def fields(answer: httpx.Response) -> set[str]:
     return {error["field"] for error in answer.json()["errors"]}
 
 
-def test_several_cards_are_played_by_a_dry_run_and_by_nothing_else(client: httpx.Client) -> None:
-    several = document() | {"gpus": 2, "method": "full", "fsdp": {}, "training": {"optim": "adamw_torch_fused"}}
-    assert client.post(PROBES, json=several | {"instrument": "auto"}).json()["instrument"] == "dry-run"
-    assert fields(client.post(PROBES, json=several | {"instrument": "cuda"})) == {"instrument"}
-    assert fields(client.post(PROBES, json=several | {"training": {"optim": "adamw_8bit"}})) == {"training.optim"}
-
-
 def test_an_order_is_accepted_with_its_place_and_a_prediction(client: httpx.Client) -> None:
     answer = client.post(PROBES, json=document())
     assert answer.status_code == 202
