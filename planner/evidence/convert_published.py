@@ -51,6 +51,8 @@ _SAME_SHAPE = {"Qwen/Qwen2.5-1.5B-Instruct": "Qwen/Qwen2.5-1.5B"}
 _GPUS: dict[str, str | dict[str, Any]] = {
     "Tesla T4 (14,912 MiB)": {"name": "Tesla T4", "total_memory_bytes": 14_912 * MIB, "compute_capability": "7.5"},
     "A100-80GB": "a100-sxm-80gb",
+    "2xRTX3090": "rtx-3090",
+    "2xRTX4090": "rtx-4090",
 }
 _ALSO = {
     "peak_reserved": "peak_reserved_mib",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from planner.probe.processes.host_memory import available_bytes
@@ -15,8 +16,9 @@ from planner.units import MIB, format_gib
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h: children whose parent ends become ours
 POLL_SECONDS = 0.1
-# A look through /proc at every process takes milliseconds, so it is done less often.
+# A look through /proc at every process takes milliseconds, so it is done less often than one at the memory left.
 LOOK_SECONDS = 0.5
+LOOKS_AT_MEMORY = 5
 # A world of 1024 parked ranks with a launcher; a program that starts more of them is not about to train.
 MOST_PROCESSES = 1500
 # With less than this the kernel soon ends a process of its own choosing.
@@ -42,11 +44,16 @@ def run_to_its_end(command: Sequence[str], environment: Mapping[str, str], deadl
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603  # theirs to name
     deadline = time.monotonic() + deadline_seconds
+    free_bytes = available_bytes()
     try:
-        while time.monotonic() < deadline:
+        for look in count(1):
+            if time.monotonic() >= deadline:
+                break
             with suppress(subprocess.TimeoutExpired):
-                return Ending(child.wait(LOOK_SECONDS))
-            if why := _too_much():
+                return Ending(child.wait(LOOK_SECONDS / LOOKS_AT_MEMORY))
+            before_bytes, free_bytes = free_bytes, available_bytes()
+            why = _too_little_memory(free_bytes, taken_bytes=before_bytes - free_bytes)
+            if why or (look % LOOKS_AT_MEMORY == 0 and (why := _too_many_processes())):
                 return Ending(None, why)
         return Ending(None, "The program was ended at its deadline, before the steps that matter.")
     finally:
@@ -55,20 +62,24 @@ def run_to_its_end(command: Sequence[str], environment: Mapping[str, str], deadl
         child.poll()
 
 
-def _too_much() -> str:
-    """One sentence where the program takes more than this machine has; else nothing."""
-    below = _descendants(os.getpid())
-    if len(below) > MOST_PROCESSES:
-        return f"The program was ended when it had started {len(below)} processes, more than any training needs."
-    free_bytes = available_bytes()
-    if free_bytes < LEAST_FREE_BYTES:
-        held = format_gib(sum(map(_resident_bytes, below)))
-        return (
-            f"This machine has too little memory: the program's processes held {held} of it and "
-            f"{format_gib(free_bytes)} was left, so they were ended; CPU offload, and weights loaded on the CPU, want "
-            "a machine that has it."
-        )
-    return ""
+def _too_many_processes() -> str:
+    """One sentence where the program starts more than any training does; else nothing."""
+    below = len(_descendants(os.getpid()))
+    if below <= MOST_PROCESSES:
+        return ""
+    return f"The program was ended when it had started {below} processes, more than any training needs."
+
+
+def _too_little_memory(free_bytes: int, taken_bytes: int) -> str:
+    """One sentence where what is left would be gone at the next look, if as much is taken until then; else nothing."""
+    if free_bytes - max(0, taken_bytes) >= LEAST_FREE_BYTES:
+        return ""
+    held = format_gib(sum(map(_resident_bytes, _descendants(os.getpid()))))
+    return (
+        f"This machine has too little memory: the program's processes held {held} of it and "
+        f"{format_gib(free_bytes)} was left, so they were ended; CPU offload, and weights loaded on the CPU, want "
+        "a machine that has it."
+    )
 
 
 @contextmanager

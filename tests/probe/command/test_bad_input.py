@@ -160,6 +160,21 @@ print(processes.run_to_its_end(words, os.environ, 60).why)
     assert "0.10 GiB was left, so they were ended" in said.stdout
 
 
+def test_a_program_that_takes_memory_fast_is_ended_a_look_before_it_is_gone(place: Path) -> None:
+    script = f"""
+import os
+from planner.probe.command import processes
+left = iter([9 << 30, 5 << 30, 1 << 30])
+processes.available_bytes = lambda: next(left)
+words = ["sh", "-c", "sleep 600  {MARK}"]
+print(processes.run_to_its_end(words, os.environ, 60).why)
+"""
+    words = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=60, check=True)
+    assert "1.00 GiB was left, so they were ended" in said.stdout
+
+
 def test_a_world_that_this_machine_has_no_memory_for_is_refused_before_it_starts(place: Path) -> None:
     script = f"""
 import json, pathlib, sys
