@@ -24,6 +24,7 @@ BESIDE, BACKWARD, ELSEWHERE = "workspaces and tables of libraries", "the backwar
 LOSS, BETWEEN = "logits and loss", "between the layers"
 LARGER = "blocks larger than what was asked for"
 _ENTRIES = 2_000_000
+_WRAPPERS = frozenset({"base_model", "model", "language_model", "module", "_fsdp_wrapped_module"})
 # Where the code of models lies; what is made there is some module's.
 _OF_MODELS = "/transformers/models/"
 
@@ -113,9 +114,10 @@ def _held_by(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Counte
     held: Counter[str] = Counter()
     seen: set[int] = set()
     for name, tensor in _tensors_of(model, optimizer):
-        if tensor.device.type != "cuda" or getattr(tensor, "is_paged", False):
+        local = getattr(tensor, "_local_tensor", tensor)  # a DTensor's shard
+        if local.device.type != "cuda" or getattr(tensor, "is_paged", False):
             continue
-        storage = tensor.untyped_storage()
+        storage = local.untyped_storage()
         if storage.nbytes() and storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             held[_short(name)] += allocated(storage.nbytes())
@@ -162,7 +164,7 @@ def _owners_by_class(model: torch.nn.Module) -> dict[str, str]:
 def _short(name: str) -> str:
     """`base_model.model.model.layers.7.mlp.up_proj.base_layer.weight` is `layers.*.mlp`: layers are alike."""
     parts = ["*" if part.isdigit() else part for part in name.split(".")]
-    while len(parts) > 1 and parts[0] in {"base_model", "model", "language_model"}:
+    while len(parts) > 1 and parts[0] in _WRAPPERS:
         parts = parts[1:]
     return ".".join(parts[: parts.index("*") + 2] if "*" in parts else parts[:1])
 
