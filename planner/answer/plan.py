@@ -121,12 +121,13 @@ def plan_on_cards(
     request = settled(request, model)
     recipe = Recipe.of(request)
     walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None], Walked] = {}
+    known: dict[tuple[object, ...], int] = {}
     counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
     plans = []
     for gpu in gpus:
         kind = (gpu.compute_capability, gpu.multiprocessors if counts else None, gpu.context_bytes, gpu.record)
         if kind not in walked:
-            walked[kind] = Walked.of(model, recipe, gpu)
+            walked[kind] = Walked.of(model, recipe, gpu, known)
         plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))
     return plans
 

@@ -16,6 +16,7 @@ from planner.allocator.python_pools import PythonPools
 from planner.answer.played_run import run_in
 from planner.answer.static_lines import loaded_model
 from planner.gpu import Gpu
+from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
 from planner.request.recipe import Recipe
 from planner.step import LAYERS_PLAYED_BACKWARD, Step, step_of
@@ -27,24 +28,33 @@ _STEPS = 2
 VARYING_LENGTHS = (1.0, 0.7, 0.9, 0.6, 0.8, 1.0)
 
 
-def reserved_bytes(
+def reserved_bytes(  # noqa: PLR0913 (the last ones are for those who compare)
     model: Model,
     recipe: Recipe,
     gpu: Gpu,
     *,
     layers_backward: int = LAYERS_PLAYED_BACKWARD,
     habits: Habits = INSTALLED,
+    known: dict[tuple[object, ...], int] | None = None,
 ) -> int:
     """Segments of both pools together at their largest.
 
     `layers_backward`: so many of each kind are played move by move, see planner/step/schedule.py. `habits`: how the
-    model is loaded.
+    model is loaded. `known`: plays of this model on other cards, most of which play the same.
 
     Raises:
         FitproofError: as `plan` does.
     """
     steps = _steps(model, recipe, gpu, _lengths(recipe), layers_backward)
+    known = {} if known is None else known
+    # A card decides nothing else of a run.
+    same = (recipe, habits, workspace_bytes(gpu.compute_capability), *((each.script, *each.sizes) for each in steps))
+    if same not in known:
+        known[same] = _reserved_bytes(model, recipe, gpu, habits, steps)
+    return known[same]
 
+
+def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, habits: Habits, steps: Sequence[Step]) -> int:
     def played(pools: Pools) -> int:
         run = run_in(pools, model, recipe, gpu)
         for step in steps:

@@ -110,8 +110,10 @@ class Walked:
     largest_bytes: int
 
     @classmethod
-    def of(cls, model: Model, recipe: Recipe, gpu: Gpu) -> "Walked":
-        """Walk the run.
+    def of(
+        cls, model: Model, recipe: Recipe, gpu: Gpu, known: dict[tuple[object, ...], int] | None = None
+    ) -> "Walked":
+        """Walk the run. `known`: see `reserved_bytes`.
 
         Raises:
             FitproofError: as `ledger_of` does.
@@ -121,7 +123,7 @@ class Walked:
         if model.decoder is None:
             return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)
         largest = largest_bytes(model.decoder, recipe, gpu)
-        return cls(model, recipe, ledger, cache(lambda: _reserved_bytes(model, recipe, gpu, ledger)), largest)
+        return cls(model, recipe, ledger, cache(lambda: _reserved_bytes(model, recipe, gpu, ledger, known)), largest)
 
 
 def comparison_of(model: Model, recipe: Recipe, gpu: Gpu) -> Comparison | None:
@@ -140,13 +142,15 @@ def _held(model: Model, recipe: Recipe) -> HeldBeside | None:
     return held_beside(place(model.census, recipe), adapters, recipe, model.decoder.layers)
 
 
-def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger) -> int:
+def _reserved_bytes(
+    model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger, known: dict[tuple[object, ...], int] | None
+) -> int:
     """One card's run is played through the allocator; of shards, what is alive and the streams' own blocks count."""
     if recipe.layout.shards:
         return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
     buckets = recipe.layout.strategy != "single"
     strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS) if buckets else 0
     beside_bytes = strategy_bytes + sum(line.bytes for line in _beside_lines(recipe, gpu))
-    played_bytes = reserved_bytes(model, recipe, gpu) + beside_bytes
+    played_bytes = reserved_bytes(model, recipe, gpu, known=known) + beside_bytes
     # Generation is not played: what it took is still reserved when training begins, and training is made of it.
     return max(played_bytes, ledger.peak().allocated_bytes) if recipe.generates else played_bytes
