@@ -48,7 +48,7 @@ REQUESTS = st.fixed_dictionaries(
 def readings(request: Request, pool_kind: type[FastPools]) -> list[tuple[int, ...]]:
     """What both pools hold after the load, the adapters and each of three steps."""
     model, recipe, gpu = resolve_model(request.model), Recipe.of(request), resolve_gpu(request.gpu)
-    loaded = play_load(place(model.census, recipe), recipe, new_pool=pool_kind)
+    loaded = play_load(place(model.census, recipe), recipe, new_pools=pool_kind)
     run = run_in(loaded.pools, model, recipe, gpu)
     step = step_of(model.known_decoder(), recipe, gpu)
     found = [(loaded.loaded_slack_bytes, loaded.prepared_slack_bytes)]
