@@ -89,6 +89,9 @@ def _speed(out: Console, found: dict[str, Any], tokens: int) -> None:
         out.print(f"{tokens:,} tokens: about {hours[1]:,.1f} hours ({hours[0]:,.1f}{until})")
 
 
+_CHECKPOINTING = {True: "checkpointing", False: "no checkpointing", "unsloth": "checkpointing, inputs on the host"}
+
+
 def _recipe(request: Request) -> str:
     training, lora, quantization = request.training, request.lora, request.quantization
     parts: list[str] = [request.method]
@@ -105,7 +108,7 @@ def _recipe(request: Request) -> str:
     each = "2 x " if training.objective in PAIRED else ""
     parts.append(f"{training.per_device_train_batch_size} x {each}{training.max_length} tokens")
     parts.append(training.optim)
-    parts.append("checkpointing" if training.gradient_checkpointing else "no checkpointing")
+    parts.append(_CHECKPOINTING[training.gradient_checkpointing])
     if request.gpus > 1:
         parts.append(_strategy(request))
     parts.append(f"stack {request.stack if isinstance(request.stack, str) else 'custom'}")

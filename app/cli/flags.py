@@ -77,7 +77,7 @@ FLAGS = (
     Flag("--ref-model", "training.ref_model", str, "Load the reference as a second model.", "copy"),
     Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),
     Flag("--expandable-segments", "training.expandable_segments", bool, "The allocator's setting.", constant=True),
-    Flag("--stack", "stack", str, "The training stack.", "trainer|trl|kbit|loop"),
+    Flag("--stack", "stack", str, "The training stack.", "trainer|trl|kbit|loop|unsloth"),
     Flag("--quant-type", "quantization.bnb_4bit_quant_type", str, "Storage of the base.", "nf4|fp4|int8|int4"),
     Flag("--no-double-quant", "quantization.bnb_4bit_use_double_quant", bool, "Plain constants.", constant=False),
     Flag("--compute-dtype", "quantization.bnb_4bit_compute_dtype", str, "Arithmetic.", "bfloat16|float16|float32"),

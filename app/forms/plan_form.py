@@ -19,6 +19,7 @@ from planner.request.control_characters import checked_text
 from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
 from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
+from planner.request.unsloth import UNSLOTH
 
 _MODULES = {"target_modules", "llm_int8_skip_modules"}
 
@@ -143,6 +144,8 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
         found = _get(document, item.path)
         if found is not None and not isinstance(found, Mapping):
             values[item.name] = modules_text(found) if item.name in _MODULES else _text(found)
+    if values["gradient_checkpointing"] == UNSLOTH:
+        values["gradient_checkpointing"] = "on"
     if isinstance(document.get("model"), Mapping):
         values |= {"model": "", "config": json.dumps(document["model"], separators=(",", ":"))}
     elif document.get("model") is not None:
@@ -176,8 +179,11 @@ def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
 
 
 def _nobody_chose(item: Field, values: Mapping[str, str]) -> bool:
-    """The form's own targets are not a choice: where PEFT refuses them, the model's own take their place."""
-    return item.name == "target_modules" and values[item.name] == item.default
+    """The form's own targets are not a choice: where PEFT refuses them, the model's own take their place. Nor is
+    checkpointing that is on with Unsloth, which does it in its own way.
+    """
+    own_way = item.name == "gradient_checkpointing" and values["stack"] == UNSLOTH
+    return (own_way or item.name == "target_modules") and values[item.name] == item.default
 
 
 def _read(item: Field, text: str) -> Any:

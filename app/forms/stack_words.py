@@ -1,10 +1,9 @@
-"""The training stack in the words people know it by: names of trainers beside the four presets of a request.
+"""The training stack in the words people know it by: names of trainers beside the five presets of a request.
 
-As app/imports reads the trainers' own files: Axolotl and LLaMA-Factory train in Trainer's dtypes, Axolotl prepares a
-quantized mixture of experts, and Unsloth replaces kernels that no formula follows.
+As app/imports reads the trainers' own files: Axolotl and LLaMA-Factory train in Trainer's dtypes, and Axolotl prepares
+a quantized mixture of experts.
 """
 
-from planner.answer.not_planned import NotPlanned
 from planner.model.model import Model
 from planner.request.schema import Request
 from planner.tensors.targets import has_stacked_experts
@@ -19,16 +18,9 @@ CHOICES = {
     "loop": "my own loop",
     "custom": "spelled out below",
 }
-PRESETS = ("trl", "trainer", "kbit", "loop")
+PRESETS = ("trl", "trainer", "kbit", "loop", "unsloth")
 # Names that are no preset of their own.
-_MEANS = {"unsloth": "trainer", "axolotl": "trainer", "llama-factory": "trainer"}
-_UNSLOTH = NotPlanned(
-    key="stack",
-    value="unsloth",
-    why="no formula for Unsloth's kernels; planned in Trainer's dtypes with the model's own",
-    planned="without Unsloth's kernels",
-    saves=True,
-)
+_MEANS = {"axolotl": "trainer", "llama-factory": "trainer"}
 
 
 def preset(word: str) -> str:
@@ -46,8 +38,3 @@ def as_trained(request: Request, word: str, model: Model) -> Request:
     if word == "axolotl" and request.method == "qlora" and has_stacked_experts(model.census):
         return request.model_copy(update={"stack": "kbit"})
     return request
-
-
-def left_out(word: str) -> tuple[NotPlanned, ...]:
-    """What the named trainer does that no formula plans."""
-    return (_UNSLOTH,) if word == "unsloth" else ()

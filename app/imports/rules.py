@@ -99,6 +99,11 @@ class Reading:
             self.put(path, value)
             self.assumed.append(Assumed(path, value, reason))
 
+    def note(self, path: str, value: Any, reason: str) -> None:
+        """Set `path` whatever the file did, and say so."""
+        self.put(path, value)
+        self.assumed.append(Assumed(path, value, reason))
+
     def use(self, key: str, path: str, value: Any) -> None:
         """Set `path` from `key`, for keys that no simple rule covers."""
         self.put(path, value)

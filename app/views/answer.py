@@ -6,7 +6,7 @@ from typing import Any
 from app.drawing.bars import Bars
 from app.drawing.card import CardPicture, by_cause, draw_card, in_order
 from app.drawing.timeline import Timeline, draw_timeline
-from app.forms import left_out_keys, stack_words
+from app.forms import left_out_keys
 from app.forms.plan_address import query_of_values
 from app.forms.plan_form import values_of
 from app.templating import gib, size
@@ -52,11 +52,6 @@ class Answer:
     probing: bool = False
     imported_without: tuple[NotPlanned, ...] = ()
     trainer: str = ""
-
-    @property
-    def not_planned(self) -> tuple[NotPlanned, ...]:
-        """What is asked for beside the request: by the file it was imported from, by the trainer that was named."""
-        return (*self.imported_without, *stack_words.left_out(self.trainer))
 
     @lazy_attribute
     def document(self) -> dict[str, Any]:
@@ -188,7 +183,7 @@ class Answer:
     @property
     def stacks(self) -> list[StackRow]:
         """The same run on each stack, where that changes the verdict."""
-        return stack_rows(self.plan, self.not_planned, self.told)
+        return stack_rows(self.plan, self.imported_without, self.told)
 
     @property
     def textbook_beside(self) -> list[TextbookRow]:

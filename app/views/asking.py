@@ -37,7 +37,7 @@ async def ask(http: HttpRequest, pairs: Iterable[tuple[str, str]]) -> tuple[Plan
         if form.errors:
             return form, None
         measurements = facts_of(http).measurements(request)
-        plan = plan_for(request, model=model, gpu=gpu, not_planned=(*form.not_planned, *stack_words.left_out(trainer)))
+        plan = plan_for(request, model=model, gpu=gpu, not_planned=form.not_planned)
     except UnknownArchitectureError as error:
         problems = error.problems or [FieldProblem("model", error.title)]
         return replace(form.refused(problems), needs_dry_run=error.dry_run and not form.errors and _probes(http)), None

@@ -96,7 +96,7 @@ def heat_map(answer: Answer) -> dict[int, list[Cell]]:
 def cards_view(answer: Answer) -> list[CardRow]:
     """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
-    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.not_planned)
+    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.imported_without)
     plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
     query = queries_varying(answer.values, _CARD)
     return [_card_row(answer, query, plan) for plan in plans]
@@ -114,7 +114,7 @@ def _cell(answer: Answer, query: Callable[[Mapping[str, str]], str], batch: int,
     size = dict(zip(_SIZES, (batch, length), strict=True))
     training = answer.request.training.model_copy(update=size)
     request = answer.request.model_copy(update={"training": training})
-    plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.not_planned)
+    plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
     return Cell(
         plan=plan,
         query=query({name: str(value) for name, value in size.items()}),

@@ -1,4 +1,4 @@
-"""The same run on each of the four stacks, shown where the choice among them changes the verdict."""
+"""The same run on each of the stacks, shown where the choice among them changes the verdict."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan
 from planner.answer.plan import plan as plan_for
 from planner.errors import FitproofError
+from planner.request.unsloth import on_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ def stack_rows(
         return []
     plans = {}
     for name in PRESETS:
-        request = plan.request.model_copy(update={"stack": name})
         try:
+            request = on_stack(plan.request, name)
             plans[name] = plan_for(request, model=plan.model, gpu=plan.gpu, not_planned=not_planned)
         except FitproofError:  # a stack that this recipe cannot be run on
             continue

@@ -7,6 +7,7 @@ from typing import Any
 from planner.answer.planned import Planned
 from planner.request.optimizer_names import KEPT
 from planner.request.schema import CHAPTER_QUANTIZATION, Quantization
+from planner.request.unsloth import REPLACED, UNSLOTH
 from planner.step import liger_models
 from planner.tensors.targets import ALL_LINEAR, module_name
 
@@ -30,6 +31,21 @@ def candidates(plan: Planned) -> Iterator[Candidate]:
     yield from _training_changes(plan)
     yield from _model_changes(plan)
     yield from _adapter_changes(plan)
+    yield from _with_unsloth(plan)
+
+
+def _with_unsloth(plan: Planned) -> Iterator[Candidate]:
+    """Unsloth's own layers, of the families that it has them for; what else it cannot be asked is refused."""
+    request, lora = plan.request, plan.recipe.lora
+    if request.stack not in {"trainer", "trl"} or lora is None or plan.gpu.vendor != "NVIDIA":
+        return
+    if plan.model.known_decoder().model_type in REPLACED:
+        training = request.training
+        wanted: dict[str, Any] = {"stack": UNSLOTH}
+        if training.gradient_checkpointing:
+            wanted["training.gradient_checkpointing"] = UNSLOTH
+        wanted |= {f"training.{name}": None for name in ("loss", "attn_implementation") if getattr(training, name)}
+        yield Candidate(wanted, "none; needs unsloth, layers' inputs wait on the host", FREE)
 
 
 def _training_changes(plan: Planned) -> Iterator[Candidate]:

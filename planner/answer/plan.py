@@ -25,7 +25,9 @@ from planner.parallel.nccl import communication_band
 from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
+from planner.request.unsloth import UNSLOTH
 from planner.step.derive_switches import counts_multiprocessors
+from planner.step.unsloth_numbers import small_card
 from planner.tensors.targets import adapted_weights
 from planner.throughput.rate import Throughput, throughput
 from planner.throughput.work import work_of
@@ -120,12 +122,14 @@ def plan_on_cards(
     model = _model_of(request, model)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None], Walked] = {}
+    walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None, bool], Walked] = {}
     known: dict[tuple[object, ...], int] = {}
     counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
     plans = []
     for gpu in gpus:
-        kind = (gpu.compute_capability, gpu.multiprocessors if counts else None, gpu.context_bytes, gpu.record)
+        multiprocessors = gpu.multiprocessors if counts else None
+        small = recipe.stack_name == UNSLOTH and small_card(gpu)
+        kind = (gpu.compute_capability, multiprocessors, gpu.context_bytes, gpu.record, small)
         if kind not in walked:
             walked[kind] = Walked.of(model, recipe, gpu, known)
         plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))

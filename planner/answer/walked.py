@@ -19,7 +19,8 @@ from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
 from planner.step import HeldBeside, generated_lines, largest_bytes, step_lines, step_totals
-from planner.step.recorded import Comparison, nearest, step_words, workspace_words
+from planner.step.recorded import Comparison, buffer_words, nearest, step_words, workspace_words
+from planner.step.unsloth.buffers import unsloth_lines
 from planner.tensors.tensor_storage import place
 from planner.units import format_gib
 
@@ -37,7 +38,7 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
             *_step_lines(model, recipe, gpu),
             *_runtime_lines(gpu),
             *communication_lines(recipe.layout),
-            *_beside_lines(recipe, gpu),
+            *_beside_lines(model, recipe, gpu),
         )
 
     try:
@@ -78,14 +79,19 @@ def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
         generated_bytes = sum(line.bytes for line in generated_lines(model.decoder, recipe, gpu))
         step["forward"] = max(step["forward"], generated_bytes)
     standing = standing_bytes(model, recipe, gpu.compute_capability)
-    beside_bytes = sum(line.bytes for line in _beside_lines(recipe, gpu))
-    return [total + step.get(name, 0) + beside_bytes for name, total in zip(PHASES, standing, strict=True)]
+    beside = _beside_lines(model, recipe, gpu)
+    held = [sum(line.bytes for line in beside if name in line.alive_in) for name in PHASES]
+    return [total + step.get(name, 0) + own for name, total, own in zip(PHASES, standing, held, strict=True)]
 
 
-def _beside_lines(recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    """vLLM's share where it generates in this process, from the first moment on."""
+def _beside_lines(model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
+    """vLLM's share where it generates in this process, from the first moment on; Unsloth's own buffers."""
     fraction = recipe.training.vllm_gpu_memory_utilization
-    return (card_share("vllm_gpu_memory_utilization", fraction, gpu),) if fraction else ()
+    share = (card_share("vllm_gpu_memory_utilization", fraction, gpu),) if fraction else ()
+    buffers = unsloth_lines(model, recipe)
+    if buffers and model.decoder:
+        buffers = nearest("buffers", buffer_words(model.decoder, recipe)).labelled(buffers)
+    return (*share, *buffers)
 
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
@@ -150,7 +156,7 @@ def _reserved_bytes(
         return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
     buckets = recipe.layout.strategy != "single"
     strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS) if buckets else 0
-    beside_bytes = strategy_bytes + sum(line.bytes for line in _beside_lines(recipe, gpu))
+    beside_bytes = strategy_bytes + sum(line.bytes for line in _beside_lines(model, recipe, gpu) if line.alive_in)
     played_bytes = reserved_bytes(model, recipe, gpu, known=known) + beside_bytes
     # Generation is not played: what it took is still reserved when training begins, and training is made of it.
     return max(played_bytes, ledger.peak().allocated_bytes) if recipe.generates else played_bytes

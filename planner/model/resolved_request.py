@@ -1,8 +1,11 @@
 """What a request means for one model: the checkpoint's own quantization, and targets where nobody chose any."""
 
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.families.parts import Attention
 from planner.model.model import Model
 from planner.model.quantized_checkpoint import with_checkpoint
 from planner.request.schema import Request
+from planner.request.unsloth import UNSLOTH, family_problem
 from planner.tensors.targets import ALL_LINEAR, adaptable_leaves
 
 
@@ -12,7 +15,17 @@ def settled(request: Request, model: Model) -> Request:
     Raises:
         InvalidRequestError: the checkpoint is quantized in a way that this method cannot train.
     """
+    _refuse_what_unsloth_cannot(request, model)
     return _with_targets(with_checkpoint(request, model.config, model.census), model)
+
+
+def _refuse_what_unsloth_cannot(request: Request, model: Model) -> None:
+    if request.stack != UNSLOTH:
+        return
+    blocks = model.decoder.structure.blocks if model.decoder else ()
+    windowed = any(isinstance(block.attention, Attention) and block.attention.window for block in blocks)
+    if problem := family_problem(model.model_type, windowed=windowed):
+        raise InvalidRequestError("This model cannot be planned with Unsloth.", [FieldProblem("stack", problem)])
 
 
 def _with_targets(request: Request, model: Model) -> Request:

@@ -13,7 +13,7 @@ from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantizatio
 PADDED_TOKENS = 1
 
 # Presets that drive the real Trainer.
-BY_TRAINER = frozenset({"trainer", "trl", "kbit"})
+BY_TRAINER = frozenset({"trainer", "trl", "kbit", "unsloth"})
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -180,6 +180,7 @@ def stack_switches(request: Request) -> Stack:
     trl:     SFTTrainer casts the adapters of a bitsandbytes model to bfloat16 (is_loaded_in_4bit, _8bit).
     kbit:    prepare_model_for_kbit_training, then the trainer path.
     loop:    plain PyTorch, no autocast.
+    unsloth: base in 16 bit under Trainer's autocast, adapters float32 (models/llama.py, prepare_model_for_training).
     A float16 recipe autocasts in float16, any other in bfloat16.
     """
     if isinstance(request.stack, Stack):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.request import unsloth
 from planner.request.control_characters import checked_name
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
@@ -32,11 +33,12 @@ from planner.request.validation_messages import field_problems
 
 Method = Literal["qlora", "lora", "full"]
 
-StackName = Literal["trainer", "trl", "kbit", "loop"]
+StackName = Literal["trainer", "trl", "kbit", "loop", "unsloth"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 SdpaKernel = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
 Loss = Literal["full_logits", "chunked", "liger", "cut_cross_entropy"]
 
+Checkpointing = Annotated[StrictBool | Literal["unsloth"], BeforeValidator(unsloth.checked_checkpointing)]
 # Limits say "this is a typing mistake", not "this would not fit": the largest public context is 10 M tokens
 # (Llama 4 Scout) and no public adapter has a rank above a few thousand.
 Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
@@ -122,7 +124,7 @@ class Training(ObjectiveFields):
     per_device_train_batch_size: Count = 1
     gradient_accumulation_steps: Count = 1
     max_length: Tokens = 2048
-    gradient_checkpointing: StrictBool = True
+    gradient_checkpointing: Checkpointing = True
     use_reentrant: StrictBool = False
     optim: Annotated[Optimizer, BeforeValidator(checked_optimizer)] = "paged_adamw_8bit"
     attn_implementation: Attention | None = None
@@ -189,7 +191,7 @@ class Request(Subject):
     training: Training = Training()
     stack: Annotated[
         Annotated[StackName, TEXT] | Annotated[Stack, OBJECT],
-        by_kind("write trainer, trl, kbit or loop, or an object of switches"),
+        by_kind("write trainer, trl, kbit, loop or unsloth, or an object of switches"),
     ] = "trainer"
     gpus: Cards = 1
     ddp: Ddp | None = None
@@ -201,7 +203,7 @@ class Request(Subject):
     @classmethod
     def _lift_flat_keys(cls, data: Any) -> Any:
         """Accept the chapter's flat dictionary beside the nested one, and cards as people count them: 2x3090."""
-        return with_cards(_nest_flat_keys(data)) if isinstance(data, Mapping) else data
+        return unsloth.with_offloading(with_cards(_nest_flat_keys(data))) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _one_strategy_for_several_cards(self) -> Self:
@@ -239,6 +241,8 @@ class Request(Subject):
         if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
             msg = "quantization: hqq needs a group_size, such as 64"
             raise ValueError(msg)
+        if problem := next(unsloth.problems(self), None):
+            raise ValueError(problem)
         return self
 
     @classmethod

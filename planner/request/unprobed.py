@@ -1,17 +1,21 @@
-"""What of a run on several cards no probe plays, each with the fix, for whoever orders a probe and for the probe."""
+"""What of a run no probe plays, of Unsloth or on several cards: each with the fix, for a page and for the probe."""
 
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem
 from planner.request.parallel import Fsdp
 from planner.request.recipe import Recipe
+from planner.request.unsloth import UNSLOTH
 
 _OWN_SCRIPT = "`fitproof dry-run --gpus N -- torchrun …` plays your own script"
 
 
 def unprobed(recipe: Recipe, instrument: str) -> Iterator[FieldProblem]:
-    """Problems of a recipe on several cards; of one on one card there are none here."""
+    """Problems of a recipe of Unsloth and of one on several cards; of another on one card there are none here."""
     layout, options = recipe.layout, recipe.strategy
+    if recipe.stack_name == UNSLOTH:
+        fix = "the probe runs transformers and peft; `fitproof dry-run --gpu CARD -- python FILE` plays your own script"
+        yield FieldProblem("stack", fix)
     if layout.strategy == "single":
         return
     if instrument != "dry-run":

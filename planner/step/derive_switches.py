@@ -21,11 +21,13 @@ from planner.memory import logits, workspace
 from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
+from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
+from planner.step.unsloth_numbers import row_numbers, unsloth_numbers, unsloth_switches
 from planner.tensors.targets import adapted_weights
 from planner.units import ceil_div
 
@@ -58,7 +60,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         trains_base=recipe.method == "full",
         dropout=recipe.dropout,
         dora=bool(recipe.lora and recipe.lora.use_dora),
-        checkpointing=training.gradient_checkpointing,
+        checkpointing=bool(training.gradient_checkpointing),
         reentrant=training.use_reentrant,
         loss=_loss(decoder, recipe),
         liger=recipe.loss == "liger" and decoder.model_type in liger_models.REPLACED,
@@ -76,6 +78,7 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         liger_head=_liger_head(recipe, gpu.compute_capability),
         one_chunk=recipe.length <= decoder.sizes.get("chunk", CHUNK),
         filled_up=recipe.length % decoder.sizes.get("chunk", CHUNK) > 0,
+        unsloth=unsloth_switches(decoder, recipe, gpu) if recipe.stack_name == UNSLOTH else None,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
@@ -109,7 +112,9 @@ def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead
 
 def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
     """The value of every dimension, per kind of layer, on this card."""
-    return tuple(_numbers({**decoder.sizes, **sizes}, recipe, gpu) for sizes in decoder.kind_sizes)
+    tables = (_numbers({**decoder.sizes, **sizes}, recipe, gpu) for sizes in decoder.kind_sizes)
+    own = row_numbers(recipe) if recipe.stack_name == UNSLOTH else {}
+    return tuple(table | own for table in tables)
 
 
 def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
@@ -127,6 +132,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
         **_chunked(sizes, batch, length),
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
+        **unsloth_numbers(_scored(recipe), sizes["V"], sizes["h"]),
         **logits.fused_sizes(_scored(recipe), batch * length, sizes["V"], sizes["h"]),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),

@@ -36,6 +36,14 @@ LEGEND: dict[str, str] = {
     "chunk": "tokens of a chunk: 64 of linear attention, of a Mamba layer as its config says",
     "rotated": "columns of a head that the rotary embedding turns",
     "batch": "tokens of all micro-batches of an optimizer step",
+    "micro-batches": "micro-batches of an optimizer step",
+    "chunk rows": "scored tokens whose logits are there at a time",
+    "next chunk rows": "the same of the chunk after it",
+    "tile rows of logits": "scored tokens of a tile of logits",
+    "tile columns": "words of the vocabulary in a tile of logits",
+    "V8": "vocabulary, up to a multiple of 8",
+    "parts of V": "parts of 16,384 words of the vocabulary",
+    "row parts": "the same, where a row of logits has more than two",
 }
 
 GRADIENT = " (gradients)"

@@ -16,6 +16,7 @@ from planner.step.engine.program import Instant, Part, Program, played, tables_o
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import walk
+from planner.step.unsloth.step import walk_unsloth
 
 _SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.14, traced"
 # A formula names its largest terms and sums up the rest.
@@ -100,7 +101,7 @@ def program_order_and_tables(
     """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
     program = _program(decoder, switches_of(decoder, recipe, gpu))
     tables = _tables(program, decoder, recipe, gpu)
-    return program, ordered(decoder, program.leading), tables
+    return program, ordered(decoder, program.leading, program.last), tables
 
 
 @lru_cache(maxsize=64)
@@ -110,8 +111,10 @@ def _tables(program: Program, decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tup
 
 
 @lru_cache(maxsize=64)
-def ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
-    """The layers' kinds; the first layers are of kinds of their own."""
+def ordered(decoder: Decoder, leading: int, last: int | None = None) -> tuple[int, ...]:
+    """The layers' kinds; the first layers are of kinds of their own, and where `last` says so, the last one is."""
+    if last is not None:
+        return (*ordered(decoder, leading)[:-1], last)
     if not leading:
         return decoder.order
     first, rest = len(decoder.kind_sizes), decoder.order[1:]
@@ -122,6 +125,8 @@ def ordered(decoder: Decoder, leading: int) -> tuple[int, ...]:
 @lru_cache(maxsize=2048)
 def _program(decoder: Decoder, switches: Switches) -> Program:
     """`walk`, found again without hashing the model's whole structure."""
+    if switches.unsloth:
+        return walk_unsloth(decoder.structure, switches)
     return walk(decoder.structure, switches)
 
 

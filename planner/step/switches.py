@@ -59,6 +59,18 @@ class LigerHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsloth:
+    """What Unsloth's own layers ask beside the rest. `offloads`: the layers' inputs wait on the host, but for the last
+    layer's; `tiled_loss`: its cross entropy walks the vocabulary in tiles, not in rows of all logits, or
+    `several_chunks` of them.
+    """
+
+    offloads: bool
+    tiled_loss: bool
+    several_chunks: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Switches:
     """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
 
@@ -109,6 +121,7 @@ class Switches:
     objective: Objective = "sft"
     passes: tuple[Pass, ...] = ONE_PASS
     leading: int | None = None
+    unsloth: Unsloth | None = None
 
     @property
     def leading_kinds(self) -> int:

@@ -32,7 +32,7 @@ def walk(structure: Structure, switches: Switches) -> Program:
     """
     graph = Graph(keeps_gradients=switches.accumulates)
     if switches.accumulates:
-        _hold_gradients(graph, walk(structure, replace(switches, accumulates=False)))
+        hold_gradients(graph, walk(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
     ids = batch_tensors(graph, switches)
     number = switches.passes.index(TRAINED)
@@ -88,7 +88,7 @@ def _leave_graph(graph: Graph) -> None:
         graph.mark("backward")
 
 
-def _hold_gradients(graph: Graph, program: Program) -> None:
+def hold_gradients(graph: Graph, program: Program) -> None:
     """With accumulation, the gradients of earlier micro-batches are there from the start and are added to.
 
     Liger makes that of the head while it works out the loss; the others are made in the backward pass.

@@ -149,7 +149,7 @@ def test_every_bad_field_is_named_at_once(client: httpx.Client) -> None:
         ({"gpu": 4090}, "gpu", 'write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
         ({"gpu": {"compute_capability": "8.9"}}, "gpu.total_memory_bytes", "is required"),
         ({"model": None}, "model", "write a catalogue id, a hub id"),
-        ({"stack": "deepspeed"}, "stack", "must be trainer, trl, kbit or loop"),
+        ({"stack": "deepspeed"}, "stack", "must be trainer, trl, kbit, loop or unsloth"),
         ({"stack": {"autocast": "int3"}}, "stack.autocast", "must be float16 or bfloat16"),
         ({"trainig": {}}, "trainig", "did you mean training?"),
         ({"lora": {"target_modules": 7}}, "lora.target_modules", 'write "all-linear"'),

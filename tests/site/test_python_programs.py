@@ -57,7 +57,7 @@ def test_a_trl_script_is_planned_with_the_libraries_own_defaults() -> None:
     assert imported(TRL).not_planned == ()
 
 
-def test_an_unsloth_notebook_is_planned_and_its_kernels_are_named() -> None:
+def test_an_unsloth_notebook_is_planned_with_its_own_layers() -> None:
     install = {"cell_type": "code", "source": ["%%capture\n", "!pip install unsloth"]}
     cells = [{"cell_type": "markdown", "source": ["# Train"]}, install]
     cells += [{"cell_type": "code", "source": UNSLOTH.splitlines(keepends=True)}]
@@ -66,7 +66,29 @@ def test_an_unsloth_notebook_is_planned_and_its_kernels_are_named() -> None:
         assert document["model"] == "unsloth/Meta-Llama-3.1-8B"
         assert (document["lora"]["r"], document["training"]["max_length"]) == (32, 4096)
         assert document["quantization"]["bnb_4bit_use_double_quant"] is True
-        assert {item.key for item in imported(text).not_planned} == {"unsloth", "gradient_checkpointing"}
+        assert document["stack"] == "unsloth"
+        assert document["training"]["gradient_checkpointing"] == "unsloth"
+        assert imported(text).not_planned == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "why"),
+    [
+        ("unsloth/Meta-Llama-3.1-8B", "google/gemma-3-1b-it", "gemma3_text"),
+        ("r=32,", "r=32, use_dora=True,", "DoRA"),
+        ("load_in_4bit=True", "load_in_8bit=True", "4 bit (load_in_4bit) or 16 bit"),
+    ],
+)
+def test_what_no_formula_follows_of_unsloth_is_named_with_the_reason(written: str, instead: str, why: str) -> None:
+    found = imported(UNSLOTH.replace(written, instead))
+    assert found.document["stack"] != "unsloth"
+    assert [why in item.why for item in found.not_planned if item.key == "unsloth"] == [True]
+
+
+def test_plain_checkpointing_of_an_unsloth_script_stays_on_the_card() -> None:
+    text = UNSLOTH.replace('use_gradient_checkpointing="unsloth"', "use_gradient_checkpointing=True")
+    document = imported(text).document
+    assert (document["stack"], document["training"]["gradient_checkpointing"]) == ("unsloth", True)
 
 
 def test_a_script_of_the_plain_trainer_is_its_stack() -> None:

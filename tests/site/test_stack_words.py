@@ -28,10 +28,18 @@ def test_axolotl_prepares_a_quantized_mixture_of_experts(site: httpx.Client) -> 
     assert plan["request"]["stack"] == "kbit"
 
 
-def test_unsloth_is_planned_with_what_is_not_known_of_it(site: httpx.Client) -> None:
-    html = site.get(f"/plan?{LLAMA.replace('3060-12gb', '4090')}&stack=unsloth").text
-    assert "Fits only as planned here: without Unsloth" in unescape(html)
+def test_unsloth_is_planned_with_its_own_layers(site: httpx.Client) -> None:
+    address = f"{LLAMA.replace('3060-12gb', '4090')}&stack=unsloth"
+    html = site.get(f"/plan?{address}").text
+    assert "Fits only as planned here" not in unescape(html)
     assert '<option value="unsloth" selected>' in html
+    request = site.get(f"/plan.json?{address}").json()["request"]
+    assert (request["stack"], request["training"]["gradient_checkpointing"]) == ("unsloth", "unsloth")
+
+
+def test_what_unsloth_does_not_have_layers_for_is_said_at_the_stack(site: httpx.Client) -> None:
+    html = unescape(site.get("/plan?model=google/gemma-3-1b-it&gpu=rtx-4090&stack=unsloth").text)
+    assert "what it does with gemma3_text is not planned" in html
 
 
 def test_the_word_stays_in_the_form_and_in_the_links_of_the_plan(site: httpx.Client) -> None:
@@ -45,7 +53,7 @@ def test_the_word_stays_in_the_form_and_in_the_links_of_the_plan(site: httpx.Cli
 def test_the_stacks_stand_beside_a_verdict_that_they_change(site: httpx.Client) -> None:
     rows = stacks_beside(site.get(f"/plan?{LLAMA}").text)
     assert set(rows) == {
-        "TRL’s SFTTrainer", "transformers’ Trainer", "I call prepare_model_for_kbit_training", "my own loop",
+        "TRL’s SFTTrainer", "transformers’ Trainer", "I call prepare_model_for_kbit_training", "my own loop", "Unsloth",
     }  # fmt: skip
     verdicts = {words: site.get(address.replace("/plan?", "/plan.json?")).json() for words, address in rows.items()}
     assert len({plan["verdict"] for plan in verdicts.values()}) > 1

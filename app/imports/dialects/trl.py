@@ -11,14 +11,16 @@ from typing import Any
 
 from app.imports.attention import put_attention
 from app.imports.dialects.trl_objectives import read_objective
-from app.imports.effects import PREFERENCES, SFT, UNSLOTH, VLLM, VLLM_SHARE, Effect, card_share
+from app.imports.effects import PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
 from app.imports.towers import may_see
+from app.imports.unsloth import put_unsloth
 from planner.answer.not_planned import FrozenCopy
+from planner.request.unsloth import UNSLOTH
 
 _TRL_ONLY = words(
     "max_length max_seq_length packing dataset_text_field completion_only_loss assistant_only_loss "
@@ -92,6 +94,9 @@ def _settle(reading: Reading) -> None:
     _model_init(reading)
     if method != "full":
         _adapters(reading)
+    if reading.on("unsloth") or config.get("gradient_checkpointing") == UNSLOTH:
+        key = "unsloth" if reading.on("unsloth") else "gradient_checkpointing"
+        put_unsloth(reading, key, config.get("gradient_checkpointing"))
 
 
 def _precision(reading: Reading, is_trl: bool) -> None:
@@ -175,9 +180,8 @@ def _step(reading: Reading, is_trl: bool, objective: str) -> None:
         reading.use("use_flash_attention_2", "training.attn_implementation", "flash_attention_2")
     if config.get("attn_implementation"):
         put_attention(reading, "attn_implementation", config["attn_implementation"])
-    if config.get("gradient_checkpointing") == "unsloth":
+    if config.get("gradient_checkpointing") == UNSLOTH:
         reading.put("training.gradient_checkpointing", True)
-        reading.leave_out("gradient_checkpointing", UNSLOTH)
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
     reading.assume("training.gradient_checkpointing", is_trl, "SFTConfig checkpoints by default, TrainingArguments not")

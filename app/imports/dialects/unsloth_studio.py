@@ -6,10 +6,11 @@ max_seq_length 2048, load_in_4bit, rank 64 on seven projections, packing off) an
 (optim adamw_8bit). Advice is not written back into files with sections: a section is one value to the editor.
 """
 
-from app.imports.effects import UNSLOTH
 from app.imports.ignored_keys import ignored_keys
 from app.imports.precision import four_bits
 from app.imports.rules import Reading, Rule, Trainer, names_or_all, words
+from app.imports.unsloth import put_unsloth
+from planner.request.unsloth import UNSLOTH
 
 _TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -25,7 +26,6 @@ def _settle(reading: Reading) -> None:
     if isinstance(reading.config.get("training.gradient_checkpointing"), str):
         on = reading.config["training.gradient_checkpointing"] not in ("none", "false")
         reading.use("training.gradient_checkpointing", "training.gradient_checkpointing", on)
-    reading.leave_out("model", UNSLOTH)
     if full:
         reading.document.pop("lora", None)
     else:
@@ -36,6 +36,8 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.max_length", 2048, "Studio's default max_seq_length")
     if not reading.on("training.packing"):
         reading.pads("training.packing")
+    said = reading.config.get("training.gradient_checkpointing")
+    put_unsloth(reading, "model", said if said in (None, UNSLOTH) else said not in ("none", "false", False))
 
 
 UNSLOTH_STUDIO = Trainer(

@@ -15,20 +15,23 @@ from planner.probe.card.spec import CardSpec, cards_text
 CARDS_VARIABLE = "FITPROOF_CARDS"
 
 
-def insert_cards(cards: Sequence[CardSpec], memory_limit_bytes: int | None = None) -> BuiltCard:
+def insert_cards(
+    cards: Sequence[CardSpec], memory_limit_bytes: int | None = None, site: Path | None = None
+) -> BuiltCard:
     """Load the stand-ins into this process; what imports torch afterwards finds these cards and no others.
 
     A library that is loaded already wins over one of the same soname on disk, so NVIDIA's own may stay installed.
+    `site` is the site-packages folder that has torch, where that is another than this Python's own.
 
     Raises:
         VirtualCardError: torch is imported already without the card, or the card cannot be built.
     """
     if CARDS_VARIABLE in os.environ and _loaded():
         set_cards(cards, memory_limit_bytes)
-        return build_card()
+        return build_card(site)
     if "torch" in sys.modules:
         raise VirtualCardError("A virtual card comes before torch: insert it before anything imports torch.")
-    built = build_card()
+    built = build_card(site)
     os.environ.update(_environment(built, cards, memory_limit_bytes))
     for library in built.libraries:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)

@@ -42,10 +42,10 @@ def _fused(
     if layer.kernel == "math":
         return _math(graph, inner, switches, mask)
     if layer.kernel == "mem_efficient":
-        return _mem_efficient(graph, inner, mask, wide=layer.wide_values)
+        return mem_efficient(graph, inner, mask, wide=layer.wide_values)
     if layer.kernel == "flash_attention_2" and switches.padded:
-        return without_padding(graph, inner, _flash)
-    return _flash(graph, inner, splits_keys=layer.splits_keys)
+        return without_padding(graph, inner, flash)
+    return flash(graph, inner, splits_keys=layer.splits_keys)
 
 
 def _lowered(graph: Graph, x: Value, switches: Switches) -> Value:
@@ -84,7 +84,7 @@ def _result(q: Value, v: Value) -> Dims:
     return v.dims if v.dims == _LATENT else q.dims
 
 
-def _flash(graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False) -> Value:
+def flash(graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False) -> Value:
     """Saves q, k, v, the output and a float32 log-sum-exp per head and token, and two random states.
 
     Where there are few queries, each part of the keys has an output and a log-sum-exp of its own in float32 until they
@@ -116,7 +116,7 @@ def _flash(graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool =
     return Value(out, each, dims, edge)
 
 
-def _mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool) -> Value:
+def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool) -> Value:
     """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
 
     `wide`: the output is summed up in float32, in memory (mem_eff_attention/kernel_forward.h,

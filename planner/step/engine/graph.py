@@ -248,24 +248,24 @@ class Graph:
         finally:
             self._frame = outer
 
-    def checkpoint_reentrant(self, run: Callable[[Value], Value], x: Value) -> Value:
+    def checkpoint_reentrant(self, run: Callable[[Value], Value], x: Value, *, offloads: bool = False) -> Value:
         """torch.utils.checkpoint(use_reentrant=True): one node, whose backward is a whole backward of its own.
 
         Everything is recomputed before the first gradient moves; outputs and incoming gradients stay until all is done
-        (CheckpointFunction.backward holds them). Of outputs that nobody used the incoming gradient is zeros
-        (torch/csrc/autograd/python_function.cpp, materialize_grads).
+        (CheckpointFunction.backward holds them). Unused outputs have zeros for it (python_function.cpp). `offloads`:
+        the input waits on the host, and comes back into memory that is there throughout.
         """
         recording, self.recording = self.recording, False
         out = run(x)
         self.recording = recording
-        edge_in, kept, others = x.edge, self.save(x), [(value.each, value.dims) for value in self.returned]
-        self.returned = []
+        edge_in, each, dims, kept = x.edge, x.each, x.dims, self.save(None if offloads else x)
+        others, self.returned = [(value.each, value.dims) for value in self.returned], []
 
         def backward(grad: Buffer) -> Outcome:
-            zeros = [self.new(each, dims) for each, dims in others]
+            zeros = [self.new(*other) for other in others]
             entrance, below, casts, self.casts = Edge(), len(self.nodes), self.casts, {}
             held, self.kept_with_graph = self.kept_with_graph, []
-            again = run(Value(kept[0].buffer, x.each, x.dims, entrance))
+            again = run(Value(kept[0].buffer, each, dims, entrance))
             returned, self.returned = self.returned, []
             self.casts = casts
             if again.edge is not None:

@@ -48,6 +48,7 @@ class Program:
     """A step without numbers. A key is (line, symbolic size).
 
     `leading`: so many kinds, numbered after the others, are those of the first layers, which are unlike their like.
+    `last`: the kind of the last layer, where that is unlike its like.
     `product`: the segment that begins with the first product of the backward pass; None where a layer has the first.
     """
 
@@ -56,6 +57,7 @@ class Program:
     segments: tuple[Segment, ...]
     leading: int = 0
     product: int | None = None
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Instant:
     beside: Held
 
 
-def compiled(graph: Graph, *, leading: int) -> Program:
+def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
     """Number the (line, size) pairs of a walk and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
     moves = []
@@ -90,7 +92,7 @@ def compiled(graph: Graph, *, leading: int) -> Program:
         product = graph.first_products[number] - start if number in graph.first_products else None
         own = tuple(moves[start:end])
         segments.append(Segment(phase, int(kind) if kind else None, own, left, births, passing, product))
-    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product)
+    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product, last)
 
 
 def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:

@@ -16,6 +16,7 @@ from planner.gpu import Gpu
 from planner.request.recipe import Recipe
 from planner.step.derive_switches import linears, switches_of
 from planner.step.switches import LayerSwitches, Switches
+from planner.step.unsloth_numbers import offloads
 
 Words = Mapping[str, str]
 # What tells the models of one family apart, by the parts of a decoder that people know.
@@ -116,6 +117,18 @@ def _build(structure: Structure) -> dict[str, str]:
     return {name: sha256(repr(part).encode()).hexdigest()[:6] for name, part in zip(BUILD, parts, strict=True)}
 
 
+def buffer_words(decoder: Decoder, recipe: Recipe) -> Known:
+    """What decides what Unsloth keeps on the card beside the model."""
+    waits = "on the host" if offloads(recipe, decoder.sizes["h"]) else "on the card"
+    words = {
+        "storage": _storage(recipe),
+        "layers' inputs": waits,
+        "dropout": "adapters" if recipe.dropout else "none",
+        "padding": "padded" if recipe.training.padded else "none",
+    }
+    return Known(decoder.model_type, words)
+
+
 def _method(recipe: Recipe) -> str:
     return "full" if recipe.lora is None else "adapters"
 
@@ -141,6 +154,9 @@ def _precision(recipe: Recipe) -> str:
 
 
 def _loss(switches: Switches) -> str:
+    if switches.unsloth:
+        in_rows = "in chunks" if switches.unsloth.several_chunks else "in one chunk"
+        return f"Unsloth's, {'in tiles' if switches.unsloth.tiled_loss else in_rows}"
     if not switches.liger:
         return switches.loss
     head, fused = switches.liger_head, switches.loss == "liger"
@@ -164,6 +180,8 @@ def _key_heads(layers: Iterable[LayerSwitches]) -> str:
 
 
 def _checkpointing(switches: Switches) -> str:
+    if switches.unsloth and switches.unsloth.offloads:
+        return "inputs on the host"
     return "none" if not switches.checkpointing else "reentrant" if switches.reentrant else "on"
 
 

@@ -16,6 +16,7 @@ from planner.request.schema import Request
 from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
 from planner.step.recorded.words import (
     Known,
+    buffer_words,
     optimizer_words,
     step_words,
     trained_words,
@@ -32,6 +33,8 @@ from tests.planner.step.recorded import (
     static_bytes,
     trained_model,
 )
+from tests.planner.unsloth.beside import Beside
+from tests.planner.unsloth.beside import beside as unsloth_runs
 
 # Fractions are rounded up to this.
 _FINEST = 1e-6
@@ -82,6 +85,17 @@ def entries() -> Iterator[Entry]:
     for each in compared():
         yield from _parts_of_a_step(each)
     yield from map(_generation, RECORDS)
+    for one in unsloth_runs():
+        yield from _parts_of_unsloth(one)
+
+
+def _parts_of_unsloth(one: Beside) -> Iterator[Entry]:
+    """What is Unsloth's own; weights, adapters and the optimizer are those of the other tables."""
+    request = Request.parse(one.row.request)
+    decoder, recipe, gpu = trained_model(request).known_decoder(), Recipe.of(request), card(request)
+    fractions = {phase: one.fraction(phase) for phase in STEP_PHASES}
+    yield Entry("step", step_words(decoder, recipe, gpu), fractions)
+    yield Entry("buffers", buffer_words(decoder, recipe), {STANDING: one.standing_fraction})
 
 
 def _parts_of_a_step(each: ComparedRow) -> Iterator[Entry]:

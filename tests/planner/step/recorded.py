@@ -31,6 +31,7 @@ class Recorded:
     request: dict[str, Any]
     static_bytes: int
     phases: dict[str, int]
+    pinned_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -41,7 +42,9 @@ class Recorded:
 def recorded(file: Path = FILE) -> list[Recorded]:
     """All of one table that ran."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [Recorded(**row) for row in rows if "name" in row and "error" not in row]
+    fields = Recorded.__dataclass_fields__
+    found = [row for row in rows if "name" in row and "error" not in row]
+    return [Recorded(**{key: row[key] for key in fields if key in row}) for row in found]
 
 
 def recorded_everywhere() -> list[Recorded]:

@@ -1,0 +1,1 @@
+"""The step of Unsloth's own layers: functions with hand-written gradients, layers whose inputs wait on the host."""
