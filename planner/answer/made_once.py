@@ -44,14 +44,24 @@ def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embedding
     narrow = [
         tensor.itemsize_bytes * tensor.elements if tensor.itemsize_bytes < _WIDE_BYTES else 0 for tensor in in_order
     ]
-    copies = working_copies(tensors, optimizer)
     return MadeOnce(
         array("q", [_WIDE_BYTES * tensor.elements for tensor in in_order]),
         array("q", narrow if any(narrow) else ()),
         array("q", [4 * count * chunks, *[4] * count, 4 * count, 4]),
         array("q", _states(module_by_module(trained), optimizer, embeddings_in_32bit)),
-        array("q", [size for size, times in copies for _ in range(times)]),
+        array("q", _copies(trained, optimizer)),
     )
+
+
+def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer) -> Iterator[int]:
+    """Of torch's foreach optimizers a list of copies after the other, each parameter after parameter."""
+    kept = KEPT[optimizer]
+    if kept.foreach_copies and kept.storage == "own":
+        for _ in range(kept.foreach_copies):
+            yield from (tensor.elements * tensor.itemsize_bytes for tensor in module_by_module(tensors))
+        return
+    for size, times in working_copies(tensors, optimizer):
+        yield from [size] * times
 
 
 def _states(tensors: Iterator[Trainable], optimizer: Optimizer, embeddings_in_32bit: bool) -> Iterator[int]:

@@ -1,9 +1,11 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
 from planner.families.parts import Norm
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square
 from planner.step.switches import Switches
+
+SUMS = "partial sums over rows"
 
 
 def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
@@ -163,14 +165,36 @@ def scale_by_weight(graph: Graph, x: Value, weight: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         to_weight = graph.new(each, dims)
         to_x = graph.new(each, dims) if x_edge else None
+        let_go(saved)
         summed = graph.new(own, shape, GRADIENTS if w_edge and w_edge.leaf else "")
+        if len(shape) == 1:
+            _sum_rows(graph, dims)
         del to_weight
         if to_x and width != each:
             to_x = graph.new(width, dims)
         return (w_edge, summed), (x_edge, to_x)
 
-    edge = graph.node(backward, graph.save(x, weight))
+    saved = graph.save(x, weight)
+    edge = graph.node(backward, saved)
     return Value(graph.new(each, dims), each, dims, edge)
+
+
+def row_sums_of(rows: Dims, width: str) -> str:
+    """The dimension of what a sum over `rows` leaves in memory on its way (planner/memory/row_sums.py)."""
+    return f"{' × '.join(rows)} partial sums of {width}"
+
+
+def semaphores_of(rows: Dims, width: str) -> str:
+    """The dimension of its semaphores."""
+    return f"{' × '.join(rows)} semaphores of {width}"
+
+
+def _sum_rows(graph: Graph, dims: Dims) -> None:
+    """What the sum over all but the last of `dims` takes while it runs."""
+    *rows, width = dims
+    sums = graph.new(4, (row_sums_of(tuple(rows), width),), SUMS)
+    semaphores = graph.new(4, (semaphores_of(tuple(rows), width),), SUMS)
+    del semaphores, sums
 
 
 def mean(graph: Graph, x: Value) -> Value:

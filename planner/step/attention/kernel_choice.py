@@ -14,6 +14,10 @@ from planner.step.switches import Kernel
 _WIDEST = 256
 # check_requires_grad_and_head_dim_gt192_constraints_on_sm86_89_or_120: above the first, up to the second.
 _UNTRAINED = (192, 224)
+# cuDNN's: majors of the compute capabilities that prefer it; widths of keys and values.
+_CUDNN_FIRST = (9, 10)
+_CUDNN_STEP, _CUDNN_WIDEST = 8, 128
+_CUDNN_WIDE_PAIRS = ((192, 128), (256, 256))
 
 
 class Choice(NamedTuple):
@@ -35,6 +39,7 @@ class Asked(NamedTuple):
     pinned: str
     dtype: str
     head_dim: int
+    value_dim: int
     equal_widths: bool
     grouped: bool
     masked: bool
@@ -53,17 +58,32 @@ def attention_kernel(asked: Asked) -> Choice:
         return Choice("eager", True, grouped)
     efficient: Kernel = "mem_efficient" if _mem_efficient_takes(asked) else "math"
     if asked.masked or asked.always_masked:
-        # cuDNN takes a mask too, and keeps what mem-efficient does.
-        takes_masks = asked.pinned in {"auto", "mem_efficient", "cudnn"}
-        return Choice(efficient if takes_masks else "math", True, grouped)
+        takes_masks = asked.pinned in {"auto", "mem_efficient"}
+        return Choice("cudnn" if _is_cudnn(asked) else efficient if takes_masks else "math", True, grouped)
     if asked.pinned == "mem_efficient":
         return Choice(efficient, False, grouped)
+    if _is_cudnn(asked):
+        return Choice("cudnn", False, too_wide)
     if asked.pinned == "auto":
         # torch 2.14's memory-efficient kernel takes grouped keys as they are.
         name: Kernel = "flash" if _flash_takes(asked) else efficient
     else:
         name = "math" if asked.pinned == "math" else "flash"
     return Choice(name, False, too_wide)
+
+
+def _is_cudnn(asked: Asked) -> bool:
+    """16-bit, widths to 128 in eights; on 9.x and 10.x, where torch tries it first, two pairs of wider ones.
+
+    check_prefer_cudnn_attention, check_cudnn_tensor_shapes, check_cudnn_d256_bprop_head_dim, with cuDNN 9.24.
+    """
+    capability, widths = asked.gpu.compute_capability or (8, 0), (asked.head_dim, asked.value_dim)
+    preferred = capability[0] in _CUDNN_FIRST
+    if asked.pinned != "cudnn" and not (asked.pinned == "auto" and preferred):
+        return False
+    if asked.dtype == "float32" or capability < (8, 0) or any(width % _CUDNN_STEP for width in widths):
+        return False
+    return max(widths) <= _CUDNN_WIDEST or (preferred and widths in _CUDNN_WIDE_PAIRS)
 
 
 def _flash_takes(asked: Asked) -> bool:

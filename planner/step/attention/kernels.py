@@ -3,6 +3,7 @@
 `s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
 """
 
+from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
@@ -41,6 +42,9 @@ def _fused(
     inner = (_lowered(graph, q, switches), _lowered(graph, k, switches), _lowered(graph, v, switches))
     if layer.kernel == "math":
         return _math(graph, inner, switches, mask)
+    if layer.kernel == "cudnn":
+        bias = _additive(graph, inner[0].each) if mask else None
+        return cudnn(graph, inner, bias, _result(inner[0], inner[2]), WORKSPACE)
     if layer.kernel == "mem_efficient":
         return mem_efficient(graph, inner, mask, wide=layer.wide_values)
     if layer.kernel == "flash_attention_2" and switches.padded:
