@@ -17,6 +17,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.card.preload import insert_cards
 from planner.probe.card.readings import modelled, read_card
 from planner.probe.card.spec import CardSpec, card_of
+from planner.probe.devices.compiler import leave_compiler_at_home
 from planner.probe.devices.memory_limit import MemoryLimit
 from planner.probe.options import Routing
 from planner.probe.training.patching import Patch, patched
@@ -89,7 +90,8 @@ def _insert(card: CardSpec, memory_limit_bytes: int | None = None, names: Sequen
 def _import_stack(names: Sequence[str]) -> None:
     """Import what runs need. Whoever asks for cards meanwhile hears of one, later of none, and wakes nothing.
 
-    transformers would import hqq, and with it the compiler, for a cache that no training run has.
+    transformers would import hqq for a cache that no training run has, torch.distributed.tensor for shards that a run
+    on one card has not, and sympy for an attention that no request can name.
     """
     import torch  # noqa: PLC0415  # comes after its card
 
@@ -101,12 +103,17 @@ def _import_stack(names: Sequence[str]) -> None:
     with patched(asleep):
         import transformers.utils.import_utils as imports  # noqa: PLC0415  # the same
 
+        leave_compiler_at_home()
         unwanted = [
-            Patch(owner, "is_hqq_available", lambda: False) for owner in (imports, sys.modules["transformers.utils"])
+            Patch(owner, name, lambda: False)
+            for owner in (imports, sys.modules["transformers.utils"])
+            for name in ("is_hqq_available", "is_torch_distributed_available", "is_torch_flex_attn_available")
         ]
         with patched(unwanted):
             for name in names:
                 importlib.import_module(name)
+    # peft would ask of every layer whether it is a shard.
+    vars(sys.modules["peft.tuners.tuners_utils"])["_torch_supports_distributed"] = False
     torch._C._cuda_getDeviceCount = lambda: 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -75,8 +76,8 @@ def model_class_of(config: PretrainedConfig, objective: Objective = "sft") -> ty
 
 
 def build_skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
-    """The model on the meta device: shapes without bytes."""
-    with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
+    """The model on the meta device: shapes without bytes, and so without first values."""
+    with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"), no_init_weights():
         return model_class(config)
 
 
