@@ -31,9 +31,10 @@ def put_unsloth(reading: Reading, key: str, checkpointing: Any) -> None:
         reading.leave_out(key, replace(LEFT_OUT, why=why))
         return
     reading.document |= document
-    own = {"stack", *(f"training.{name}" for name in (*_ITS_OWN, "gradient_checkpointing"))}
-    reading.assumed = [item for item in reading.assumed if item.field not in own]
+    own = {"stack", *(f"training.{name}" for name in _ITS_OWN)}
     reading.recognised = [item for item in reading.recognised if item.field not in own]
+    own.add("training.gradient_checkpointing")
+    reading.assumed = [item for item in reading.assumed if item.field not in own]
     reading.note("stack", UNSLOTH, "Unsloth loads the model and replaces its layers")
     if checkpointing is None:
         reading.note("training.gradient_checkpointing", UNSLOTH, "get_peft_model's default")
