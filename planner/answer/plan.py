@@ -26,7 +26,7 @@ from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.request.unsloth import UNSLOTH
-from planner.step.derive_switches import counts_multiprocessors
+from planner.step.row_sums import counts_multiprocessors
 from planner.step.unsloth_numbers import small_card
 from planner.tensors.targets import adapted_weights
 from planner.throughput.rate import Throughput, throughput

@@ -35,6 +35,7 @@ class Attention:
     `rotary` names how positions enter: full, a part of each head (written with slices), a part of it concatenated in
     one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
 
+    `names_parts`: the layer's own forward turns a part of each head, and names what it turned and what it did not.
     `gated`: the query projection gives a gate for the output, too (Qwen3-Next).
     `keys`: this layer makes its own, stores them for later layers, or reuses those stored (Gemma 4). With `v_norm` and
     without `v`, values are made of the keys' projection.
@@ -49,6 +50,7 @@ class Attention:
     k_norm: Norm | None = None
     cut: Literal["slices", "chunks", "groups", "one group"] = "slices"
     rotary: Rotary = "full"
+    names_parts: bool = False
     window: bool = False
     softcap: bool = False
     sinks: bool = False

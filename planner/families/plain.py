@@ -94,6 +94,7 @@ def phi(fields: Fields) -> Decoder:
             v=Linear("self_attn.v_proj", "k", "h", True),
             o=Linear("self_attn.dense", "h", "q", True),
             rotary="partial",
+            names_parts=True,
         ),
         mlp=plain_mlp("mlp.fc1", "mlp.fc2", activation(fields, "hidden_act", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
@@ -176,7 +177,7 @@ def gptj(fields: Fields) -> Decoder:
         norms=(layer_norm("ln_1"),),
         attention=Attention(
             q=Linear("attn.q_proj", "q", "h"), k=Linear("attn.k_proj", "k", "h"), v=Linear("attn.v_proj", "k", "h"),
-            o=Linear("attn.out_proj", "h", "q"), rotary="partial",
+            o=Linear("attn.out_proj", "h", "q"), rotary="partial", names_parts=True,
         ),
         mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", activation(fields, "activation_function", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),

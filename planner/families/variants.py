@@ -207,7 +207,7 @@ def stablelm(fields: Fields) -> Decoder:
         prefix=LAYER,
         wiring="pre",
         norms=two_norms("layer", bias=True),
-        attention=attention(bias=bias, rotary="partial"),
+        attention=attention(bias=bias, rotary="partial", names_parts=True),
         mlp=gated_mlp(),
         lingers="both",
     )

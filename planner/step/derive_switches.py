@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import product
-from math import prod
 
 from planner.families.census import census_of
 from planner.families.parts import (
@@ -20,16 +18,15 @@ from planner.families.parts import (
 )
 from planner.gpu import Gpu, multiprocessors
 from planner.memory import logits, workspace
-from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
-from planner.memory.row_sums import Partial, partial_sums
+from planner.memory.fused import fused_four_bit
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
-from planner.step.norms import row_sums_of, semaphores_of
 from planner.step.passes import passes_of
+from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers, unsloth_switches
 from planner.tensors.targets import adapted_weights
@@ -37,9 +34,6 @@ from planner.units import ceil_div
 
 # Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
 CHUNK = 64
-# Dimensions that a norm is repeated over, and its widths then; some kinds of layers have their own of these.
-_HEADS = frozenset({"H", "K", "Hv", "Hm", "G", "L"})
-_OF_HEADS = frozenset({"d", "dk", "dv", "dp", "P"})
 
 
 @lru_cache(maxsize=256)
@@ -148,7 +142,7 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
         ),
         "multiprocessors": multiprocessors(gpu),
         "cudnn work": batch * length * (sizes.get("q", 0) + heads),
-        **(_row_sums(sizes, recipe, gpu) if recipe.method == "full" or (recipe.lora and recipe.lora.use_dora) else {}),
+        **(row_sums(sizes, recipe, gpu) if sums_rows(recipe) else {}),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
         "splits": (splits := _key_splits(sizes, recipe, gpu)),
         "splits of d": splits * workspace.flash_columns(head_dim),
@@ -159,32 +153,10 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
     }  # fmt: skip
 
 
-def _row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
-    """What the gradients of weights that scale every token, or every head of it, are summed up in."""
-    found, tokens, count = dict[str, int](), recipe.batch * recipe.length, multiprocessors(gpu)
-    heads, widths = ([name for name in sizes if name.split(" of ")[0] in kinds] for kinds in (_HEADS, _OF_HEADS))
-    per_head = product(heads, widths)
-    matrices = [*((("T",), width) for width in sizes), *((("T", several), width) for several, width in per_head)]
-    for (_, *per), width in matrices:
-        rows, columns = tokens * prod(sizes[name] for name in per), sizes.get(width, 0)
-        summed = partial_sums(rows, columns, count, gpu.compute_capability) if columns > 0 else Partial(0, 0)
-        found[row_sums_of(("T", *per), width)] = summed.elements
-        found[semaphores_of(("T", *per), width)] = summed.semaphores
-    return found
-
-
 def _key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
     return workspace.flash_splits(
         recipe.batch, recipe.length, sizes.get("H", 1), sizes.get("d", 1), multiprocessors(gpu)
     )
-
-
-def counts_multiprocessors(decoder: Decoder, recipe: Recipe) -> bool:
-    """Whether cards of one compute capability may run other kernels, as one has more multiprocessors."""
-    most = max(sizes.get("H", 1) for sizes in _all_sizes(decoder))
-    may_split = workspace.flash_may_split(recipe.batch, recipe.length, most)
-    sums_rows = recipe.method == "full" or (recipe.lora is not None and recipe.lora.use_dora)
-    return may_split or recipe.tokens <= MOST_FUSED_TOKENS or sums_rows
 
 
 def _scored(recipe: Recipe) -> tuple[int, ...]:

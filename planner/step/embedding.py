@@ -5,23 +5,26 @@ from dataclasses import replace
 from planner.families.parts import Attention, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.engine.graph import Buffer, Edge, Graph, Value
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import add, dropout, embedding_gradient, unary
 from planner.step.gemma4_layer_inputs import layer_inputs
 from planner.step.norms import norm
+from planner.step.passes import scores_by_reference
 from planner.step.projections.linear import Projector
 from planner.step.switches import Switches
 
 INPUTS = "token ids, positions and rotary tables"
 MASK = "attention mask"
+# Their losses are given parts of sequences, and join them.
+JOINS_INPUTS = ("orpo", "cpo", "grpo")
 
 
 def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     """What the collator hands over: ids, labels, how many count, and an attention mask.
 
-    A preference's completion mask takes the place of labels, which its trainer makes for the micro-batch under way.
-    KTO has three more tensors: the prompts with completions of others. ORPO and CPO join chosen and rejected anew. A
-    reward model's pairs have neither labels nor a mask of completions. GRPO joins prompts, completions and their masks.
+    A preference's completion mask takes the place of labels. KTO has four more tensors: the prompts with completions of
+    others, and which examples are desirable. A reward model's pairs have neither labels nor a mask of completions.
+    Scores of the reference that were worked out before come with the batch.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
@@ -30,23 +33,35 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
         if switches.collated:
             ids.append(graph.new(8, ("batch",)))
         if switches.objective == "kto":
-            ids += [graph.new(8, ("batch",)) for _ in range(3)]
-        own = {"dpo": 1, "kto": 1, "orpo": 3, "cpo": 3, "grpo": 3}.get(switches.objective, 0)
-        ids += [graph.new(8, ("T",)) for _ in range(own)]
+            ids += [*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("b",))]
+            ids += [graph.new(8, ()) for _ in ("desirable", "other")]
+        if switches.objective in {"dpo", "kto"} and not scores_by_reference(switches.passes):
+            ids += [graph.new(4, ("pairs",)) for _ in range(2)]
     return ids
 
 
+def tensors_of_loss(graph: Graph, switches: Switches) -> list[Buffer]:
+    """What a preference's trainer makes of the batch, and names until its loss is there: labels of the completions;
+    ORPO and CPO join chosen and rejected anew, GRPO prompts, completions and their masks.
+    """
+    own = {"dpo": 1, "kto": 1, **dict.fromkeys(JOINS_INPUTS, 3)}.get(switches.objective, 0)
+    with graph.cause(INPUTS):
+        return [graph.new(8, ("T",)) for _ in range(own)]
+
+
 def embed(
-    graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer]
+    graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer], tokens: Buffer | None = None
 ) -> tuple[Value, tuple[Value, ...], Shared, Value | None]:
     """What the first layer is given; what the model's forward keeps a name for until it returns, the embedded tokens
     (`inputs_embeds`) and learned positions; what all layers share (`ids`, mask, rotary tables); position ids.
+
+    `tokens` are the ids that are looked up, where those are none of the batch's own: a trained embedding saves them.
     """
     with graph.cause(RESIDUAL):
         x = Value(graph.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"))
         if structure.embedding_scaled == "inside":
             x = unary(graph, x)
-        leaf = x = x._replace(edge=_input_edge(graph, switches, tied=structure.tied))
+        leaf = x = x._replace(edge=_input_edge(graph, switches, tokens, tied=structure.tied))
         if structure.embedding_scaled == "outside":
             x = unary(graph, x)
         named = [x]
@@ -138,7 +153,7 @@ def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
     return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
 
 
-def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
+def _input_edge(graph: Graph, switches: Switches, tokens: Buffer | None, *, tied: bool) -> Edge | None:
     """Who wants the gradient of the embedded tokens.
 
     A trained embedding makes a dense gradient of its own size; where it is the head, too, both gradients meet before
@@ -152,4 +167,8 @@ def _input_edge(graph: Graph, switches: Switches, *, tied: bool) -> Edge | None:
     if tied:
         leaf = weight
         weight = graph.head = graph.node(lambda grad: ((leaf, grad),))
-    return graph.node(lambda _: ((weight, embedding_gradient(graph, switches.residual, ("V", "h"), "embedding rows")),))
+
+    def backward(_: Buffer) -> Outcome:
+        return ((weight, embedding_gradient(graph, switches.residual, ("V", "h"), "embedding rows")),)
+
+    return graph.node(backward, graph.save(tokens))

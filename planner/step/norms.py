@@ -1,11 +1,9 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
 from planner.families.parts import Norm
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
-from planner.step.engine.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square, summed_over_rows
 from planner.step.switches import Switches
-
-SUMS = "partial sums over rows"
 
 
 def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
@@ -80,6 +78,8 @@ def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) ->
 
 def _rms(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
     """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
+    if part.kind == "rms_gemma":
+        return _rms_gemma(graph, x, weight)
     wide = cast(graph, x, 4)
     variance = mean(graph, square(graph, wide))
     scaled = mul_rows(graph, wide, inverse_root_of(graph, variance))
@@ -88,11 +88,18 @@ def _rms(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
         return cast(graph, scaled, x.each)
     if part.kind == "rms":
         return scale_by_weight(graph, cast(graph, scaled, x.each), weight)
-    if part.kind == "rms_gemma":
-        weight = _one_plus(graph, weight)
     if part.kind == "rms_wide":
         weight = cast(graph, weight, 4)
     return cast(graph, scale_by_weight(graph, scaled, weight), x.each)
+
+
+def _rms_gemma(graph: Graph, x: Value, weight: Value) -> Value:
+    """GemmaRMSNorm: the variance has no name, and what is scaled by the weight takes the name of what was not."""
+    wide = cast(graph, x, 4)
+    out = mul_rows(graph, wide, inverse_root_of(graph, mean(graph, square(graph, wide))))
+    del wide
+    out = scale_by_weight(graph, out, _one_plus(graph, weight))
+    return cast(graph, out, x.each)
 
 
 def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
@@ -165,36 +172,14 @@ def scale_by_weight(graph: Graph, x: Value, weight: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         to_weight = graph.new(each, dims)
         to_x = graph.new(each, dims) if x_edge else None
-        let_go(saved)
-        summed = graph.new(own, shape, GRADIENTS if w_edge and w_edge.leaf else "")
-        if len(shape) == 1:
-            _sum_rows(graph, dims)
-        del to_weight
+        tag = GRADIENTS if w_edge and w_edge.leaf else ""
+        late = summed_over_rows(graph, to_weight, dims, lambda: graph.new(own, shape, tag))
         if to_x and width != each:
-            to_x = graph.new(width, dims)
-        return (w_edge, summed), (x_edge, to_x)
+            return (w_edge, late), (x_edge, lambda: graph.new(width, dims))
+        return (w_edge, late), (x_edge, to_x)
 
-    saved = graph.save(x, weight)
-    edge = graph.node(backward, saved)
+    edge = graph.node(backward, graph.save(x, weight))
     return Value(graph.new(each, dims), each, dims, edge)
-
-
-def row_sums_of(rows: Dims, width: str) -> str:
-    """The dimension of what a sum over `rows` leaves in memory on its way (planner/memory/row_sums.py)."""
-    return f"{' × '.join(rows)} partial sums of {width}"
-
-
-def semaphores_of(rows: Dims, width: str) -> str:
-    """The dimension of its semaphores."""
-    return f"{' × '.join(rows)} semaphores of {width}"
-
-
-def _sum_rows(graph: Graph, dims: Dims) -> None:
-    """What the sum over all but the last of `dims` takes while it runs."""
-    *rows, width = dims
-    sums = graph.new(4, (row_sums_of(tuple(rows), width),), SUMS)
-    semaphores = graph.new(4, (semaphores_of(tuple(rows), width),), SUMS)
-    del semaphores, sums
 
 
 def mean(graph: Graph, x: Value) -> Value:

@@ -25,6 +25,16 @@ TRAINED = Pass("trained", gradients=True)
 ONE_PASS = (TRAINED,)
 
 
+def scores_by_reference(passes: tuple[Pass, ...]) -> bool:
+    """Whether a reference model is among them."""
+    return any(one.weights != "trained" for one in passes)
+
+
+def estimates_kl(objective: str, number: int) -> bool:
+    """Whether a pass of KTO's runs over completions of others: the first of each of its two models."""
+    return objective == "kto" and number % 2 == 0
+
+
 def passes_of(recipe: Recipe) -> tuple[Pass, ...]:
     """The passes of one micro-batch, in their order.
 

@@ -6,21 +6,37 @@ from dataclasses import replace
 
 from planner.families.parts import Structure
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import embed
+from planner.step.embedding import INPUTS, embed
 from planner.step.engine.graph import Buffer, Edge, Graph
 from planner.step.layer_kinds import walk_layers
 from planner.step.losses.full_logits import leave_autocast
-from planner.step.losses.fused import log_probabilities
+from planner.step.losses.fused import SCORES, Output, log_probabilities, outputs_of
 from planner.step.norms import norm
-from planner.step.passes import Pass
+from planner.step.passes import Pass, estimates_kl
 from planner.step.switches import LayerSwitches, Switches
 
 
-def score(graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer]) -> Buffer:
-    """Run a model over the batch; what is left are per-token log-probabilities.
+def score(graph: Graph, structure: Structure, switches: Switches, number: int, ids: list[Buffer]) -> Buffer:
+    """Run the pass of this number over the batch; what is left are per-token log-probabilities, and of KTO's estimate
+    of how far the models are apart one for each sequence.
 
-    `switches` are those of the pass (`switches_of_pass`), `ids` what the collator handed over.
+    `ids` is what the collator handed over.
     """
+    one = switches.passes[number]
+    if not estimates_kl(switches.objective, number):
+        return _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+    with graph.cause(INPUTS):
+        labels = graph.new(8, ("T",))
+    tokens = _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+    with graph.cause(SCORES):
+        summed = graph.new(4, ("b",))
+    del labels, tokens
+    return summed
+
+
+def _score(
+    graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer], outputs: frozenset[Output]
+) -> Buffer:
     with _without_gradients(graph):
         graph.mark("forward")
         x, named, shared, positions = embed(graph, structure, switches, ids)
@@ -34,7 +50,7 @@ def score(graph: Graph, structure: Structure, switches: Switches, ids: list[Buff
         graph.outputs.clear()
         del named, shared, positions, outside
         graph.mark("loss")
-        scores = log_probabilities(graph, switches, x)
+        scores = log_probabilities(graph, switches, x, outputs)
         del x
         leave_autocast(graph)
     return scores

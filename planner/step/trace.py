@@ -10,16 +10,16 @@ from functools import lru_cache
 from planner.families.parts import Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import batch_tensors, embed
-from planner.step.engine.graph import Buffer, Graph, Value
+from planner.step.embedding import JOINS_INPUTS, batch_tensors, embed, tensors_of_loss
+from planner.step.engine.graph import Graph, Value
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, compiled
 from planner.step.layer_kinds import some_keep_a_state, walk_layers
 from planner.step.losses.full_logits import head_and_loss, start_backward
 from planner.step.losses.fused import kept_outputs
 from planner.step.norms import norm
-from planner.step.passes import TRAINED, Pass
-from planner.step.scoring_pass import score, switches_of_pass
+from planner.step.passes import TRAINED
+from planner.step.scoring_pass import score
 from planner.step.switches import Switches
 
 
@@ -36,10 +36,13 @@ def walk(structure: Structure, switches: Switches) -> Program:
     graph.mark("forward")
     ids = batch_tensors(graph, switches)
     number = switches.passes.index(TRAINED)
-    scores = [_scored(graph, structure, switches, one, ids) for one in switches.passes[:number]]
+    scores = [score(graph, structure, switches, before, ids) for before in range(number)]
     if scores:
         graph.mark("forward")
-    x, named, shared, positions = embed(graph, structure, switches, ids)
+    own = tensors_of_loss(graph, switches)
+    x, named, shared, positions = embed(
+        graph, structure, switches, ids, own[0] if switches.objective in JOINS_INPUTS else None
+    )
     graph.mark_backward("backward")
     if positions and not structure.hands_on_positions:
         named, positions = (*named, positions), None
@@ -65,17 +68,13 @@ def walk(structure: Structure, switches: Switches) -> Program:
     del x
     loss, kept = head_and_loss(graph, structure, switches, hidden)
     outputs = kept_outputs(graph, switches)
-    scores += [_scored(graph, structure, switches, one, ids) for one in switches.passes[number + 1 :]]
-    del scores, outputs
+    scores += [score(graph, structure, switches, after, ids) for after in range(number + 1, len(switches.passes))]
+    del scores, outputs, own
     graph.mark("backward")
     start_backward(graph, loss)
     _leave_graph(graph)
     del loss, kept, shared, positions, saved, ids
     return compiled(graph, leading=leading)
-
-
-def _scored(graph: Graph, structure: Structure, switches: Switches, one: Pass, ids: list[Buffer]) -> Buffer:
-    return score(graph, structure, switches_of_pass(switches, one), ids)
 
 
 def _leave_graph(graph: Graph) -> None:

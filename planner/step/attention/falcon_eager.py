@@ -18,8 +18,10 @@ def attend_with_own_scores(
     q, k, v = qkv
     with graph.cause(SCORES):
         scores = scale_in_place(graph, _product(graph, (q, k), _SCORES, project))
-        weights = softmax(graph, cast(graph, add(graph, scores, mask) if mask else scores, each))
-        del scores
+        # The call of softmax holds what it was given, beside a copy in another dtype.
+        masked = add(graph, scores, mask) if mask else scores
+        weights = softmax(graph, cast(graph, masked, each))
+        del scores, masked
         return clone(graph, _product(graph, (weights, v), q.dims, project)), weights
 
 

@@ -41,9 +41,18 @@ def turn(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> 
 def _in_part(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
     """Some columns of each head turned, the rest (which may be none) put back behind them."""
     if kind == "partial_cat":
-        turned, rest = _whole(graph, x, tables), "none"
-    else:
-        turned, rest = _whole(graph, piece(graph, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
+        return join_parts(graph, (_whole(graph, x, tables), "none"), x)
+    return join_parts(graph, in_part(graph, x, tables, rotated), x)
+
+
+def in_part(graph: Graph, x: Value, tables: Tables, rotated: str) -> tuple[Value, str]:
+    """The columns of each head that are turned, and the name of the dimension that is not."""
+    return _whole(graph, piece(graph, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
+
+
+def join_parts(graph: Graph, parts: tuple[Value, str], x: Value) -> Value:
+    """Both again in one tensor."""
+    turned, rest = parts
     return concatenate(graph, (turned, piece(graph, x, (*x.dims[:-1], rest))), x.dims)
 
 

@@ -12,7 +12,7 @@ from planner.step.attention.falcon_eager import attend_with_own_scores
 from planner.step.attention.kernels import attend, repeat
 from planner.step.attention.kv_cache import KeyValueCache
 from planner.step.attention.llama4_qk import late
-from planner.step.attention.rotary import CONCATENATED, layer_tables, turn
+from planner.step.attention.rotary import CONCATENATED, in_part, join_parts, layer_tables, turn
 from planner.step.attention.rotary_pairs import halves
 from planner.step.attention.sinks import attend_with_sinks
 from planner.step.engine.graph import Buffer, Graph, Value
@@ -61,7 +61,8 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
         q, k, v = _split(graph, part, fused) if fused else _project(graph, part, x, project)
         # Liger turns q and k in place, forward and backward (ops/rope.py).
         if not (project.switches.liger and project.switches.liger_rotary):
-            q, k = turned(graph, part, q, k, shared)
+            named = [q, k] if part.names_parts else None
+            q, k = turned(graph, part, q, k, shared, named)
         q, k = late(graph, part, (q, k), shared.tables, project.switches)
         if shared.cache:
             k, v = shared.cache.update(graph, k, v)
@@ -86,14 +87,20 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
         return out  # noqa: RET504  # q, k, v and their whole outlive the kernel's output, as the modelling code's names do
 
 
-def turned(graph: Graph, part: Attention, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
-    """Positions into q and k."""
+def turned(  # noqa: PLR0913, PLR0917 (q, k and what each needs)
+    graph: Graph, part: Attention, q: Value, k: Value, shared: Shared, named: list[Value] | None = None
+) -> tuple[Value, Value]:
+    """Positions into q and k; what was turned of them joins `named`."""
     if part.rotary in {"none", "complex"} or shared.tables is None:
         return q, k
     if part.rotary == "halves":
         tables = shared.tables
         return halves(graph, q, tables, ("T", "q half")), halves(graph, k, tables, ("T", "k half"))
     tables = layer_tables(graph, shared.tables, part.rotary)
+    if named is not None:
+        parts = [in_part(graph, x, tables, rotated) for x, rotated in ((q, "q rot"), (k, "k rot"))]
+        named += [turned for turned, _ in parts]
+        return join_parts(graph, parts[0], q), join_parts(graph, parts[1], k)
     return turn(graph, q, tables, part.rotary, "q rot"), turn(graph, k, tables, part.rotary, "k rot")
 
 

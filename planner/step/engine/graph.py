@@ -18,20 +18,11 @@ from weakref import ref
 
 from planner.step.engine.buffers import Alias, Buffer, restored
 from planner.step.engine.events import Event, Size
+from planner.step.engine.gradients import Edge, Outcome, validated
 
 __all__ = ["Alias", "Backward", "Buffer", "Dims", "Edge", "Graph", "Holder", "Outcome", "Value"]
 
 Dims = tuple[str, ...]
-
-
-class Edge:
-    """Where the gradient of a value arrives. A parameter's edge (`leaf`) keeps it."""
-
-    __slots__ = ("grad", "leaf")
-
-    def __init__(self, leaf: bool = False) -> None:
-        self.grad: Buffer | None = None
-        self.leaf = leaf
 
 
 class Value(NamedTuple):
@@ -61,7 +52,6 @@ class Holder:
         self.buffer, self.frame = buffer, frame
 
 
-Outcome = tuple[tuple[Edge | None, Buffer | None], ...]
 Backward = Callable[[Buffer], Outcome]
 
 
@@ -230,9 +220,10 @@ class Graph:
                 self._redo(saved)
                 outcome = list(function(grad))
                 del function, saved, grad
-                outcome.reverse()
-                while outcome:
-                    self.accumulate(*outcome.pop())
+                ready = validated(outcome)
+                ready.reverse()
+                while ready:
+                    self.accumulate(*ready.pop())
         self.tag = before
 
     def forget(self, nodes: slice) -> None:

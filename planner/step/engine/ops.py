@@ -4,9 +4,12 @@ Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csr
 torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
 """
 
+from collections.abc import Callable
+
 from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Holder, Outcome, Value
 
 GRADIENTS = "gradients of trained weights"
+SUMS = "partial sums over rows"
 EMBEDDING_WORKSPACE = "embedding backward workspace"
 
 
@@ -22,6 +25,35 @@ def embedding_gradient(graph: Graph, each: int, dims: Dims, rows: str) -> Buffer
     gradient = graph.new(each, dims, GRADIENTS)
     del indices, sums
     return gradient
+
+
+def summed_over_rows(graph: Graph, whole: Buffer, dims: Dims, result: Callable[[], Buffer]) -> Callable[[], Buffer]:
+    """The gradient of what was broadcast over rows: the sum of `whole`, of `dims`, made when the engine asks for it.
+
+    Of many rows several blocks sum up parts for each column, in memory (planner/memory/row_sums.py).
+    """
+    held, rows = [whole], dims[:-1]
+
+    def late() -> Buffer:
+        out = result()
+        if rows and rows[0] == "T" and len(out.size.dims) == 1:
+            sums = graph.new(4, (row_sums_of(dims[:-1], dims[-1]),), SUMS)
+            semaphores = graph.new(4, (semaphores_of(dims[:-1], dims[-1]),), SUMS)
+            del semaphores, sums
+        held.clear()
+        return out
+
+    return late
+
+
+def row_sums_of(rows: Dims, width: str) -> str:
+    """The dimension of what a sum over `rows` leaves in memory on its way (planner/memory/row_sums.py)."""
+    return f"{' × '.join(rows)} partial sums of {width}"
+
+
+def semaphores_of(rows: Dims, width: str) -> str:
+    """The dimension of its semaphores."""
+    return f"{' × '.join(rows)} semaphores of {width}"
 
 
 def cast(graph: Graph, x: Value, each: int, *, other: bool = False) -> Value:
@@ -146,10 +178,11 @@ def mul(graph: Graph, a: Value, b: Value) -> Value:
     return Value(graph.new(each, dims), each, dims, edge)
 
 
-def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
+def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) -> Value:
     """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
 
-    x has dims (rows..., in). The weight's gradient comes first, as torch computes it.
+    x has dims (rows..., in). The weight's gradient comes first, as torch computes it. `bias`: bytes per element of a
+    trained one.
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not graph.needs(x, weight):
@@ -158,7 +191,11 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
         return Value(result, x.each, dims)
     each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
 
-    def backward(_: Buffer) -> Outcome:
+    def gradient_of_bias() -> Buffer:
+        summed = graph.new(each, (out,), GRADIENTS)
+        return summed if bias == each else graph.new(bias, (out,), GRADIENTS)
+
+    def backward(grad: Buffer) -> Outcome:
         tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is graph.head) else ""
         # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
         to_weight = (w_edge, Alias(graph.new(each, (out, width), tag))) if w_edge else (None, None)
@@ -166,7 +203,9 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str) -> Value:
             graph.mark_product()
         to_input = (x_edge, Alias(graph.new(each, (*rows, width)))) if x_edge else (None, None)
         graph.mark_product()
-        return to_input, to_weight
+        if not bias:
+            return to_input, to_weight
+        return (Edge(leaf=True), summed_over_rows(graph, grad, dims, gradient_of_bias)), to_input, to_weight
 
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
     edge = graph.node(backward, saved)

@@ -15,11 +15,14 @@ SHIFTED = ("b", "s-1")
 _STATISTICS = 4
 
 
-def chosen_and_all(graph: Graph, logits: Value) -> Value:
-    """The loss from `logits` as accelerate returns them: (b, s, V), of which the first half was chosen."""
+def chosen_and_all(graph: Graph, logits: Value, *, averages: bool) -> Value:
+    """The loss from `logits` as accelerate returns them: (b, s, V), of which the first half was chosen.
+
+    `averages`: ORPO divides each sequence's sum by its number of tokens.
+    """
     labels = graph.new(8, ("T",))
     entropy = _cross_entropy_of_chosen(graph, logits)
-    scores = _log_probabilities(graph, logits)
+    scores = _log_probabilities(graph, logits, averages=averages)
     del labels
     edges = (entropy.edge, scores.edge)
 
@@ -51,10 +54,11 @@ def _cross_entropy_of_chosen(graph: Graph, logits: Value) -> Value:
     return Value(graph.new(4, ()), 4, (), edge)
 
 
-def _log_probabilities(graph: Graph, logits: Value) -> Value:
+def _log_probabilities(graph: Graph, logits: Value, *, averages: bool) -> Value:
     """`selective_log_softmax(logits[:, :-1], labels)` by one kernel, which saves the logits and makes their gradient
-    anew.
+    anew; then the sum over each sequence's own tokens, and their number, for which the mask is made whole numbers.
     """
+    counted = graph.new(1, SHIFTED)
     labels = graph.new(8, SHIFTED)
     shifted = piece(graph, logits, (*SHIFTED, "V"))
     edge_in, each = shifted.edge, logits.each
@@ -63,6 +67,12 @@ def _log_probabilities(graph: Graph, logits: Value) -> Value:
         return ((edge_in, graph.new(each, (*SHIFTED, "V"))),)
 
     scores, entropies, *saved = (graph.new(4, SHIFTED) for _ in range(_STATISTICS))
-    edge = graph.node(backward, graph.save(shifted, labels, *saved))
     del entropies
+    masked = graph.new(4, SHIFTED)
+    summed = graph.new(4, ("b",))
+    del masked
+    numbers = [graph.new(8, ("b",))] if averages else []
+    widened = graph.new(8, SHIFTED) if averages else None
+    del widened
+    edge = graph.node(backward, graph.save(shifted, labels, *saved, counted, summed, *numbers))
     return Value(scores, 4, SHIFTED, edge)

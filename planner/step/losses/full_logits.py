@@ -83,7 +83,7 @@ def _preference(graph: Graph, structure: Structure, switches: Switches, hidden: 
     with graph.cause(FLOAT_LOGITS):
         if switches.autocast:
             logits = cast(graph, logits, 4)
-        return chosen_and_all(graph, logits)
+        return chosen_and_all(graph, logits, averages=switches.objective == "orpo")
 
 
 def leave_autocast(graph: Graph) -> None:

@@ -5,15 +5,31 @@ liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py; cut_cross_entropy 25.9 cce
 `N` counts the scored tokens: of each sequence all that count but the first.
 """
 
-from planner.request.objective import BY_FUSED_HEAD
+from typing import Literal
+
+from planner.request.objective import BY_FUSED_HEAD, Objective
 from planner.step.engine.graph import Alias, Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, unary
+from planner.step.passes import TRAINED, Pass
 from planner.step.switches import Switches
 
 TILE = "logits tile of the fused loss"
 SCORES = "scored hidden states and per-token statistics"
+# What the fused head returns beside the log-probabilities, by objective: the trainers' own metrics read them.
+Output = Literal["entropy", "mean_logits", "is_top1"]
+_OUTPUTS: dict[str, frozenset[Output]] = {
+    "sft": frozenset({"entropy", "is_top1"}),
+    "dpo": frozenset({"entropy", "mean_logits", "is_top1"}),
+    "kto": frozenset({"entropy", "mean_logits"}),
+    "grpo": frozenset({"entropy"}),
+}
 # Per-token float32 statistics that ChunkedLogProbFunction.forward folds tiles into.
 _STATISTICS = 7
+
+
+def outputs_of(objective: Objective, one: Pass) -> frozenset[Output]:
+    """What a pass returns; a second model has a head of its own, which returns log-probabilities alone."""
+    return _OUTPUTS[objective] if one.weights != "copy" else frozenset()
 
 
 def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
@@ -23,7 +39,8 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
         hidden = _select(graph, x, valid)
         labels = graph.new(8, ("N",))
         compute = switches.autocast or x.each
-        log_z, entropy, log_probs = _statistics(graph, hidden, compute, switches)
+        outputs = outputs_of(switches.objective, TRAINED)
+        log_z, entropy, log_probs, *others = _statistics(graph, hidden, compute, switches, outputs)
         edge_in, rows = hidden.edge, ("N", "h")
         each, trained = x.each, switches.trains_base
         own = switches.residual
@@ -38,7 +55,7 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
             return (edge_in, narrow), (graph.head if trained else None, weight)
 
         edge = graph.node(backward, graph.save(hidden, labels, log_z, entropy))
-        del hidden, labels, log_z, entropy
+        del hidden, labels, log_z, entropy, others
         gathered = graph.node(lambda _: ((edge, graph.new(4, ("N",))),))
         scattered = Value(graph.new(4, ("N",)), 4, ("N",), gathered)
         del log_probs
@@ -51,28 +68,32 @@ def _summed(graph: Graph, x: Value) -> Value:
     return Value(graph.new(4, ()), 4, (), graph.node(lambda grad: ((edge_in, Alias(grad)),)))
 
 
-def log_probabilities(graph: Graph, switches: Switches, x: Value) -> Buffer:
+def log_probabilities(graph: Graph, switches: Switches, x: Value, outputs: frozenset[Output]) -> Buffer:
     """The same without gradients, where nothing but the log-probabilities stays."""
     with graph.cause(SCORES):
         valid = graph.new(1, ("N",))
         hidden = _select(graph, x, valid)
         labels = graph.new(8, ("N",))
-        log_z, entropy, log_probs = _statistics(graph, hidden, switches.autocast or x.each, switches)
-        del hidden, labels, log_z, entropy, valid
+        found = _statistics(graph, hidden, switches.autocast or x.each, switches, outputs)
+        del hidden, labels, valid
         scattered = graph.new(4, ("N",))
-        del log_probs
+        del found
         return scattered
 
 
 def kept_outputs(graph: Graph, switches: Switches) -> list[Buffer]:
     """What TRL's preference trainers read of the trained model's outputs until the loss is there: log-probabilities,
-    entropies and mean logits; DPO also whether a token was the likeliest.
+    entropies and mean logits, DPO also whether a token was the likeliest; the head's own loss and the number of tokens
+    that it is divided by. KTO's numbers and places of desirable and other examples, and the sums of their scores.
     """
     if switches.objective not in BY_FUSED_HEAD:
         return []
     with graph.cause(SCORES):
         likeliest = [graph.new(1, ("N",))] if switches.objective == "dpo" else []
-        return [*(graph.new(4, ("N",)) for _ in range(3)), *likeliest]
+        numbers = [graph.new(4, ()) for _ in ("loss", "tokens")]
+        if switches.objective == "kto":
+            numbers += [graph.new(8, ("b",)) for _ in ("desirable", "other") for _ in ("places", "scores")]
+        return [*(graph.new(4, ("N",)) for _ in range(3)), *likeliest, *numbers]
 
 
 def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
@@ -93,18 +114,26 @@ def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
     return Value(graph.new(each, ("N", "h")), each, ("N", "h"), edge)
 
 
-def _statistics(graph: Graph, hidden: Value, compute: int, switches: Switches) -> tuple[Buffer, Buffer, Buffer]:
-    """Fold the tiles; what is left is log Z, the entropy and the log-probabilities."""
+def _statistics(
+    graph: Graph, hidden: Value, compute: int, switches: Switches, outputs: frozenset[Output]
+) -> tuple[Buffer, Buffer | None, Buffer, Buffer | None, Buffer | None]:
+    """Fold the tiles; what is left is log Z, and of what was asked for entropy, log-probabilities, mean logits and
+    whether a token was the likeliest.
+    """
     statistics = [graph.new(4, ("N",)) for _ in range(_STATISTICS)]
     named = _tiles(graph, hidden.each, compute, switches, names_weight=False)
     logarithm = graph.new(4, ("N",))
     log_z = graph.new(4, ("N",))
     del logarithm
     log_probs = graph.new(4, ("N",))
-    ratio = graph.new(4, ("N",))
-    entropy = graph.new(4, ("N",))
-    del statistics, named, ratio
-    return log_z, entropy, log_probs
+    ratio = graph.new(4, ("N",)) if "entropy" in outputs else None
+    entropy = graph.new(4, ("N",)) if "entropy" in outputs else None
+    del ratio
+    mean_logits = graph.new(4, ("N",)) if "mean_logits" in outputs else None
+    reached = [graph.new(1, ("N",)) for _ in ("not less", "more") if "is_top1" in outputs]
+    likeliest = graph.new(1, ("N",)) if reached else None
+    del statistics, named, reached
+    return log_z, entropy, log_probs, mean_logits, likeliest
 
 
 def _tiles(

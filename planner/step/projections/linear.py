@@ -146,4 +146,4 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
         weight = autocast_weight(graph, weight, switches.autocast, part.name)
-    return matmul(graph, x, weight, part.out)
+    return matmul(graph, x, weight, part.out, bias=switches.residual if part.bias and switches.trains_base else 0)

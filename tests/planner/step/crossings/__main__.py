@@ -55,7 +55,8 @@ def outcomes(settings: Iterable[Setting], seconds: float) -> Iterator[tuple[Sett
         try:
             yield setting, compared_row(Recorded(**record(setting["name"], setting["request"])))
         except (FitproofError, ChildFailedError) as error:
-            yield setting, NotRun(" ".join(str(error).split())[:300])
+            problems = [f"{problem.field}: {problem.message}" for problem in getattr(error, "problems", ())]
+            yield setting, NotRun(" ".join(" ".join([str(error), *problems]).split())[:300])
 
 
 def largest(row: ComparedRow) -> tuple[float, str]:
