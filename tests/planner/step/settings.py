@@ -41,6 +41,7 @@ def llama_settings() -> list[dict[str, Any]]:
         found += [
             setting(f"llama {stack}", LLAMA, full, stack=stack),
             setting(f"llama {stack} long", LLAMA, {**full, "max_length": 4096}, stack=stack),
+            setting(f"llama {stack} as many key heads, long", grouped, {**full, "max_length": 2048}, stack=stack),
             setting(f"llama {stack} short", LLAMA, {**full, "max_length": 600}, stack=stack),
             setting(f"llama {stack} no checkpointing", LLAMA, off, stack=stack),
             setting(f"llama {stack} batch 3", LLAMA, {**full, "per_device_train_batch_size": 3}, stack=stack),
