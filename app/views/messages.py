@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.forms.stack_words import CHOICES
 from app.templating import gib, size
 from planner.measurement import Measurement
 from planner.units import GIB
@@ -137,8 +138,9 @@ def distance_in_words(error_fraction: float) -> str:
 
 def change_in_words(change: Mapping[str, Any], values: Mapping[str, str], changed_values: Mapping[str, str]) -> str:
     """`Micro-batch 4 → 1, Expandable segments on`, from the form's texts before and after."""
+    words = CHOICES if "stack" in change else {}
     moved = [
-        _moved(LABELS.get(name, name), values[name], after)
+        _moved(LABELS.get(name, name), words.get(values[name], values[name]), words.get(after, after))
         for name, after in changed_values.items()
         if values[name] != after
     ]

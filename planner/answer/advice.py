@@ -54,14 +54,12 @@ def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Se
     if plan.verdict == "fits":
         return ()
     tried = _helping(plan, _tried(plan, replan, candidates(plan)))
-    free = [item for item in tried if item.candidate.rank == FREE]
     fitting = [item for item in tried if item.plan.verdict == "fits"]
-    freed = None
-    if not any(item.candidate.rank == FREE for item in fitting):
-        freed = _combined(plan, replan, free)
+    freed = _freed(plan, replan, tried)
     if freed and freed.plan.verdict == "fits":
         fitting.append(freed)
         freed = None
+    fitting += _on_another_stack(plan, replan, tried)
     searched = _helping(plan, _searched(plan, replan, freed))
     fitting += [item for item in searched if item.plan.verdict == "fits"]
     if not fitting:
@@ -69,13 +67,37 @@ def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Se
         combined = _combined(plan, replan, helping)
         near = [combined] if combined and combined.plan.verdict != "does_not_fit" else helping
         fitting = [item for item in near if item.plan.verdict != "does_not_fit"]
-    fitting.sort(key=lambda item: (item.candidate.rank, item.plan.smallest_bytes))
+    fitting.sort(key=lambda item: (item.candidate.rank, _changes_stack(item), item.plan.smallest_bytes))
     shown = [_advice(plan, item) for item in (*fitting[:MOST_SHOWN], *_smaller(plan, replan))]
     cards = [
         Advice({"gpu": card.gpu.id}, 0, card.planned_verdict, f"another card: {card.gpu.name}")
         for card in smallest_cards(plan.request)
     ]
     return (*shown, *_several(plan, replan), *cards)
+
+
+def _freed(plan: Planned, replan: Replan, tried: Sequence[_Tried]) -> _Tried | None:
+    """What is free on the stack that was asked for, put together; None where one such change alone does."""
+    free = [item for item in tried if item.candidate.rank == FREE and not _changes_stack(item)]
+    return None if any(item.plan.verdict == "fits" for item in free) else _combined(plan, replan, free)
+
+
+def _on_another_stack(plan: Planned, replan: Replan, tried: Sequence[_Tried]) -> Iterator[_Tried]:
+    """What is free with another stack, where that alone does not do."""
+    free = [item for item in tried if item.candidate.rank == FREE]
+    if not any(_changes_stack(item) for item in free) or any(_does_elsewhere(item) for item in free):
+        return
+    together = _combined(plan, replan, free)
+    if together and _does_elsewhere(together):
+        yield together
+
+
+def _does_elsewhere(item: _Tried) -> bool:
+    return _changes_stack(item) and item.plan.verdict == "fits"
+
+
+def _changes_stack(item: _Tried) -> bool:
+    return "stack" in item.candidate.change
 
 
 def _helping(plan: Planned, tried: Iterable[_Tried]) -> list[_Tried]:
