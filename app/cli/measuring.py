@@ -126,7 +126,7 @@ def show_comparison(measurement: dict[str, Any], prediction: Plan | None, usable
         made.add_row(phase["name"], *_compared(predicted.get(phase["name"]), phase["peak_allocated_bytes"]))
     made.add_row("peak", *_compared(prediction.peak_allocated_bytes if prediction else None, peak_bytes), style="bold")
     out.print(made)
-    _show_ranks(out, measurement["ranks"])
+    _show_ranks(out, measurement.get("ranks") or [])  # a worker of an earlier release sends none
     if prediction is None:
         out.print("The formulas do not know this architecture; there is no prediction to compare with.")
 
