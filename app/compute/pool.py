@@ -23,7 +23,7 @@ from app.compute.budgets import (
 from app.compute.memory import share_bytes
 from app.compute.processes import START_BYTES, NoWorkersError, Template, Worker, room_bytes
 from app.compute.refusals import BeyondAllModelsError, BusyError, ComputationFailedError, cannot_now
-from app.compute.run import Job, Run, Tell
+from app.compute.run import FOR_ALL, Job, Run, Tell
 from app.compute.shares import FairQueue, Shares
 from planner.errors import FieldProblem
 
@@ -229,13 +229,18 @@ class Pool:
             self._run(job, slow=True)
 
     def _may_be_quick(self, client: str) -> bool:
-        """The last quick place is kept for those who ask little; where there is but one, all take turns."""
+        """The last quick place is kept for those who ask little; where there is but one, all take turns. What no client
+        asked for takes none.
+        """
+        if client.startswith(FOR_ALL):
+            return False
         is_last = self.quick_running == self.places - 1 and self.places > 1
         return not is_last or not self.shares.is_heavy(client)
 
     def _next_slow(self) -> Job | None:
         """Who goes on in a slow place, or begins there because the quick ones are not for it."""
         job = self.slow.next(lambda client: client not in self.slow_clients)
+        job = job or self.quick.next(lambda client: client.startswith(FOR_ALL) and client not in self.slow_clients)
         if job is not None or self._held_bytes + START_BYTES > self.room_bytes:
             return job
         return self.quick.next(lambda client: client not in self.slow_clients and self.shares.is_heavy(client))

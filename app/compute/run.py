@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from app.compute.pool import Pool
 
 
+# How the name begins under which a page is worked out for all; clients have addresses.
+FOR_ALL = "/"
+
+
 class _NoRoomError(Exception):
     """All workers together hold too much, and this job's the most: it starts again once there is room."""
 
@@ -53,7 +57,7 @@ class Job:
     @property
     def is_for_all(self) -> bool:
         """Whether no client asked for it, but a page (app/compute/middleware.py, ACCURACY)."""
-        return self.client.startswith("/")
+        return self.client.startswith(FOR_ALL)
 
 
 class Run:
@@ -148,7 +152,7 @@ class Run:
 
     async def _worker(self) -> Worker:
         pool = self.pool
-        low = self.slow or self.job.is_for_all or pool.shares.is_heavy(self.job.client)
+        low = not self.job.is_for_all and (self.slow or pool.shares.is_heavy(self.job.client))
         if not self.job.alone and (worker := pool.idle_worker(low=low)) is not None:
             return worker
         await pool.start()

@@ -73,14 +73,14 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
     return PlannedImport(imported, request, plan, edited=await asyncio.to_thread(_advised, imported, plan))
 
 
-# What another machine or another model would change, not this file.
-_ELSEWHERE = {"gpu", "model"}
+# What another machine, model or trainer would change, not this file.
+_ELSEWHERE = {"gpu", "model", "stack"}
 
 
 def _advised(imported: Imported, plan: Plan) -> Edited | None:
     """The first advised change that the file can hold entirely, or the first it can hold a part of.
 
-    Another card or model is no edit.
+    Another card, model or trainer is no edit.
     """
     changes = [(item.to_dict()["change"], item.verdict) for item in plan.advice if not _ELSEWHERE & set(item.change)]
     held = [(len(imported.trainer.edit({}, change)), change, verdict) for change, verdict in changes]
