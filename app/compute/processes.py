@@ -25,7 +25,7 @@ CEILING_BYTES = 250 * MIB
 _BETWEEN_LOOKS_BYTES = 40 * MIB
 # One more worker that computes holds as much, pages that it shares counted in parts (make attack).
 _WORKER_BYTES = 40 * MIB
-# What one more worker soon holds.
+# What one more worker soon holds: 24 to 35 MiB were seen (make attack).
 START_BYTES = 25 * MIB
 # Long requests, and those of whoever asks much, leave the processors to others: a tenth of a usual process's weight
 # (sched(7), nice 10).

@@ -15,7 +15,7 @@ MOST_CLIENTS = 10_000
 # So many requests at once are few. How much of what the others' heaviest used is little, for whoever asks few and many.
 _FEW = 2
 _OF_FEW, _OF_MANY = 3.0, 0.5
-# Whoever used less than this is not felt by others.
+# Whoever used less than this, two pages of a model seen before, is not felt by others.
 _NOTICED_SECONDS = 0.05
 # Who is compared with whom: the clients that were served last.
 _LATEST = 64

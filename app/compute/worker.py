@@ -28,7 +28,8 @@ from planner.units import MIB
 
 _Found = TypeVar("_Found")
 # A worker ends once it has grown by this much: one that answers those who ask much beside others, and any other, which
-# lives longer, as what it remembers is asked for again. A model's first plan leaves half a MiB, its first map two.
+# lives longer, as what it remembers is asked for again. A model's first plan leaves half a MiB, its first map two:
+# the latter remembers some eight models.
 _LOW_GROWN_BYTES = 4 * MIB
 GROWN_BYTES = 16 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.

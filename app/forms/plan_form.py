@@ -176,8 +176,6 @@ def changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
     return copy
 
 
-
-
 def _nobody_chose(item: Field, values: Mapping[str, str]) -> bool:
     """The form's own targets are not a choice: where PEFT refuses them, the model's own take their place. Nor is
     checkpointing that is on with Unsloth, which does it in its own way.

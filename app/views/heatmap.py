@@ -25,8 +25,9 @@ router = APIRouter(include_in_schema=False)
 LENGTHS = powers_of_two(512, 32_768)
 BATCHES = powers_of_two(1, 32)
 CELL_WORDS = {"fits": "fits", "tight": "tight", "does_not_fit": "no"}
-# The controls that cells, and rows of cards, differ in.
-_SIZES, _CARD = ("per_device_train_batch_size", "max_length"), ("gpu", "gpu_memory")
+# The controls that cells, and rows of cards, differ in. A card of the catalogue has its own compute capability.
+_SIZES = ("per_device_train_batch_size", "max_length")
+_CARD = ("gpu", "gpu_memory", "compute_capability")
 _ORDER = {"fits": 0, "tight": 1, "does_not_fit": 2}
 
 
@@ -125,5 +126,5 @@ def _cell(answer: Answer, query: Callable[[Mapping[str, str]], str], batch: int,
 
 def _card_row(answer: Answer, query: Callable[[Mapping[str, str]], str], plan: Plan) -> CardRow:
     full = min(percent_of(plan.required_bytes.likely, plan.usable_bytes), 100.0)
-    link = query(dict(zip(_CARD, (plan.gpu.id, ""), strict=True)))
+    link = query(dict(zip(_CARD, (plan.gpu.id, "", ""), strict=True)))
     return CardRow(plan, short_gpu_name(plan.gpu.name), link, full, plan.gpu.id == answer.gpu.id, _is_unable(plan))

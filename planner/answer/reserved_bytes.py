@@ -46,7 +46,8 @@ def reserved_bytes(  # noqa: PLR0913 (the last ones are for those who compare)
         FitproofError: as `plan` does.
     """
     steps = _steps(model, recipe, gpu, _lengths(recipe), layers_backward)
-    known = {} if known is None else known
+    if known is None:
+        return _reserved_bytes(model, recipe, gpu, habits, steps)
     # A card decides nothing else of a run.
     same = (recipe, habits, workspace_bytes(gpu.compute_capability), *((each.script, *each.sizes) for each in steps))
     if same not in known:

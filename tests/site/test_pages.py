@@ -169,6 +169,13 @@ def test_the_map_links_every_cell_and_puts_the_smallest_card_that_fits_first(sit
     assert verdicts == sorted(verdicts, key=["fits", "tight", "does_not_fit"].index)
 
 
+def test_a_card_of_the_catalogue_keeps_nothing_of_one_described_by_hand(site: httpx.Client) -> None:
+    html = site.get("/map?model=Qwen/Qwen2.5-0.5B&gpu=mine&gpu_memory=24GiB&compute_capability=8.6").text
+    links = re.findall(r'href="(/plan\?[^"]*gpu=rtx-4090[^"]*)"', html)
+    assert links
+    assert not [link for link in links if "compute_capability" in link or "gpu_memory" in link]
+
+
 def test_the_map_says_how_far_the_run_can_be_stretched(site: httpx.Client) -> None:
     limits = site.get(f"/api/v1/limits?{LLAMA}").json()
     said = text_of(site.get(f"/map?{LLAMA}").text)

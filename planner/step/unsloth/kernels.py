@@ -7,7 +7,7 @@ flash-attn or xformers, torch's own kernels run, and batches are one row of sequ
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kernels import flash, mem_efficient
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
-from planner.step.engine.ops import clone
+from planner.step.engine.ops import clone, relayout_gradient
 from planner.step.switches import LayerSwitches, Switches
 
 
@@ -58,19 +58,7 @@ def attend(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, la
     """
     if layer.kernel == "flash" and switches.padded:
         return without_padding(graph, qkv, flash)
-    q, k, v = (selected(graph, value) for value in qkv)
+    q, k, v = (relayout_gradient(graph, value) for value in qkv)  # select: its gradient is put into zeros
     if layer.kernel == "flash":
         return clone(graph, flash(graph, (q, k, v), splits_keys=layer.splits_keys))
     return clone(graph, mem_efficient(graph, (q, k, v), None, wide=layer.wide_values))
-
-
-def selected(graph: Graph, x: Value) -> Value:
-    """`x[0]`, a view whose gradient is put into a tensor of zeros."""
-    if not graph.needs(x):
-        return x
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, dims)),)
-
-    return Value(x.buffer, each, dims, graph.node(backward))
