@@ -37,6 +37,13 @@ def test_ddp_keeps_all_of_the_model_and_buckets_beside_it(alone: Measurement) ->
     assert resident(measurement, "prepare") > resident(alone, "prepare")
 
 
+def test_ddp_adds_the_same_to_the_second_step_as_to_the_first(alone: Measurement) -> None:
+    """The buckets of the first step are gone when those in their place are made (reducer.cpp, rebuild_buckets)."""
+    one, two = allocated(alone), allocated(on_card(request(**FULL, gpus=2)))
+    first_bytes = two["first_backward"] - one["first_backward"]
+    assert two["backward"] - one["backward"] == pytest.approx(first_bytes, rel=0.01)
+
+
 def test_offloaded_shards_lie_in_pinned_host_memory() -> None:
     measurement = on_card(request(**FULL, gpus=2, fsdp=OFFLOADED))
     assert resident(measurement, "prepare") < 1 << 20

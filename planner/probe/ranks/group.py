@@ -57,3 +57,8 @@ def join_world(rank: int, world: int) -> None:
     torch.cuda.set_device(0)  # a rank's process sees its own card alone
     _held.append(store := _LoneStore())
     dist.init_process_group("cpu:gloo,cuda:nccl", store=store, rank=rank, world_size=world)
+
+
+def let_go_of_collectives() -> None:
+    """Between two steps, where there is a group; see the bootstrap's function of that name."""
+    ranks.let_go_of_collectives(torch)  # type: ignore[no-untyped-call]  # for Python 3.9

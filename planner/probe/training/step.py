@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.meters.step_parts import StepParts
+from planner.probe.ranks.group import let_go_of_collectives
 from planner.probe.training.batch import make_batch
 from planner.probe.training.loss_scaling import grad_scaler
 from planner.probe.training.online import grpo
@@ -104,6 +105,7 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
             scaler.step(optimizer)
             scaler.update()
             model.zero_grad()
+            let_go_of_collectives()
     if trainee.parts is not None:
         trainee.parts.end()
     return loss

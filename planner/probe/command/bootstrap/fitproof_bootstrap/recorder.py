@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 
-from fitproof_bootstrap import cards, readings, saving
+from fitproof_bootstrap import cards, ranks, readings, saving
 from fitproof_bootstrap.progress import Progress
 
 # Ends a program whose own threads keep it alive after the steps that matter.
@@ -104,6 +104,7 @@ class Recorder:
         """Read its peaks; end the program after the last step that matters."""
         if self.written:
             os._exit(0)
+        ranks.let_go_of_collectives(self.torch)
         cuda = self.torch.cuda
         self.steps.append(
             {"peak_allocated_bytes": cuda.max_memory_allocated(), "peak_reserved_bytes": cuda.max_memory_reserved()}
