@@ -3,7 +3,7 @@
 `python -m planner.native_library` builds it beside its sources, for an installation that all users share.
 Otherwise the first plan builds it into the user's cache, where the system has a C compiler; that takes half a second.
 Where nothing can be built, the same rules run in Python (planner/allocator/python_pools.py, planner/step/
-engine/heights.py).
+engine/heights.py and tables.py).
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from pathlib import Path
 from planner.compilers import built_folder, system_compiler, zig_compiler
 
 _FOLDER = Path(__file__).parent / "native"
-_FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-shared")
+_FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-shared")
 _BUILD_SECONDS = 120
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
@@ -35,6 +35,7 @@ _SIGNATURES = {
     "pools_free_slots": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
     "pools_empty_cache": (_INT32, (_POINTER,)),
     "pools_play": (_INT32, (_POINTER, _POINTER, _POINTER, _POINTER, _INT32, _INT32)),
+    "bytes_of_keys": (_INT32, (_POINTER, _POINTER, _INT64, _POINTER)),
     "worst_of_phases": (_INT32, (_POINTER, _POINTER, _POINTER, _INT32, _POINTER)),
 }
 

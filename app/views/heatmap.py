@@ -37,13 +37,22 @@ class Cell:
 
     plan: Plan
     query: str
-    shade: int
     is_here: bool
 
     @property
+    def is_beyond(self) -> bool:
+        """Whether even the least that it could take is more than the card has."""
+        return self.plan.planned_verdict == "does_not_fit"
+
+    @property
     def needed_bytes(self) -> int:
-        """What the plan's own page says is likely needed."""
-        return self.plan.required_bytes.likely
+        """What the plan's own page says is likely needed; beyond the card the least, which takes no step played."""
+        return self.plan.estimate.lowest_bytes if self.is_beyond else self.plan.required_bytes.likely
+
+    @property
+    def shade(self) -> int:
+        """How full the card would be, as a class of the stylesheet."""
+        return shade(self.needed_bytes, self.plan.usable_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,6 @@ def _cell(answer: Answer, query: Callable[[Mapping[str, str]], str], batch: int,
     return Cell(
         plan=plan,
         query=query({name: str(value) for name, value in size.items()}),
-        shade=shade(plan.required_bytes.likely, plan.usable_bytes),
         is_here=training == answer.request.training,
     )
 

@@ -5,11 +5,13 @@ Every change is planned before it is named, so that it gives the verdict it prom
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from planner.answer.changes import DIFFERENT, FREE, SLOWER, Candidate, Change, candidates
 from planner.answer.more_cards import cost_of, more_cards
 from planner.answer.planned import Planned
+from planner.answer.search import largest
 from planner.answer.smaller_models import smaller_models
 from planner.answer.verdict import Verdict
 from planner.errors import FitproofError
@@ -147,18 +149,6 @@ def apply(request: Request, change: Change) -> Request:
     return Request.parse({name: sections.get(name, getattr(request, name)) for name in Request.model_fields})
 
 
-def largest(holds: Callable[[int], bool], most: int) -> int:
-    """Largest n in 1..most for which `holds`, which is true up to some n and false beyond; 0 if it never is."""
-    low, high = 0, 1
-    while high <= most and holds(high):
-        low, high = high, high * 2
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
 def _tried(plan: Planned, replan: Replan, candidates: Iterable[Candidate]) -> Iterator[_Tried]:
     for candidate in candidates:
         try:
@@ -200,12 +190,16 @@ def _shorter(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     step = 64
     before = plan.recipe.length
 
+    @cache
     def at(steps: int) -> _Tried:
         change = {"training.max_length": steps * step}
         cost = f"examples cut at {steps * step:,} tokens instead of {before:,}"
         return _Tried(Candidate(change, cost, DIFFERENT), replan(apply(plan.request, change)))
 
-    steps = largest(lambda count: at(count).plan.verdict == "fits", (before - 1) // step)
+    def room(steps: int) -> int:
+        return at(steps).plan.usable_bytes - at(steps).plan.estimate.enough_bytes
+
+    steps = largest(lambda count: at(count).plan.verdict == "fits", (before - 1) // step, room)
     if steps:
         yield at(steps)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from planner.answer.advice import largest
 from planner.answer.fewest_cards import fewest_cards
 from planner.answer.plan import Plan, plan, smallest_cards
+from planner.answer.search import largest
 from planner.catalog import resolve_gpu
 from planner.gpu import Gpu
 from planner.model.model import Model, resolve_model
@@ -74,27 +75,30 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
 
 
 def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
-    seen: dict[int, str] = {}
+    @cache
+    def at(value: int) -> Plan:
+        training = request.training.model_copy(update={field: value})
+        return plan(request.model_copy(update={"training": training}), model=model, gpu=gpu)
 
-    def verdict(value: int) -> str:
-        if value not in seen:
-            training = request.training.model_copy(update={field: value})
-            seen[value] = plan(request.model_copy(update={"training": training}), model=model, gpu=gpu).verdict
-        return seen[value]
+    def surely_left(value: int) -> int:
+        return gpu.usable_bytes - at(value).estimate.enough_bytes
 
-    return Limit(
-        fits=furthest(lambda value: verdict(value) == "fits", MOST[field]),
-        tight=furthest(lambda value: verdict(value) != "does_not_fit", MOST[field]),
-    )
+    def perhaps_left(value: int) -> int:
+        return gpu.usable_bytes - at(value).estimate.lowest_bytes
+
+    fits = furthest(lambda value: at(value).verdict == "fits", MOST[field], surely_left)
+    return Limit(fits, furthest(lambda value: at(value).verdict != "does_not_fit", MOST[field], perhaps_left, fits))
 
 
-def furthest(holds: Callable[[int], bool], most: int) -> int:
+def furthest(
+    holds: Callable[[int], bool], most: int, room: Callable[[int], int] | None = None, known: int = 0
+) -> int:
     """Largest value seen that holds, also where a larger one holds beyond a smaller that does not.
 
     What a run takes rises with its size but for small steps: kernels pad to 8, 64 or 128 tokens, and a tensor may pass
     the share of the peak from which it counts as large. So the next multiples and an eighth more are looked at, too.
     """
-    found = largest(holds, most)
+    found = largest(holds, most, room, known)
     while found:
         near = range(found + 2, found + 9)
         multiples = [(found // size + 1) * size for size in _PADDED_TO]

@@ -1,6 +1,5 @@
 """The lines that do not depend on batch, length or card: what is there before the first token."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -35,8 +34,7 @@ def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
         InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
     """
     layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
-    lines = _static_lines(model.census, model.model_type, _without_sizes(recipe), layers)
-    return _labelled(lines, model.model_type, recipe)
+    return _labelled(model.census, model.model_type, _without_sizes(recipe), layers)
 
 
 def standing_bytes(model: Model, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[int, ...]:
@@ -91,8 +89,10 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
     return tuple(line for line in lines if line.bytes)
 
 
-def _labelled(lines: Iterable[Line], model_type: str, recipe: Recipe) -> tuple[Line, ...]:
+@lru_cache(maxsize=512)
+def _labelled(census: Census, model_type: str, recipe: Recipe, layers: int) -> tuple[Line, ...]:
     """Each line with how its part of the run compared with recorded ones."""
+    lines = _static_lines(census, model_type, recipe, layers)
     weights = nearest("weights", weights_words(model_type, recipe))
     trained = nearest("trained", trained_words(model_type, recipe))
     optimizer = nearest("optimizer", optimizer_words(recipe))

@@ -3,8 +3,6 @@
     b sequences   s tokens in each   T = b s   V vocabulary   h hidden
 """
 
-from collections.abc import Iterable
-
 from planner.units import ceil_div
 
 # trl 1.16 kernels/chunked_logprob.py TOKEN_CHUNK_SIZE and trainer/utils.py _CHUNKED_LOGPROB_CHUNK_SIZE.
@@ -34,9 +32,8 @@ def liger_chunk_rows(tokens: int, vocabulary: int, hidden: int) -> int:
     return min(tokens, 1 << (rows - 1).bit_length())
 
 
-def fused_sizes(kept_tokens: Iterable[int], tokens: int, vocabulary: int, hidden: int) -> dict[str, int]:
-    """The dimensions that the fused losses are walked with; each sequence's first token is scored by nobody."""
-    scored = max(1, sum(kept - 1 for kept in kept_tokens))
+def fused_sizes(scored: int, tokens: int, vocabulary: int, hidden: int) -> dict[str, int]:
+    """The dimensions that the fused losses are walked with, where `scored` of all `tokens` are scored."""
     rows = liger_chunk_rows(tokens, vocabulary, hidden)
     return {
         "N": scored,

@@ -2,20 +2,20 @@
  *
  * `segments`: how many; then of each which phase it is of, how many moves it has, and these: key of a tensor that
  * comes, ~key of one that goes. `tables`: of each segment, the address of its bytes by key. `played`: the `length`
- * segments in the order they happen. `worst`: of each phase the most bytes, and the position in `played` that has them;
- * untouched where a phase has none more than it says.
+ * segments in the order they happen. `worst`: of each phase the most bytes, the position in `played` that has them, and
+ * how many moves of it have happened then; untouched where a phase has none more than it says.
  */
 #include "pools.h"
 
 #include <stdlib.h>
 
 typedef struct {
-    int32_t phase;
+    int32_t phase, moves; /* `moves`: until the highest */
     int64_t highest, last; /* bytes above where the segment begins */
 } height;
 
 PUBLIC int32_t worst_of_phases(const int32_t *segments, const int64_t *const *tables, const int32_t *played,
-                               int32_t length, int64_t (*worst)[2]) {
+                               int32_t length, int64_t (*worst)[3]) {
     const int32_t count = *segments++;
     height *heights = calloc(count + 1, sizeof *heights);
     if (!heights) return OUT_OF_HOST_MEMORY;
@@ -23,10 +23,13 @@ PUBLIC int32_t worst_of_phases(const int32_t *segments, const int64_t *const *ta
         height *own = &heights[i];
         const int64_t *bytes = tables[i];
         own->phase = *segments++;
-        const int32_t *move = segments + 1, *end = move + *segments;
+        const int32_t *first = segments + 1, *move = first, *end = first + *segments;
         for (; move < end; move++) {
             own->last += *move >= 0 ? bytes[*move] : -bytes[~*move];
-            if (own->last > own->highest) own->highest = own->last;
+            if (own->last > own->highest) {
+                own->highest = own->last;
+                own->moves = (int32_t)(move - first) + 1;
+            }
         }
         segments = end;
     }
@@ -36,6 +39,7 @@ PUBLIC int32_t worst_of_phases(const int32_t *segments, const int64_t *const *ta
         if (level + own->highest > worst[own->phase][0]) {
             worst[own->phase][0] = level + own->highest;
             worst[own->phase][1] = i;
+            worst[own->phase][2] = own->moves;
         }
         level += own->last;
     }

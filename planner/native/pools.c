@@ -87,6 +87,18 @@ static int32_t first_between(const pool *p, int32_t low, int32_t high, key wante
 
 static int32_t first_not_below(const pool *p, key wanted) { return first_between(p, 0, p->keys, wanted); }
 
+/* The first that is large enough: the upper half of a key decides, as the lower half of the wanted one would be 0. */
+static int32_t first_of_size(const pool *p, int64_t size) {
+    const uint64_t wanted = (uint64_t)size << 16;
+    const key *from = p->key;
+    for (int32_t left = p->keys; left > 0;) {
+        int32_t half = (left + 1) / 2;
+        from += (uint64_t)(from[half - 1] >> 64) < wanted ? half : 0;
+        left -= half;
+    }
+    return (int32_t)(from - p->key);
+}
+
 static int32_t place_of(const pool *p, int32_t number) {
     const block *b = &p->block[number];
     return first_not_below(p, key_of(b->size, b->address, number));
@@ -269,7 +281,7 @@ PUBLIC int32_t pools_allocate(pools *all, int64_t bytes) {
     int64_t size = round_up(bytes, MIN_BLOCK);
     int is_small = size <= SMALL_SIZE;
     pool *p = &all->of[is_small];
-    int32_t at = first_not_below(p, key_of(size, 0, 0)), number;
+    int32_t at = first_of_size(p, size), number;
     int is_listed = at < p->keys;
     if (is_listed) {
         /* The block at the range's end counts as large as it can become: any other that is enough fits better. */

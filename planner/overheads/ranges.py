@@ -11,23 +11,24 @@ one part of N + 1, and N runs of different settings speak for themselves. What w
 from dataclasses import replace
 
 from planner.gpu import Gpu, Seen
-from planner.overheads.table import Band, context_band, fragmentation_band, overheads
+from planner.overheads import table
+from planner.overheads.table import Band, context_band, fragmentation_band
 
 
 def formula_band(gpu: Gpu, method: str) -> Band:
     """Fraction by which the allocated peak may differ from the formula's."""
-    return narrowed(overheads().formula_band(method), gpu.record.allocated if gpu.record else None, gpu)
+    return narrowed(table.formula_band(method), gpu.record.allocated if gpu.record else None, gpu)
 
 
 def parallel_band(gpu: Gpu, method: str) -> Band:
     """The same where several cards share a run: what dry runs of several showed, and no less than `formula_band`."""
-    one, several = formula_band(gpu, method), overheads().parallel_band()
+    one, several = formula_band(gpu, method), table.parallel_band()
     return Band(min(one.low, several.low), one.likely, max(one.high, several.high), several.source, several.runs)
 
 
 def reserved_band(gpu: Gpu) -> Band:
     """Fraction by which a run may reserve less or more than its replay."""
-    return narrowed(overheads().reserved_band(), gpu.record.reserved if gpu.record else None, gpu)
+    return narrowed(table.reserved_band(), gpu.record.reserved if gpu.record else None, gpu)
 
 
 def lost_band(gpu: Gpu, varying_lengths: bool, expandable_segments: bool, large_pieces: bool) -> Band:

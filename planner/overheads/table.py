@@ -181,6 +181,24 @@ def fragmentation_band(varying_lengths: bool, expandable_segments: bool, large_p
 
 
 @cache
+def formula_band(method: str) -> Band:
+    """`Overheads.formula_band` of the shipped table."""
+    return overheads().formula_band(method)
+
+
+@cache
+def parallel_band() -> Band:
+    """`Overheads.parallel_band` of the shipped table."""
+    return overheads().parallel_band()
+
+
+@cache
+def reserved_band() -> Band:
+    """`Overheads.reserved_band` of the shipped table."""
+    return overheads().reserved_band()
+
+
+@cache
 def jump(method: str) -> Jump:
     """`Overheads.jump` of the shipped table."""
     return overheads().jump(method)

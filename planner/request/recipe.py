@@ -66,6 +66,17 @@ class Recipe:
         return tuple(self.length if index % 2 else short for index in range(self.batch))
 
     @property
+    def kept(self) -> int:
+        """All of `kept_tokens` together."""
+        short = max(1, self.length - PADDED_TOKENS) if self.training.padded else self.length
+        return self.batch * self.length - (self.batch + 1) // 2 * (self.length - short)
+
+    @property
+    def of_any_size(self) -> "Recipe":
+        """The same for every micro-batch and length: what does not depend on them is kept for all."""
+        return replace(self, training=_of_any_size(self.training))
+
+    @property
     def completion(self) -> int:
         """Of each sequence, the tokens that GRPO's model generates; what is left is the prompt, a token at least."""
         return min(self.training.completion, max(1, self.length - 1))
@@ -165,6 +176,10 @@ class Recipe:
             layout=layout_of(request, stack.autocast, by_accelerate=name in BY_TRAINER),
             strategy=request.ddp or request.fsdp or request.deepspeed,
         )
+
+
+def _of_any_size(training: Training) -> Training:
+    return training.model_copy(update={"per_device_train_batch_size": 1, "max_length": 1})
 
 
 def _default_loss(request: Request) -> Loss:

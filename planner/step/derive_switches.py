@@ -1,7 +1,8 @@
-"""From a recipe and a card to switches (which tensors) and numbers (how large)."""
+"""From a recipe and a card to switches: which tensors a step makes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from planner.families.census import census_of
 from planner.families.parts import (
@@ -16,36 +17,113 @@ from planner.families.parts import (
     Mamba2,
     PlainMlp,
 )
-from planner.gpu import Gpu, multiprocessors
-from planner.memory import logits, workspace
-from planner.memory.fused import fused_four_bit
+from planner.gpu import Gpu
+from planner.memory import workspace
+from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Lora
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
+from planner.step.derive_numbers import CHUNK, key_splits
 from planner.step.passes import passes_of
-from planner.step.row_sums import row_sums, sums_rows
-from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches
-from planner.step.unsloth_numbers import row_numbers, unsloth_numbers, unsloth_switches
+from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches, Unsloth
+from planner.step.unsloth_numbers import unsloth_switches
 from planner.tensors.targets import adapted_weights
-from planner.units import ceil_div
 
-# Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
-CHUNK = 64
+
+class _OfLayer(NamedTuple):
+    """What the micro-batch and the length decide of one kind of layer."""
+
+    windowed: bool
+    splits_keys: bool
+    fused: frozenset[str]
+
+
+class _BySize(NamedTuple):
+    """All that the micro-batch and the length decide beside numbers; they decide it alike for most of them."""
+
+    layers: tuple[_OfLayer, ...]
+    outside_fused: frozenset[str]
+    one_sequence: bool
+    one_chunk: bool
+    filled_up: bool
+    unsloth: Unsloth | None
 
 
 @lru_cache(maxsize=256)
 def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
     """Everything about the run that is not a number."""
+    return _switches(decoder, recipe.of_any_size, gpu, _by_size(decoder, recipe, gpu))
+
+
+def _by_size(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> _BySize:
+    chunk, parts = decoder.sizes.get("chunk", CHUNK), _parts(decoder)
+    inputs = decoder.structure.layer_inputs
+    return _BySize(
+        layers=tuple(_of_layer(kind, recipe, gpu) for kind in parts),
+        outside_fused=_fused([_shape(inputs.projection, decoder.sizes)] if inputs else (), recipe, gpu),
+        one_sequence=recipe.batch == 1,
+        one_chunk=recipe.length <= chunk,
+        filled_up=recipe.length % chunk > 0,
+        unsloth=unsloth_switches(decoder, recipe, gpu) if recipe.stack_name == UNSLOTH else None,
+    )
+
+
+# Name, outputs and inputs of a projection.
+_Shape = tuple[str, int, int]
+
+
+class _Parts(NamedTuple):
+    """One kind of layer: its projections, its window where it has one, and its numbers."""
+
+    shapes: tuple[_Shape, ...]
+    window: int | None
+    sizes: Mapping[str, int]
+
+
+@lru_cache(maxsize=256)
+def _parts(decoder: Decoder) -> tuple[_Parts, ...]:
+    return tuple(
+        _Parts(
+            tuple(_shape(part, sizes) for part in linears(block)),
+            sizes["window"] if block.attention is not None and block.attention.window else None,
+            sizes,
+        )
+        for block, sizes in zip(decoder.structure.blocks, _all_sizes(decoder), strict=True)
+    )
+
+
+def _shape(part: Linear, sizes: Mapping[str, int]) -> _Shape:
+    return part.name, sizes[part.out], sizes[part.in_]
+
+
+def _of_layer(kind: _Parts, recipe: Recipe, gpu: Gpu) -> _OfLayer:
+    windowed = kind.window is not None and recipe.length >= kind.window
+    return _OfLayer(windowed, key_splits(kind.sizes, recipe, gpu) > 1, _fused(kind.shapes, recipe, gpu))
+
+
+def _fused(shapes: Iterable[_Shape], recipe: Recipe, gpu: Gpu) -> frozenset[str]:
+    if recipe.tokens > MOST_FUSED_TOKENS:
+        return frozenset()
+    return frozenset(
+        name for name, out, in_ in shapes if fused_four_bit(recipe.tokens, out, in_, recipe.compute_dtype, gpu)
+    )
+
+
+@lru_cache(maxsize=512)
+def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> Switches:
+    """`recipe` is of any size."""
     adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
     residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
     training = recipe.training
     return Switches(
         layers=tuple(
-            _layer(block, sizes, _asked(decoder, block, sizes, recipe, gpu), recipe, adapted)
-            for block, sizes in zip(decoder.structure.blocks, _all_sizes(decoder), strict=True)
+            _layer(block, sizes, _asked(decoder, block, sizes, recipe, gpu, own), own, adapted)
+            for block, sizes, own in zip(
+                decoder.structure.blocks, _all_sizes(decoder), by_size.layers, strict=True
+            )
         ),
         storage=_storage(recipe),
         double_quant=bool(recipe.quantization and recipe.quantization.bnb_4bit_use_double_quant),
@@ -73,26 +151,21 @@ def switches_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Switches:
         collated=recipe.collated,
         objective=recipe.objective,
         passes=passes_of(recipe),
-        one_sequence=recipe.batch == 1,
+        one_sequence=by_size.one_sequence,
         padded=training.padded,
-        outside=_outside(decoder, recipe, gpu, adapted),
+        outside=_outside(decoder, by_size.outside_fused, adapted),
         liger_head=_liger_head(recipe, gpu.compute_capability),
-        one_chunk=recipe.length <= decoder.sizes.get("chunk", CHUNK),
-        filled_up=recipe.length % decoder.sizes.get("chunk", CHUNK) > 0,
-        unsloth=unsloth_switches(decoder, recipe, gpu) if recipe.stack_name == UNSLOTH else None,
+        one_chunk=by_size.one_chunk,
+        filled_up=by_size.filled_up,
+        unsloth=by_size.unsloth,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
 
-def _outside(decoder: Decoder, recipe: Recipe, gpu: Gpu, adapted: frozenset[str]) -> Outside:
+def _outside(decoder: Decoder, fused: frozenset[str], adapted: frozenset[str]) -> Outside:
     """Projections that belong to no layer."""
     inputs = decoder.structure.layer_inputs
-    if inputs is None:
-        return Outside()
-    part, sizes = inputs.projection, decoder.sizes
-    fused = fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, gpu)
-    names = frozenset({part.name})
-    return Outside(names & adapted, names if fused else frozenset())
+    return Outside(frozenset({inputs.projection.name}) & adapted, fused) if inputs else Outside()
 
 
 def _loss(decoder: Decoder, recipe: Recipe) -> str:
@@ -111,82 +184,6 @@ def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead
     )
 
 
-def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
-    """The value of every dimension, per kind of layer, on this card."""
-    tables = (_numbers({**decoder.sizes, **sizes}, recipe, gpu) for sizes in decoder.kind_sizes)
-    own = row_numbers(recipe) if recipe.stack_name == UNSLOTH else {}
-    return tuple(table | own for table in tables)
-
-
-def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
-    batch, length, kept = recipe.batch, recipe.length, sum(recipe.kept_tokens)
-    pairs = recipe.training.per_device_train_batch_size
-    heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
-    return {
-        **sizes,
-        "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
-        "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
-        "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
-        "batch": recipe.tokens * recipe.steps_of_generation,
-        "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
-        "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
-        **_chunked(sizes, batch, length),
-        "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
-        "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
-        **unsloth_numbers(_scored(recipe), sizes["V"], sizes["h"]),
-        **logits.fused_sizes(_scored(recipe), batch * length, sizes["V"], sizes["h"]),
-        "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
-        "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
-        "efficient work": workspace.efficient_workspace_elements(
-            batch, length, heads, head_dim, gpu.compute_capability
-        ),
-        "multiprocessors": multiprocessors(gpu),
-        "cudnn work": batch * length * (sizes.get("q", 0) + heads),
-        **(row_sums(sizes, recipe, gpu) if sums_rows(recipe) else {}),
-        "flash lse": workspace.flash_lse_elements(batch, length, heads),
-        "splits": (splits := _key_splits(sizes, recipe, gpu)),
-        "splits of d": splits * workspace.flash_columns(head_dim),
-        "kept": kept,
-        **_embedding_rows(sizes, batch * length),
-        "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
-        "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
-    }  # fmt: skip
-
-
-def _key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
-    return workspace.flash_splits(
-        recipe.batch, recipe.length, sizes.get("H", 1), sizes.get("d", 1), multiprocessors(gpu)
-    )
-
-
-def _scored(recipe: Recipe) -> tuple[int, ...]:
-    """Of each sequence the tokens that are scored, and one before them. GRPO's padding lies in the prompts."""
-    return (recipe.completion + 1,) * recipe.batch if recipe.objective == "grpo" else recipe.kept_tokens
-
-
-def _embedding_rows(sizes: Mapping[str, int], tokens: int) -> dict[str, int]:
-    """Of the embedding, and of Gemma 4's second one."""
-    found = {}
-    for rows, words in (("embedding rows", sizes["V"]), ("input rows", sizes.get("V of inputs", 0))):
-        found[rows] = workspace.embedding_partial_rows(tokens, words)
-        found[f"{rows}' indices"] = workspace.embedding_indices(tokens, words)
-    return found
-
-
-def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int]:
-    """The chunks of linear attention and of state-space layers."""
-    chunk = sizes.get("chunk", CHUNK)
-    count = ceil_div(length, chunk)
-    padded = batch * count * chunk
-    return {
-        "chunk": chunk, "chunks": count, "chunks+1": count + 1, "earlier chunks": max(0, count - 2),
-        "earlier chunks but one": max(0, count - 3), "second chunk": min(1, count - 1),
-        "third chunk": min(1, max(0, count - 2)),
-        "C": batch * chunk, "TC": padded, "TC where padded": padded if length % chunk else 0,
-        "T conv": batch * (length + sizes.get("conv kernel", 1) - 1),
-    }  # fmt: skip
-
-
 def _storage(recipe: Recipe) -> Storage | None:
     if recipe.quantization is None:
         return None
@@ -201,11 +198,12 @@ def _all_sizes(decoder: Decoder) -> Iterator[dict[str, int]]:
     return ({**decoder.sizes, **sizes} for sizes in decoder.kind_sizes)
 
 
-def _asked(decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> Asked:
+def _asked(  # noqa: PLR0913, PLR0917 (all of them decide it)
+    decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu, own: _OfLayer
+) -> Asked:
     """What decides the attention kernel of one kind of layer."""
     attention = block.attention
     latent = isinstance(attention, Latent)
-    windowed = attention is not None and attention.window and recipe.length >= sizes["window"]
     return Asked(
         implementation=recipe.training.attn_implementation or decoder.default_attention,
         pinned=recipe.training.sdpa_kernel,
@@ -214,7 +212,7 @@ def _asked(decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Rec
         value_dim=_value_width(block, sizes),
         equal_widths=not latent or sizes["q"] == sizes["v"],
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
-        masked=recipe.training.padded or windowed,
+        masked=recipe.training.padded or own.windowed,
         always_masked=(isinstance(attention, Attention) and attention.always_masked)
         or (isinstance(attention, Latent) and attention.indexer is not None),
         gpu=gpu,
@@ -222,9 +220,9 @@ def _asked(decoder: Decoder, block: Block, sizes: Mapping[str, int], recipe: Rec
 
 
 def _layer(
-    block: Block, sizes: Mapping[str, int], asked: Asked, recipe: Recipe, adapted: frozenset[str]
+    block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, adapted: frozenset[str]
 ) -> LayerSwitches:
-    projections, kernel = tuple(linears(block)), attention_kernel(asked)
+    kernel = attention_kernel(asked)
     return LayerSwitches(
         kernel=kernel.name,
         masked=kernel.masked,
@@ -234,15 +232,11 @@ def _layer(
         softcap=block.attention is not None and block.attention.softcap,
         windowed=block.attention is not None and block.attention.window,
         by_head=isinstance(block.attention, Latent) or _concatenates(block),
-        splits_keys=kernel.name in {"flash", "flash_attention_2"} and _key_splits(sizes, recipe, asked.gpu) > 1,
+        splits_keys=kernel.name in {"flash", "flash_attention_2"} and own.splits_keys,
         wide_values=_value_width(block, sizes) > workspace.WIDEST_IN_REGISTERS,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
-        adapters=frozenset(part.name for part in projections if block.prefix + part.name in adapted),
-        fused=frozenset(
-            part.name
-            for part in projections
-            if fused_four_bit(recipe.tokens, sizes[part.out], sizes[part.in_], recipe.compute_dtype, asked.gpu)
-        ),
+        adapters=frozenset(part.name for part in linears(block) if block.prefix + part.name in adapted),
+        fused=own.fused,
     )
 
 

@@ -15,8 +15,10 @@ from planner.ledger import Line
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step.attention.kv_cache import CACHE, CACHED
 from planner.step.cache_bytes import cache_bytes, cached_tokens
-from planner.step.derive_switches import numbers_of, switches_of
-from planner.step.engine.program import Part, tables_of, worst_instants
+from planner.step.derive_numbers import numbers_of
+from planner.step.derive_switches import switches_of
+from planner.step.engine.program import Part, worst_instants
+from planner.step.engine.tables import tables_of
 from planner.step.generating_pass import walk_generation
 from planner.step.legend import cause_of
 from planner.step.lines import TERMS_SHOWN, Terms, formula_of, ordered

@@ -9,10 +9,12 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
-from planner.step.derive_switches import numbers_of, switches_of
+from planner.step.derive_numbers import numbers_of
+from planner.step.derive_switches import switches_of
 from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
-from planner.step.engine.program import Instant, Part, Program, played, tables_of, worst_instants, worst_of_phases
+from planner.step.engine.program import Instant, Part, Program, played, worst_instants, worst_of_phases
+from planner.step.engine.tables import tables_of
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import walk
@@ -53,8 +55,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
             if total:
                 terms = tuple((size, count) for size, count, _, _ in parts)
                 found.setdefault((name, total, terms), ([], parts))[0].append(instant.phase)
-    shown = [{name: f"{value:,}" for name, value in table.items()} for table in numbers[:-1]]
-    shown.append(shown[0])
+    shown = [_Shown(table) for table in numbers]
     made = tuple(
         Line(
             name=name,
@@ -95,19 +96,17 @@ def _instants(
     return worst_instants(program, order, tables, name_of, beside)
 
 
+@lru_cache(maxsize=64)
 def program_order_and_tables(
     decoder: Decoder, recipe: Recipe, gpu: Gpu
-) -> tuple[Program, Sequence[int], Sequence[Sequence[int]]]:
-    """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind."""
+) -> tuple[Program, tuple[int, ...], tuple[Sequence[int], ...]]:
+    """The step without numbers, the kind of each layer, and the bytes of the program's keys for each kind.
+
+    Kept for a moment: several questions about one run follow each other.
+    """
     program = _program(decoder, switches_of(decoder, recipe, gpu))
-    tables = _tables(program, decoder, recipe, gpu)
+    tables = tables_of(program, _numbers(decoder, recipe, gpu))
     return program, ordered(decoder, program.leading, program.last), tables
-
-
-@lru_cache(maxsize=64)
-def _tables(program: Program, decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Sequence[int], ...]:
-    """Kept for a moment: several questions about one run follow each other."""
-    return tables_of(program, _numbers(decoder, recipe, gpu))
 
 
 @lru_cache(maxsize=64)
@@ -147,6 +146,18 @@ def _term(size: Size, count: int) -> str:
     factors = [str(count)] if count != 1 else []
     factors += [str(size.num), *(f"[{name}]" if " " in name else name for name in size.dims)]
     return "·".join(factors) + (f"/{size.den}" if size.den > 1 else "")
+
+
+class _Shown(dict[str, str]):
+    """Numbers as people read them, each written when it is first asked for: most have no part in a line."""
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def __missing__(self, name: str) -> str:
+        shown = self[name] = f"{self._numbers[name]:,}"
+        return shown
 
 
 def _working(parts: Sequence[Part], shown: Sequence[Mapping[str, str]]) -> str:

@@ -4,8 +4,6 @@ Source: unsloth_zoo 2026.10.9 gradient_checkpointing.py (UnslothCheckpointFuncti
 (fused_linear_rows, _tiled_layout, _flash_min_rows, _ce_impl).
 """
 
-from collections.abc import Sequence
-
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.request.recipe import DTYPE_BYTES, Recipe
@@ -28,7 +26,7 @@ def unsloth_switches(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Unsloth:
     """The questions of its code, answered."""
     wide = ceil_div(decoder.sizes["V"], _TILE_COLUMNS) > 2
     recent = (gpu.compute_capability or (8, 0)) >= (8, 0)
-    scored = sum(kept - 1 for kept in recipe.kept_tokens)
+    scored = recipe.kept - recipe.batch
     return Unsloth(
         offloads=offloads(recipe, decoder.sizes["h"]),
         several_chunks=scored > _chunk_rows(scored, decoder.sizes["V"], decoder.sizes["h"]),
@@ -44,7 +42,7 @@ def offloads(recipe: Recipe, hidden: int) -> bool:
 
 def input_bytes(recipe: Recipe, hidden: int) -> int:
     """One layer's input. Sequences lie behind one another, so that there is no padding."""
-    return sum(recipe.kept_tokens) * hidden * DTYPE_BYTES[recipe.model_dtype]
+    return recipe.kept * hidden * DTYPE_BYTES[recipe.model_dtype]
 
 
 def small_card(gpu: Gpu) -> bool:
@@ -54,14 +52,12 @@ def small_card(gpu: Gpu) -> bool:
 
 def row_numbers(recipe: Recipe) -> dict[str, int]:
     """Tokens of a micro-batch: its sequences lie behind one another, without padding."""
-    tokens = sum(recipe.kept_tokens)
-    steps = recipe.steps_of_generation
+    tokens, steps = recipe.kept, recipe.steps_of_generation
     return {"T": tokens, "batch": tokens * steps, "micro-batches": steps}
 
 
-def unsloth_numbers(kept: Sequence[int], vocabulary: int, hidden: int) -> dict[str, int]:
+def unsloth_numbers(scored: int, vocabulary: int, hidden: int) -> dict[str, int]:
     """Rows of a chunk of logits, or of a tile, and its columns; for each of them, the parts of its statistics."""
-    scored = max(1, sum(one - 1 for one in kept))
     rows = _chunk_rows(scored, vocabulary, hidden)
     return {
         "chunk rows": rows,

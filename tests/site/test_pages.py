@@ -189,6 +189,15 @@ def test_a_cell_of_the_map_says_what_its_plan_says(site: httpx.Client) -> None:
         assert site.get("/plan.json?" + link.replace("&amp;", "&")).json()["verdict"] == verdict
 
 
+def test_a_cell_beyond_the_card_says_what_its_plan_needs_at_least(site: httpx.Client) -> None:
+    html = site.get(f"/map?{LLAMA}&max_length=32768").text
+    beyond = re.findall(r'<a class="cell does_not_fit shade-9" href="/plan\?([^"]+)"[^>]*>([\d.,]+)\+<', html)
+    assert beyond
+    for link, shown in beyond[::9]:
+        required = site.get("/plan.json?" + link.replace("&amp;", "&")).json()["required_bytes"]
+        assert abs(required["low"] / 2**30 - float(shown.replace(",", ""))) < 0.51
+
+
 def test_three_methods_stand_side_by_side_with_their_reductions(site: httpx.Client) -> None:
     said = text_of(site.get(f"/compare?{LLAMA}").text)
     assert re.search(r"Full fine-tuning LoRA QLoRA", said)

@@ -15,19 +15,13 @@ if TYPE_CHECKING:
     from planner.step.engine.program import Program, Segment
 
 PHASES = ("forward", "loss", "backward")
-# A sum of as many of these as there are moves stays below 2^63.
-_MOST_NATIVE_BYTES = 1 << 44
-
-
-def for_native(table: list[int]) -> Sequence[int]:
-    """Bytes by key as the C reads them, or as they are where they are more than it can add up."""
-    return array("q", table) if max(table, default=0) <= _MOST_NATIVE_BYTES else table
 
 
 def worst_natively(
     program: "Program", sequence: tuple[int, ...], tables: Sequence[Sequence[int]]
-) -> list[tuple[str, int, int]] | None:
-    """Of each phase its name, the most bytes that are there and the position in `sequence` where they are.
+) -> list[tuple[str, int, int, int]] | None:
+    """Of each phase its name, the most bytes that are there, the position in `sequence` where they are, and how many
+    moves of that segment have happened then.
 
     `sequence` are the segments in the order they happen, `tables[kind]` has the bytes of each key. None: there is no
     library, or the bytes are too many for it.
@@ -36,12 +30,12 @@ def worst_natively(
     own = [tables[segment.kind or 0] for segment in program.segments]
     if library is None or not all(isinstance(table, array) for table in own):
         return None
-    worst = array("q", (-1, 0) * len(PHASES))
+    worst = array("q", (-1, 0, 0) * len(PHASES))
     places = array("q", [table.buffer_info()[0] for table in own if isinstance(table, array)])
     given = (_flat(program), places, _in_array(sequence))
     if library.worst_of_phases(*(each.buffer_info()[0] for each in given), len(sequence), worst.buffer_info()[0]):
         raise MemoryError
-    return list(zip(PHASES, worst[::2], worst[1::2], strict=True))
+    return list(zip(PHASES, worst[::3], worst[1::3], worst[2::3], strict=True))
 
 
 def heights(program: "Program", tables: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:

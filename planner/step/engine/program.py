@@ -5,18 +5,16 @@ instant is the largest of (bytes alive when a segment starts + the segment's own
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from math import prod
 
 from planner.step.engine.beside import Beside, Held, Moment, summed
 from planner.step.engine.events import Size
 from planner.step.engine.graph import Graph
-from planner.step.engine.heights import PHASES, for_native, heights, levels, worst_natively
+from planner.step.engine.heights import PHASES, heights, levels, worst_natively
 from planner.step.engine.ops import GRADIENTS
-from planner.units import ALLOCATION_GRANULE_BYTES
 
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
 Part = tuple[Size, int, int, int]
@@ -95,33 +93,15 @@ def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product, last)
 
 
-def bytes_of(sizes: Iterable[Size], numbers: Mapping[str, int]) -> dict[Size, int]:
-    """What the allocator hands out for one tensor of each size: its bytes rounded up, then up to whole granules."""
-    value, granule = numbers.__getitem__, ALLOCATION_GRANULE_BYTES
-    return {
-        size: (-(-size.num * prod(map(value, size.dims)) // size.den) + granule - 1) // granule * granule
-        for size in sizes
-    }
-
-
-def tables_of(program: Program, numbers: Sequence[Mapping[str, int]]) -> tuple[Sequence[int], ...]:
-    """Bytes of each key, for each kind of layer; equal for kinds that share their numbers."""
-    known: dict[int, Sequence[int]] = {}
-    for table in numbers:
-        if id(table) not in known:
-            sizes = bytes_of(program.sizes, table)
-            known[id(table)] = for_native([sizes[size] for _, size in program.keys])
-    return tuple(known[id(table)] for table in numbers)
-
-
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """Where the worst instant of a phase is: in the segment played at `position`."""
+    """Where the worst instant of a phase is: in the segment played at `position`, after `moves` of its moves."""
 
     phase: str
     bytes: int
     position: int
     moment: Moment
+    moves: int
 
 
 def worst_of_phases(
@@ -131,10 +111,10 @@ def worst_of_phases(
     sequence = played(program, tuple(order))
     native = None if beside else worst_natively(program, sequence, tables)
     if native is not None:
-        return tuple(Worst(phase, most_bytes, position, "during") for phase, most_bytes, position in native)
+        return tuple(Worst(phase, most_bytes, at, "during", moves) for phase, most_bytes, at, moves in native)
     highest, nets = heights(program, tables)
     reduced = summed([_gradients_left(program, index, tables) for index in sequence]) if beside else []
-    best: dict[str, Worst] = {phase: Worst(phase, -1, 0, "during") for phase in PHASES}
+    best: dict[str, tuple[int, int, Moment]] = dict.fromkeys(PHASES, (-1, 0, "during"))
     level = 0
     for position, index in enumerate(sequence):
         phase = program.segments[index].phase
@@ -142,10 +122,13 @@ def worst_of_phases(
         found = level + highest[index]
         if beside:
             found, moment = beside.highest(position, level, highest[index], nets[index], reduced)
-        if found > best[phase].bytes:
-            best[phase] = Worst(phase, found, position, moment)
+        if found > best[phase][0]:
+            best[phase] = found, position, moment
         level += nets[index]
-    return tuple(best.values())
+    return tuple(
+        Worst(phase, *worst, _moves_until(program.segments[sequence[worst[1]]], worst[2], tables))
+        for phase, worst in best.items()
+    )
 
 
 def worst_instants(
@@ -159,11 +142,10 @@ def worst_instants(
     sequence = played(program, tuple(order))
     instants = []
     for worst in worst_of_phases(program, order, tables, beside):
-        moves = _moves_until(program.segments[sequence[worst.position]], worst.moment, tables)
         gone = beside.stretches[worst.position].gone if beside else (0, 0)
         lines = {
             tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]
-            for tag, parts in _alive(program, sequence, worst.position, moves, name_of, gone)
+            for tag, parts in _alive(program, sequence, worst.position, worst.moves, name_of, gone)
         }
         held = beside.held(worst.position, worst.moment) if beside else {}
         instants.append(Instant(worst.phase, worst.bytes, lines, held))

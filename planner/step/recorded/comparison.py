@@ -7,7 +7,7 @@ from here and is never written by hand.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +90,7 @@ class Comparison:
     def labelled(self, lines: Iterable[Line]) -> tuple[Line, ...]:
         """These lines, each with its label, but for those that say themselves how they are known."""
         return tuple(
-            replace(line, evidence=self.label(line.alive_in)) if line.evidence == "not recorded" else line
+            line.known_as(self.label(line.alive_in)) if line.evidence == "not recorded" else line
             for line in lines
         )
 

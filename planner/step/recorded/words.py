@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from planner.families.parts import Decoder, DeltaNet, Mamba2, Structure
+from planner.families.parts import Decoder, DeltaNet, Mamba2
 from planner.gpu import Gpu
 from planner.request.recipe import Recipe
 from planner.step.derive_switches import linears, switches_of
@@ -57,7 +57,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
         "experts": _experts(decoder, switches),
-        **_build(decoder.structure),
+        **_build(decoder),
     }
     return Known(decoder.model_type, words)
 
@@ -105,8 +105,10 @@ def workspace_words(capability: tuple[int, int] | None) -> Known:
     return Known("", {"compute capability": "not known" if capability is None else f"{capability[0]}.{capability[1]}"})
 
 
-def _build(structure: Structure) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def _build(decoder: Decoder) -> Words:
     """Each part of the model as a digest of what the formulas know of it; together they are the whole structure."""
+    structure = decoder.structure
     blocks = structure.blocks
     parts = (
         replace(structure, blocks=()),

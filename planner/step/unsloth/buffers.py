@@ -77,7 +77,7 @@ def _rotary_tables(model: Model, recipe: Recipe) -> Line:
     """cos and sin of every position that the model may have, or of as many as a row of sequences has tokens."""
     known = Fields(model.model_type, model.config).values.get("max_position_embeddings") or 0
     named = max(int(known), recipe.length)
-    rows = max(named, sum(recipe.kept_tokens))
+    rows = max(named, recipe.kept)
     if rows > min(named, _BUILT_WHOLE_ROWS):
         rows = ceil_div(rows, _ROPE_STEP_ROWS) * _ROPE_STEP_ROWS
     # Gemma's are of float32, and made of frequencies that stay on the host (GemmaFixedRotaryEmbedding).

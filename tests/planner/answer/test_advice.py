@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Request, plan
-from planner.answer.advice import apply, largest
+from planner.answer.advice import apply
 from planner.answer.limits import MOST, limits
 from planner.answer.plan import smallest_cards
 from planner.errors import FitproofError
@@ -146,11 +146,6 @@ def test_the_search_ends_where_the_request_does(field: str) -> None:
     assert plan(asked(**{field: MOST[field]})).verdict == "does_not_fit"
     with pytest.raises(FitproofError):
         asked(**{field: MOST[field] + 1})
-
-
-@given(st.integers(0, 300), st.integers(1, 300))
-def test_the_largest_is_found(bound: int, most: int) -> None:
-    assert largest(lambda value: value <= bound, most) == min(bound, most)
 
 
 def test_full_advice_is_quick() -> None:

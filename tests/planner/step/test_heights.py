@@ -22,8 +22,3 @@ def test_python_finds_the_same_worst_moments(
     monkeypatch.setattr(heights, "native_library", lambda: None)
     assert worst_of_phases(*step) == natively
     assert min(worst.bytes for worst in natively) > 0
-
-
-def test_bytes_beyond_64_bits_are_added_up_in_python() -> None:
-    table = [1 << 70, 512]
-    assert heights.for_native(table) is table

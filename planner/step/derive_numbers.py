@@ -1,0 +1,92 @@
+"""From a recipe and a card to numbers: how large each dimension is."""
+
+from collections.abc import Mapping
+
+from planner.families.parts import Decoder
+from planner.gpu import Gpu, multiprocessors
+from planner.memory import logits, workspace
+from planner.request.recipe import Recipe
+from planner.request.unsloth import UNSLOTH
+from planner.step.row_sums import row_sums, sums_rows
+from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
+from planner.units import ceil_div
+
+# Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
+CHUNK = 64
+
+
+def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
+    """The value of every dimension, per kind of layer, on this card."""
+    tables = (_numbers({**decoder.sizes, **sizes}, recipe, gpu) for sizes in decoder.kind_sizes)
+    own = row_numbers(recipe) if recipe.stack_name == UNSLOTH else {}
+    return tuple(table | own for table in tables)
+
+
+def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
+    batch, length, kept, scored = recipe.batch, recipe.length, recipe.kept, _scored(recipe)
+    pairs = recipe.training.per_device_train_batch_size
+    heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
+    return {
+        **sizes,
+        "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
+        "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
+        "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
+        "batch": recipe.tokens * recipe.steps_of_generation,
+        "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
+        "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
+        **_chunked(sizes, batch, length),
+        "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
+        "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
+        **unsloth_numbers(scored, sizes["V"], sizes["h"]),
+        **logits.fused_sizes(scored, batch * length, sizes["V"], sizes["h"]),
+        "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
+        "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
+        "efficient work": workspace.efficient_workspace_elements(
+            batch, length, heads, head_dim, gpu.compute_capability
+        ),
+        "multiprocessors": multiprocessors(gpu),
+        "cudnn work": batch * length * (sizes.get("q", 0) + heads),
+        **(row_sums(sizes, recipe, gpu) if sums_rows(recipe) else {}),
+        "flash lse": workspace.flash_lse_elements(batch, length, heads),
+        "splits": (splits := key_splits(sizes, recipe, gpu)),
+        "splits of d": splits * workspace.flash_columns(head_dim),
+        "kept": kept,
+        **_embedding_rows(sizes, batch * length),
+        "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
+        "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
+    }  # fmt: skip
+
+
+def key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
+    """Parts that flash cuts the keys in."""
+    return workspace.flash_splits(
+        recipe.batch, recipe.length, sizes.get("H", 1), sizes.get("d", 1), multiprocessors(gpu)
+    )
+
+
+def _scored(recipe: Recipe) -> int:
+    """The tokens that are scored: of each sequence all but the first, of GRPO's the completion; one at least."""
+    return max(1, recipe.completion * recipe.batch if recipe.objective == "grpo" else recipe.kept - recipe.batch)
+
+
+def _embedding_rows(sizes: Mapping[str, int], tokens: int) -> dict[str, int]:
+    """Of the embedding, and of Gemma 4's second one."""
+    found = {}
+    for rows, words in (("embedding rows", sizes["V"]), ("input rows", sizes.get("V of inputs", 0))):
+        found[rows] = workspace.embedding_partial_rows(tokens, words)
+        found[f"{rows}' indices"] = workspace.embedding_indices(tokens, words)
+    return found
+
+
+def _chunked(sizes: Mapping[str, int], batch: int, length: int) -> dict[str, int]:
+    """The chunks of linear attention and of state-space layers."""
+    chunk = sizes.get("chunk", CHUNK)
+    count = ceil_div(length, chunk)
+    padded = batch * count * chunk
+    return {
+        "chunk": chunk, "chunks": count, "chunks+1": count + 1, "earlier chunks": max(0, count - 2),
+        "earlier chunks but one": max(0, count - 3), "second chunk": min(1, count - 1),
+        "third chunk": min(1, max(0, count - 2)),
+        "C": batch * chunk, "TC": padded, "TC where padded": padded if length % chunk else 0,
+        "T conv": batch * (length + sizes.get("conv kernel", 1) - 1),
+    }  # fmt: skip
