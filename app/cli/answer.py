@@ -108,6 +108,7 @@ def _recipe(request: Request) -> str:
     each = "2 x " if training.objective in PAIRED else ""
     parts.append(f"{training.per_device_train_batch_size} x {each}{training.max_length} tokens")
     parts.append(training.optim)
+    parts += ["packed"] if training.packing else []
     parts.append(_CHECKPOINTING[training.gradient_checkpointing])
     if request.gpus > 1:
         parts.append(_strategy(request))

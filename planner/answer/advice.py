@@ -188,7 +188,7 @@ def _cut(plan: Planned, replan: Replan) -> Iterator[_Tried]:
 
 def _shorter(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     step = 64
-    before = plan.recipe.length
+    before = plan.recipe.training.max_length
 
     @cache
     def at(steps: int) -> _Tried:

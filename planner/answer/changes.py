@@ -39,6 +39,8 @@ def _with_unsloth(plan: Planned) -> Iterator[Candidate]:
     request, lora = plan.request, plan.recipe.lora
     if request.stack not in {"trainer", "trl"} or lora is None or plan.gpu.vendor != "NVIDIA":
         return
+    if request.training.packing:
+        return
     if plan.model.known_decoder().model_type in REPLACED:
         training = request.training
         wanted: dict[str, Any] = {"stack": UNSLOTH}
@@ -68,11 +70,20 @@ def _training_changes(plan: Planned) -> Iterator[Candidate]:
         yield Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
     if training.attn_implementation == "eager":
         yield Candidate({"training.attn_implementation": "sdpa"}, "none; same result, faster", FREE)
+    if training.packing and _takes_flash(plan):
+        cost = "none; needs flash-attn, which is told where documents begin"
+        yield Candidate({"training.attn_implementation": "flash_attention_2"}, cost, FREE)
     if not training.expandable_segments:
         cost = "none; set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
         yield Candidate({"training.expandable_segments": True}, cost, FREE)
     if training.padded:
         yield Candidate({"training.padded": False}, "pack examples, or batch equal lengths", SLOWER)
+
+
+def _takes_flash(plan: Planned) -> bool:
+    """Whether FlashAttention 2 could run in place of what is asked for: from compute capability 8.0 on."""
+    other = plan.recipe.training.attn_implementation != "flash_attention_2"
+    return other and plan.gpu.vendor == "NVIDIA" and (plan.gpu.compute_capability or (8, 0)) >= (8, 0)
 
 
 def _model_changes(plan: Planned) -> Iterator[Candidate]:

@@ -11,6 +11,8 @@ from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantizatio
 # A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
 # chunked loss), more of it would save bytes, and nobody can count on that.
 PADDED_TOKENS = 1
+# Documents in each packed row; FlashAttention 2 takes 128 rows of its workspace more for each further one.
+PACKED_DOCUMENTS = 2
 
 # Presets that drive the real Trainer.
 BY_TRAINER = frozenset({"trainer", "trl", "kbit", "unsloth"})
@@ -46,13 +48,19 @@ class Recipe:
 
     @property
     def batch(self) -> int:
-        """Sequences in the micro-batch; an example of a preference is two, the chosen and the rejected one."""
+        """Sequences in the micro-batch; an example of a preference is two, the chosen and the rejected one.
+
+        What is packed is one row.
+        """
+        if self.training.packing:
+            return 1
         return self.training.per_device_train_batch_size * (2 if self.objective in PAIRED else 1)
 
     @property
     def length(self) -> int:
-        """Tokens in each sequence."""
-        return self.training.max_length
+        """Tokens in each sequence, or in the one row of a packed batch."""
+        rows = self.training.per_device_train_batch_size if self.training.packing else 1
+        return rows * self.training.max_length
 
     @property
     def tokens(self) -> int:
@@ -75,6 +83,9 @@ class Recipe:
     def of_any_size(self) -> "Recipe":
         """The same for every micro-batch and length: what does not depend on them is kept for all."""
         return replace(self, training=_of_any_size(self.training))
+    def documents(self) -> int:
+        """Documents in a packed batch: two to a row of max_length tokens, the least at which their borders matter."""
+        return PACKED_DOCUMENTS * self.training.per_device_train_batch_size
 
     @property
     def completion(self) -> int:
@@ -115,7 +126,7 @@ class Recipe:
     @property
     def collated(self) -> bool:
         """Whether a collator adds an attention mask; TRL's for preferences always does."""
-        return self.by_trainer or self.training.padded or self.objective != "sft"
+        return (self.by_trainer and not self.training.packing) or self.training.padded or self.objective != "sft"
 
     @property
     def dropout(self) -> bool:

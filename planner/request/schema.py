@@ -23,11 +23,11 @@ from planner.request import unsloth
 from planner.request.control_characters import checked_name
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
-from planner.request.objective import ObjectiveFields
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.patterns import MOST_NAMES, checked_list, checked_pattern
+from planner.request.training_options import OptionFields
 from planner.request.unions import LIST, OBJECT, TEXT, by_kind
 from planner.request.validation_messages import field_problems
 
@@ -114,7 +114,7 @@ class Lora(_Frozen):
     use_rslora: StrictBool = False
 
 
-class Training(ObjectiveFields):
+class Training(OptionFields):
     """What `TrainingArguments` / `SFTConfig` take, as far as it moves bytes.
 
     None means "what the stack or the model does by default": TRL's chunked loss, Gemma 2's eager attention.
@@ -213,6 +213,7 @@ class Request(Subject):
             raise ValueError(msg)
         training = self.training
         training.check_objective(training.loss, asked)
+        training.check_options(self.stack, padded=training.padded)
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
         if training.objective == "grpo" and problem:

@@ -52,8 +52,8 @@ def _numbers(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
         "splits of d": splits * workspace.flash_columns(head_dim),
         "kept": kept,
         **_embedding_rows(sizes, batch * length),
-        "flash row dq": workspace.flash_row_dq_elements(batch, kept, heads, head_dim),
-        "flash row lse": workspace.flash_row_lse_elements(batch, kept, heads),
+        "flash row dq": workspace.flash_row_dq_elements(rows := _rows(recipe), kept, heads, head_dim),
+        "flash row lse": workspace.flash_row_lse_elements(rows, kept, heads),
     }  # fmt: skip
 
 
@@ -62,6 +62,11 @@ def key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
     return workspace.flash_splits(
         recipe.batch, recipe.length, sizes.get("H", 1), sizes.get("d", 1), multiprocessors(gpu)
     )
+
+
+def _rows(recipe: Recipe) -> int:
+    """What lies one after another where a batch is one row: sequences without their padding, or documents."""
+    return recipe.documents if recipe.training.packing else recipe.batch
 
 
 def _scored(recipe: Recipe) -> int:

@@ -27,8 +27,9 @@ from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.derive_numbers import CHUNK, key_splits
+from planner.step.losses.loss_choice import liger_head, loss_that_runs
 from planner.step.passes import passes_of
-from planner.step.switches import LayerSwitches, LigerHead, Outside, Storage, Switches, Unsloth
+from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth
 from planner.step.unsloth_numbers import unsloth_switches
 from planner.tensors.targets import adapted_weights
 
@@ -141,7 +142,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         dora=bool(recipe.lora and recipe.lora.use_dora),
         checkpointing=bool(training.gradient_checkpointing),
         reentrant=training.use_reentrant,
-        loss=_loss(decoder, recipe),
+        loss=loss_that_runs(decoder, recipe),
         liger=recipe.loss == "liger" and decoder.model_type in liger_models.REPLACED,
         liger_in_place=decoder.model_type not in liger_models.NORMS_BESIDE,
         liger_head_norms=decoder.model_type not in liger_models.LEAVES_HEAD_NORMS,
@@ -153,8 +154,9 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         passes=passes_of(recipe),
         one_sequence=by_size.one_sequence,
         padded=training.padded,
+        packed=training.packing,
         outside=_outside(decoder, by_size.outside_fused, adapted),
-        liger_head=_liger_head(recipe, gpu.compute_capability),
+        liger_head=liger_head(recipe, gpu.compute_capability),
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,
         unsloth=by_size.unsloth,
@@ -166,22 +168,6 @@ def _outside(decoder: Decoder, fused: frozenset[str], adapted: frozenset[str]) -
     """Projections that belong to no layer."""
     inputs = decoder.structure.layer_inputs
     return Outside(frozenset({inputs.projection.name}) & adapted, fused) if inputs else Outside()
-
-
-def _loss(decoder: Decoder, recipe: Recipe) -> str:
-    """The loss that runs: where Liger does not replace it, the model's own."""
-    fused = decoder.model_type in liger_models.REPLACED - liger_models.KEEPS_LOGITS
-    return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
-
-
-def _liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:
-    """liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: its questions about dtypes and the card, answered."""
-    held = "float32" if recipe.kbit_preparation else recipe.model_dtype
-    logits = recipe.autocast or held
-    return LigerHead(
-        casts=logits != held,
-        adds_in_place=(capability or (8, 0)) >= (8, 0) and logits != "float32" and held in {"float32", logits},
-    )
 
 
 def _storage(recipe: Recipe) -> Storage | None:
@@ -204,6 +190,8 @@ def _asked(  # noqa: PLR0913, PLR0917 (all of them decide it)
     """What decides the attention kernel of one kind of layer."""
     attention = block.attention
     latent = isinstance(attention, Latent)
+    # OPT's mask is not told positions, so that packed documents see each other (modeling_opt.py, OPTDecoder.forward).
+    packed = recipe.training.packing and not decoder.structure.positions_each
     return Asked(
         implementation=recipe.training.attn_implementation or decoder.default_attention,
         pinned=recipe.training.sdpa_kernel,
@@ -212,7 +200,7 @@ def _asked(  # noqa: PLR0913, PLR0917 (all of them decide it)
         value_dim=_value_width(block, sizes),
         equal_widths=not latent or sizes["q"] == sizes["v"],
         grouped=sizes.get("K", 1) != sizes.get("H", 1),
-        masked=recipe.training.padded or own.windowed,
+        masked=recipe.training.padded or packed or own.windowed,
         always_masked=(isinstance(attention, Attention) and attention.always_masked)
         or (isinstance(attention, Latent) and attention.indexer is not None),
         gpu=gpu,

@@ -24,7 +24,7 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
 
     A preference's completion mask takes the place of labels. KTO has four more tensors: the prompts with completions of
     others, and which examples are desirable. A reward model's pairs have neither labels nor a mask of completions.
-    Scores of the reference that were worked out before come with the batch.
+    Scores of the reference that were worked out before come with the batch. A packed one has no mask, and its borders.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
@@ -32,6 +32,8 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
             ids.append(graph.new(8, ("batch",)))
         if switches.collated:
             ids.append(graph.new(8, ("batch",)))
+        if switches.packed:  # positions, where each document begins, twice, and of which document each token is
+            ids += [graph.new(8, ("batch",)), *(graph.new(4, ()) for _ in "qk"), graph.new(4, ("batch",))]
         if switches.objective == "kto":
             ids += [*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("b",))]
             ids += [graph.new(8, ()) for _ in ("desirable", "other")]
@@ -76,7 +78,7 @@ def embed(
             x = dropout(graph, x)
     inputs = _inputs_of_layers(graph, structure, switches, x)
     with graph.cause(INPUTS):
-        positions: Value | None = _positions(graph, structure, x.each)
+        positions = _positions(graph, structure, x.each, given=switches.packed)
         masks = _masks(graph, switches)
         if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
             named.append(_mask(graph, switches, eager=switches.layers[0].kernel == "eager"))
@@ -104,10 +106,14 @@ def embed(
     )
 
 
-def _positions(graph: Graph, structure: Structure, each: int) -> Value:
-    """Position ids, or ALiBi's slopes by position in the hidden states' dtype (`build_alibi_tensor`)."""
+def _positions(graph: Graph, structure: Structure, each: int, *, given: bool) -> Value | None:
+    """Position ids, unless they came with the batch; or ALiBi's slopes by position in the hidden states' dtype
+    (`build_alibi_tensor`).
+    """
     if any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks):
         return Value(graph.new(each, ("b", "H", "s")), each, ("b", "H", "s"))
+    if given:
+        return None
     dims = ("T",) if structure.positions_each else ("s",)
     return Value(graph.new(8, dims), 8, dims)
 

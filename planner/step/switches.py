@@ -78,7 +78,8 @@ class Switches:
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
     `liger`: norms, rotary embedding and gated MLPs are Liger's too; whether its norms overwrite the incoming gradient,
     and whether it replaces q and k norms and the rotation, differs by model.
-    `collated`: the stack's collator adds an attention mask of ones. `expanded` is the dtype bitsandbytes expands a
+    `collated`: the stack's collator adds an attention mask of ones. `packed`: it joins documents in one row instead,
+    and says where each begins. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
     dtype to the other. `gathers_experts`: each token has copies of its experts' weights.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
@@ -112,6 +113,7 @@ class Switches:
     collated: bool
     one_sequence: bool
     padded: bool
+    packed: bool = False
     outside: Outside = Outside()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False

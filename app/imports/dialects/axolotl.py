@@ -233,6 +233,16 @@ def _batches(reading: Reading) -> None:
         reading.use("batch_size", "training.gradient_accumulation_steps", max(1, total // micro))
     if not config.get("sample_packing") and not config.get("batch_flattening"):
         reading.pads("sample_packing")
+    elif reading.on("sample_packing") and _joins_rows(reading):
+        reading.use("sample_packing", "training.packing", True)
+
+
+def _joins_rows(reading: Reading) -> bool:
+    """Whether a packed batch is one row without a mask (core/builders/base.py, sample_packing_drop_attention_mask and
+    multipack_real_batches): where FlashAttention is told of the documents' borders.
+    """
+    flash = reading.get("training.attn_implementation") == "flash_attention_2"
+    return flash and reading.get("training.objective") is None and not reading.on("multipack_real_batches")
 
 
 AXOLOTL = Trainer(

@@ -190,6 +190,14 @@ def _step(reading: Reading, is_trl: bool, objective: str) -> None:
         reading.assume("training.max_length", 1024, "SFTConfig's default")
         if not reading.on("packing") and not reading.on("padding_free"):
             reading.pads("packing")
+        elif objective == "sft" and not _chops(reading):
+            key = "packing" if reading.on("packing") else "padding_free"
+            reading.use(key, "training.packing", True)
+
+
+def _chops(reading: Reading) -> bool:
+    """Whether packing joins all documents and cuts rows of max_length, which batches as sequences of one length."""
+    return reading.config.get("packing_strategy") == "wrapped" and not reading.on("padding_free")
 
 
 def _loss(reading: Reading, is_trl: bool) -> None:
@@ -260,7 +268,7 @@ TRL = Trainer(
         "fp16 dtype torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs "
         "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
         "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
-        "per_device_eval_batch_size prepare_model_for_kbit_training"
+        "per_device_eval_batch_size prepare_model_for_kbit_training packing padding_free packing_strategy"
     ),
     ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},

@@ -25,6 +25,8 @@ _CHECKS = (
     numerics.adapters_mismatch,
     numerics.no_double_quantization,
     surprises.padded_batch,
+    surprises.packed_without_flash,
+    surprises.packed_states,
     surprises.eager_by_default,
     kernels.plain_linear_attention,
     kernels.plain_state_space,

@@ -3,6 +3,7 @@
 
 from planner.answer.planned import Planned
 from planner.answer.warnings.notice import Notice, Replan, cost_bytes
+from planner.families.parts import DeltaNet, Mamba2
 from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
 from planner.request.recipe import stack_switches
 from planner.tensors.storage_formats import four_bit
@@ -91,6 +92,30 @@ def padded_batch(plan: Planned, replan: Replan) -> Notice | None:
         f"lengths that vary fragment memory. {format_gib(max(cost, 0))} of the peak; packing avoids it."
     )
     return Notice("padded_batch", message, max(cost, 0))
+
+
+def packed_without_flash(plan: Planned, replan: Replan) -> Notice | None:
+    """Packing with a kernel that is not told where documents begin."""
+    if not plan.recipe.training.packing or plan.recipe.training.attn_implementation == "flash_attention_2":
+        return None
+    cost = max(cost_bytes(plan, replan, {"training": {"attn_implementation": "flash_attention_2"}}), 0)
+    message = (
+        "Packed documents are kept apart by a mask of the whole row, and attention leaves the flash kernel. "
+        f"attn_implementation flash_attention_2 is told where documents begin and has no mask: {format_gib(cost)} less."
+    )
+    return Notice("packed_without_flash", message, cost)
+
+
+def packed_states(plan: Planned, _: Replan) -> Notice | None:
+    """Packing of layers that hand a state from token to token."""
+    blocks = plan.model.decoder.structure.blocks if plan.model.decoder else ()
+    if not plan.recipe.training.packing or not any(isinstance(block.attention, DeltaNet | Mamba2) for block in blocks):
+        return None
+    message = (
+        "transformers packs this model's linear-attention or Mamba layers only where causal_conv1d or mamba_ssm is "
+        "installed, and stops at the first step without. Planned as their plain torch code runs one row."
+    )
+    return Notice("packed_states", message)
 
 
 def eager_by_default(plan: Planned, replan: Replan) -> Notice | None:

@@ -49,6 +49,8 @@ def _fused(
         return mem_efficient(graph, inner, mask, wide=layer.wide_values)
     if layer.kernel == "flash_attention_2" and switches.padded:
         return without_padding(graph, inner, flash)
+    if layer.kernel == "flash_attention_2" and switches.packed:
+        return flash(graph, inner, in_one_row=True)
     return flash(graph, inner, splits_keys=layer.splits_keys)
 
 
@@ -88,17 +90,20 @@ def _result(q: Value, v: Value) -> Dims:
     return v.dims if v.dims == _LATENT else q.dims
 
 
-def flash(graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False) -> Value:
+def flash(
+    graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False, in_one_row: bool = False
+) -> Value:
     """Saves q, k, v, the output and a float32 log-sum-exp per head and token, and two random states.
 
     Where there are few queries, each part of the keys has an output and a log-sum-exp of its own in float32 until they
     are joined (flash_api.cpp, set_params_splitkv).
 
     Backward (flash_api.cpp, mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or
-    64 columns, softmax_d, and dk, dv for every query head where keys are grouped.
+    64 columns, softmax_d, and dk, dv for every query head where keys are grouped. `in_one_row`: documents lie one after
+    another, each with rows of its own there (mha_varlen_bwd).
     """
     q, k, v = qkv
-    each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, _ROWS_OF[q.dims[0]]
+    each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, "flash row" if in_one_row else _ROWS_OF[q.dims[0]]
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v) if graph.needs(q, k, v) else None
     out, lse = graph.new(each, dims), graph.new(4, (dims[0], "H"))

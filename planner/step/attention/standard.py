@@ -81,7 +81,8 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
         else:
             out, weights = attend(graph, (q, k, v), project.switches, project.layer, mask)
         project.named += weights  # `hidden_states, _ = self.self_attn(...)`
-        if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math"}:
+        # Flash and cuDNN lay their output out as q lies; the others write it token by token.
+        if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math", "mem_efficient"}:
             out = clone(graph, out)
         out = project(part.o, out)
         return out  # noqa: RET504  # q, k, v and their whole outlive the kernel's output, as the modelling code's names do

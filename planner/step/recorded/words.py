@@ -48,7 +48,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "loss": _loss(switches),
         "objective": f"{recipe.objective}, {len(switches.passes)} passes",
         "sequences": "one" if switches.one_sequence else "several",
-        "padding": "padded" if training.padded else "none",
+        "padding": "padded" if training.padded else "packed" if training.packing else "none",
         "attention mask": "made by the collator" if switches.collated else "none",
         "accumulation": "accumulated" if switches.accumulates else "none",
         "adapted layers": _adapted(decoder, switches),

@@ -1,0 +1,22 @@
+"""Which loss runs, and how Liger's head works."""
+
+from planner.families.parts import Decoder
+from planner.request.recipe import Recipe
+from planner.step import liger_models
+from planner.step.switches import LigerHead
+
+
+def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
+    """The loss that runs: where Liger does not replace it, the model's own."""
+    fused = decoder.model_type in liger_models.REPLACED - liger_models.KEEPS_LOGITS
+    return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
+
+
+def liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:
+    """liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: its questions about dtypes and the card, answered."""
+    held = "float32" if recipe.kbit_preparation else recipe.model_dtype
+    logits = recipe.autocast or held
+    return LigerHead(
+        casts=logits != held,
+        adds_in_place=(capability or (8, 0)) >= (8, 0) and logits != "float32" and held in {"float32", logits},
+    )

@@ -1,0 +1,54 @@
+"""Options of SFTConfig and TrainingArguments that move bytes, on one Llama and on families where they differ.
+
+    python -m tests.planner.step.option_settings [WORD ...] | python -m planner.probe.recording.agreement
+"""
+
+import sys
+from typing import Any
+
+from tests.planner.step.models import config
+from tests.planner.step.settings import ATTENTION, LLAMA, print_table, setting
+
+OFF = {"gradient_checkpointing": False}
+PACKED = ("qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "olmo2", "phi", "stablelm", "opt", "bloom")
+STACKS = ("trainer", "trl", "kbit", "loop")
+
+
+def packing_settings() -> list[dict[str, Any]]:
+    """Documents in one row, whose mask keeps them apart where no kernel is told of their borders."""
+    packed = {"packing": True}
+    rows, eager = {**packed, "per_device_train_batch_size": 3}, {**packed, "attn_implementation": "eager"}
+    found = []
+    for stack in STACKS:
+        found += [
+            setting(f"llama {stack} packing", LLAMA, packed, stack=stack),
+            setting(f"llama {stack} packing off", LLAMA, {**packed, **OFF}, stack=stack),
+            setting(f"llama {stack} packing 3 rows", LLAMA, rows, stack=stack),
+            setting(f"llama {stack} packing eager", LLAMA, eager, stack=stack),
+        ]
+    return [
+        *found,
+        setting("llama trainer packing accumulation", LLAMA, {**rows, "gradient_accumulation_steps": 2}),
+        setting("llama trainer packing reentrant", LLAMA, {**packed, "use_reentrant": True}),
+        setting("llama trainer packing full", LLAMA, packed, method="full"),
+        setting("llama trainer packing liger", LLAMA, {**packed, "loss": "liger"}),
+        setting("llama trl packing lora off", LLAMA, {**rows, **OFF}, stack="trl", method="lora"),
+        *(
+            setting(f"{name} trl packing", config(name), rows, stack="trl")
+            for name in PACKED
+        ),
+        *(
+            setting(f"{name} trl packing", config(name), rows, stack="trl", lora={"target_modules": ATTENTION})
+            for name in ("mixtral", "gpt_oss", "deepseek_v3")
+        ),
+        setting("gemma3_text trainer packing off", config("gemma3_text"), {**packed, **OFF}),
+    ]
+
+
+def all_settings() -> list[dict[str, Any]]:
+    """The whole table."""
+    return packing_settings()
+
+
+if __name__ == "__main__":
+    print_table(all_settings(), sys.argv[1:])

@@ -1,0 +1,61 @@
+"""Options of SFTConfig and TrainingArguments against recorded dry runs."""
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from planner import plan
+from planner.errors import InvalidRequestError
+from planner.request.schema import Request
+from tests.planner.step.option_settings import all_settings
+from tests.planner.step.recorded import error_fraction, phase_errors, recorded
+from tests.planner.step.settings import CARD, LLAMA
+
+ROWS = recorded(Path(__file__).with_name("recorded_options.jsonl"))
+
+
+def test_the_peak_of_a_step_is_the_dry_runs_to_a_permille() -> None:
+    errors = {row.name: abs(error_fraction(row)) for row in ROWS}
+    assert median(errors.values()) == 0
+    assert {name: error for name, error in errors.items() if error > 0.001} == {}
+
+
+def test_the_phases_of_a_packed_step_are_the_dry_runs() -> None:
+    packed = [row for row in ROWS if row.request["training"].get("packing")]
+    assert len(packed) >= 30
+    assert {row.name for row in packed if max(map(abs, phase_errors(row))) > 0.0001} == set()
+
+
+def test_recorded_requests_are_those_of_the_settings() -> None:
+    assert {row.name: row.request for row in ROWS} == {line["name"]: line["request"] for line in all_settings()}
+
+
+def peak_bytes(**training: object) -> int:
+    return plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training})).peak_allocated_bytes
+
+
+def test_a_packed_batch_has_a_mask_that_grows_with_its_square_and_none_with_flash_attention() -> None:
+    rows = {"max_length": 4096, "per_device_train_batch_size": 4}
+    tokens = 4 * 4096
+    equal, packed = peak_bytes(**rows), peak_bytes(**rows, packing=True)
+    flash = peak_bytes(**rows, packing=True, attn_implementation="flash_attention_2")
+    # The mask in one byte, and of the layer that is run backward its additive form in two.
+    assert packed - equal > 3 * tokens**2
+    assert abs(flash - equal) < tokens * 1024
+
+
+def test_packing_is_refused_with_what_contradicts_it() -> None:
+    for more in ({"training": {"padded": True}}, {"training": {"objective": "dpo"}}, {"stack": "unsloth"}):
+        training = {**more.get("training", {}), "packing": True}
+        with pytest.raises(InvalidRequestError) as caught:
+            Request.parse({"model": LLAMA, "gpu": CARD, **more, "training": training})
+        assert "packing" in str(caught.value.problems)
+
+
+def test_a_packed_plan_says_what_flash_attention_would_spare() -> None:
+    training = {"packing": True, "max_length": 8192}
+    answer = plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training}))
+    notice = next(notice for notice in answer.warnings if notice.code == "packed_without_flash")
+    assert notice.bytes is not None
+    assert notice.bytes > 8192**2
