@@ -75,6 +75,7 @@ FLAGS = (
     Flag("--vllm", "training.vllm_gpu_memory_utilization", float, "Share of the card that vLLM generates in."),
     Flag("--precompute-ref", "training.precompute_ref_log_probs", bool, "Reference scores first.", constant=True),
     Flag("--ref-model", "training.ref_model", str, "Load the reference as a second model.", "copy"),
+    Flag("--eval-batch", "training.per_device_eval_batch_size", int, "Sequences evaluated at a time, between steps."),
     Flag("--packing", "training.packing", bool, "Documents packed in one row, as TRL does.", constant=True),
     Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),
     Flag("--expandable-segments", "training.expandable_segments", bool, "The allocator's setting.", constant=True),

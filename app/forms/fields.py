@@ -140,6 +140,7 @@ FIELDS = (
     Field("num_generations", ("training", "num_generations"), "", whole_number),
     Field("steps_per_generation", ("training", "steps_per_generation"), "", whole_number),
     Field("num_iterations", ("training", "num_iterations"), "1", whole_number),
+    Field("per_device_eval_batch_size", ("training", "per_device_eval_batch_size"), "", whole_number),
     Field("packing", ("training", "packing"), "off", _switch),
     Field("padded", ("training", "padded"), "off", _switch),
     Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),

@@ -144,14 +144,18 @@ class Reading:
             why = "planned as plain checkpointing of every layer, on the card"
             self.leave_out(key, Effect(why, "with plain checkpointing", saves=True))
 
-    def evaluates(self, key: str, batch: Any, trained: Any) -> None:
-        """Leave evaluation out where its batch is larger; one no larger keeps nothing for a backward pass."""
+    def evaluates(self, key: str, batch: Any, trained: Any, *, planned: bool = True) -> None:
+        """Plan evaluation between steps. Of an objective that it is not planned for, leave it out where its batch is
+        larger; one no larger keeps nothing for a backward pass.
+        """
         if batch is None:
             return
         if not isinstance(batch, int) or isinstance(batch, bool) or not isinstance(trained, int):
             self.contradict(key, "must be a whole number, as the batch that is trained")
             return
-        if batch > trained:
+        if planned:
+            self.use(key, "training.per_device_eval_batch_size", batch)
+        elif batch > trained:
             self.leave_out(key, EVALUATION)
         else:
             self.ignored.append(Ignored(key, "evaluates no more at a time than it trains, and keeps less of it"))

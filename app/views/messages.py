@@ -56,6 +56,7 @@ LABELS = {
     "ref_model": "Reference model",
     "max_completion_length": "Completion",
     "vllm_gpu_memory_utilization": "vLLM’s share",
+    "per_device_eval_batch_size": "Evaluation batch",
     "packing": "Packing",
     "padded": "Padded batches",
     "expandable_segments": "Expandable segments",

@@ -70,6 +70,10 @@ def _training_changes(plan: Planned) -> Iterator[Candidate]:
         yield Candidate({"training.optim": "paged_adamw_8bit"}, cost, SLOWER)
     if training.attn_implementation == "eager":
         yield Candidate({"training.attn_implementation": "sdpa"}, "none; same result, faster", FREE)
+    evaluated = training.per_device_eval_batch_size or 0
+    if plan.recipe.evaluates and evaluated > training.per_device_train_batch_size:
+        smaller = {"training.per_device_eval_batch_size": training.per_device_train_batch_size}
+        yield Candidate(smaller, "none; evaluation takes longer", FREE)
     if training.packing and _takes_flash(plan):
         cost = "none; needs flash-attn, which is told where documents begin"
         yield Candidate({"training.attn_implementation": "flash_attention_2"}, cost, FREE)

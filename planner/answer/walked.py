@@ -18,7 +18,7 @@ from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
-from planner.step import HeldBeside, generated_lines, largest_bytes, step_lines, step_totals
+from planner.step import HeldBeside, evaluated_lines, generated_lines, largest_bytes, step_lines, step_totals
 from planner.step.recorded import Comparison, buffer_words, nearest, step_words, workspace_words
 from planner.step.unsloth.buffers import unsloth_lines
 from planner.tensors.tensor_storage import place
@@ -51,17 +51,24 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
 
 
 def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
-    """The step's own; where GRPO generates, the forward phase is that of training or generation, whichever is more."""
+    """The step's own; where GRPO generates, the forward phase is that of training or generation, whichever is more, and
+    where something is evaluated, the loss's is that of training or evaluation.
+    """
     comparison = comparison_of(model, recipe, gpu)
     if model.decoder is None or comparison is None:
         return ()
     lines = comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
-    generated = generated_lines(model.decoder, recipe, gpu) if recipe.generates else ()
-    trained_bytes = sum(line.bytes for line in lines if "forward" in line.alive_in)
-    if sum(line.bytes for line in generated) <= trained_bytes:
+    lines = _or_more(lines, generated_lines(model.decoder, recipe, gpu) if recipe.generates else (), "forward")
+    return _or_more(lines, evaluated_lines(model.decoder, recipe, gpu), "loss")
+
+
+def _or_more(lines: Sequence[Line], others: Sequence[Line], phase: str) -> Sequence[Line]:
+    """`lines`, with `others` in place of what they hold in `phase` where that is less."""
+    held_bytes = sum(line.bytes for line in lines if phase in line.alive_in)
+    if sum(line.bytes for line in others) <= held_bytes:
         return lines
-    rest = [replace(line, alive_in=tuple(name for name in line.alive_in if name != "forward")) for line in lines]
-    return (*(line for line in rest if line.alive_in), *generated)
+    rest = [replace(line, alive_in=tuple(name for name in line.alive_in if name != phase)) for line in lines]
+    return (*(line for line in rest if line.alive_in), *others)
 
 
 def _runtime_lines(gpu: Gpu) -> Sequence[Line]:
@@ -78,6 +85,8 @@ def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
     if model.decoder and recipe.generates:
         generated_bytes = sum(line.bytes for line in generated_lines(model.decoder, recipe, gpu))
         step["forward"] = max(step["forward"], generated_bytes)
+    if model.decoder and recipe.evaluates:
+        step["loss"] = max(step["loss"], sum(line.bytes for line in evaluated_lines(model.decoder, recipe, gpu)))
     standing = standing_bytes(model, recipe, gpu.compute_capability)
     beside = _beside_lines(model, recipe, gpu)
     held = [sum(line.bytes for line in beside if name in line.alive_in) for name in PHASES]
@@ -158,5 +167,6 @@ def _reserved_bytes(
     strategy_bytes = sum(line.bytes for line in ledger.lines if line.name == BUCKETS) if buckets else 0
     beside_bytes = strategy_bytes + sum(line.bytes for line in _beside_lines(model, recipe, gpu) if line.alive_in)
     played_bytes = reserved_bytes(model, recipe, gpu, known=known) + beside_bytes
-    # Generation is not played: what it took is still reserved when training begins, and training is made of it.
-    return max(played_bytes, ledger.peak().allocated_bytes) if recipe.generates else played_bytes
+    # Neither is played: what it took is still reserved when training goes on, and training is made of it.
+    takes_turns = recipe.generates or recipe.evaluates
+    return max(played_bytes, ledger.peak().allocated_bytes) if takes_turns else played_bytes

@@ -83,6 +83,8 @@ class Recipe:
     def of_any_size(self) -> "Recipe":
         """The same for every micro-batch and length: what does not depend on them is kept for all."""
         return replace(self, training=_of_any_size(self.training))
+
+    @property
     def documents(self) -> int:
         """Documents in a packed batch: two to a row of max_length tokens, the least at which their borders matter."""
         return PACKED_DOCUMENTS * self.training.per_device_train_batch_size
@@ -102,6 +104,21 @@ class Recipe:
     def generates(self) -> bool:
         """Whether the step begins with transformers' `generate`."""
         return self.objective == "grpo" and self.training.vllm_gpu_memory_utilization is None
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether evaluation between steps is planned: of SFT by transformers' own layers, on one card or under DDP."""
+        plain = self.objective == "sft" and self.stack_name != "unsloth" and self.layout.strategy in {"single", "ddp"}
+        return plain and self.training.per_device_eval_batch_size is not None
+
+    @property
+    def of_evaluation(self) -> "Recipe":
+        """How a batch of evaluation runs: nothing is checkpointed, and no gradients are there."""
+        changed = {
+            "per_device_train_batch_size": self.training.per_device_eval_batch_size or 1,
+            "gradient_checkpointing": False, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": None,
+        }  # fmt: skip
+        return replace(self, training=self.training.model_copy(update=changed))
 
     @property
     def scores_by_reference(self) -> bool:
@@ -190,7 +207,8 @@ class Recipe:
 
 
 def _of_any_size(training: Training) -> Training:
-    return training.model_copy(update={"per_device_train_batch_size": 1, "max_length": 1})
+    one = {"per_device_train_batch_size": 1, "max_length": 1, "per_device_eval_batch_size": None}
+    return training.model_copy(update=one)
 
 
 def _default_loss(request: Request) -> Loss:

@@ -1,9 +1,12 @@
-"""Options of TRL's SFTConfig beside `TrainingArguments` that move bytes: how a batch is laid out.
+"""Options of SFTConfig and `TrainingArguments` that move bytes: how a batch is laid out, and evaluation between steps.
 
-Source: trl 1.16 trainer/sft_config.py and sft_trainer.py SFTTrainer.__init__ ("Data collator").
+Source: trl 1.16 trainer/sft_config.py and sft_trainer.py SFTTrainer.__init__ ("Data collator"); transformers 5.23
+training_args.py.
 """
 
-from pydantic import StrictBool
+from typing import Annotated
+
+from pydantic import Field, StrictBool, StrictInt
 
 from planner.request.objective import ObjectiveFields
 
@@ -11,9 +14,13 @@ from planner.request.objective import ObjectiveFields
 class OptionFields(ObjectiveFields):
     """`packing`: documents lie one after another in rows of max_length tokens, and the rows of a batch in one, with
     position ids in place of an attention mask: TRL's strategies bfd and bfd_split, which are padding-free.
+
+    `per_device_eval_batch_size`: sequences that are evaluated at a time between training steps; None evaluates nothing
+    (eval_strategy "no"). TrainingArguments' own default, once there is a strategy, is 8.
     """
 
     packing: StrictBool = False
+    per_device_eval_batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = None
 
     def check_options(self, stack: object, *, padded: bool) -> None:
         """Hold the options against the rest of the request.

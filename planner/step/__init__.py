@@ -1,5 +1,6 @@
 """Where the bytes are, instant by instant: one training step walked with buffers that have a size and no values."""
 
+from planner.step.evaluation import evaluated_lines
 from planner.step.generation import generated_lines
 from planner.step.lines import HeldBeside, step_lines, step_totals
 from planner.step.scenes import Pattern
@@ -10,6 +11,7 @@ __all__ = [
     "HeldBeside",
     "Pattern",
     "Step",
+    "evaluated_lines",
     "generated_lines",
     "largest_bytes",
     "step_lines",

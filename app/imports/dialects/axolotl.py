@@ -67,7 +67,7 @@ def _settle(reading: Reading) -> None:
     if objective != "grpo":
         _online(reading)
     batch, evaluated = config.get("micro_batch_size") or 1, config.get("eval_batch_size")
-    reading.evaluates("eval_batch_size", evaluated, batch)
+    reading.evaluates("eval_batch_size", evaluated, batch, planned=not config.get("rl"))
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")

@@ -75,7 +75,8 @@ def _settle(reading: Reading) -> None:
     batch = reading.get("training.per_device_train_batch_size")
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
-    reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
+    evaluated = config.get("per_device_eval_batch_size", 8 if evaluates else None)
+    reading.evaluates(key, evaluated, batch, planned=config.get("stage", "sft") in ("sft", "pt"))
     _towers(reading)
     name_the_program(reading, known=_OWN_SCRIPTS)
     may_see(reading)

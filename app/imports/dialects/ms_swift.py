@@ -124,7 +124,7 @@ def _step(reading: Reading) -> None:
         why = "not there: as long as the model takes it; planned with 2,048 tokens"
         reading.leave_out("max_length", Effect(why, "with 2,048 tokens"))
     batch, evaluated = reading.get("training.per_device_train_batch_size"), config.get("per_device_eval_batch_size")
-    reading.evaluates("per_device_eval_batch_size", evaluated, batch)
+    reading.evaluates("per_device_eval_batch_size", evaluated, batch, planned=not config.get("rlhf_type"))
     if not reading.on("packing") and not reading.on("padding_free"):
         reading.pads("packing")
 

@@ -220,7 +220,8 @@ def _beside_training(reading: Reading, objective: str) -> None:
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
     key = "per_device_eval_batch_size" if "per_device_eval_batch_size" in config else "eval_strategy"
     batch = reading.get("training.per_device_train_batch_size")
-    reading.evaluates(key, config.get("per_device_eval_batch_size", 8 if evaluates else None), batch)
+    evaluated = config.get("per_device_eval_batch_size", 8 if evaluates else None)
+    reading.evaluates(key, evaluated, batch, planned=objective == "sft")
     if objective != "grpo" and reading.on("use_vllm"):
         colocated = config.get("vllm_mode", "colocate") == "colocate" and not reading.on("vllm_enable_sleep_mode")
         share = config.get("vllm_gpu_memory_utilization", VLLM_SHARE)

@@ -25,6 +25,7 @@ _CHECKS = (
     numerics.adapters_mismatch,
     numerics.no_double_quantization,
     surprises.padded_batch,
+    surprises.evaluation_is_the_peak,
     surprises.packed_without_flash,
     surprises.packed_states,
     surprises.eager_by_default,

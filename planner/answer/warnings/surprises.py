@@ -94,6 +94,25 @@ def padded_batch(plan: Planned, replan: Replan) -> Notice | None:
     return Notice("padded_batch", message, max(cost, 0))
 
 
+def evaluation_is_the_peak(plan: Planned, replan: Replan) -> Notice | None:
+    """A run that trains and dies in evaluation, or one whose evaluation nobody planned."""
+    batch = plan.recipe.training.per_device_eval_batch_size
+    if batch is None:
+        return None
+    if not plan.recipe.evaluates:
+        message = "Evaluation is planned of SFT by transformers' layers, on one card or under DDP. Here it is left out."
+        return Notice("evaluation_left_out", message)
+    cost = cost_bytes(plan, replan, {"training": {"per_device_eval_batch_size": None}})
+    if cost <= 0:
+        return None
+    message = (
+        f"The peak is not in training but in evaluation, {batch} sequences at a time: {format_gib(cost)} more than a "
+        "step takes. Lower per_device_eval_batch_size. A compute_metrics keeps the logits of the whole set as well: "
+        "see eval_accumulation_steps, and preprocess_logits_for_metrics."
+    )
+    return Notice("evaluation_is_the_peak", message, cost)
+
+
 def packed_without_flash(plan: Planned, replan: Replan) -> Notice | None:
     """Packing with a kernel that is not told where documents begin."""
     if not plan.recipe.training.packing or plan.recipe.training.attn_implementation == "flash_attention_2":

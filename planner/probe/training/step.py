@@ -106,9 +106,25 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
             scaler.update()
             model.zero_grad()
             let_go_of_collectives()
+            if recipe.evaluates:
+                _evaluate(trainee, phases)
     if trainee.parts is not None:
         trainee.parts.end()
     return loss
+
+
+def _evaluate(trainee: Trainee, phases: _Phases) -> None:
+    """One batch as Trainer's prediction_step runs it, in the phase of the loss: of both, the larger is read."""
+    phases.begin("loss")
+    recipe, model = trainee.recipe.of_evaluation, trainee.model
+    model.eval()
+    with torch.no_grad():
+        batch = make_batch(recipe, trainee.vocabulary, trainee.device)
+        if recipe.loss == "liger":
+            batch["skip_logits"] = True  # as where no compute_metrics reads them
+        items = torch.tensor(recipe.tokens, device=trainee.device)
+        compute_loss(stack_forward(model, recipe, trainee.device), batch, recipe, items)
+    model.train()
 
 
 def _loss_of(trainee: Trainee) -> LossOf:

@@ -4,6 +4,7 @@ from planner.step.recorded.comparison import Comparison, nearest
 from planner.step.recorded.words import (
     Known,
     buffer_words,
+    evaluation_words,
     generation_words,
     optimizer_words,
     step_words,
@@ -13,6 +14,6 @@ from planner.step.recorded.words import (
 )
 
 __all__ = [
-    "Comparison", "Known", "buffer_words", "generation_words", "nearest", "optimizer_words", "step_words",
-    "trained_words", "weights_words", "workspace_words",
+    "Comparison", "Known", "buffer_words", "evaluation_words", "generation_words", "nearest", "optimizer_words",
+    "step_words", "trained_words", "weights_words", "workspace_words",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from planner.step.recorded.words import Known, Words, unlike
 FILE = Path(__file__).with_name("comparison.jsonl")
 STEP_PHASES = ("forward", "loss", "backward")
 # A step is forward, loss and backward; the others are lines that stand beside it.
-Part = Literal["step", "weights", "trained", "optimizer", "workspace", "generation", "buffers"]
+Part = Literal["step", "weights", "trained", "optimizer", "workspace", "generation", "buffers", "evaluation"]
 # What is there throughout a step, which the records have as one sum.
 STANDING = "standing"
 _THROUGHOUT = (*STEP_PHASES, "optimizer")

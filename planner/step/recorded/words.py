@@ -69,6 +69,13 @@ def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
     return Known(decoder.model_type, {name: step[name] for name in names})
 
 
+def evaluation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
+    """What decides the tensors of a batch that is evaluated: those of a step, but what only gradients ask for."""
+    step = step_words(decoder, recipe, gpu).words
+    only_trained = {"method", "checkpointing", "accumulation", "objective", "dropout"}
+    return Known(decoder.model_type, {name: value for name, value in step.items() if name not in only_trained})
+
+
 def weights_words(model_type: str, recipe: Recipe) -> Known:
     """What decides how the base model is held."""
     preparation = "upcast by prepare_model_for_kbit_training" if recipe.kbit_preparation else "none"

@@ -17,6 +17,7 @@ from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
 from planner.step.recorded.words import (
     Known,
     buffer_words,
+    evaluation_words,
     optimizer_words,
     step_words,
     trained_words,
@@ -105,7 +106,10 @@ def _parts_of_a_step(each: ComparedRow) -> Iterator[Entry]:
     def entry(part: str, known: Known, *phases: str) -> Entry:
         return Entry(part, known, {phase: each.fraction(phase) for phase in phases})
 
-    yield entry("step", step_words(decoder, recipe, gpu), *STEP_PHASES)
+    if recipe.evaluates:  # what is larger is read of its loss and the evaluation's
+        yield entry("evaluation", evaluation_words(decoder, recipe.of_evaluation, gpu), "loss")
+    else:
+        yield entry("step", step_words(decoder, recipe, gpu), *STEP_PHASES)
     if recipe.generates:  # its record begins with the prompts on the card, which no standing part has
         return
     yield entry("weights", weights_words(decoder.model_type, recipe), STANDING)

@@ -6,6 +6,7 @@
 import sys
 from typing import Any
 
+from tests.planner.step.latest_settings import LATEST
 from tests.planner.step.models import config
 from tests.planner.step.settings import ATTENTION, LLAMA, print_table, setting
 
@@ -45,9 +46,44 @@ def packing_settings() -> list[dict[str, Any]]:
     ]
 
 
+def evaluation_settings() -> list[dict[str, Any]]:
+    """Evaluation in larger batches than are trained, and in smaller ones."""
+    eight, full = {"per_device_eval_batch_size": 8}, {"loss": "full_logits"}
+    found = []
+    for stack in STACKS:
+        found += [
+            setting(f"llama {stack} evaluation", LLAMA, {**full, **eight}, stack=stack),
+            setting(f"llama {stack} evaluation off", LLAMA, {**full, **eight, **OFF}, stack=stack),
+        ]
+    return [
+        *found,
+        setting("llama trainer evaluation eager", LLAMA, {**eight, "attn_implementation": "eager"}),
+        setting("llama trainer evaluation padded", LLAMA, {**eight, "padded": True}),
+        setting("llama trainer evaluation one", LLAMA, {"per_device_eval_batch_size": 1}),
+        setting("llama trainer evaluation full", LLAMA, eight, method="full"),
+        setting("llama trainer evaluation lora", LLAMA, {**eight, "gradient_accumulation_steps": 2}, method="lora"),
+        setting("llama trainer evaluation liger", LLAMA, {**eight, "loss": "liger"}),
+        setting("llama trl evaluation chunked", LLAMA, eight, stack="trl"),
+        setting("llama trainer evaluation dropout", LLAMA, eight, lora={"lora_dropout": 0.05}),
+        setting("llama trainer evaluation int8", LLAMA, eight, quantization={"load_in_8bit": True}),
+        *(
+            setting(f"{name} trainer evaluation", config(name), eight)
+            for name in ("qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "olmo2", "opt", "gpt_neox")
+        ),
+        *(
+            setting(f"{name} trainer evaluation", config(name), eight, lora={"target_modules": ATTENTION})
+            for name in ("mixtral", "gpt_oss", "deepseek_v3")
+        ),
+        *(
+            setting(f"{name} trainer evaluation", LATEST[name], eight, lora={"target_modules": ATTENTION})
+            for name in ("qwen3_5", "gemma4 E4B")
+        ),
+    ]
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return packing_settings()
+    return packing_settings() + evaluation_settings()
 
 
 if __name__ == "__main__":

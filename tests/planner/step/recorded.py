@@ -16,7 +16,7 @@ from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step import generated_lines
+from planner.step import evaluated_lines, generated_lines
 from planner.step.lines import instants_of
 
 FILE = Path(__file__).with_name("recorded.jsonl")
@@ -63,7 +63,8 @@ def formula(document: dict[str, Any]) -> dict[str, int]:
     decoder, recipe = trained_model(request).known_decoder(), Recipe.of(request)
     instants = instants_of(decoder, recipe, card(request))
     generated = generated_lines(decoder, recipe, card(request)) if recipe.generates else ()
-    before = {"forward": sum(line.bytes for line in generated)}
+    evaluated = evaluated_lines(decoder, recipe, card(request))
+    before = {"forward": sum(line.bytes for line in generated), "loss": sum(line.bytes for line in evaluated)}
     passing = [line for line in _tensors(request) if not set(PHASES) <= set(line.alive_in)]
     beside = {phase: sum(line.bytes for line in passing if phase in line.alive_in) for phase in PHASES}
     return {

@@ -59,3 +59,27 @@ def test_a_packed_plan_says_what_flash_attention_would_spare() -> None:
     notice = next(notice for notice in answer.warnings if notice.code == "packed_without_flash")
     assert notice.bytes is not None
     assert notice.bytes > 8192**2
+
+
+def test_an_evaluation_that_takes_more_than_a_step_is_the_peak_and_is_named() -> None:
+    wide = {**LLAMA, "vocab_size": 128_256}
+    request = {"model": wide, "gpu": CARD, "training": {"per_device_eval_batch_size": 8, "max_length": 1024}}
+    answer = plan(Request.parse(request))
+    notice = next(notice for notice in answer.warnings if notice.code == "evaluation_is_the_peak")
+    assert notice.bytes is not None
+    assert answer.peak.name == "loss"
+    # All logits in 16 bit, in float32 and as log-probabilities.
+    assert sum(line.bytes for line in answer.lines if "while evaluating" in line.name) >= 10 * 8 * 1024 * 128_256
+
+
+def test_evaluating_no_more_than_is_trained_costs_nothing() -> None:
+    request = {"model": LLAMA, "gpu": CARD, "training": {"per_device_eval_batch_size": 1}}
+    answer = plan(Request.parse(request))
+    assert "evaluation_is_the_peak" not in {notice.code for notice in answer.warnings}
+    assert answer.peak_allocated_bytes == plan(Request.parse({"model": LLAMA, "gpu": CARD})).peak_allocated_bytes
+
+
+def test_evaluation_that_is_not_planned_is_said() -> None:
+    training = {"per_device_eval_batch_size": 8, "objective": "dpo"}
+    answer = plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training}))
+    assert "evaluation_left_out" in {notice.code for notice in answer.warnings}

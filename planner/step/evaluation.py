@@ -1,0 +1,90 @@
+"""What a batch of Trainer's evaluation makes: a forward without gradients and a loss, between two training steps.
+
+Source: transformers 5.23 trainer.py prediction_step: nothing is checkpointed or dropped, gradients are gone, and logits
+are not kept where no compute_metrics reads them. trl 1.16 sft_trainer.py prediction_step: through the fused head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from planner.families.parts import Decoder, Structure
+from planner.gpu import Gpu
+from planner.ledger import Line
+from planner.request.recipe import Recipe
+from planner.step.decoder_layer import RESIDUAL
+from planner.step.derive_numbers import numbers_of
+from planner.step.derive_switches import switches_of
+from planner.step.embedding import batch_tensors, embed
+from planner.step.engine.graph import Graph
+from planner.step.engine.program import Instant, Part, Program, compiled, worst_instants
+from planner.step.engine.tables import tables_of
+from planner.step.layer_kinds import walk_layers
+from planner.step.legend import cause_of, shown_name
+from planner.step.lines import TERMS_SHOWN, formula_of, ordered
+from planner.step.losses.full_logits import head_and_loss
+from planner.step.norms import norm
+from planner.step.recorded import evaluation_words, nearest
+from planner.step.switches import Switches
+
+# Names of lines end so; evaluation takes turns with training, and stands in the phase of its loss.
+WHILE = " while evaluating"
+PHASE = "loss"
+_SOURCE = "planner/step: transformers 5.23 trainer.py prediction_step, torch 2.14, traced"
+
+
+@lru_cache(maxsize=512)
+def walk_evaluation(structure: Structure, switches: Switches) -> Program:
+    """The segments of one forward and its loss, one layer of each kind, with no gradient anywhere."""
+    graph = Graph()
+    graph.recording = False
+    graph.mark("forward")
+    ids = batch_tensors(graph, switches)
+    del ids[2]  # the sum of its micro-batches' losses is training's
+    x, named, shared, positions = embed(graph, structure, switches, ids)
+    entering = [x]
+    del x
+    x, leading = walk_layers(graph, structure, switches, entering, shared)
+    graph.mark("forward")
+    x = norm(graph, structure.final_norm, x, switches, RESIDUAL) if structure.final_norm else x
+    graph.outputs.clear()
+    del named, positions, shared
+    hidden = [x]
+    del x
+    loss, kept = head_and_loss(graph, structure, switches, hidden)
+    del loss, kept, ids
+    graph.mark("loss")
+    return compiled(graph, leading=leading)
+
+
+@lru_cache(maxsize=64)
+def evaluated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
+    """The worst instant of an evaluation's batch, as lines of the loss's phase; none where nothing is evaluated."""
+    if not recipe.evaluates:
+        return ()
+    lines = tuple(
+        Line(
+            name=f"{name}{WHILE}",
+            bytes=sum(part[2] for part in parts),
+            cause=cause_of(name),
+            alive_in=(PHASE,),
+            formula=formula_of(tuple((size, count) for size, count, _, _ in _largest(parts))),
+            source=_SOURCE,
+        )
+        for name, parts in _worst(decoder, recipe.of_evaluation, gpu).lines.items()
+    )
+    known = evaluation_words(decoder, recipe.of_evaluation, gpu)
+    return tuple(line for line in nearest("evaluation", known).labelled(lines) if line.bytes)
+
+
+def _worst(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Instant:
+    switches = replace(switches_of(decoder, recipe, gpu), dropout=False)
+    program = walk_evaluation(decoder.structure, switches)
+    tables = numbers_of(decoder, recipe, gpu)
+    numbers = (*tables, tables[0], *tables)
+    instants = worst_instants(program, ordered(decoder, program.leading), tables_of(program, numbers), shown_name)
+    return max(instants, key=lambda instant: instant.bytes)
+
+
+def _largest(parts: Sequence[Part]) -> Sequence[Part]:
+    return sorted(parts, key=lambda part: -part[2])[:TERMS_SHOWN]
