@@ -58,8 +58,8 @@ def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
     if model.decoder is None or comparison is None:
         return ()
     lines = comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
-    lines = _or_more(lines, generated_lines(model.decoder, recipe, gpu) if recipe.generates else (), "forward")
-    return _or_more(lines, evaluated_lines(model.decoder, recipe, gpu), "loss")
+    generated = generated_lines(model.decoder, recipe, gpu) if recipe.generates else ()
+    return _or_more(_or_more(lines, generated, "forward"), evaluated_lines(model.decoder, recipe, gpu), "loss")
 
 
 def _or_more(lines: Sequence[Line], others: Sequence[Line], phase: str) -> Sequence[Line]:

@@ -119,7 +119,7 @@ def _evaluate(trainee: Trainee, phases: _Phases) -> None:
     recipe, model = trainee.recipe.of_evaluation, trainee.model
     model.eval()
     with torch.no_grad():
-        batch = make_batch(recipe, trainee.vocabulary, trainee.device)
+        batch: dict[str, Any] = {**make_batch(recipe, trainee.vocabulary, trainee.device)}
         if recipe.loss == "liger":
             batch["skip_logits"] = True  # as where no compute_metrics reads them
         items = torch.tensor(recipe.tokens, device=trainee.device)
