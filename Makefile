@@ -11,18 +11,23 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-ray test-newest test-trainers lint bench attack accuracy crossings setup system clean
+.PHONY: help serve test compiled test-ray test-newest test-trainers lint bench attack accuracy crossings setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-serve: $(VENV)/.serve ## set up and serve the whole product on http://127.0.0.1:8000
+serve: $(VENV)/.serve compiled ## set up and serve the whole product on http://127.0.0.1:8000
 	$(BIN)/fitproof serve --host $(HOST) --port $(PORT)
 
 # Two at a time, whole files, in their order: many tests wait for servers and deadlines; more than two would want more
 # memory for torch. The browser tests come last, because Playwright leaves an event loop running.
-test: $(VENV)/.test system ## set up and run every test
+test: $(VENV)/.test system compiled ## set up and run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Bytecode of our own modules, also where the environment forbids Python to write it when it imports: without it each
+# program that starts (the command, a worker, a dry run) compiles 250 files first.
+compiled: $(VENV)/.serve
+	@$(BIN)/python -m compileall -q app planner
 
 test-ray: $(VENV)/.test $(VENV)-ray/.done ## run the engine tests against a real Ray cluster on loopback (its own environment)
 	$(BIN)/python -m pytest tests/ray
@@ -43,7 +48,7 @@ lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## print ratios: plan, cold start, requests per second, matrix, pages
+bench: $(VENV)/.test compiled ## print ratios: plan, cold start, requests per second, matrix, pages
 	$(BIN)/python -m tests.bench
 
 attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on loopback
