@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.engines.base import Worker
+from app.jobs.dispatch.scheduling import suits
 from app.jobs.order import Order, Settled
-from app.jobs.scheduling import suits
 from app.jobs.subject import Subject
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.measurement import Instrument

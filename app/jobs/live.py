@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from app.compute.questions import CARD_RUN
 from app.db.database import Database
 from app.db.models import Evidence
-from app.jobs.scheduling import card_named
+from app.jobs.dispatch.scheduling import card_named
 from planner.errors import FitproofError
 from planner.evidence.cards import CardRun, card_record
 from planner.gpu import CardRecord

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.database import Database
 from app.db.models import Probe
-from app.jobs.roster import seen_workers
+from app.jobs.dispatch.roster import seen_workers
 from app.jobs.states import STATES
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -5,8 +5,8 @@ from typing import Any
 
 from app.db.models import Probe
 from app.jobs.comparison import explanations, phase_comparison
-from app.jobs.roster import SeenWorker
-from app.jobs.scheduling import worker_bytes
+from app.jobs.dispatch.roster import SeenWorker
+from app.jobs.dispatch.scheduling import worker_bytes
 from planner.measurement import Measurement
 
 

@@ -15,13 +15,13 @@ from app.db.models import Probe
 from app.engines.base import Engine
 from app.engines.local import WARM_PROGRAM, LocalEngine, LocalSetup
 from app.jobs.admission import Limits, settle_order
-from app.jobs.dispatcher import Dispatcher
+from app.jobs.dispatch.dispatcher import Dispatcher
+from app.jobs.dispatch.roster import seen_workers
+from app.jobs.dispatch.scheduling import card_named
 from app.jobs.intake import Room, Sender, find_repeat, take_in
 from app.jobs.live import REFRESH_SECONDS, Ask, LiveCards
 from app.jobs.order import Order
 from app.jobs.probe_queries import ask_to_cancel
-from app.jobs.roster import seen_workers
-from app.jobs.scheduling import card_named
 from app.jobs.streaming import Streams
 from app.jobs.subject import Subject
 from app.planning import Planning

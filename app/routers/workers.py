@@ -5,8 +5,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from app.documents import answers, json_response
+from app.jobs.dispatch.roster import seen_workers
 from app.jobs.resources import worker_resource
-from app.jobs.roster import seen_workers
 from app.schemas.probe import WorkerList
 
 router = APIRouter(tags=["probes"])

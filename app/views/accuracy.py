@@ -13,13 +13,13 @@ from fastapi.responses import HTMLResponse
 
 from app.drawing.scatter import Scatter, draw_scatter
 from app.forms.plan_form import query_of
-from app.jobs.scheduling import card_named
+from app.jobs.dispatch.scheduling import card_named
 from app.templating import page
 from app.views.asking import facts_of
 from planner.answer.plan import plan
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError
-from planner.evidence.published import published_runs
+from planner.evidence.publications.published import published_runs
 from planner.measurement import Measurement
 from planner.request.schema import Request as PlanRequest
 

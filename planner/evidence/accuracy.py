@@ -15,7 +15,7 @@ from typing import Any
 from planner.answer.plan import Plan, plan
 from planner.errors import FitproofError
 from planner.evidence.loaders import likely_bytes_as_loaded
-from planner.evidence.published import PublishedRun, published_runs
+from planner.evidence.publications.published import PublishedRun, published_runs
 from planner.lazy_attribute import lazy_attribute
 from planner.request.schema import Request
 
@@ -132,7 +132,9 @@ def endings() -> tuple[Ending, ...]:
 
 def left_out() -> dict[str, int]:
     """Published rows that no Request expresses: reason to count."""
-    return dict(json.loads(files("planner.evidence").joinpath("left_out.json").read_text(encoding="utf-8")))
+    return dict(
+        json.loads(files("planner.evidence.publications").joinpath("left_out.json").read_text(encoding="utf-8"))
+    )
 
 
 def _ending(row: dict[str, Any], request: Request) -> Ending:
@@ -141,5 +143,5 @@ def _ending(row: dict[str, Any], request: Request) -> Ending:
 
 
 def _records(name: str) -> list[dict[str, Any]]:
-    text = files("planner.evidence").joinpath(name).read_text(encoding="utf-8")
+    text = files("planner.evidence.publications").joinpath(name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""`python -m planner.evidence.accuracy_report`: write accuracy.md beside this file and print it. No torch."""
+"""`python -m planner.evidence.accuracy_report`: write reports/accuracy.md and print it. No torch."""
 
 import sys
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from planner.evidence.accuracy import Ending, Errors, Prediction, by_source, endings, left_out, predictions, processes
 from planner.evidence.markdown import table
-from planner.evidence.published import PublishedRun
+from planner.evidence.publications.published import PublishedRun
 from planner.evidence.published_dry_runs.report import claims
 from planner.units import MIB
 
-REPORT_FILE = Path(__file__).with_name("accuracy.md")
+REPORT_FILE = Path(__file__).parent / "reports" / "accuracy.md"
 
 # Mean absolute error in per cent against the process total of the 41 nf4 runs that fitcheck published: sdpa or
 # flash, then eager. Other tools as scored in November 2026 from their sources; each was given what it accepts.
@@ -93,8 +93,10 @@ def _endings() -> str:
         (run.id, "survived" if run.survived else "out of memory", run.verdict.replace("_", " "), _judged(run))
         for run in endings()
     ]
-    return table(("run", "what happened", "our verdict", ""), rows) + "\n\n" + "\n".join(
-        f"* {doubt}" for doubt in dict.fromkeys(doubt for run in endings() for doubt in run.doubts)
+    return (
+        table(("run", "what happened", "our verdict", ""), rows)
+        + "\n\n"
+        + "\n".join(f"* {doubt}" for doubt in dict.fromkeys(doubt for run in endings() for doubt in run.doubts))
     )
 
 

@@ -15,7 +15,7 @@ from planner.evidence.markdown import table
 from planner.request.schema import Request
 from planner.units import format_gib
 
-FILE = Path(__file__).with_name("several_cards.md")
+FILE = Path(__file__).parent / "reports" / "several_cards.md"
 
 _HEAD = """# Published runs on several cards
 
@@ -45,7 +45,7 @@ FSDP 1 with adapters is therefore planned too low, and never said to fit; `fitpr
 
 def rows() -> list[dict[str, Any]]:
     """The committed rows: as published.jsonl, with `gpus` and `fsdp` in each request."""
-    text = (files("planner.evidence") / "published_several_cards.jsonl").read_text(encoding="utf-8")
+    text = (files("planner.evidence.publications") / "published_several_cards.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -1,6 +1,6 @@
 """`python -m planner.evidence.side_by_side`: formula, dry run and CUDA for every setting of the evidence matrix.
 
-Writes side_by_side.md beside this file and prints it. Allocated stands beside allocated, reserved beside reserved.
+Writes reports/side_by_side.md and prints it. Allocated stands beside allocated, reserved beside reserved.
 A record of another instrument than CUDA is no measurement of a card, and is not called one. No torch.
 """
 
@@ -16,7 +16,7 @@ from planner.evidence.measured import smallest_allocator_bytes
 from planner.measurement import Measurement
 from planner.units import MIB
 
-REPORT_FILE = Path(__file__).with_name("side_by_side.md")
+REPORT_FILE = Path(__file__).parent / "reports" / "side_by_side.md"
 
 _NOT_MEASURED = "- not measured"
 _NOT_RUN = "- not run"

@@ -24,7 +24,7 @@ from planner.request.schema import Request
 from planner.throughput.rate import FITTED_FILE, Fitted, micro_batch_seconds
 from planner.throughput.work import Work, work_of
 
-REPORT_FILE = Path(__file__).with_name("throughput.md")
+REPORT_FILE = Path(__file__).parent / "reports" / "throughput.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ Shares = tuple[float, float]
 
 def published_runs() -> list[Run]:
     """Every run of `throughput.jsonl`."""
-    lines = files("planner.evidence").joinpath("throughput.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = files("planner.evidence.publications").joinpath("throughput.jsonl").read_text(encoding="utf-8").splitlines()
     return [_run(json.loads(line)) for line in lines]
 
 

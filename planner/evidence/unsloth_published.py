@@ -1,6 +1,6 @@
 """`python -m planner.evidence.unsloth_published`: what Unsloth publishes of its own memory, predicted beside it.
 
-Writes unsloth_published.md beside this file and prints it. No torch.
+Writes reports/unsloth_published.md and prints it. No torch.
 """
 
 import json
@@ -16,7 +16,7 @@ from planner.evidence.markdown import table
 from planner.request.schema import Request
 from planner.units import GIB
 
-REPORT_FILE = Path(__file__).with_name("unsloth_published.md")
+REPORT_FILE = Path(__file__).parent / "reports" / "unsloth_published.md"
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # The page says neither length nor batch: "the absolute minimum".
 _MINIMUM = {"max_length": 512, "per_device_train_batch_size": 1, "optim": "adamw_8bit"}
@@ -35,7 +35,7 @@ reserved more was not looked into."""
 @lru_cache(maxsize=1)
 def rows() -> tuple[dict[str, Any], ...]:
     """Every row of `unsloth_published.jsonl`, each with its source."""
-    text = (files("planner.evidence") / "unsloth_published.jsonl").read_text(encoding="utf-8")
+    text = (files("planner.evidence.publications") / "unsloth_published.jsonl").read_text(encoding="utf-8")
     return tuple(map(json.loads, text.splitlines()))
 
 

@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.errors import FieldProblem, InvalidRequestError, UnknownArchitectureError
-from planner.families.bamba import bamba
 from planner.families.config import Fields
 from planner.families.deepseek import deepseek
-from planner.families.gemma import gemma, gemma2
-from planner.families.gemma4 import gemma4
-from planner.families.gemma4_whole import gemma4_whole
-from planner.families.granite_hybrid import granite_hybrid
+from planner.families.gemma.gemma4 import gemma4
+from planner.families.gemma.gemma4_whole import gemma4_whole
+from planner.families.gemma.text import gemma, gemma2
+from planner.families.hybrids.bamba import bamba
+from planner.families.hybrids.granite import granite_hybrid
+from planner.families.hybrids.nemotron_h import nemotron_h
+from planner.families.hybrids.qwen3_next import qwen3_next
 from planner.families.llama import llama
 from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
-from planner.families.nemotron_h import nemotron_h
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
-from planner.families.qwen3_next import qwen3_next
 from planner.families.unknown import DECODERS, sentence
 from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 

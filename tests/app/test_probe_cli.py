@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import app, measuring
-from app.cli.measuring import ProbeRun
+from app.cli import app
+from app.cli.probe import measuring
+from app.cli.probe.measuring import ProbeRun
 from planner.errors import FitproofError
 from planner.request.schema import Request
 from tests.app.hub_server import CONFIG

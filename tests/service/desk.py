@@ -9,7 +9,7 @@ from typing import Any
 from app.db.database import Database, database_url
 from app.db.migrate import migrate
 from app.db.models import Probe
-from app.jobs.dispatcher import Dispatcher
+from app.jobs.dispatch.dispatcher import Dispatcher
 from app.jobs.intake import Room, Sender, take_in
 from app.jobs.order import Order, Settled
 from app.jobs.probe_queries import events_after, get_probe

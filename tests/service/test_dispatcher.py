@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from app.db.database import Database
 from app.db.models import Lease
 from app.engines.base import Status, Worker
-from app.jobs.dispatcher import Dispatcher
+from app.jobs.dispatch.dispatcher import Dispatcher
+from app.jobs.dispatch.lease import DISPATCHER, DispatcherLease, LeaseLostError
+from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.progress import MOST_LINES_KEPT
+from app.jobs.dispatch.roster import seen_workers
 from app.jobs.evidence import export_lines
-from app.jobs.lease import DISPATCHER, DispatcherLease, LeaseLostError
 from app.jobs.probe_queries import ask_to_cancel
-from app.jobs.probe_store import Pen
-from app.jobs.progress import MOST_LINES_KEPT
-from app.jobs.roster import seen_workers
 from tests.service.desk import Desk, printed, wait
 from tests.service.fake_engine import CPU, GIB, H100, FakeEngine
 

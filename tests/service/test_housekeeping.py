@@ -11,12 +11,12 @@ from sqlalchemy import event, func, select
 from app.db.models import Event, Lease
 from app.engines.base import Engine, EngineDownError, Status
 from app.engines.local import LocalEngine
+from app.jobs.dispatch.housekeeping import FILES_KEPT_SECONDS, PROBES_KEPT_SECONDS, Housekeeping
+from app.jobs.dispatch.lease import DISPATCHER, DispatcherLease, Fence, LeaseLostError
+from app.jobs.dispatch.probe_store import Pen
 from app.jobs.evidence import export_lines
-from app.jobs.housekeeping import FILES_KEPT_SECONDS, PROBES_KEPT_SECONDS, Housekeeping
 from app.jobs.intake import Sender
-from app.jobs.lease import DISPATCHER, DispatcherLease, Fence, LeaseLostError
 from app.jobs.probe_queries import UnknownProbeError, ask_to_cancel
-from app.jobs.probe_store import Pen
 from tests.service.desk import Desk, printed
 from tests.service.fake_engine import FakeEngine
 

@@ -15,7 +15,7 @@ from app.engines.devices import LocalGpu, read_gpu_table
 from app.engines.environment import probe_environment
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.logfile import PAGE_BYTES, page_of
-from app.jobs.scheduling import card_named
+from app.jobs.dispatch.scheduling import card_named
 from tests.service import fake_probe, fake_warm
 from tests.service.fake_probe import BABBLING, GREEDY, HANG, QUICK, STUBBORN
 from tests.service.harness import document, is_running, journal, wait_until

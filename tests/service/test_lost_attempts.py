@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.engines.base import Status
-from app.jobs.lease import DispatcherLease
+from app.jobs.dispatch.lease import DispatcherLease
 from app.jobs.states import is_final
 from tests.service.desk import Desk, printed
 from tests.service.test_dispatcher import ref

@@ -15,8 +15,8 @@ from app.engines.base import EngineDownError, EngineRefusedError, Job, LogsLostE
 from app.engines.ray import RayEngine, RaySetup
 from app.engines.ray_entrypoint import MOST_LINE_BYTES, entrypoint
 from app.engines.ray_nodes import CARD_LABEL
-from app.jobs.progress import read_progress
-from app.jobs.scheduling import card_named
+from app.jobs.dispatch.progress import read_progress
+from app.jobs.dispatch.scheduling import card_named
 from tests.service.fake_ray import FakeRay
 
 _Value = TypeVar("_Value")

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from app.engines.base import Phase, Status
-from app.jobs.deadlines import Stopwatch
-from app.jobs.decision import DEADLINE_GRACE_SECONDS, Step, decide
+from app.jobs.dispatch.deadlines import Stopwatch
+from app.jobs.dispatch.decision import DEADLINE_GRACE_SECONDS, Step, decide
 from app.jobs.states import FINAL, LIVE, MOST_ATTEMPTS, MOST_SERVER_ENDS, STATES, TRANSITIONS, may_move
 
 

@@ -7,10 +7,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.forms.plan_address import pairs_in
 from app.forms.plan_form import read_form
+from app.jobs.dispatch.roster import seen_workers
 from app.jobs.intake import Sender
 from app.jobs.probe_queries import events_after, get_probe, list_probes
 from app.jobs.resources import worker_resource
-from app.jobs.roster import seen_workers
 from app.jobs.service import ProbeService
 from app.routers.workers import NO_WORKER_HINT
 from app.security.access import TokenNeededError, admit

@@ -1,4 +1,4 @@
-"""`python -m planner.evidence.published_dry_runs.report`: write ../published_dry_runs.md from settings and records."""
+"""`python -m planner.evidence.published_dry_runs.report`: settings and records as reports/published_dry_runs.md."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from planner.evidence.published_dry_runs.differences import explanation
 from planner.evidence.published_dry_runs.settings import SCHEDULES, Setting, published_settings
 from planner.units import MIB
 
-REPORT_FILE = Path(__file__).parents[1] / "published_dry_runs.md"
+REPORT_FILE = Path(__file__).parents[1] / "reports" / "published_dry_runs.md"
 
 _INTRO = f"""\
 # Published runs on the virtual card
@@ -43,8 +43,17 @@ def lines() -> Iterator[str]:
     yield "\n".join(f"- {claim}" for claim in claims())
     yield "## Allocated and reserved"
     yield table(
-        ("run", "setting", "added, measured", "added", "allocated, measured", "allocated", "reserved, measured",
-         "reserved", "off"),
+        (
+            "run",
+            "setting",
+            "added, measured",
+            "added",
+            "allocated, measured",
+            "allocated",
+            "reserved, measured",
+            "reserved",
+            "off",
+        ),
         (*(_cells(row) for row in measured_runs()), *_cells_not_run("completed")),
     )
     yield "## Out of memory"

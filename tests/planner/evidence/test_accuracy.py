@@ -28,7 +28,7 @@ def test_no_run_that_survived_is_refused(run) -> None:
 
 
 def test_the_committed_report_is_what_the_formulas_say_today() -> None:
-    assert REPORT_FILE.read_text() == report(), "run make accuracy and commit planner/evidence/accuracy.md"
+    assert REPORT_FILE.read_text() == report(), "run make accuracy and commit planner/evidence/reports/accuracy.md"
 
 
 def test_errors_count_the_dangerous_direction() -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from planner.evidence.convert_published import convert, converted, obstacle
-from planner.evidence.published import published_runs
+from planner.evidence.publications.convert_published import convert, converted, obstacle
+from planner.evidence.publications.published import published_runs
 from planner.request.recipe import Recipe
 from planner.units import MIB
 

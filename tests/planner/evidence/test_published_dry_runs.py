@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.evidence.published import published_runs
+from planner.evidence.publications.published import published_runs
 from planner.evidence.published_dry_runs import report
 from planner.evidence.published_dry_runs.compared import compared, measured_runs
 from planner.evidence.published_dry_runs.differences import explanation

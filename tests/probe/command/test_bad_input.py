@@ -46,7 +46,7 @@ def left_behind() -> list[str]:
 
 
 def test_another_system_than_linux_has_no_virtual_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.dry_running.SYSTEM", "darwin")
+    monkeypatch.setattr("app.cli.dry_run.running.SYSTEM", "darwin")
     done = CliRunner().invoke(app, ["dry-run", "--gpu", "rtx-4090", "--", "python", "train.py"])
     assert done.exit_code == 2
     assert "needs Linux" in done.output

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import sys
+import types
 
 from fitproof_bootstrap import cards, kinds, places, refusal, training
 
@@ -51,7 +52,7 @@ def report(recorder, outcome, message):
     torch = recorder.torch
     cuda = torch.cuda
     device = cuda.current_device()
-    snapshot = cuda.memory._snapshot()
+    snapshot = _snapshot(torch)
     trace = snapshot["device_traces"][device]
     peak = _peak_of(trace)
     modules = kinds.modules_of(torch)
@@ -80,6 +81,21 @@ def report(recorder, outcome, message):
             pickle.dump(snapshot, file)
         document["snapshot_file"] = path
     return document
+
+
+def _snapshot(torch):
+    """torch's memory history and segments.
+
+    torch looks up whether `torch._inductor` has generated code that frames belong to, and would import the compiler,
+    seconds of a processor and a folder in the temporary one, where the program never used it.
+    """
+    if "torch._inductor" in sys.modules:
+        return torch.cuda.memory._snapshot()
+    vars(torch)["_inductor"] = types.ModuleType("torch._inductor")
+    try:
+        return torch.cuda.memory._snapshot()
+    finally:
+        del vars(torch)["_inductor"]
 
 
 def _write_trace(recorder, trace, retries):

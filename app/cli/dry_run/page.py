@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.cli.answer import VERDICTS
-from app.cli.dry_running import headline
+from app.cli.dry_run.running import headline
 from app.drawing.bars import Row, draw_bars
 from app.drawing.curve import HEIGHT, WIDTH, draw_curve
 from app.folders import house_folder

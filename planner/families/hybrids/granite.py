@@ -6,9 +6,9 @@ Source: transformers 5.23 models/granitemoehybrid/{configuration,modeling}_grani
 from dataclasses import replace
 
 from planner.families.config import Fields
+from planner.families.hybrids.mamba import mamba2_mixer, mixer_sizes, modern
 from planner.families.kinds import in_turn, mixed_layers
 from planner.families.llama import LAYER, attention, sizes_of, two_norms
-from planner.families.mamba import mamba2_mixer, mixer_sizes, modern
 from planner.families.moe import expert_sizes, experts
 from planner.families.parts import Block, Decoder, GatedMlp, Linear
 
@@ -30,9 +30,7 @@ def granite_hybrid(fields: Fields) -> Decoder:
         mlp=experts("block_sparse_moe.", "router", routing="top_softmax", shared=beside) if routes else beside,
         scaled_residual=True,
     )
-    mixer = mamba2_mixer(
-        "mamba", bias=fields.flag("mamba_proj_bias"), conv_bias=fields.flag("mamba_conv_bias", True)
-    )
+    mixer = mamba2_mixer("mamba", bias=fields.flag("mamba_proj_bias"), conv_bias=fields.flag("mamba_conv_bias", True))
     mixes = replace(attends, attention=mixer)
     sizes = sizes_of(fields)
     # The fused projection is cut into halves of I columns.

@@ -46,7 +46,7 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
     snapshot: Annotated[Path | None, typer.Option(help="Write torch's memory snapshot.", metavar="FILE")] = None,
 ) -> None:
     """Will this program fit? Runs it unchanged on virtual cards. Exits 0 fits, 1 does not fit, 2 no answer, 3 tight."""
-    from app.cli.dry_running import run_on_virtual_cards, show_report, status_of
+    from app.cli.dry_run.running import run_on_virtual_cards, show_report, status_of
     from app.cli.terminal import print_json
 
     report = run_on_virtual_cards(
@@ -68,7 +68,7 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
         },
     )
     if html is not None:
-        from app.cli.dry_run_page import write_page
+        from app.cli.dry_run.page import write_page
 
         write_page(report, html)
     if as_json:

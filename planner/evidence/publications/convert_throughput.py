@@ -1,4 +1,4 @@
-"""`python -m planner.evidence.convert_throughput ROWS.jsonl > throughput.jsonl`: published speeds as Requests.
+"""Published speeds, as Requests: `python -m planner.evidence.publications.convert_throughput ROWS.jsonl`.
 
 The input is that of convert_published.py. Kept are runs on one card with packed sequences, whose every token counts.
 Kernels that replace the libraries' own are kept and marked: nothing is fitted to them.
@@ -7,7 +7,7 @@ Kernels that replace the libraries' own are kept and marked: nothing is fitted t
 import sys
 from typing import Any
 
-from planner.evidence.convert_published import OBSTACLES, STOCK_KERNELS, Row, convert, request_of
+from planner.evidence.publications.convert_published import OBSTACLES, STOCK_KERNELS, Row, convert, request_of
 from planner.model.model import resolve_model
 from planner.request.schema import Request
 

@@ -15,14 +15,14 @@ from sqlalchemy.exc import DataError
 from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError, EngineRefusedError, LogsLostError, Status, Worker
-from app.jobs.deadlines import Stopwatch, is_due
-from app.jobs.decision import Step, decide
-from app.jobs.housekeeping import Housekeeping
-from app.jobs.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
+from app.jobs.dispatch.deadlines import Stopwatch, is_due
+from app.jobs.dispatch.decision import Step, decide
+from app.jobs.dispatch.housekeeping import Housekeeping
+from app.jobs.dispatch.lease import LEASE_SECONDS, DispatcherLease, Fence, LeaseLostError
+from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.roster import Roster
+from app.jobs.dispatch.scheduling import choose, free_slots, job_for, ref_of
 from app.jobs.probe_events import StaleProbeError
-from app.jobs.probe_store import Pen
-from app.jobs.roster import Roster
-from app.jobs.scheduling import choose, free_slots, job_for, ref_of
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 10.0

@@ -1,4 +1,6 @@
-"""`python -m planner.evidence.convert_several_cards ROWS.jsonl > published_several_cards.jsonl`: runs on several cards.
+"""Runs on several cards, as Requests.
+
+`python -m planner.evidence.publications.convert_several_cards ROWS.jsonl > published_several_cards.jsonl`
 
 As convert_published, for rows on more than one GPU under FSDP's FULL_SHARD, each GPU's figure as published.
 
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from planner.evidence.convert_published import OBSTACLES, Row, convert, converted
+from planner.evidence.publications.convert_published import OBSTACLES, Row, convert, converted
 from planner.request.schema import Request
 
 _OWN_LOOP = "fsdp_qlora train.py (PyTorch FSDP)"

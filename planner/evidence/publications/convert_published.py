@@ -1,4 +1,4 @@
-"""`python -m planner.evidence.convert_published ROWS.jsonl > published.jsonl`: what of it a Request can express.
+"""`python -m planner.evidence.publications.convert_published ROWS.jsonl > published.jsonl`: as Requests.
 
 The input has one row per published measurement, with its setting in words. A row is kept when every word that moves
 bytes has a field in the Request, and counted under the first reason that stops it when not (on stderr).
@@ -179,9 +179,7 @@ def converted(row: Row) -> dict[str, Any]:
     }
 
 
-def convert(
-    path: str, why_not: Callable[[Row], str | None], convert_row: Callable[[Row], Mapping[str, Any]]
-) -> int:
+def convert(path: str, why_not: Callable[[Row], str | None], convert_row: Callable[[Row], Mapping[str, Any]]) -> int:
     """Write what can be converted to stdout, a line a row, and count what was left out on stderr, by reason."""
     reasons: Counter[str] = Counter()
     for line in Path(path).read_text(encoding="utf-8").splitlines():

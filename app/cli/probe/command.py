@@ -31,7 +31,7 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
 ) -> None:
     """Run one real training step and compare. Exits 0 fits, 1 out of memory or does not, 2 bad input, 3 in part."""
     from app.cli import local
-    from app.cli.measuring import ProbeRun, show_comparison, status_of
+    from app.cli.probe.measuring import ProbeRun, show_comparison, status_of
     from app.cli.terminal import print_json
 
     request = local.read(document)
@@ -47,7 +47,7 @@ def probe(  # noqa: PLR0913 (a command's options are its parameters)
     if server is None:
         measurement = ProbeRun(on or "dry-run", options).of(subject)
     else:
-        from app.cli.remote import RemoteProbe, remote_document
+        from app.cli.probe.remote import RemoteProbe, remote_document
         from app.security.local_access import key_for
         from app.settings import Settings
 

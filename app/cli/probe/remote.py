@@ -10,7 +10,7 @@ import httpx
 from rich.console import Console
 from rich.progress import Progress
 
-from app.cli.measuring import COLUMNS, ProbeFailedError, moved_by
+from app.cli.probe.measuring import COLUMNS, ProbeFailedError, moved_by
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.request.schema import Request
 from planner.units import parse_size_bytes

@@ -5,9 +5,9 @@ Source: transformers 5.23 models/nemotron_h/{configuration,modeling}_nemotron_h.
 
 from planner.errors import UnknownArchitectureError
 from planner.families.config import Fields
+from planner.families.hybrids.mamba import mamba2_mixer, mamba2_sizes, modern
 from planner.families.kinds import in_turn, mixed_layers
 from planner.families.llama import LAYER, sizes_of
-from planner.families.mamba import mamba2_mixer, mamba2_sizes, modern
 from planner.families.moe import expert_sizes
 from planner.families.parts import Attention, Block, Decoder, Experts, Linear, Mamba2, Norm, PlainMlp
 

@@ -14,8 +14,8 @@ from app.db.database import Database, StorageUnavailableError
 from app.db.models import Probe
 from app.db.models import Worker as WorkerRow
 from app.engines.base import Worker
-from app.jobs.lease import LeaseLostError
-from app.jobs.probe_store import Pen
+from app.jobs.dispatch.lease import LeaseLostError
+from app.jobs.dispatch.probe_store import Pen
 from app.jobs.states import LIVE
 
 _LOG = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from app.db.models import Probe
 from app.db.models import Worker as WorkerRow
 from app.engines.base import LogPage, Status, Worker
 from app.jobs.comparison import prediction_error
-from app.jobs.deadlines import MOST_PUT_OFF_SECONDS
+from app.jobs.dispatch.deadlines import MOST_PUT_OFF_SECONDS
+from app.jobs.dispatch.lease import Fence
+from app.jobs.dispatch.progress import MOST_LINES_KEPT, read_progress
 from app.jobs.evidence import keep
-from app.jobs.lease import Fence
 from app.jobs.probe_events import StaleProbeError, add_event, add_events, locked, move
-from app.jobs.progress import MOST_LINES_KEPT, read_progress
 from app.jobs.states import FINAL, LIVE, State
 from planner.measurement import Measurement
 

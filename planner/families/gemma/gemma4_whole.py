@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from planner.families.config import Fields
-from planner.families.gemma4 import gemma4
+from planner.families.gemma.gemma4 import gemma4
 from planner.families.parts import Block, Decoder, LayerInputs, Norm, Structure
 from planner.tensors.inventory import Census, TensorGroup
 

@@ -47,7 +47,7 @@ class PublishedRun:
 @lru_cache(maxsize=1)
 def published_runs() -> tuple[PublishedRun, ...]:
     """Every run in `published.jsonl`, in the order of the file."""
-    text = (files("planner.evidence") / "published.jsonl").read_text(encoding="utf-8")
+    text = (files("planner.evidence.publications") / "published.jsonl").read_text(encoding="utf-8")
     return tuple(_run(json.loads(line)) for line in text.splitlines())
 
 

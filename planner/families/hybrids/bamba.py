@@ -6,9 +6,9 @@ Source: transformers 5.23 models/bamba/{configuration,modeling}_bamba.py.
 from dataclasses import replace
 
 from planner.families.config import Fields
+from planner.families.hybrids.mamba import mamba2_mixer, mixer_sizes
 from planner.families.kinds import in_turn, mixed_layers
 from planner.families.llama import LAYER, attention, gated_mlp, sizes_of
-from planner.families.mamba import mamba2_mixer, mixer_sizes
 from planner.families.parts import Block, Decoder, Norm
 from planner.families.variants import rotary_sizes
 
@@ -35,6 +35,4 @@ def bamba(fields: Fields) -> Decoder:
     full = [index in attending for index in range(layers)]
     blocks = in_turn([attends if attend else mixes for attend in full], full)
     sizes = rotary_sizes(fields, sizes_of(fields), _ROTATED) | (mixer_sizes(fields) if not all(full) else {})
-    return mixed_layers(
-        fields, [(block, {}) for block in blocks], sizes, final_norm=Norm("model.final_layernorm", "h")
-    )
+    return mixed_layers(fields, [(block, {}) for block in blocks], sizes, final_norm=Norm("model.final_layernorm", "h"))

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from app.db.database import StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError
-from app.jobs.lease import LeaseLostError
+from app.jobs.dispatch.lease import LeaseLostError
+from app.jobs.dispatch.probe_store import Pen
 from app.jobs.probe_events import StaleProbeError
-from app.jobs.probe_store import Pen
 
 _LOG = logging.getLogger(__name__)
 # Long enough to look at a finished attempt's files, short enough that disks and Ray's job table stay small.

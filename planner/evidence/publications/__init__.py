@@ -1,0 +1,1 @@
+"""Runs that others published, as data, and what turned their tables into ours."""
