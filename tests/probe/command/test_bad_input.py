@@ -25,9 +25,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # set by a test of this process that imported it
     yield tmp_path
-    # torchrun leaves the folder of its logs behind wherever it runs.
-    assert [left.name for left in temporary.iterdir() if not left.name.startswith("torchelastic_")] == []
+    # torch's own wherever a program runs: the folder of torchrun's logs, and that of the compiler, which torch.optim
+    # and FSDP2 import.
+    ours = [left.name for left in temporary.iterdir() if not left.name.startswith(("torchelastic_", "torchinductor_"))]
+    assert ours == []
     assert left_behind() == []
 
 
@@ -76,6 +79,7 @@ def test_a_program_with_a_fault_of_its_own_is_one_sentence_and_no_verdict(place:
     done = run(sys.executable, program("dies"), cwd=place)
     assert done.returncode == 2
     assert done.stdout.splitlines() == ["The program ended with status 1: ValueError: no such data set: corpus.jsonl."]
+    assert not list((place / "temporary").iterdir()), "the report imported torch's compiler, seconds of a processor"
 
 
 def test_what_the_card_cannot_pretend_is_refused_by_its_name(place: Path) -> None:
@@ -115,9 +119,7 @@ def test_a_program_that_is_no_python_uses_no_card(place: Path) -> None:
 
 
 def test_more_processes_than_cards_is_the_programs_own_error(place: Path) -> None:
-    # FSDP2 imports torch's compiler, which makes a folder for its cache: torch's own, wherever the program runs.
-    folder = str(place / "compiler")
-    done = run(*torchrun(2), program("fsdp2"), cwd=place, TORCHINDUCTOR_CACHE_DIR=folder)
+    done = run(*torchrun(2), program("fsdp2"), cwd=place)
     assert done.returncode == 2
     assert "invalid device ordinal" in done.stdout
 
