@@ -7,7 +7,7 @@ from itertools import pairwise
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.allocator.load_phase import Pools, load_into
 from planner.allocator.native_pools import NativePools
-from planner.answer.flat_script import flat_script, slots_at_ends
+from planner.answer.flat_script import flat_script
 from planner.answer.made_once import made_once
 from planner.answer.static_lines import trained_tensors
 from planner.gpu import Gpu
@@ -43,15 +43,15 @@ class Run:
 
     def play(self, step: Step) -> None:
         """One step from the first token to the end of the optimizer's."""
-        places, ends = self._play_scenes(step), slots_at_ends(step.script)
-        self._free_slots(ends.left, places)
+        places = self._play_scenes(step)
+        self._free_slots(step.script.left, places)
         if self.clips:
             self._free(self._keep(self.made.norms))
         if not self.has_states:
             self._keep(self.made.states)
             self.has_states = True
         self._free(self._keep(self.made.copies))
-        self._free_slots(ends.gradients, places)
+        self._free_slots(step.script.gradients, places)
 
     def _make_adapters(self) -> None:
         """What is trained in 16 bit is cast when all are made, tensor by tensor."""
@@ -92,12 +92,12 @@ class Run:
                 places[slot] = numbered[made]
         return places
 
+
 def _moves_of(scene: Scene, sizes: Sequence[int]) -> list[tuple[int, int]]:
     """The moves that are played, with their bytes."""
-    moves = zip(scene.pattern.moves, scene.pattern.passing, strict=True)
     return [
         (sizes[index], number)
-        for (index, number), passes in moves
+        for index, number, passes in scene.pattern.each_move()
         if not passes or (scene.small if sizes[index] <= SMALL_SIZE_BYTES else scene.large)
     ]
 

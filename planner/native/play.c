@@ -7,6 +7,10 @@
  *   scene:   pattern, whether what passes is played in the large pool, and in the small one, freed; the slots that go;
  *            the slots that stay, as many as the pattern leaves
  * A number below zero is ~number of a tensor that goes. `sizes` are bytes by index; `places` are handles by slot.
+ *
+ * Most scenes share a pattern with others and play the same of it: which moves these are, and with which bytes, is
+ * worked out once for all of them. Where there is no capacity the pools never meet, so each plays its own moves in one
+ * go.
  */
 #include "pools.h"
 
@@ -16,21 +20,56 @@ enum { PATTERNS, SCENES, BEGINS };
 enum { MOVES, MADE, LEFT, PATTERN_HEAD };
 enum { PATTERN, PASSING_LARGE, PASSING_SMALL, FREED, SCENE_HEAD };
 
-/* The tensors of one scene. `numbered` has room for the pattern's tensors. */
-static int play_scene(pools *all, const int32_t *pattern, const int32_t *scene, const int64_t *sizes, int32_t *places,
-                      int32_t *numbered) {
-    const int32_t *gone = scene + SCENE_HEAD, *stays = gone + scene[FREED];
-    for (int32_t i = 0; i < scene[FREED]; i++) numbered[i] = places[gone[i]];
-    const int32_t *move = pattern + PATTERN_HEAD, *end = move + 2 * pattern[MOVES];
-    for (; move < end; move += 2) {
-        int64_t bytes = sizes[move[0] / 2];
-        if (move[0] % 2 && !scene[bytes <= SMALL_SIZE ? PASSING_SMALL : PASSING_LARGE]) continue;
-        int32_t result;
-        if (move[1] >= 0) result = numbered[move[1]] = pools_allocate(all, bytes);
-        else result = pools_free(all, numbered[~move[1]]);
-        if (result < 0) return result;
+/* Of a pattern what is played with one choice of passing tensors: first the large pool's moves, then the small one's;
+ * in the pattern's own order where there is a capacity. */
+typedef struct {
+    int32_t count, is_ready;
+    move *moves;
+} part;
+
+/* What becomes of tensors of no bytes is the same in whichever pool. */
+static int is_small(int64_t bytes) { return bytes <= SMALL_SIZE; }
+
+/* Appends the moves of the `wanted` pool, or of both where it is POOLS. */
+static void gather(part *own, const int32_t *pattern, const int32_t *scene, const int64_t *sizes, int wanted) {
+    const int32_t *each = pattern + PATTERN_HEAD, *end = each + 2 * pattern[MOVES];
+    for (; each < end; each += 2) {
+        int64_t bytes = sizes[each[0] / 2];
+        int which = is_small(bytes);
+        if (which != wanted && wanted != POOLS) continue;
+        if (each[0] % 2 && !scene[which ? PASSING_SMALL : PASSING_LARGE]) continue;
+        own->moves[own->count++] = (move){bytes, each[1]};
     }
-    for (int32_t i = 0; i < pattern[LEFT]; i++) places[stays[i]] = numbered[end[i]];
+}
+
+static int prepare(const pools *all, part *own, const int32_t *pattern, const int32_t *scene, const int64_t *sizes) {
+    own->moves = malloc((pattern[MOVES] + 1) * sizeof *own->moves);
+    if (!own->moves) return OUT_OF_HOST_MEMORY;
+    own->is_ready = 1;
+    if (pools_meet(all)) {
+        gather(own, pattern, scene, sizes, POOLS);
+        return 0;
+    }
+    gather(own, pattern, scene, sizes, LARGE);
+    gather(own, pattern, scene, sizes, SMALL);
+    return 0;
+}
+
+/* Scenes `first` to `last`; `numbered` has room for the tensors of each of them, `parts` for four of each pattern. */
+static int play_all(pools *all, const int32_t *script, const int64_t *sizes, int32_t *places, int32_t first,
+                    int32_t last, int32_t *numbered, part *parts) {
+    const int32_t *pattern_at = script + BEGINS, *scene_at = pattern_at + script[PATTERNS];
+    for (int32_t i = first; i < last; i++) {
+        const int32_t *scene = script + scene_at[i], *pattern = script + pattern_at[scene[PATTERN]];
+        const int32_t *gone = scene + SCENE_HEAD, *stays = gone + scene[FREED];
+        const int32_t *left = pattern + PATTERN_HEAD + 2 * pattern[MOVES];
+        part *own = &parts[4 * scene[PATTERN] + 2 * !!scene[PASSING_LARGE] + !!scene[PASSING_SMALL]];
+        int32_t result = own->is_ready ? 0 : prepare(all, own, pattern, scene, sizes);
+        for (int32_t at = 0; at < scene[FREED]; at++) numbered[at] = places[gone[at]];
+        if (result == 0) result = pools_move(all, own->moves, own->count, numbered);
+        if (result) return result;
+        for (int32_t at = 0; at < pattern[LEFT]; at++) places[stays[at]] = numbered[left[at]];
+    }
     return 0;
 }
 
@@ -38,18 +77,18 @@ static int play_scene(pools *all, const int32_t *pattern, const int32_t *scene, 
 PUBLIC int32_t pools_play(pools *all, const int32_t *script, const int64_t *sizes, int32_t *places, int32_t first,
                           int32_t last) {
     const int32_t *pattern_at = script + BEGINS, *scene_at = pattern_at + script[PATTERNS];
-    int32_t most = 0, result = 0;
+    int32_t most = 0, result = OUT_OF_HOST_MEMORY;
     for (int32_t i = first; i < last; i++) {
         const int32_t *scene = script + scene_at[i];
         int32_t tensors = scene[FREED] + (script + pattern_at[scene[PATTERN]])[MADE];
         if (tensors > most) most = tensors;
     }
+    const int32_t count = 4 * script[PATTERNS];
     int32_t *numbered = malloc((most + 1) * sizeof *numbered);
-    if (!numbered) return OUT_OF_HOST_MEMORY;
-    for (int32_t i = first; i < last && result == 0; i++) {
-        const int32_t *scene = script + scene_at[i];
-        result = play_scene(all, script + pattern_at[scene[PATTERN]], scene, sizes, places, numbered);
-    }
+    part *parts = calloc(count + 1, sizeof *parts);
+    if (numbered && parts) result = play_all(all, script, sizes, places, first, last, numbered, parts);
+    for (int32_t i = 0; parts && i < count; i++) free(parts[i].moves);
+    free(parts);
     free(numbered);
     return result;
 }

@@ -339,6 +339,18 @@ PUBLIC int32_t pools_free(pools *all, int32_t handle) {
     return 0;
 }
 
+int pools_meet(const pools *all) { return all->capacity != NONE; }
+
+int32_t pools_move(pools *all, const move *moves, int32_t count, int32_t *numbered) {
+    for (const move *each = moves; each < moves + count; each++) {
+        int32_t result;
+        if (each->number >= 0) result = numbered[each->number] = pools_allocate(all, each->bytes);
+        else result = pools_free(all, numbered[~each->number]);
+        if (result < 0) return result;
+    }
+    return 0;
+}
+
 static int in_order(const void *one, const void *other) {
     key a = *(const key *)one, b = *(const key *)other;
     return (a > b) - (a < b);

@@ -43,6 +43,17 @@ typedef struct {
     pool of[POOLS];
 } pools;
 
+/* A tensor of so many bytes that comes as `number`, or one that goes, where that is below zero, as ~number. */
+typedef struct {
+    int64_t bytes;
+    int32_t number;
+} move;
+
+/* Whether the pools have a capacity, which they share. */
+int pools_meet(const pools *all);
+/* Plays moves in their order; handles by number are in `numbered`. 0, or what a function returns instead of a block. */
+int32_t pools_move(pools *all, const move *moves, int32_t count, int32_t *numbered);
+
 /* A tensor's handle: the number of its block, and the pool it is in; negative where there is no block. */
 int32_t pools_allocate(pools *all, int64_t bytes);
 /* 0, or OUT_OF_HOST_MEMORY. */

@@ -1,24 +1,29 @@
 """The scenes of a step's script: what one stretch of the step makes and frees, written once for all layers alike."""
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planner.step.engine.program import Segment
 
-Moves = tuple[tuple[int, int], ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Moves without bytes, as many layers share them: (index of the size, number), `~number` where the tensor goes.
+    """Moves without bytes, as many layers share them.
 
-    Tensors that were there before come first, then the `made` ones, of which `left` stay. `passing` says of each move
-    whether its tensor comes and goes within.
+    Tensors that were there before come first, then the `made` ones, of which `left` stay. `moves` are pairs of int32
+    as planner/native/play.c reads them, which take a tenth of what Python's numbers do: twice the index of the size,
+    and one more where the tensor comes and goes within; the tensor's number, `~number` where it goes.
     """
 
-    moves: Moves
-    passing: tuple[bool, ...]
+    moves: bytes
     made: int
     left: tuple[int, ...]
+
+    def each_move(self) -> Iterator[tuple[int, int, bool]]:
+        """Index of the size, number of the tensor as in `moves`, and whether it comes and goes within."""
+        flat = array("i", self.moves)
+        return ((index // 2, number, index % 2 == 1) for index, number in zip(flat[::2], flat[1::2], strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,8 @@ class Scene:
     """
 
     pattern: Pattern
-    freed: tuple[int, ...]
-    left: tuple[int, ...]
+    freed: "array[int]"
+    left: "array[int]"
     large: bool
     small: bool
 
@@ -77,8 +82,8 @@ class Stretch:
         # among the freed ones).
         self._moves: list[tuple[int | None, int]] = []
         own: dict[int, int] = {}
-        for move, born in zip(segment.moves[moves], segment.births[moves], strict=True):
-            if not whole and born in segment.passing:
+        for move, born, passes in zip(segment.moves[moves], segment.births[moves], segment.passing[moves], strict=True):
+            if passes and not whole:
                 continue
             if move >= 0:
                 own[born] = len(self._made)
@@ -97,24 +102,23 @@ class Stretch:
         taken = [alive.take(key, layer, born) for key, born in self._freed]
         first = alive.make(len(self._made))
         pattern = self._pattern(tuple(size for size, _ in taken))
-        left = tuple(first + number for number in self._left)
+        left = array("i", [first + number for number in self._left])
         for number, slot in zip(self._left, left, strict=True):
             key, born = self._made[number]
             alive.places.setdefault(key, {})[layer, born] = (self._offset + key, slot)
-        return Scene(pattern, tuple(slot for _, slot in taken), left, large, small)
+        return Scene(pattern, array("i", [slot for _, slot in taken]), left, large, small)
 
     def _pattern(self, freed_sizes: tuple[int, ...]) -> Pattern:
         if freed_sizes not in self._of_sizes:
             before, offset = len(freed_sizes), self._offset
-            numbered: list[tuple[int, int]] = []
+            left = tuple(before + number for number in self._left)
+            staying, moves = set(left), array("i")
             for key, number in self._moves:
                 if key is None:
-                    numbered.append((freed_sizes[number], ~number))
+                    moves.extend((2 * freed_sizes[number], ~number))
                 else:
-                    numbered.append((offset + key, before + number if number >= 0 else ~(before + ~number)))
-            left = tuple(before + number for number in self._left)
-            staying = {*range(before), *left}
-            passing = tuple((number if number >= 0 else ~number) not in staying for _, number in numbered)
-            pattern = Pattern(tuple(numbered), passing, len(self._made), left)
+                    own = before + (number if number >= 0 else ~number)
+                    moves.extend((2 * (offset + key) + (own not in staying), own if number >= 0 else ~own))
+            pattern = Pattern(moves.tobytes(), len(self._made), left)
             self._of_sizes[freed_sizes] = self._patterns.setdefault(pattern, pattern)
         return self._of_sizes[freed_sizes]

@@ -23,7 +23,7 @@ from planner.request.recipe import Recipe
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, Segment, played
 from planner.step.lines import program_order_and_tables
-from planner.step.scenes import Alive, Moves, Pattern, Scene, Stretch
+from planner.step.scenes import Alive, Pattern, Scene, Stretch
 
 LAYERS_PLAYED_BACKWARD = 2
 _SMALL_PLAYED_AT_EACH_END = 2
@@ -34,9 +34,8 @@ class Script:
     """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
 
     `forward_product` is the scene that begins when the output of the first product is there, or with the step;
-    `product` the one that begins with the first product of the backward pass, or with its first layer. `left`: (index
-    of the size, slot) of those still there when the backward pass is over; `gradients`: of those among them that the
-    optimizer reads.
+    `product` the one that begins with the first product of the backward pass, or with its first layer. `left`: slots
+    of what goes when the backward pass is over; `gradients`: of what the optimizer reads, and is there until then.
     """
 
     patterns: tuple[Pattern, ...]
@@ -44,8 +43,8 @@ class Script:
     slots: int
     forward_product: int
     product: int
-    left: Moves
-    gradients: Moves
+    left: "array[int]"
+    gradients: "array[int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +112,15 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
                 offset = (segment.kind or 0) * len(program.keys)
                 stretches[key] = Stretch(segment, slice(start, end), offset, patterns, whole=whole)
             scenes.append(stretches[key].scene(alive, layer, large=large, small=small))
-    left = [(key, place) for key, places in alive.places.items() for place in places.values()]
+    left = [(key, slot) for key, places in alive.places.items() for _, slot in places.values()]
     return Script(
         tuple(patterns),
         tuple(scenes),
         alive.slots,
         forward_product or 0,
         len(scenes) if product is None else product,
-        tuple(place for key, place in left if program.keys[key][0] != GRADIENTS),
-        tuple(place for key, place in left if program.keys[key][0] == GRADIENTS),
+        array("i", [slot for key, slot in left if program.keys[key][0] != GRADIENTS]),
+        array("i", [slot for key, slot in left if program.keys[key][0] == GRADIENTS]),
     )
 
 

@@ -54,7 +54,8 @@ def levels(segment: "Segment", table: Sequence[int]) -> list[int]:
 def _flat(program: "Program") -> "array[int]":
     flat = array("i", [len(program.segments)])
     for segment in program.segments:
-        flat.extend((PHASES.index(segment.phase), len(segment.moves), *segment.moves))
+        flat.extend((PHASES.index(segment.phase), len(segment.moves)))
+        flat.extend(segment.moves)
     return flat
 
 

@@ -4,6 +4,7 @@ A model's step is its segments in order, each layer kind's as often as the kind 
 instant is the largest of (bytes alive when a segment starts + the segment's own highest point).
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,16 +28,16 @@ class Segment:
     """One stretch of the step. `moves` index the program's keys: i allocates key i, ~i frees it.
 
     `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key. `births`
-    says for each move which event of the walk allocated its tensor, `passing` which of those come and go within.
+    says for each move which event of the walk allocated its tensor, `passing` whether that comes and goes within (1).
     `first_product`: in the forward pass, the moves up to the output of the stretch's first product.
     """
 
     phase: str
     kind: int | None
-    moves: tuple[int, ...]
+    moves: "array[int]"
     net: tuple[tuple[int, int], ...]
-    births: tuple[int, ...]
-    passing: frozenset[int]
+    births: "array[int]"
+    passing: bytes
     first_product: int | None = None
 
 
@@ -71,7 +72,7 @@ class Instant:
 def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
     """Number the (line, size) pairs of a walk and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
-    moves = []
+    moves = array("i")
     for sign, size, tag, _ in graph.events:
         index = keys.setdefault((tag, size), len(keys))
         moves.append(index if sign > 0 else ~index)
@@ -84,12 +85,13 @@ def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
             index = move if move >= 0 else ~move
             net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
         left = tuple((index, count) for index, count in net.items() if count)
-        births = tuple(event.born for event in graph.events[start:end])
+        births = array("i", [event.born for event in graph.events[start:end]])
         come, gone = ({event.born for event in graph.events[start:end] if event.sign == sign} for sign in (1, -1))
-        passing = frozenset(come & gone)
+        within = come & gone
+        passing = bytes(born in within for born in births)
         product = graph.first_products[number] - start if number in graph.first_products else None
-        own = tuple(moves[start:end])
-        segments.append(Segment(phase, int(kind) if kind else None, own, left, births, passing, product))
+        own = int(kind) if kind else None
+        segments.append(Segment(phase, own, moves[start:end], left, births, passing, product))
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product, last)
 
 
