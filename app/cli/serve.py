@@ -70,9 +70,9 @@ def serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             quiet_accept_errors(asyncio.get_running_loop())
-            workers = asyncio.ensure_future(app.state.pool.start())  # while the database is opened
+            # While the database is opened: whoever comes first would otherwise wait for seconds.
+            app.state.before_listening = asyncio.ensure_future(app.state.pool.start())
             await super().startup(sockets)
-            await workers
             if self.started:
                 # Its first view takes a second and a half of a processor.
                 self.preparing = asyncio.ensure_future(look_at(app, ACCURACY, "br"))

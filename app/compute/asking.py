@@ -7,9 +7,10 @@ from starlette.types import ASGIApp
 
 
 async def look_at(app: ASGIApp, path: str, coding: str = "identity") -> None:
-    """GET `path` of `app` in a content coding; the answer is thrown away."""
+    """GET `path`, with its query, of `app` in a content coding; the answer is thrown away."""
+    path, _, query = path.partition("?")
     scope: dict[str, Any] = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
         "headers": [(b"accept-encoding", coding.encode())], "scheme": "http",
         "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1", "root_path": "", "app": app, "state": {},
     }  # fmt: skip
