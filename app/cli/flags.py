@@ -62,6 +62,7 @@ FLAGS = (
     Flag("--dropout", "lora.lora_dropout", float, "LoRA dropout."),
     Flag("--targets", "lora.target_modules", str, "Where adapters go.", "all-linear|q_proj,v_proj,..."),
     Flag("--dora", "lora.use_dora", bool, "Use DoRA.", constant=True),
+    Flag("--modules-to-save", "lora.modules_to_save", str, "Trained as whole copies.", "embed_tokens,lm_head"),
     Flag("--optim", "training.optim", str, "Optimizer.", "paged_adamw_8bit|adamw_torch|..."),
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
@@ -223,7 +224,7 @@ def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str,
 
 
 def _converted(name: str, value: object) -> object:
-    if name == "target_modules" and value not in {"all-linear", "linear-names"}:
+    if name == "modules_to_save" or (name == "target_modules" and value not in {"all-linear", "linear-names"}):
         return [part.strip() for part in str(value).split(",") if part.strip()]
     if name == "total_memory_bytes":
         from planner.units import parse_size_bytes

@@ -65,6 +65,24 @@ def _modules(text: str) -> str | list[str]:
     return names[0] if names in ([ALL_LINEAR], [LINEAR_NAMES]) else names
 
 
+def _patterns(text: str) -> Document:
+    try:
+        return _config(text)
+    except ValueError:
+        msg = 'write an object of patterns and numbers, such as {"q_proj": 32}'
+        raise ValueError(msg) from None
+
+
+def _switch_or_word(text: str) -> bool | str:
+    return _switch(text) if text.lower() in _TRUE else text
+
+
+def _names(text: str) -> list[str]:
+    """Names alone."""
+    names = _modules(text)
+    return [names] if isinstance(names, str) else names
+
+
 def modules_text(modules: str | Sequence[str]) -> str:
     """What `_modules` reads as `modules`, as people write it where that can be."""
     wanted = modules if isinstance(modules, str) else list(modules)
@@ -121,6 +139,16 @@ FIELDS = (
     Field("lora_dropout", ("lora", "lora_dropout"), "0", number),
     Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
     Field("use_dora", ("lora", "use_dora"), "off", _switch),
+    Field("exclude_modules", ("lora", "exclude_modules"), "", _modules),
+    Field("rank_pattern", ("lora", "rank_pattern"), "", _patterns),
+    Field("alpha_pattern", ("lora", "alpha_pattern"), "", _patterns),
+    Field("bias", ("lora", "bias"), "none"),
+    Field("fan_in_fan_out", ("lora", "fan_in_fan_out"), "off", _switch),
+    Field("init_lora_weights", ("lora", "init_lora_weights"), "on", _switch_or_word),
+    Field("loraplus_lr_ratio", ("lora", "loraplus_lr_ratio"), "", number),
+    Field("modules_to_save", ("lora", "modules_to_save"), "", _names),
+    Field("modules_to_save_dtype", ("lora", "modules_to_save_dtype")),
+    Field("ensure_weight_tying", ("lora", "ensure_weight_tying"), "off", _switch),
     Field("use_rslora", ("lora", "use_rslora"), "off", _switch),
     Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", whole_number),
     Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", whole_number),

@@ -21,7 +21,8 @@ from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 from planner.request.unsloth import UNSLOTH
 
-_MODULES = {"target_modules", "llm_int8_skip_modules"}
+_MODULES = {"target_modules", "exclude_modules", "modules_to_save", "llm_int8_skip_modules"}
+_PATTERNS = {"rank_pattern", "alpha_pattern"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,9 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
     values = dict(DEFAULTS)
     for item in FIELDS:
         found = _get(document, item.path)
-        if found is not None and not isinstance(found, Mapping):
+        if found and item.name in _PATTERNS:
+            values[item.name] = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+        elif found is not None and not isinstance(found, Mapping):
             values[item.name] = modules_text(found) if item.name in _MODULES else _text(found)
     if values["gradient_checkpointing"] == UNSLOTH:
         values["gradient_checkpointing"] = "on"

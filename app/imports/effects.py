@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from planner.answer.not_planned import CardShare, FrozenCopy, Least, WholeModules
+from planner.answer.not_planned import CardShare, FrozenCopy, Least
 
 # vllm_gpu_memory_utilization where a trainer runs vLLM in its own process (trl 1.16, GRPOConfig).
 VLLM_SHARE = 0.3
@@ -31,14 +31,6 @@ class Effect:
         return True
 
 
-def whole_modules(value: Any) -> Least | None:
-    """`embed_tokens,lm_head`, or a list of names."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        return None
-    return WholeModules(tuple(name.strip() for name in names if name.strip()))
-
-
 def card_share(value: Any) -> Least | None:
     """A fraction of the card."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -58,7 +50,6 @@ EVALUATION = Effect("evaluates more sequences at a time than it trains; evaluati
 PREFERENCES = Effect(
     "preference, reward and online training run more sequences and forwards than SFT; planned as SFT", SFT
 )
-WHOLE = Effect("trains whole modules beside the adapters; their step is not in the plan", least=whole_modules)
 REFERENCE = Effect("a second model beside the trained one", f"{SFT}, without the reference model", least=second_model)
 VLLM = Effect("vLLM generates on this card; not in the plan", "without vLLM beside it", least=card_share)
 PARTIAL = Effect("trains a part of the weights; planned with all of them", "as training every weight", saves=True)

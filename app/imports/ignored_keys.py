@@ -22,7 +22,7 @@ from planner.lazy_attribute import lazy_attribute
 FOLDER = Path(__file__).parent / "keys"
 _EFFECTS = {name.lower(): effect for name, effect in vars(effects).items() if isinstance(effect, Effect)}
 _LEAST: Mapping[str, Callable[[Any], Least | None]] = {
-    "whole_modules": effects.whole_modules, "card_share": effects.card_share, "second_model": effects.second_model,
+    "card_share": effects.card_share, "second_model": effects.second_model,
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class _Row(BaseModel):
     why: str = ""
     planned: str = ""
     may_need_less: bool = False
-    least: Literal["", "whole_modules", "card_share", "second_model"] = ""
+    least: Literal["", "card_share", "second_model"] = ""
     unless: str = ""
 
     def found(self) -> Effect:

@@ -10,7 +10,7 @@ from app.imports.ignored_keys import IgnoredKeys
 from planner.answer.not_planned import Least, NotPlanned
 from planner.errors import FieldProblem
 from planner.lazy_attribute import lazy_attribute
-from planner.request.schema import Lora
+from planner.request.lora import Lora
 
 # What a plan without words on LoRA assumes, for files that are to get some.
 DEFAULT_LORA = Lora()
@@ -31,12 +31,16 @@ def negated(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One key of the file and its place in the request. `write` turns an advised value back into the file's."""
+    """One key of the file and its place in the request. `write` turns an advised value back into the file's.
+
+    `refused`: why a value has no plan, if it has none; the key is then left out with these words.
+    """
 
     key: str
     path: str
     read: Convert = same
     write: Convert = same
+    refused: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,7 @@ class Trainer:
             if value is None or (isinstance(value, str | dict | list) and not value):
                 continue
             if key in rules:
-                reading.use(key, rules[key].path, rules[key].read(value))
+                self._put(reading, rules[key], rules[key].read(value))
             elif key in self.handled:
                 continue
             elif effect := self.ignored.effect(key):
@@ -217,6 +221,12 @@ class Trainer:
                 reading.leave_out(key, self._unknown(key))
         self.settle(reading)
         return reading
+
+    def _put(self, reading: Reading, rule: Rule, value: Any) -> None:
+        if rule.refused and (why := rule.refused(value)):
+            reading.leave_out(rule.key, Effect(why))
+        else:
+            reading.use(rule.key, rule.path, value)
 
     def flat(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """`config` with the keys of its sections beside the others, as `section.key`."""

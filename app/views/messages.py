@@ -44,6 +44,7 @@ LABELS = {
     "lora_dropout": "LoRA dropout",
     "target_modules": "Target modules",
     "use_dora": "DoRA",
+    "modules_to_save": "Trained whole",
     "per_device_train_batch_size": "Micro-batch",
     "gradient_accumulation_steps": "Gradient accumulation",
     "max_length": "Length",

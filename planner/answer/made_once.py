@@ -7,17 +7,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
-from planner.memory.optimizer import MAP_BYTES, SMALLEST_8BIT_ELEMENTS, state_tensors, working_copies
+from planner.memory.optimizer import (
+    MAP_BYTES,
+    SMALLEST_8BIT_ELEMENTS,
+    partial_norms,
+    state_tensors,
+    working_copies,
+)
 from planner.request.optimizer_names import KEPT, Optimizer
 from planner.tensors.trainable import Trainable, module_by_module, reached
-from planner.units import ceil_div
-
-# PEFT makes adapters in float32.
-_WIDE_BYTES = 4
-# torch/nn/utils/clip_grad.py through aten/src/ATen/native/cuda/ForeachReduceOp.cu: one partial norm for each chunk of
-# 65,536 elements, as many for each tensor as the largest has (kChunkSize).
-_CHUNK_ELEMENTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,18 @@ class MadeOnce:
 @lru_cache(maxsize=512)
 def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embeddings_in_32bit: bool) -> MadeOnce:
     """Of a run that trains `tensors`. Full fine-tuning has no use for the adapters."""
-    in_order, trained = tuple(module_by_module(tensors)), reached(tensors)
+    # Copies of whole modules are made when all adapters are there.
+    parts = [tuple(tensor for tensor in tensors if tensor.copied is copied) for copied in (False, True)]
+    in_order, trained = [*chain.from_iterable(map(module_by_module, parts))], reached(tensors)
     count = sum(tensor.count for tensor in trained)
-    chunks = max((ceil_div(tensor.elements, _CHUNK_ELEMENTS) for tensor in trained), default=0)
     narrow = [
-        tensor.itemsize_bytes * tensor.elements if tensor.itemsize_bytes < _WIDE_BYTES else 0 for tensor in in_order
+        tensor.itemsize_bytes * tensor.elements if tensor.itemsize_bytes != tensor.made_bytes else 0
+        for tensor in in_order
     ]
     return MadeOnce(
-        array("q", [_WIDE_BYTES * tensor.elements for tensor in in_order]),
+        array("q", [tensor.made_bytes * tensor.elements for tensor in in_order]),
         array("q", narrow if any(narrow) else ()),
-        array("q", [4 * count * chunks, *[4] * count, 4 * count, 4]),
+        array("q", [4 * partial_norms(trained), *[4] * count, 4 * count, 4]),
         array("q", _states(module_by_module(trained), optimizer, embeddings_in_32bit)),
         array("q", _copies(trained, optimizer)),
     )

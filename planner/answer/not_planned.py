@@ -11,21 +11,9 @@ from typing import Any
 from planner.errors import FitproofError, UnknownArchitectureError
 from planner.gpu import Gpu
 from planner.ledger import PHASES, Ledger, Line
-from planner.memory.optimizer import ALIVE_IN, optimizer_lines
 from planner.model.model import Model, resolve_model
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step import step_lines
-from planner.tensors.inventory import TensorGroup
-from planner.tensors.targets import module_name
-from planner.tensors.trainable import Trainable
-from planner.units import allocated
-
-
-@dataclass(frozen=True, slots=True)
-class WholeModules:
-    """Modules that PEFT copies and trains as a whole beside the adapters: `modules_to_save`, `additional_target`."""
-
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +37,7 @@ class Pairs:
     reference: bool = False
 
 
-Least = WholeModules | FrozenCopy | CardShare | Pairs
+Least = FrozenCopy | CardShare | Pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +86,6 @@ def weighed(items: Sequence[NotPlanned], model: Model, recipe: Recipe, gpu: Gpu)
 
 
 def _least_lines(item: NotPlanned, model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    if isinstance(item.least, WholeModules):
-        return _whole_modules(item.key, item.least.names, model, recipe)
     if isinstance(item.least, FrozenCopy):
         other = _named(item.least.name) if item.least.name not in {"", model.id} else model
         return (_frozen_copy(item.key, other, recipe),) if other else ()
@@ -109,55 +95,6 @@ def _least_lines(item: NotPlanned, model: Model, recipe: Recipe, gpu: Gpu) -> tu
     if isinstance(item.least, CardShare):
         return (card_share(item.key, item.least.fraction, gpu),)
     return ()
-
-
-def _whole_modules(key: str, names: tuple[str, ...], model: Model, recipe: Recipe) -> tuple[Line, ...]:
-    """A trained copy of each module, its gradient and its optimizer state (peft utils/other.py, ModulesToSaveWrapper).
-
-    The copy is kept as adapters are: `autocast_adapter_dtype` turns every trained tensor to float32. Gradients are
-    there from their making to the end of the step, so they count in the optimizer's phase alone.
-    """
-    tensors = [_trained(group, recipe) for group in _modules(names, model)]
-    elements = sum(tensor.elements * tensor.count for tensor in tensors)
-    held_bytes = sum(allocated(tensor.elements * tensor.itemsize_bytes) * tensor.count for tensor in tensors)
-    each = DTYPE_BYTES[recipe.adapter_dtype]
-    source = "peft 0.21 utils/other.py ModulesToSaveWrapper.update; tuners_utils.py cast_adapter_dtype"
-
-    def line(what: str, alive_in: tuple[str, ...], *, gradients: bool) -> Line:
-        return Line(
-            name=f"{what} ({key})", bytes=held_bytes, cause="gradients" if gradients else "adapters",
-            alive_in=alive_in, formula=f"{each} n", working=f"{each} x {elements:,}", source=source,
-        )  # fmt: skip
-
-    states = optimizer_lines(tensors, recipe.training.optim, clips=False, embeddings_in_32bit=recipe.by_trainer)
-    return (
-        line("trained copies of whole modules", PHASES[1:], gradients=False),
-        line("gradients of whole modules", ("optimizer",), gradients=True),
-        *(replace(state, name=f"{state.name} of whole modules") for state in states if state.alive_in == ALIVE_IN),
-    )
-
-
-def _modules(names: tuple[str, ...], model: Model) -> list[TensorGroup]:
-    """The weights of the modules named, by the ends of their paths as PEFT matches them; a tied head has its own copy.
-
-    PEFT copies `embed_tokens` and `lm_head` apart even where they share a tensor.
-    """
-    found = [group for group in model.census if module_name(group).endswith(names) and group.role != "buffer"]
-    tied = not any(group.role == "head" for group in model.census)
-    embedding = next((group for group in model.census if group.role == "embedding"), None)
-    if tied and embedding and any(name.endswith("lm_head") for name in names):
-        found.append(replace(embedding, name="lm_head.weight", role="head"))
-    return found
-
-
-def _trained(group: TensorGroup, recipe: Recipe) -> Trainable:
-    return Trainable(
-        name=group.name,
-        shape=group.shape,
-        count=group.count,
-        itemsize_bytes=DTYPE_BYTES[recipe.adapter_dtype],
-        embedding=group.role == "embedding",
-    )
 
 
 def _named(name: str) -> Model | None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from planner.allocator.load_phase import INSTALLED, Habits, Loaded, play_load
 from planner.ledger import Ledger, Line
 from planner.memory.adapters import adapter_lines
+from planner.memory.decomposition import decomposition_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.runtime import runtime_lines, slack_lines
@@ -20,8 +21,10 @@ from planner.request.recipe import Recipe
 from planner.request.schema import Training
 from planner.step.recorded import nearest, optimizer_words, trained_words, weights_words
 from planner.tensors.inventory import Census
-from planner.tensors.tensor_storage import place
-from planner.tensors.trainable import Trainable, adapter_tensors, model_tensors
+from planner.tensors.targets import adapted_weights
+from planner.tensors.tensor_storage import place, refuse_quantized_copies
+from planner.tensors.trainable import AdapterDtypes, Trainable, adapter_tensors, model_tensors
+from planner.tensors.whole_modules import copied_buffers
 
 _NO_TRAINING = Training()
 _EXPANDABLE = Training(expandable_segments=True)
@@ -64,7 +67,8 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
     if isinstance(recipe.strategy, DeepSpeed) and recipe.layout.strategy == "zero":
         parts = [*zero_static_lines(place(census, recipe), tensors, recipe, recipe.strategy), *loss_lines()]
         return tuple(line for line in parts if line.bytes)
-    adapters = adapter_lines(tensors) if recipe.lora else []
+    adapters = adapter_lines(tensors, copied_buffers(census, recipe.lora)) if recipe.lora else []
+    first_values = decomposition_lines(adapted_weights(census, model_type, recipe.lora), recipe) if recipe.lora else []
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)
     training = recipe.training
@@ -73,6 +77,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
     lines = [
         *weight_lines(placed, recipe, adapters_bytes=adapters_bytes),
         *adapters,
+        *first_values,
         *([] if views else gradient_lines(tensors)),
         *optimizer_lines(
             tensors,
@@ -117,8 +122,16 @@ def _standing_bytes(
 def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:
     if recipe.lora is None:
         return model_tensors(census, recipe.model_dtype)
-    magnitude_dtype: Dtype = "float32" if recipe.stack_name == "trl" else recipe.adapter_dtype
-    return adapter_tensors(census, model_type, recipe.lora, recipe.adapter_dtype, magnitude_dtype)
+    dtypes = AdapterDtypes(
+        matrices=recipe.adapter_dtype,
+        magnitudes="float32" if recipe.stack_name == "trl" else recipe.adapter_dtype,
+        copies=recipe.lora.modules_to_save_dtype,
+        originals="float32" if recipe.kbit_preparation else recipe.model_dtype,
+    )
+    tensors = adapter_tensors(census, model_type, recipe.lora, dtypes)
+    if recipe.quantization is not None and recipe.lora.modules_to_save:
+        refuse_quantized_copies(place(census, recipe), (tensor.name for tensor in tensors if tensor.copied))
+    return tensors
 
 
 def _without_sizes(recipe: Recipe) -> Recipe:

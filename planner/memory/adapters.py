@@ -3,29 +3,50 @@
 from collections.abc import Sequence
 
 from planner.ledger import PHASES, Line
+from planner.tensors.inventory import TensorGroup
 from planner.tensors.trainable import MAGNITUDE, Trainable
 from planner.units import allocated
 
+COPIES = "trained copies of whole modules"
 ALIVE_IN = PHASES[PHASES.index("prepare") :]
 
 
-def adapter_lines(tensors: Sequence[Trainable]) -> list[Line]:
-    """Lines for matrices and magnitude vectors.
+def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] = ()) -> list[Line]:
+    """Lines for matrices and magnitude vectors, and for copies of whole modules, whose `buffers` are copied, too.
 
     PEFT makes both float32 whatever the base is (autocast_adapter_dtype); TRL then casts the matrices to bfloat16.
     """
+    copies = [tensor for tensor in tensors if tensor.copied]
     magnitudes = [tensor for tensor in tensors if tensor.name.endswith(MAGNITUDE)]
-    matrices = [tensor for tensor in tensors if not tensor.name.endswith(MAGNITUDE)]
+    matrices = [tensor for tensor in tensors if not tensor.name.endswith(MAGNITUDE) and not tensor.copied]
     return [
         _line("LoRA matrices", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
         _line("DoRA magnitudes", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
+        _line(COPIES, "n", copies, "peft/utils/other.py ModulesToSaveWrapper.update, a deepcopy of the original"),
+        _buffers(buffers),
         _before_the_cast(tensors),
     ]
 
 
+def _buffers(buffers: Sequence[TensorGroup]) -> Line:
+    elements = sum(group.params for group in buffers)
+    return Line(
+        name="buffers of copied modules",
+        bytes=sum(allocated(4 * group.params_each) * group.count for group in buffers),
+        cause="adapters",
+        alive_in=ALIVE_IN,
+        formula="4 n, each tensor rounded up to 512 bytes",
+        working=f"4 × {elements:,}",
+        source="peft/utils/other.py ModulesToSaveWrapper.update, a deepcopy of the original",
+    )
+
+
 def _before_the_cast(tensors: Sequence[Trainable]) -> Line:
     """16-bit adapters begin as float32 ones, cast one after another: the first cast still has all of them."""
-    extra_bytes = sum((allocated(4 * t.elements) - allocated(t.itemsize_bytes * t.elements)) * t.count for t in tensors)
+    extra_bytes = sum(
+        max(0, allocated(t.made_bytes * t.elements) - allocated(t.itemsize_bytes * t.elements)) * t.count
+        for t in tensors
+    )
     return Line(
         name="float32 adapters before their cast",
         bytes=extra_bytes,

@@ -24,6 +24,7 @@ MAP_BYTES = 256 * 4
 
 # torchao/optim: _new_buffer quantizes from 4,096 elements in whole blocks; a map of 256 or 16 float32 for each buffer.
 TORCHAO_BLOCK_ELEMENTS = 256
+_CHUNK_ELEMENTS = 65_536
 _TORCHAO_MAP_BYTES = {"torchao_8bit": 256 * 4, "torchao_4bit": 16 * 4}
 _FORMULAS = {
     "own": "{buffers} e n",
@@ -151,22 +152,43 @@ def _formula(kept: Kept) -> str:
 def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool) -> Line:
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
-    Norms: one scalar per tensor, their stack and its norm (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds
+    Norms: one scalar per tensor, and beside them first what each is summed up from, then their stack and its norm
+    (torch/nn/utils/clip_grad.py). adamw_torch's foreach holds
     the square root of every second moment at once (torch/optim/adam.py, _multi_tensor_adam). Adafactor works tensor by
     tensor: see `_adafactor_copies`.
     """
     count = sum(tensor.count for tensor in tensors)
-    norms_bytes = ((count + 1) * allocated(4) + allocated(4 * count)) if clips else 0
+    partial_bytes = allocated(4 * partial_norms(tensors))
+    norms_bytes = count * allocated(4) + max(partial_bytes, allocated(4 * count) + allocated(4)) if clips else 0
     step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer))
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
         cause="optimizer",
         alive_in=("optimizer",),
-        formula="max(512 per tensor + 4 per tensor stacked + 512, working copies of the step)",
+        formula="max(512 per tensor + 4 per tensor stacked + 512, or + 4 per tensor and chunk, copies of the step)",
         working=f"max({norms_bytes:,}, {step_bytes:,})",
         evidence="modelled",
         source="torch/nn/utils/clip_grad.py _get_total_norm; " + KEPT[optimizer].source,
+    )
+
+
+def partial_norms(tensors: Sequence[Trainable]) -> int:
+    """Numbers that clipping writes at once on its way to norms: one for each chunk of 65,536 elements, as many for
+    each tensor as the largest has, one dtype after the other.
+
+    Source: torch/nn/utils/clip_grad.py _get_total_norm, aten/src/ATen/native/cuda/ForeachReduceOp.cu (kChunkSize).
+    """
+    groups: dict[int, list[Trainable]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.itemsize_bytes, []).append(tensor)
+    return max(
+        (
+            sum(tensor.count for tensor in group)
+            * max(ceil_div(tensor.elements, _CHUNK_ELEMENTS) for tensor in group)
+            for group in groups.values()
+        ),
+        default=0,
     )
 
 

@@ -12,8 +12,9 @@ from planner.families.parts import Decoder, Linear
 from planner.model.model import Model
 from planner.request.objective import Objective
 from planner.tensors.inventory import TensorGroup
-from planner.tensors.trainable import SCORE
+from planner.tensors.whole_modules import SCORE as SCORE_MODULE
 
+SCORE = f"{SCORE_MODULE}.weight"
 # Model types whose decoder transformers builds with such a head.
 _WITH_A_CLASS = frozenset({
     "arcee", "bloom", "deepseek_v2", "deepseek_v3", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm",
@@ -45,7 +46,7 @@ def for_objective(model: Model, objective: Objective) -> Model:
 @lru_cache(maxsize=256)
 def _scoring(decoder: Decoder) -> Decoder:
     """Kept for each decoder, which is found again by identity."""
-    head = Linear(name=SCORE.removesuffix(".weight"), in_="h", out="labels", role="head", quantizable=False)
+    head = Linear(name=SCORE_MODULE, in_="h", out="labels", role="head", quantizable=False)
     structure = replace(
         decoder.structure, head=head, tied=False, logits_scaled=False, logits_softcap=False, logits_float=False
     )

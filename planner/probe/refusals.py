@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.options import HUB, Options
 from planner.probe.training import hqq, optimizers
+from planner.request.initialisation import decomposes
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.request.unprobed import unprobed
@@ -31,6 +32,9 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield FieldProblem("quantization.quant_method", f"{hqq.INSTALL}; or plan hqq by formula")
     yield from _not_installed(recipe)
     yield from unprobed(recipe, options.instrument)
+    if on_virtual_card and recipe.lora and decomposes(recipe.lora.init_lora_weights):
+        fix = "a virtual card has no cuSOLVER to decompose weights with; write true, whose steps are the same"
+        yield FieldProblem("lora.init_lora_weights", fix)
     if recipe.objective == "kto" and recipe.batch == 1:
         # trl 1.16 kto_trainer.py KTOTrainer.__init__: "Actual (not effective) batch size must be > 1"
         yield FieldProblem("training.per_device_train_batch_size", "KTO mixes the examples of a batch; write 2 or more")
@@ -38,8 +42,8 @@ def _problems(request: Request, recipe: Recipe, options: Options) -> Iterator[Fi
         yield from _needs_a_card(request, recipe, options)
     elif recipe.cannot_unscale:
         fix = (
-            f"GradScaler cannot unscale {recipe.trained_dtype} gradients, so this run fails at its first optimizer "
-            "step; use bfloat16, or a stack whose adapters are float32"
+            f"GradScaler cannot unscale {recipe.narrowest_trained} gradients, so this run fails at its first optimizer "
+            "step; use bfloat16, or a stack that trains in float32"
         )
         yield FieldProblem("stack", fix)
     if not on_cpu and recipe.training.attn_implementation == "flash_attention_2" and not _has_flash_attn():

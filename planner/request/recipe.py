@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 from planner.request.dtypes import Dtype, HalfDtype
 from planner.request.layout import ONE_CARD, Layout, layout_of
+from planner.request.lora import Lora
 from planner.request.objective import BY_FUSED_HEAD, PAIRED, Objective, Reference
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
-from planner.request.schema import CHAPTER_QUANTIZATION, Lora, Loss, Quantization, Request, Stack, Training
+from planner.request.schema import CHAPTER_QUANTIZATION, Loss, Quantization, Request, Stack, Training
 
 # A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
 # chunked loss), more of it would save bytes, and nobody can count on that.
@@ -141,6 +142,19 @@ class Recipe:
         return self.model_dtype if self.lora is None else self.adapter_dtype
 
     @property
+    def copied_dtype(self) -> Dtype:
+        """Dtype of the copies that `modules_to_save` trains: that of the originals, which PEFT does not upcast.
+
+        tuners_utils.py cast_adapter_dtype looks into adapters alone; what casts these to 16 bit casts the copies, too
+        (trl/trainer/sft_trainer.py).
+        """
+        if self.lora and self.lora.modules_to_save_dtype:
+            return self.lora.modules_to_save_dtype
+        if self.adapter_dtype != "float32":
+            return self.adapter_dtype
+        return "float32" if self.kbit_preparation else self.model_dtype
+
+    @property
     def collated(self) -> bool:
         """Whether a collator adds an attention mask; TRL's for preferences always does."""
         return (self.by_trainer and not self.training.packing) or self.training.padded or self.objective != "sft"
@@ -174,7 +188,19 @@ class Recipe:
         trl/trainer/sft_trainer.py casts the adapters of a quantized model to bfloat16, for whose gradients there is no
         CUDA kernel (aten/src/ATen/native/cuda/AmpKernels.cu, AT_DISPATCH_FLOATING_TYPES_AND_HALF).
         """
-        return self.autocast == "float16" and self.trained_dtype != "float32" and self.stack_name != "custom"
+        narrow = self.trained_dtype != "float32" or self.copies_in_16_bit
+        return self.autocast == "float16" and narrow and self.stack_name != "custom"
+
+    @property
+    def narrowest_trained(self) -> Dtype:
+        """Of adapters and copies, the dtype that is not float32, if one is not."""
+        return self.copied_dtype if self.trained_dtype == "float32" and self.copies_in_16_bit else self.trained_dtype
+
+    @property
+    def copies_in_16_bit(self) -> bool:
+        """Whether 16-bit copies of whole modules are trained: those of `modules_to_save`, a reward model's head."""
+        copies = self.lora is not None and (self.lora.modules_to_save or self.objective == "reward")
+        return bool(copies) and self.copied_dtype != "float32"
 
     @classmethod
     def of(cls, request: Request) -> "Recipe":

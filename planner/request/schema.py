@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -20,15 +18,15 @@ from pydantic import (
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request import unsloth
-from planner.request.control_characters import checked_name
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
+from planner.request.lora import Frozen, Lora, Name, Pattern
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
-from planner.request.patterns import MOST_NAMES, checked_list, checked_pattern
+from planner.request.patterns import MOST_NAMES, checked_list
 from planner.request.training_options import OptionFields
-from planner.request.unions import LIST, OBJECT, TEXT, by_kind
+from planner.request.unions import OBJECT, TEXT, by_kind
 from planner.request.validation_messages import field_problems
 
 Method = Literal["qlora", "lora", "full"]
@@ -40,22 +38,13 @@ Loss = Literal["full_logits", "chunked", "liger", "cut_cross_entropy"]
 
 Checkpointing = Annotated[StrictBool | Literal["unsloth"], BeforeValidator(unsloth.checked_checkpointing)]
 # Limits say "this is a typing mistake", not "this would not fit": the largest public context is 10 M tokens
-# (Llama 4 Scout) and no public adapter has a rank above a few thousand.
+# (Llama 4 Scout).
 Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
 Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
-Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
-Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
 BlockSize = Annotated[StrictInt, Field(ge=1, le=65_536)]
-Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
-# PEFT and transformers match these as regular expressions.
-Pattern = Annotated[Name, AfterValidator(checked_pattern)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CustomGpu(_Frozen):
+class CustomGpu(Frozen):
     """A card outside the catalogue, as `torch.cuda.get_device_properties` describes it.
 
     Its kernels are those of compute capability 8.9 where none is given, as at every door.
@@ -66,7 +55,7 @@ class CustomGpu(_Frozen):
     name: Name = "custom card"
 
 
-class Quantization(_Frozen):
+class Quantization(Frozen):
     """What `BitsAndBytesConfig` takes, with *its* defaults (fp4, no double quantization, float32 compute).
 
     Source: transformers/utils/quantization_config.py, BitsAndBytesConfig. `hqq` is the group-wise int4 kind, the one
@@ -100,20 +89,6 @@ class Quantization(_Frozen):
         return tuple(kind for kind, wanted in asked.items() if wanted)
 
 
-class Lora(_Frozen):
-    """What `LoraConfig` takes, as far as it moves bytes. Defaults are the QLoRA chapter's."""
-
-    r: Rank = 16
-    lora_alpha: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 32
-    lora_dropout: Fraction = 0.0
-    target_modules: Annotated[
-        Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
-        by_kind('write "all-linear", a pattern, or a list of module names'),
-    ] = "all-linear"
-    use_dora: StrictBool = False
-    use_rslora: StrictBool = False
-
-
 class Training(OptionFields):
     """What `TrainingArguments` / `SFTConfig` take, as far as it moves bytes.
 
@@ -135,7 +110,7 @@ class Training(OptionFields):
     expandable_segments: StrictBool = False
 
 
-class Stack(_Frozen):
+class Stack(Frozen):
     """The numerical path written out, for harnesses that no preset describes."""
 
     model_dtype: Dtype = "bfloat16"
@@ -163,13 +138,10 @@ def _completed(quantization: Quantization | None) -> Quantization:
     return CHAPTER_QUANTIZATION.model_copy(update=written)
 
 
-_FLAT_LORA = {
-    "lora_r": "r", "r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout",
-    "target_modules": "target_modules", "use_dora": "use_dora", "use_rslora": "use_rslora",
-}  # fmt: skip
+_FLAT_LORA = {"lora_r": "r", **{name: name for name in Lora.model_fields}}
 
 
-class Subject(_Frozen):
+class Subject(Frozen):
     """What every question is about: a model and a card."""
 
     model: Annotated[

@@ -68,6 +68,10 @@ def problems(request: "Request") -> Iterator[str]:
         yield "stack: Unsloth loads 4-bit weights as nf4; write bnb_4bit_quant_type nf4"
     if request.lora.use_dora:
         yield "stack: DoRA with Unsloth is not planned; drop use_dora, or use stack trl"
+    if request.lora.modules_to_save:
+        yield "stack: modules_to_save with Unsloth is not planned; drop it, or use stack trl"
+    if request.lora.rank_pattern or request.lora.exclude_modules:
+        yield "stack: rank_pattern and exclude_modules with Unsloth are not planned; drop them, or use stack trl"
     if training.loss is not None:
         yield "training.loss: Unsloth brings a cross entropy of its own; drop it"
     if training.attn_implementation is not None or training.sdpa_kernel != "auto":

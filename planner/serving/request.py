@@ -10,12 +10,12 @@ from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from planner.errors import InvalidRequestError
 from planner.request.dtypes import HalfDtype
+from planner.request.lora import Lora
 from planner.request.recipe import Recipe
 from planner.request.schema import (
     Attention,
     Count,
     CustomGpu,
-    Lora,
     Quantization,
     Request,
     Stack,

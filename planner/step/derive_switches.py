@@ -20,12 +20,14 @@ from planner.families.parts import (
 from planner.gpu import Gpu
 from planner.memory import workspace
 from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
+from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.request.schema import Lora
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
+from planner.step.adapter_ranks import own_ranks
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
+from planner.step.copied_modules import copies_of
 from planner.step.derive_numbers import CHUNK, key_splits
 from planner.step.losses.loss_choice import liger_head, loss_that_runs
 from planner.step.passes import passes_of
@@ -156,6 +158,8 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         padded=training.padded,
         packed=training.packing,
         outside=_outside(decoder, by_size.outside_fused, adapted),
+        copies=copies_of(decoder, recipe),
+        ranks=frozenset(own_ranks(decoder, recipe.lora)) if recipe.lora else frozenset(),
         liger_head=liger_head(recipe, gpu.compute_capability),
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,

@@ -60,7 +60,8 @@ def embed(
     `tokens` are the ids that are looked up, where those are none of the batch's own: a trained embedding saves them.
     """
     with graph.cause(RESIDUAL):
-        x = Value(graph.new(switches.residual, ("T", "h")), switches.residual, ("T", "h"))
+        each = switches.held(structure.embedding)
+        x = Value(graph.new(each, ("T", "h")), each, ("T", "h"))
         if structure.embedding_scaled == "inside":
             x = unary(graph, x)
         leaf = x = x._replace(edge=_input_edge(graph, switches, tokens, tied=structure.tied))
@@ -87,7 +88,7 @@ def embed(
         tables = _tables(graph, structure, switches)
         del angles
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
-    leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_base else ()
+    leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_embedding else ()
     pair = (tables[0], tables[1]) if tables else None
     wide = tuple(tables[-2:]) if structure.rotary_wide else ()
     others = [table for table in tables[2:] if table not in wide]
@@ -163,18 +164,18 @@ def _input_edge(graph: Graph, switches: Switches, tokens: Buffer | None, *, tied
     """Who wants the gradient of the embedded tokens.
 
     A trained embedding makes a dense gradient of its own size; where it is the head, too, both gradients meet before
-    they are accumulated. With checkpointing, peft lets the output require grad
+    they are accumulated; copies of a tied pair are two tensors. With checkpointing, peft lets the output require grad
     (enable_input_require_grads) and nothing further happens; without either, nobody asks.
     """
-    if not switches.trains_base:
+    if not switches.trains_embedding:
         graph.leaf_input = graph.node(lambda _: ()) if switches.checkpointing else None
         return graph.leaf_input
-    weight = Edge(leaf=True)
-    if tied:
+    weight, each = Edge(leaf=True), switches.copies.width if switches.copies.embedding else switches.residual
+    if tied and (switches.trains_base or switches.copies.tied):
         leaf = weight
         weight = graph.head = graph.node(lambda grad: ((leaf, grad),))
 
     def backward(_: Buffer) -> Outcome:
-        return ((weight, embedding_gradient(graph, switches.residual, ("V", "h"), "embedding rows")),)
+        return ((weight, embedding_gradient(graph, each, ("V", "h"), "embedding rows")),)
 
     return graph.node(backward, graph.save(tokens))

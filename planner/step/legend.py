@@ -18,7 +18,7 @@ LEGEND: dict[str, str] = {
     "d": "head dimension",
     "q": "width of all queries of a token, H·d",
     "k": "width of all keys (or values) of a token, K·d",
-    "r": "LoRA rank",
+    "r": "LoRA rank; r of …: of the adapters that rank_pattern names",
     "N": "scored tokens, of each sequence all that count but the first",
     "E": "experts",
     "J": "inner width of an expert",

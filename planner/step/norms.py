@@ -8,7 +8,7 @@ from planner.step.switches import Switches
 
 def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
     """Walk one normalisation of `x`."""
-    held, trained = switches.residual, switches.trains_base
+    held, trained = switches.held(part.name), switches.trains(part.name)
     with graph.cause(cause):
         if part.kind == "layer":
             if not switches.autocast:

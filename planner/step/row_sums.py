@@ -19,7 +19,7 @@ _OF_HEADS = frozenset({"d", "dk", "dv", "dp", "P"})
 
 def sums_rows(recipe: Recipe) -> bool:
     """Whether something is trained that has one number per column: biases and norms, or DoRA's magnitudes."""
-    return recipe.method == "full" or bool(recipe.lora and recipe.lora.use_dora)
+    return recipe.lora is None or recipe.lora.use_dora or bool(recipe.lora.modules_to_save)
 
 
 def row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:

@@ -13,7 +13,7 @@ from planner.step.losses.full_logits import leave_autocast
 from planner.step.losses.fused import SCORES, Output, log_probabilities, outputs_of
 from planner.step.norms import norm
 from planner.step.passes import Pass, estimates_kl
-from planner.step.switches import LayerSwitches, Switches
+from planner.step.switches import Copies, LayerSwitches, Switches
 
 
 def score(graph: Graph, structure: Structure, switches: Switches, number: int, ids: list[Buffer]) -> Buffer:
@@ -83,6 +83,7 @@ def switches_of_pass(switches: Switches, one: Pass) -> Switches:
         switches,
         layers=layers,
         outside=replace(switches.outside, adapters=frozenset()),
+        copies=Copies(),
         has_adapters=False,
         dropout=False,
         dora=False,

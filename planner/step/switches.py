@@ -13,6 +13,11 @@ Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_atte
 Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
 
+def rank_dim(name: str) -> str:
+    """The dimension of a rank that one projection has for itself."""
+    return f"r of {name}"
+
+
 @dataclass(frozen=True, slots=True)
 class LayerSwitches:
     """What varies from one kind of layer to the next.
@@ -45,6 +50,22 @@ class Outside:
 
     adapters: frozenset[str] = frozenset()
     fused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Whole modules that are trained as copies beside the adapters, by the names that a model's parts have.
+
+    `width`: bytes per element; `recast`: autocast's dtype is another. `embedding`, `head`: whether they are among them,
+    `tied`: as one tensor.
+    """
+
+    names: frozenset[str] = frozenset()
+    width: int = 0
+    recast: bool = False
+    embedding: bool = False
+    head: bool = False
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,7 @@ class Switches:
     and says where each begins. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
     dtype to the other. `gathers_experts`: each token has copies of its experts' weights.
+    `ranks`: projections whose adapters have a rank of their own.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
@@ -115,6 +137,8 @@ class Switches:
     padded: bool
     packed: bool = False
     outside: Outside = Outside()
+    copies: Copies = Copies()
+    ranks: frozenset[str] = frozenset()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False
     one_chunk: bool = False
@@ -124,6 +148,33 @@ class Switches:
     passes: tuple[Pass, ...] = ONE_PASS
     leading: int | None = None
     unsloth: Unsloth | None = None
+
+    def rank(self, name: str) -> str:
+        """The dimension that is the rank of this projection's adapter."""
+        return rank_dim(name) if name in self.ranks else "r"
+
+    def trains(self, name: str) -> bool:
+        """Whether this part of the model is trained itself, or a copy of it."""
+        return self.trains_base or name in self.copies.names
+
+    def held(self, name: str) -> int:
+        """Bytes per element of this part's weights, where they are not quantized."""
+        return self.copies.width if name in self.copies.names else self.residual
+
+    @property
+    def trains_embedding(self) -> bool:
+        """Whether the embedding's weight has a gradient."""
+        return self.trains_base or self.copies.embedding
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the output head's weight has one."""
+        return self.trains_base or self.copies.head
+
+    @property
+    def head_width(self) -> int:
+        """Bytes per element of the output head that is multiplied by."""
+        return self.copies.width if self.copies.head else self.residual
 
     @property
     def leading_kinds(self) -> int:
@@ -135,4 +186,4 @@ class Switches:
         if self.leading is not None:
             return self.leading
         trains = next((kind for kind, layer in enumerate(self.layers) if layer.adapters), 0)
-        return 1 if self.checkpointing or self.trains_base or not trains else trains + 2
+        return 1 if self.checkpointing or self.trains_embedding or not trains else trains + 2

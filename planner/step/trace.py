@@ -43,6 +43,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
     x, named, shared, positions = embed(
         graph, structure, switches, ids, own[0] if switches.objective in JOINS_INPUTS else None
     )
+    handed: list[object] = []
+    graph.release_backward(handed)
     graph.mark_backward("backward")
     if positions and not structure.hands_on_positions:
         named, positions = (*named, positions), None
@@ -64,6 +66,9 @@ def walk(structure: Structure, switches: Switches) -> Program:
         shared, positions = Shared(None, None, _ids(shared)), None
     # Each layer is called with the tables of its own heads, and where some need no mask, they get none.
     shared = replace(shared, wide_tables=None, mask=None if some_keep_a_state(structure) else shared.mask)
+    if switches.checkpointing:  # and with the frame of the first layer they go
+        handed += [shared, positions]
+        shared, positions = Shared(None, None, _ids(shared)), None
     hidden = [x]
     del x
     loss, kept = head_and_loss(graph, structure, switches, hidden)
@@ -107,7 +112,7 @@ def _saved_by_layers(graph: Graph, shared: Shared) -> tuple[Value, ...]:
 
     Where the first layer saves none, they would go in a stretch that stands for many layers, once for each.
     """
-    held = {id(holder.buffer) for node in graph.nodes if not isinstance(node, str) for holder in node[2]}
+    held = {id(holder.buffer) for node in graph.nodes if isinstance(node, tuple) for holder in node[2]}
     found = (*(shared.tables or ()), *((shared.mask,) if shared.mask else ()))
     return tuple(value for value in found if id(value.buffer) in held)
 

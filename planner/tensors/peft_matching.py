@@ -1,11 +1,15 @@
 """How PEFT matches module names with targets: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists)."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
+from planner.request.lora import Lora
 from planner.request.patterns import Matcher, suffixes_of
 
 # The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
 WRAPPED = ".linear"
+# Patterns of ranks may follow any start of a name (utils/other.py, get_pattern_key).
+_ANY_START = r"(?:.*\.)?"
 
 
 def matcher(targets: str | tuple[str, ...], *, tower_alone: bool = False) -> Callable[[str], bool]:
@@ -15,6 +19,18 @@ def matcher(targets: str | tuple[str, ...], *, tower_alone: bool = False) -> Cal
         return lambda name: any(pattern.matches(spelling) for spelling in _spellings(name, tower_alone))
     names = frozenset(targets)
     return lambda name: any(suffix in names for suffix in suffixes_of(name))
+
+
+def excluder(excluded: str | tuple[str, ...] | None) -> Callable[[str], bool]:
+    """Whether `exclude_modules` takes a module out: a pattern by the whole of its name, a list by its end."""
+    return matcher(excluded) if excluded else lambda _: False
+
+
+@lru_cache(maxsize=256)
+def ranks(lora: Lora) -> Callable[[str], int]:
+    """The rank of a module's adapter: the first pattern of `rank_pattern` that ends its name, else the common one."""
+    own = [(Matcher(f"{_ANY_START}(?:{pattern})"), rank) for pattern, rank in lora.rank_pattern]
+    return lambda name: next((rank for pattern, rank in own if pattern.matches(name)), lora.r)
 
 
 def _spellings(name: str, tower_alone: bool) -> tuple[str, ...]:

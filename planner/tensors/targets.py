@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
+from planner.request.lora import Lora
 from planner.request.patterns import suffixes_of
-from planner.request.schema import Lora
 from planner.tensors.inventory import Census, TensorGroup
-from planner.tensors.peft_matching import WRAPPED, matcher, wrappers
+from planner.tensors.peft_matching import WRAPPED, excluder, matcher, ranks, wrappers
+from planner.tensors.whole_modules import holds_no_adapter
 
 ALL_LINEAR = "all-linear"
 # What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
 # nn.Linear's leaf names. PEFT's own all-linear stands for a mixture's stacked experts, too; such a list does not.
 LINEAR_NAMES = "linear-names"
 FIELD = "lora.target_modules"
+_PLAIN = Lora()
 
 # Mixture models whose experts transformers 5 fused into stacked parameters. PEFT translates the old names of their
 # projections, which "all-linear" includes, into adapters on the stacked parameters (utils/
@@ -90,7 +92,11 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     Raises:
         InvalidRequestError: no module matches, or PEFT refuses one that does; lists the model's module names.
     """
-    modules = [group for group in _with_tied_head(census) if _is_module(group)]
+    modules = [
+        group
+        for group in _with_tied_head(census)
+        if _is_module(group) and not holds_no_adapter(module_name(group), lora)
+    ]
     _refuse_linear_routers(model_type, modules, lora)
     if lora.target_modules == LINEAR_NAMES:
         lora = lora.model_copy(update={"target_modules": linear_names(census)})
@@ -99,13 +105,17 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     if old_names and stacked:
         found = _on_translated_model(census, modules, old_names, lora)
     else:
-        found = [_adapted(group, census, lora.r, count) for group, count in _matches(modules, lora.target_modules)]
+        found = [
+            _adapted(group, census, _rank_of(group, lora), count)
+            for group, count in _matches(modules, lora.target_modules, lora)
+        ]
     if not found:
         raise InvalidRequestError(
             "No module of this model matches the LoRA targets.",
             [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")],
         )
     _refuse_outputs_of_kernels(model_type, modules, found)
+    _refuse_biases(census, lora)
     if any(weight.stacked_experts for weight in found):
         _refuse_what_stacked_experts_cannot(lora)
     return tuple(found)
@@ -151,7 +161,9 @@ def _on_translated_model(
         missing = ", ".join(old for old in fused if old not in present)
         problem = f"name {missing} too, or leave {', '.join(present)} out: transformers 5 stacks them in one tensor"
         raise InvalidRequestError("PEFT cannot adapt half of a stacked expert.", [FieldProblem(FIELD, problem)])
-    found = [_adapted(group, census, lora.r, count) for group, count in _matches(modules, kept)]
+    found = [
+        _adapted(group, census, _rank_of(group, lora), count) for group, count in _matches(modules, kept, lora)
+    ]
     for new in dict.fromkeys(new for old, new in old_names.items() if old in translated):
         rank = lora.r * (len(fused) if new == "gate_up_proj" else 1)
         found += [_adapted_parameter(group, rank) for group in census if group.name.endswith(f".{new}")]
@@ -165,7 +177,7 @@ def _leaf_names(
     if not isinstance(targets, str):
         return targets
     if targets.lower() == ALL_LINEAR:
-        leaves = {module_name(group).rsplit(".", 1)[-1] for group, _ in _matches(modules, targets)}
+        leaves = {module_name(group).rsplit(".", 1)[-1] for group, _ in _matches(modules, targets, _PLAIN)}
         return tuple(sorted(leaves | old_names.keys()))
     matches = matcher(targets)
     # Expert parameters have no module of their own, so the pattern is tried on their full names and on the names the
@@ -177,8 +189,34 @@ def _leaf_names(
     return tuple(sorted({probe.rsplit(".", 1)[-1] for probe in probes if matches(probe)}))
 
 
-def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, int]]:
-    """Groups a target names, with how many of each group's tensors it names."""
+def _matches(
+    modules: list[TensorGroup], targets: str | tuple[str, ...], lora: Lora
+) -> list[tuple[TensorGroup, int]]:
+    """Groups a target names, with how many of each group's tensors it names and `exclude_modules` leaves."""
+    found, excluded = _named(modules, targets), excluder(lora.exclude_modules)
+    if not lora.exclude_modules:
+        return found
+    kept = [(group, count - sum(map(excluded, indexed_names(group)))) for group, count in found]
+    return [(group, count) for group, count in kept if count > 0]
+
+
+def _rank_of(group: TensorGroup, lora: Lora) -> int:
+    """The rank of a group's adapters.
+
+    Raises:
+        InvalidRequestError: `rank_pattern` gives the layers different ones.
+    """
+    if not lora.rank_pattern:
+        return lora.r
+    found = dict.fromkeys(map(ranks(lora), indexed_names(group)))
+    if len(found) > 1:
+        several = " and ".join(str(rank) for rank in found)
+        fix = f"{module_name(group)} has ranks {several} in its layers, which is not planned; write one for all layers"
+        raise InvalidRequestError("These ranks cannot be planned.", [FieldProblem("lora.rank_pattern", fix)])
+    return next(iter(found), lora.r)
+
+
+def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, int]]:
     if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
         return [(group, group.count) for group in modules if _is_linear(group)]
     matches = matcher(targets, tower_alone=not any("language_model." in group.name for group in modules))
@@ -247,8 +285,19 @@ def _refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], foun
         raise InvalidRequestError("PEFT refuses one of the targets.", [FieldProblem(FIELD, problem)])
 
 
+def _refuse_biases(census: Census, lora: Lora) -> None:
+    """`bias` trains what few models have; where one has none it does nothing."""
+    if lora.bias == "none" or not any(group.role == "bias" for group in census):
+        return
+    fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
+    raise InvalidRequestError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
+
+
 def _refuse_what_stacked_experts_cannot(lora: Lora) -> None:
     problems = []
+    if lora.rank_pattern:
+        problem = "other ranks beside adapters on stacked experts are not planned; drop it, or adapt attention alone"
+        problems.append(FieldProblem("lora.rank_pattern", problem))
     fix = "or name the attention projections in target_modules"
     if lora.lora_dropout:
         problem = f"PEFT adapts stacked experts only without dropout; set 0, {fix}"

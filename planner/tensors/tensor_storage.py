@@ -13,6 +13,7 @@ from planner.tensors import storage_formats
 from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.storage_formats import Stored
 from planner.tensors.targets import indexed_names, module_name, output_rows
+from planner.tensors.whole_modules import FIELD as WHOLE
 
 # What a plain tensor's dtype is once loaded, once prepared, and from the first step on.
 Dtypes = tuple[Dtype, Dtype, Dtype]
@@ -59,6 +60,24 @@ def place(census: Census, recipe: Recipe) -> list[Placed]:
                 if count:
                     placed.append(_placed(group, count, *_plain(group, recipe, casts=casts)))
     return placed
+
+
+def refuse_quantized_copies(placed: Iterable[Placed], copied: Iterable[str]) -> None:
+    """Values that are packed into whole numbers have no gradient (torch: "only Tensors of floating point dtype can").
+
+    `copied`: names of the tensors that `modules_to_save` trains as a whole.
+
+    Raises:
+        InvalidRequestError: one of them is quantized; says which.
+    """
+    names = set(copied)
+    quantized = dict.fromkeys(module_name(item.group) for item in placed if item.quantized and item.group.name in names)
+    if quantized:
+        fix = (
+            f"{', '.join(quantized)} is quantized, and a copy of it cannot be trained; leave it out, keep it from that "
+            "with llm_int8_skip_modules, or use method lora"
+        )
+        raise InvalidRequestError("These modules cannot be trained as a whole.", [FieldProblem(WHOLE, fix)])
 
 
 def in_load_order(placed: Iterable[Placed]) -> list[Placed]:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.request.dtypes import Dtype
+from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES
-from planner.request.schema import Lora
-from planner.tensors.inventory import Census
+from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.targets import adapted_weights
+from planner.tensors.whole_modules import refuse_adapted_copies, whole_modules
 
 MAGNITUDE = "lora_magnitude_vector"
-# The head of a sequence classification model, which PEFT trains as a copy beside the adapters.
-SCORE = "score.weight"
+# PEFT makes adapters in float32.
+_WIDE_BYTES = 4
 # transformers 5.23, models/deepseek_v32: DeepseekV32Indexer.forward runs under torch.no_grad.
 # Text alone never enters a vision tower (models/gemma4: Gemma4Model.forward without pixels).
 _OUT_OF_REACH = (".indexer.", ".vision_tower.", ".embed_vision.")
@@ -20,13 +21,19 @@ _OUT_OF_REACH = (".indexer.", ".vision_tower.", ".embed_vision.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainable:
-    """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights."""
+    """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights.
+
+    `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that it is made with, before a
+    stack casts it.
+    """
 
     name: str
     shape: tuple[int, ...]
     count: int
     itemsize_bytes: int
     embedding: bool = False
+    copied: bool = False
+    made_bytes: int = _WIDE_BYTES
 
     @property
     def elements(self) -> int:
@@ -61,22 +68,37 @@ def module_by_module(tensors: Sequence[Trainable]) -> Iterator[Trainable]:
             yield from [tensor] * tensor.count
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterDtypes:
+    """Of matrices, of DoRA's magnitudes, of what whole modules are copied from, and what a trainer casts the copies to.
+
+    TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16, copies of whole modules included.
+    """
+
+    matrices: Dtype
+    magnitudes: Dtype
+    originals: Dtype = "bfloat16"
+    copies: Dtype | None = None
+
+
 @lru_cache(maxsize=512)
 def adapter_tensors(
-    census: Census, model_type: str, lora: Lora, dtype: Dtype, magnitude_dtype: Dtype | None = None
+    census: Census, model_type: str, lora: Lora, dtypes: AdapterDtypes
 ) -> tuple[Trainable, ...]:
-    """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row.
+    """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row; copies of
+    whole modules where they are in the model.
 
-    `magnitude_dtype`, where it differs: TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16.
-    A reward model's head is trained as a copy. Source: peft 0.21.2, tuners/lora/layer.py update_layer;
-    tuners/lora/dora.py update_layer; peft_model.py PeftModelForSequenceClassification, `modules_to_save`.
+    Source: peft 0.21.2, tuners/lora/layer.py update_layer; tuners/lora/dora.py update_layer.
 
     Raises:
-        InvalidRequestError: the targets match nothing, or something PEFT refuses.
+        InvalidRequestError: the targets or the whole modules match nothing, or something PEFT refuses.
     """
-    matrices_bytes, magnitudes_bytes = DTYPE_BYTES[dtype], DTYPE_BYTES[magnitude_dtype or dtype]
-    tensors = []
-    for weight in adapted_weights(census, model_type, lora):
+    matrices_bytes, magnitudes_bytes = DTYPE_BYTES[dtypes.matrices], DTYPE_BYTES[dtypes.magnitudes]
+    copied, adapted = whole_modules(census, lora), adapted_weights(census, model_type, lora)
+    refuse_adapted_copies(copied, (weight.name for weight in adapted))
+    copies = [_copy(group, dtypes) for group in copied]
+    tensors = [copy for copy in copies if copy.embedding]
+    for weight in adapted:
         parts: list[tuple[str, tuple[int, ...], int]] = [
             ("lora_A", (weight.rank, weight.columns), matrices_bytes),
             ("lora_B", (weight.rows, weight.rank), matrices_bytes),
@@ -87,9 +109,22 @@ def adapter_tensors(
             Trainable(name=f"{weight.name}.{part}", shape=shape, count=weight.count, itemsize_bytes=itemsize_bytes)
             for part, shape, itemsize_bytes in parts
         ]
-    heads = (group for group in census if group.name == SCORE)
-    tensors += [Trainable(name=head.name, shape=head.shape, count=1, itemsize_bytes=matrices_bytes) for head in heads]
-    return tuple(tensors)
+    return (*tensors, *(copy for copy in copies if not copy.embedding))
+
+
+def _copy(group: TensorGroup, dtypes: AdapterDtypes) -> Trainable:
+    """As its original is kept: PEFT upcasts adapters alone (tuners_utils.py cast_adapter_dtype)."""
+    original = group.loaded_dtype(dtypes.originals)
+    kept = dtypes.copies or (original if dtypes.matrices == "float32" else dtypes.matrices)
+    return Trainable(
+        name=group.name,
+        shape=group.shape,
+        count=group.count,
+        itemsize_bytes=DTYPE_BYTES[kept],
+        embedding=group.role == "embedding",
+        copied=True,
+        made_bytes=DTYPE_BYTES[original],
+    )
 
 
 @lru_cache(maxsize=256)

@@ -19,8 +19,11 @@ from functools import lru_cache
 from planner.families.parts import Attention, Decoder, Latent
 from planner.gpu import Gpu
 from planner.ledger import Line
+from planner.memory.adapters import COPIES
 from planner.model.model import Model
-from planner.request.recipe import Recipe
+from planner.request.dtypes import Dtype
+from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.step.copied_modules import copies_of
 from planner.step.derive_switches import switches_of
 from planner.step.engine.program import Program, played
 from planner.step.lines import program_order_and_tables
@@ -48,13 +51,18 @@ class Work:
 def work_of(model: Model, decoder: Decoder, recipe: Recipe, gpu: Gpu, lines: Iterable[Line]) -> Work:
     """Count the work of a micro-batch; `lines` are the plan's, of which weights and optimizer are read."""
     passes = _Passes.of(recipe)
-    held = Counter[str]()
+    held, copies_bytes = Counter[str](), 0
     for line in lines:
         held[line.cause] += line.bytes
+        copies_bytes += line.bytes if line.name == COPIES else 0
     flops = sum(_product_flops(group, decoder, passes) for group in model.census)
     if decoder.structure.tied:
         flops += 2 * decoder.sizes["V"] * decoder.sizes["h"] * passes.head
-    flops += 2 * _adapter_elements(held, recipe) * (passes.layer + 1)
+    flops += 2 * _elements(held["adapters"] - copies_bytes, recipe.adapter_dtype) * (passes.layer + 1)
+    # Beside the frozen original's products, the gradient of each copied weight; an embedding has no product.
+    embeds = copies_of(decoder, recipe).embedding
+    embedded = decoder.sizes["V"] * decoder.sizes["h"] if embeds else 0
+    flops += 2 * max(0, _elements(copies_bytes, recipe.copied_dtype) - embedded)
     attention = _attention_flops(decoder, recipe, gpu, passes)
     optimizer_bytes = 2 * held["optimizer"] + held["gradients"] + 2 * _trained_bytes(held, recipe)
     moved = _TRANSFERS_OF_A_TENSOR * made_bytes(decoder, recipe, gpu) + held["weights"] * passes.layer
@@ -108,9 +116,9 @@ def _product_flops(group: TensorGroup, decoder: Decoder, passes: _Passes) -> int
     return 0
 
 
-def _adapter_elements(held: Counter[str], recipe: Recipe) -> int:
+def _elements(held_bytes: int, dtype: Dtype) -> int:
     """Their product with one token takes twice as many operations; each pass of the layer, and one for the weight."""
-    return held["adapters"] // (4 if recipe.adapter_dtype == "float32" else 2) if recipe.lora else 0
+    return held_bytes // DTYPE_BYTES[dtype]
 
 
 def _trained_bytes(held: Counter[str], recipe: Recipe) -> int:

@@ -24,10 +24,11 @@ from transformers.optimization import Adafactor
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import state_of
 from planner.probe.recording.census import census_of
+from planner.request.lora import Lora
 from planner.request.recipe import Recipe
-from planner.request.schema import Lora, Request
+from planner.request.schema import Request
 from planner.tensors.tensor_storage import place
-from planner.tensors.trainable import Trainable, adapter_tensors
+from planner.tensors.trainable import AdapterDtypes, Trainable, adapter_tensors
 from planner.units import allocated
 
 # The libraries warn about the odd targets and tiny models on purpose here.
@@ -44,6 +45,7 @@ CONFIGS = {
     "mixtral": MixtralConfig(**SIZES, num_local_experts=4),
     "qwen3_moe": Qwen3MoeConfig(**SIZES, num_experts=4, moe_intermediate_size=64, head_dim=64),
 }
+FLOAT32 = AdapterDtypes("float32", "float32")
 QUANTIZATIONS: dict[str, dict[str, Any]] = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
     "fp4": {"load_in_4bit": True},
@@ -111,12 +113,65 @@ def test_adapters_have_the_shapes_peft_gives_them(name: str, targets: str | list
         adapted = get_peft_model(model, LoraConfig(r=8, target_modules=targets, task_type="CAUSAL_LM"))
     except ValueError:
         with pytest.raises(InvalidRequestError):
-            adapter_tensors(census, CONFIGS[name].model_type, lora, "float32")
+            adapter_tensors(census, CONFIGS[name].model_type, lora, FLOAT32)
         return
     real = Counter(tuple(sorted(p.shape)) for p in adapted.parameters() if p.requires_grad)
     ours: Counter[tuple[int, ...]] = Counter()
-    for tensor in adapter_tensors(census, CONFIGS[name].model_type, lora, "float32"):
+    for tensor in adapter_tensors(census, CONFIGS[name].model_type, lora, FLOAT32):
         ours[tuple(sorted(tensor.shape))] += tensor.count
+    assert ours == real
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank_pattern": {"q_proj": 32, ".*self_attn.*": 4}}, {"exclude_modules": ["k_proj"]},
+        {"exclude_modules": r".*layers\.[01]\..*"}, {"rank_pattern": {"attn.v_proj": 2}, "exclude_modules": ["q_proj"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ranks_and_exclusions_are_pefts(name: str, options: dict[str, Any]) -> None:
+    model = AutoModelForCausalLM.from_config(CONFIGS[name])
+    targets = ["q_proj", "k_proj", "v_proj"]
+    lora = Lora.model_validate({"r": 8, "target_modules": targets, **options})
+    census = census_of(model)
+    adapted = get_peft_model(model, LoraConfig(r=8, target_modules=targets, task_type="CAUSAL_LM", **options))
+    real = Counter(tuple(p.shape) for p in adapted.parameters() if p.requires_grad)
+    ours: Counter[tuple[int, ...]] = Counter()
+    for tensor in adapter_tensors(census, CONFIGS[name].model_type, lora, FLOAT32):
+        ours[tensor.shape] += tensor.count
+    assert ours == real
+
+
+@pytest.mark.parametrize("name", ["llama", "tied llama", "gpt2", "mixtral"])
+@pytest.mark.parametrize(
+    "whole",
+    [["embed_tokens", "lm_head"], ["lm_head"], ["norm"], ["wte"], ["o_proj", "norm"], ["model.norm"], ["k_proj"]],
+    ids=str,
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_whole_modules_have_the_shapes_and_dtypes_of_pefts_copies(name: str, whole: list[str], tied: bool) -> None:
+    model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.bfloat16)
+    targets = ["c_attn"] if name == "gpt2" else ["q_proj"]
+    lora = Lora(r=8, target_modules=tuple(targets), modules_to_save=tuple(whole), ensure_weight_tying=tied)
+    census = census_of(model)
+    config = LoraConfig(
+        r=8, target_modules=targets, modules_to_save=list(whole), ensure_weight_tying=tied, task_type="CAUSAL_LM"
+    )
+    adapted = get_peft_model(model, config)
+    real = Counter(
+        (tuple(p.shape), p.element_size()) for key, p in adapted.named_parameters()
+        if p.requires_grad and ".modules_to_save." in key
+    )  # fmt: skip
+    try:
+        tensors = adapter_tensors(census, CONFIGS[name].model_type, lora, FLOAT32)
+    except InvalidRequestError:
+        assert not real
+        return
+    ours: Counter[tuple[tuple[int, ...], int]] = Counter()
+    for tensor in (tensor for tensor in tensors if tensor.copied):
+        ours[tensor.shape, tensor.itemsize_bytes] += tensor.count
     assert ours == real
 
 
@@ -126,7 +181,7 @@ def test_dora_magnitudes_follow_the_output_rows() -> None:
         census = census_of(model)
         adapted = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", use_dora=True))
         real = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-        tensors = adapter_tensors(census, CONFIGS[name].model_type, Lora(r=8, use_dora=True), "float32")
+        tensors = adapter_tensors(census, CONFIGS[name].model_type, Lora(r=8, use_dora=True), FLOAT32)
         assert sum(tensor.elements * tensor.count for tensor in tensors) == real
 
 

@@ -88,7 +88,7 @@ def test_a_value_that_a_switch_cannot_have_is_never_dropped(text: str, key: str,
     [
         ("model_type", "LlamaForCausalLM", "AutoModelForSequenceClassification"),
         ("model_type", "GPT2LMHeadModel", "AutoModelForImageTextToText"),
-        ("peft_init_lora_weights", "gaussian", "pissa_niter_16"),
+        ("peft_init_lora_weights", "gaussian", "eva"),
         ("peft_init_lora_weights", "true", "loftq"),
     ],
 )

@@ -7,19 +7,19 @@ import httpx
 import pytest
 
 from app.cli import app
-from planner.answer.not_planned import CardShare, FrozenCopy, NotPlanned, WholeModules
+from planner.answer.not_planned import CardShare, FrozenCopy, NotPlanned
 from planner.answer.plan import plan
 from planner.request.schema import Request
 from planner.units import GIB
 from tests.site.terminal import invoke
 
 LLAMA_3 = "meta-llama/Meta-Llama-3-8B"
-WHOLE = f"""
+WIDE_HEAD = f"""
 model_name_or_path: {LLAMA_3}
 stage: sft
 finetuning_type: lora
 lora_target: all
-additional_target: embed_tokens,lm_head
+upcast_lmhead_output: true
 packing: true
 per_device_train_batch_size: 1
 bf16: true
@@ -35,14 +35,6 @@ def test_a_plan_with_a_remainder_is_no_bare_fits() -> None:
     assert (answer.planned_verdict, answer.verdict) == ("fits", "tight")
     assert answer.to_dict()["not_planned"] == [{"key": "torch_compile", "value": True, "why": "other activations"}]
     assert answer.required_bytes == plan(asked()).required_bytes
-
-
-def test_whole_modules_are_counted_as_copies_with_gradients_and_moments_in_float32() -> None:
-    item = NotPlanned(key="modules_to_save", value=[], why="", least=WholeModules(("embed_tokens", "lm_head")))
-    request = asked(training={"optim": "adamw_torch"})
-    weighed = plan(request, not_planned=[item]).not_planned[0]
-    assert weighed.at_least_bytes == 16 * 2 * 128_256 * 4_096
-    assert weighed.at_least_bytes / GIB == pytest.approx(15.66, abs=0.01)
 
 
 def test_a_least_that_does_not_fit_is_said() -> None:
@@ -63,17 +55,17 @@ def test_what_may_save_memory_takes_the_no_back() -> None:
 
 def test_the_terminal_says_what_was_planned_and_exits_3(tmp_path: Path) -> None:
     path = tmp_path / "run.yml"
-    path.write_text(WHOLE)
+    path.write_text(WIDE_HEAD)
     result = invoke(app, ["plan", str(path), "h100-sxm-80gb"])
     assert result.exit_code == 3
-    assert "planned without additional_target" in result.stdout.splitlines()[0]
+    assert "planned without upcast_lmhead_output" in result.stdout.splitlines()[0]
 
 
 def test_the_page_says_it_in_the_verdict(site: httpx.Client) -> None:
-    page = site.post("/import", data={"config": WHOLE, "gpu": "h100-sxm-80gb"}).text
+    page = site.post("/import", data={"config": WIDE_HEAD, "gpu": "h100-sxm-80gb"}).text
     verdict = page[page.index('<section class="verdict') :].split("</section>")[0]
-    assert "Fits only as planned here: without additional_target." in verdict
-    assert "trains whole modules" in verdict
+    assert "Fits only as planned here: without upcast_lmhead_output." in verdict
+    assert "float32 logits twice" in verdict
 
 
 def left_out(site: httpx.Client, config: str, gpu: str) -> tuple[str, dict[str, int]]:
@@ -114,15 +106,15 @@ def test_dpo_runs_twice_as_many_sequences_at_least(site: httpx.Client) -> None:
 
 
 def test_the_link_of_an_imported_plan_is_no_bare_fits_either(site: httpx.Client) -> None:
-    page = site.post("/import", data={"config": WHOLE, "gpu": "h100-sxm-80gb"}).text
+    page = site.post("/import", data={"config": WIDE_HEAD, "gpu": "h100-sxm-80gb"}).text
     address = page.split('class="button" href="')[1].split('"')[0].replace("&amp;", "&")
-    assert address.endswith("&not_planned=additional_target")
+    assert address.endswith("&not_planned=upcast_lmhead_output")
     linked = site.get(address).text
     verdict = linked[linked.index('<section class="verdict') :].split("</section>")[0]
-    assert "Fits only as planned here: without additional_target." in verdict
-    assert 'name="not_planned" value="additional_target"' in linked
+    assert "Fits only as planned here: without upcast_lmhead_output." in verdict
+    assert 'name="not_planned" value="upcast_lmhead_output"' in linked
     advised = linked.split('href="/map?')[1].split('"')[0].replace("&amp;", "&")
-    assert advised.endswith("&not_planned=additional_target")
+    assert advised.endswith("&not_planned=upcast_lmhead_output")
     assert site.get(f"/plan.json{address.removeprefix('/plan')}").json()["verdict"] == "tight"
 
 

@@ -10,6 +10,7 @@ loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 
 from typing import Any
 
+from app.imports.adapter_options import adapter_options
 from app.imports.attention import put_attention
 from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
 from app.imports.dialects.axolotl_objectives import read_objective
@@ -18,7 +19,7 @@ from app.imports.effects import LESS, ONE_CARD, PREFERENCES, VLLM, VLLM_SHARE, E
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import stacks_experts
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Reading, Rule, Trainer, looked_up, words
+from app.imports.rules import Reading, Rule, Trainer, listed, looked_up, words
 from planner.request.objective import WITH_REFERENCE
 
 _ATTENTION = {
@@ -263,6 +264,12 @@ AXOLOTL = Trainer(
         Rule("lora_alpha", "lora.lora_alpha"),
         Rule("lora_dropout", "lora.lora_dropout"),
         Rule("lora_target_modules", "lora.target_modules"),
+        Rule("lora_modules_to_save", "lora.modules_to_save", listed),
+        *adapter_options(
+            rank_pattern="lora_rank_pattern", alpha_pattern="lora_alpha_pattern",
+            init_lora_weights="peft_init_lora_weights",
+        ),
+        Rule("peft_ensure_weight_tying", "lora.ensure_weight_tying"),
         Rule("peft_use_dora", "lora.use_dora"),
         Rule("peft_use_rslora", "lora.use_rslora"),
     ),

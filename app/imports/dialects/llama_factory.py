@@ -61,6 +61,9 @@ def _settle(reading: Reading) -> None:
     if reading.on("enable_liger_kernel"):
         reading.use("enable_liger_kernel", "training.loss", "liger")
     _targets(reading, kind)
+    if reading.on("pissa_init") and kind == "lora":
+        rounds = config.get("pissa_iter", 16)
+        reading.use("pissa_init", "lora.init_lora_weights", "pissa" if rounds == -1 else f"pissa_niter_{rounds}")
     _stage(reading, kind)
     if reading.on("gradient_checkpointing") and reading.on("disable_gradient_checkpointing"):
         reading.contradict("gradient_checkpointing", "disable_gradient_checkpointing: true as well; keep one")
@@ -166,6 +169,9 @@ def _stack(reading: Reading) -> None:
         reason = f"{autocast} autocast" if autocast else "neither bf16 nor fp16: no autocast"
         reason += ", and what trains is kept in float32"
     put_stack(reading, "trainer", Dtypes(model, autocast, trained), reason)
+    if reading.get("lora.modules_to_save") and not pure:
+        reason = "LLaMA-Factory turns all that is trained to float32 (model/adapter.py)"
+        reading.assume("lora.modules_to_save_dtype", "float32", reason)
 
 
 LLAMA_FACTORY = Trainer(
@@ -187,6 +193,7 @@ LLAMA_FACTORY = Trainer(
         Rule("lora_alpha", "lora.lora_alpha"),
         Rule("lora_dropout", "lora.lora_dropout"),
         Rule("lora_target", "lora.target_modules", listed, _targets_back),
+        Rule("additional_target", "lora.modules_to_save", listed, ",".join),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
     ),
@@ -194,7 +201,8 @@ LLAMA_FACTORY = Trainer(
     handled=words(
         "command freeze_vision_tower freeze_multi_modal_projector freeze_language_model finetuning_type "
         "quantization_bit quantization_method quantization_type double_quantization flash_attn enable_liger_kernel "
-        "per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing"
+        "per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing "
+        "pissa_init pissa_iter"
     ),
     ignored=ignored_keys("llama_factory"),
     rewrites={

@@ -55,6 +55,7 @@ LLAMA_FACTORY_V1 = Trainer(
         Rule("peft_config.r", "lora.r"),
         Rule("peft_config.lora_alpha", "lora.lora_alpha"),
         Rule("peft_config.lora_dropout", "lora.lora_dropout"),
+        Rule("peft_config.modules_to_save", "lora.modules_to_save", listed),
         Rule("peft_config.target_modules", "lora.target_modules", listed),
     ),
     settle=_settle,

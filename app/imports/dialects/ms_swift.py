@@ -9,6 +9,7 @@ swift/trainers/arguments.py (batch 1, checkpointing on).
 
 from typing import Any
 
+from app.imports.adapter_options import adapter_options
 from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
@@ -154,6 +155,8 @@ MS_SWIFT = Trainer(
         Rule("lora_dropout", "lora.lora_dropout"),
         Rule("target_modules", "lora.target_modules", _targets, listed),
         Rule("target_regex", "lora.target_modules"),
+        *adapter_options(init_lora_weights="init_weights"),
+        Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
     ),

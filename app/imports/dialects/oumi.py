@@ -8,12 +8,13 @@ in float32) and model_params.py (torch_dtype_str auto). What is built from them:
 
 from typing import Any
 
+from app.imports.adapter_options import adapter_options
 from app.imports.attention import put_attention
 from app.imports.effects import IMAGES, PREFERENCES, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, four_bits, put_stack
-from app.imports.rules import Reading, Rule, Trainer, names_or_all, words
+from app.imports.rules import Reading, Rule, Trainer, listed, names_or_all, words
 
 
 def _settle(reading: Reading) -> None:
@@ -100,6 +101,10 @@ OUMI = Trainer(
         Rule("peft.lora_r", "lora.r"),
         Rule("peft.lora_alpha", "lora.lora_alpha"),
         Rule("peft.lora_dropout", "lora.lora_dropout"),
+        *adapter_options(
+            exclude_modules="peft.lora_exclude_modules", init_lora_weights="peft.lora_init_weights"
+        ),
+        Rule("peft.lora_modules_to_save", "lora.modules_to_save", listed),
         Rule("peft.lora_target_modules", "lora.target_modules", names_or_all),
     ),
     settle=_settle,

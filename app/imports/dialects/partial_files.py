@@ -1,9 +1,11 @@
 """Files that say a part of a run: the QLoRA chapter's flat dictionary, and an adapter's adapter_config.json."""
 
+from app.imports.adapter_options import adapter_options
 from app.imports.effects import Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.rules import Reading, Rule, Trainer, words
-from planner.request.schema import Lora, Quantization, Training
+from app.imports.rules import Reading, Rule, Trainer, listed, words
+from planner.request.lora import Lora
+from planner.request.schema import Quantization, Training
 
 
 def _settle_chapter(reading: Reading) -> None:
@@ -61,6 +63,12 @@ ADAPTER = Trainer(
         Rule("target_modules", "lora.target_modules"),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
+        Rule("modules_to_save", "lora.modules_to_save", listed),
+        *adapter_options(
+            exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
+            init_lora_weights="init_lora_weights", fan_in_fan_out="fan_in_fan_out",
+        ),
+        Rule("ensure_weight_tying", "lora.ensure_weight_tying"),
     ),
     settle=_settle_adapter,
     handled=words("peft_type bias"),

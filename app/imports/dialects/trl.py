@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from app.imports.adapter_options import adapter_options
 from app.imports.attention import put_attention
 from app.imports.dialects.trl_objectives import read_objective
 from app.imports.effects import PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
@@ -260,6 +261,12 @@ TRL = Trainer(
         Rule("lora_alpha", "lora.lora_alpha"),
         Rule("lora_dropout", "lora.lora_dropout"),
         Rule("lora_target_modules", "lora.target_modules", _named_targets, listed),
+        Rule("lora_modules_to_save", "lora.modules_to_save", listed),
+        *adapter_options(
+            exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
+            init_lora_weights="init_lora_weights",
+        ),
+        Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
     ),

@@ -51,9 +51,16 @@ def bf16_unsupported(plan: Planned, _: Replan) -> Notice | None:
 
 
 def unscalable_gradients(plan: Planned, _: Replan) -> Notice | None:
-    """float16 autocast over bfloat16 adapters: the stack's GradScaler refuses their gradients."""
+    """float16 autocast over what is trained in 16 bit: the stack's GradScaler refuses its gradients."""
     if not plan.recipe.cannot_unscale:
         return None
+    if plan.recipe.trained_dtype == "float32":
+        return Notice(
+            "unscalable_gradients",
+            "This run fails at its first optimizer step: PEFT copies whole modules in the dtype of their originals, "
+            "and torch's GradScaler, which float16 autocast brings, takes no float16 gradients. Train in bfloat16, or "
+            "use the kbit stack, whose originals are float32.",
+        )
     return Notice(
         "unscalable_gradients",
         "This run fails at its first optimizer step: TRL casts the adapters of a quantized model to bfloat16, and "

@@ -9,6 +9,7 @@ from planner.request.recipe import stack_switches
 from planner.tensors.storage_formats import four_bit
 from planner.tensors.targets import adapted_weights, unmatched_targets
 from planner.tensors.tensor_storage import Placed, place
+from planner.tensors.whole_modules import unmatched_names
 from planner.units import format_gib
 
 
@@ -169,14 +170,15 @@ def float32_from_a_string(plan: Planned, replan: Replan) -> Notice | None:
 
 
 def targets_without_effect(plan: Planned, _: Replan) -> Notice | None:
-    """Names in target_modules that match nothing."""
+    """Names in target_modules and modules_to_save that match nothing."""
     lora = plan.recipe.lora
     if lora is None:
         return None
-    names = unmatched_targets(plan.model.census, plan.model.model_type, lora)
+    census = plan.model.census
+    names = (*unmatched_targets(census, plan.model.model_type, lora), *unmatched_names(census, lora))
     if not names:
         return None
-    return Notice("targets_unmatched", f"These targets match no module and PEFT ignores them: {', '.join(names)}.")
+    return Notice("targets_unmatched", f"These names match no module and PEFT ignores them: {', '.join(names)}.")
 
 
 def nothing_is_paged(plan: Planned, _: Replan) -> Notice | None:

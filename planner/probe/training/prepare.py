@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.training import hqq
 from planner.probe.training.load import torch_dtype
+from planner.request.lora import Lora
 from planner.request.recipe import Recipe
-from planner.request.schema import Lora
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
 
 TrainableModel = PreTrainedModel | PeftModel
@@ -42,7 +42,10 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
         elif config.target_modules == LINEAR_NAMES:
             config.target_modules = _linear_names(model)
         trainable = get_peft_model(model, config)
-        _cast_adapters(trainable, torch_dtype(recipe.adapter_dtype))
+        if recipe.adapter_dtype != "float32":
+            _cast_trained(trainable, torch_dtype(recipe.adapter_dtype))
+        if recipe.lora.modules_to_save_dtype:
+            _cast_trained(trainable, torch_dtype(recipe.lora.modules_to_save_dtype), only=".modules_to_save.")
     if training.gradient_checkpointing:
         # transformers/trainer.py, `_inner_training_loop`; it also makes the embedding output require grad.
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=reentrant)
@@ -101,23 +104,32 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
 
 def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
     """The request's adapter as peft wants it."""
-    targets = lora.target_modules
+    targets, excluded = lora.target_modules, lora.exclude_modules
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # peft says int and divides
         lora_dropout=lora.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        exclude_modules=excluded if excluded is None or isinstance(excluded, str) else list(excluded),
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        bias=lora.bias,
+        fan_in_fan_out=lora.fan_in_fan_out,
+        init_lora_weights=lora.init_lora_weights,  # type: ignore[arg-type]  # checked by planner/request/initialisation
         use_dora=lora.use_dora,
         use_rslora=lora.use_rslora,
+        modules_to_save=None if lora.modules_to_save is None else list(lora.modules_to_save),
+        ensure_weight_tying=lora.ensure_weight_tying,
         task_type=task_type,
     )
 
 
-def _cast_adapters(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Bring adapters from peft's float32 to the stack's dtype, as TRL does for a 4-bit model.
+def _cast_trained(model: torch.nn.Module, dtype: torch.dtype, only: str = "") -> None:
+    """Bring what is trained from peft's dtypes to the stack's, as TRL does for a quantized model: adapters from
+    float32, copies of whole modules from that of their originals. `only`: of what has this in its name.
 
     The DoRA magnitude stays float32 (trl/trainer/sft_trainer.py, "The DoRA magnitude vector is excluded").
     """
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.dtype != dtype and "lora_magnitude_vector" not in name:
+        if parameter.requires_grad and only in name and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(dtype)

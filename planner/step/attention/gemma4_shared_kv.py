@@ -71,5 +71,5 @@ def _needed(graph: Graph, before: int, start: int) -> tuple[Buffer, ...]:
     if graph.replay_from is None:
         return ()
     nodes = graph.nodes[graph.replay_from : before] + graph.nodes[start:]
-    saved = (holder.buffer for node in nodes if not isinstance(node, str) for holder in node[2])
+    saved = (holder.buffer for node in nodes if isinstance(node, tuple) for holder in node[2])
     return tuple(buffer for buffer in saved if buffer)

@@ -80,7 +80,7 @@ class Graph:
     def __init__(self, *, keeps_gradients: bool = False) -> None:
         self.events: list[Event] = []
         self.marks: list[tuple[str, int]] = []
-        self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str] = []
+        self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str | list[object]] = []
         self.casts: dict[str, Value] = {}
         self.layer_casts: dict[int, dict[str, Value]] = {}
         # What functions keep by a name of their own, which no engine releases: it goes with the graph.
@@ -135,6 +135,10 @@ class Graph:
     def mark_backward(self, name: str) -> None:
         """Begin a segment when the backward pass comes back to this point."""
         self.nodes.append(name)
+
+    def release_backward(self, held: list[object]) -> None:
+        """Let go of what is in `held` when the backward pass comes back to this point."""
+        self.nodes.append(held)
 
     @property
     def defers(self) -> bool:
@@ -211,6 +215,9 @@ class Graph:
             entry = self.nodes.pop()
             if isinstance(entry, str):
                 self.mark(entry)
+                continue
+            if isinstance(entry, list):
+                entry.clear()
                 continue
             edge, function, saved, tag = entry
             self.tag = f"{tag} (gradients)"

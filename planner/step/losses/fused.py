@@ -42,8 +42,8 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
         outputs = outputs_of(switches.objective, TRAINED)
         log_z, entropy, log_probs, *others = _statistics(graph, hidden, compute, switches, outputs)
         edge_in, rows = hidden.edge, ("N", "h")
-        each, trained = x.each, switches.trains_base
-        own = switches.residual
+        each, trained = x.each, switches.trains_head
+        own = switches.head_width
 
         def backward(_: Buffer) -> Outcome:
             wide = graph.new(4, rows)
@@ -144,7 +144,7 @@ def _tiles(
     """
     tile = graph.new(compute, ("tile",), TILE)
     hidden = graph.new(compute, ("tile rows", "h"), TILE) if each != compute else None
-    weight = graph.new(compute, ("tile words", "h"), TILE) if switches.residual != compute else None
+    weight = graph.new(compute, ("tile words", "h"), TILE) if switches.head_width != compute else None
     return (tile, hidden, weight) if names_weight else (tile, hidden)
 
 
@@ -158,12 +158,12 @@ def liger(graph: Graph, switches: Switches, x: Value) -> Value:
         labels = graph.new(8, ("T+b",))
         copied = labels if switches.one_sequence else graph.new(8, ("T",))
         grad = graph.new(x.each, ("T", "h"))
-        weight = graph.new(switches.residual, ("V", "h"), GRADIENTS) if switches.trains_base else None
+        weight = graph.new(switches.head_width, ("V", "h"), GRADIENTS) if switches.trains_head else None
         losses, valid = graph.new(4, ("T",)), graph.new(1, ("T",))
         _liger_chunks(graph, switches, x.each)
         summed = graph.new(4, ())
         del losses, valid, labels, copied
-        edge_in, trained = x.edge, switches.trains_base
+        edge_in, trained = x.edge, switches.trains_head
         kept = graph.save(grad, weight)
 
         def backward(_: Buffer) -> Outcome:
@@ -180,7 +180,7 @@ def _liger_chunks(graph: Graph, switches: Switches, each: int) -> None:
     weight (autocast_mode.cpp, cached_cast), not that of its transpose, which it makes for every chunk.
     """
     compute, head = switches.autocast or each, switches.liger_head
-    casts_x = head.casts if each == switches.residual else each != compute
+    casts_x = head.casts if each == switches.head_width else each != compute
     in_place = not (casts_x or head.casts)
     shared = graph.new(compute, ("liger rows", "V"), TILE) if in_place else None
     for rows in ("liger rows", "liger next rows"):
@@ -191,7 +191,7 @@ def _liger_chunks(graph: Graph, switches: Switches, each: int) -> None:
             logits = graph.new(compute, (rows, "V"), TILE)
             del casts
             _gradient_of_rows(graph, switches, compute, rows)
-        if switches.trains_base:
+        if switches.trains_head:
             _add_to_weight(graph, switches, compute, graph.new(compute, (rows, "h")) if casts_x else None)
         del logits
 
@@ -201,7 +201,7 @@ def _gradient_of_rows(graph: Graph, switches: Switches, compute: int, rows: str)
     cast = None
     if switches.liger_head.casts and "liger head" not in graph.casts:
         cast = Value(graph.new(compute, ("V", "h")), compute, ("V", "h"))
-        if switches.trains_base and switches.residual == 4:
+        if switches.trains_head and switches.head_width == 4:
             graph.casts["liger head"] = cast
     product = graph.new(compute, (rows, "h"))
     del cast, product
@@ -224,7 +224,7 @@ def cut_cross_entropy(graph: Graph, switches: Switches, x: Value) -> Value:
     """
     with graph.cause("Cut Cross-Entropy"):
         compute = min(2, x.each)
-        edge_in, each, own, trained = x.edge, x.each, switches.residual, switches.trains_base
+        edge_in, each, own, trained = x.edge, x.each, switches.head_width, switches.trains_head
         narrow = graph.new(compute, ("T", "h")) if each != compute else None
         weight = graph.new(compute, ("V", "h")) if own != compute else None
         labels, valid = graph.new(8, ("T+b",)), graph.new(4, ("N",))

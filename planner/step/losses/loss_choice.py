@@ -15,6 +15,8 @@ def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
 def liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:
     """liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: its questions about dtypes and the card, answered."""
     held = "float32" if recipe.kbit_preparation else recipe.model_dtype
+    if recipe.lora and any(name.endswith("lm_head") for name in recipe.lora.modules_to_save or ()):
+        held = recipe.copied_dtype
     logits = recipe.autocast or held
     return LigerHead(
         casts=logits != held,

@@ -1,13 +1,11 @@
 """A reward model's end: a score of every token, of which each sequence's last counts, and the loss of their pairs.
 
 Source: transformers 5.23 modeling_layers.py GenericForSequenceClassification.forward; trl 1.16
-trainer/reward_trainer.py RewardTrainer.compute_loss; peft 0.21 utils/other.py ModulesToSaveWrapper.
+trainer/reward_trainer.py RewardTrainer.compute_loss.
 """
 
 from planner.families.parts import Structure
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
-from planner.step.engine.ops import matmul, parameter
-from planner.step.projections.adapters import autocast_input, autocast_weight
 from planner.step.projections.linear import plain
 from planner.step.switches import Switches
 
@@ -20,7 +18,7 @@ def reward(graph: Graph, structure: Structure, switches: Switches, hidden: list[
     A collator pads to the longest sequence, so that the last token of each is looked up by comparing ids.
     """
     with graph.cause(REWARDS):
-        scores = _score(graph, structure, switches, hidden[0])
+        scores = plain(graph, switches, structure.head, hidden[0])
         counts = graph.new(1, ("T",))
         not_padding = graph.new(4, ("T",))
         del counts
@@ -38,15 +36,3 @@ def reward(graph: Graph, structure: Structure, switches: Switches, hidden: list[
         hidden.clear()
         edge = pooled.edge
         return Value(graph.new(4, ()), 4, (), graph.node(lambda _: ((edge, graph.new(each, ("b",))),)))
-
-
-def _score(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value:
-    """`score(hidden_states)`. Beside adapters it is a trained copy in their dtype, as PEFT keeps it for SEQ_CLS."""
-    head = structure.head
-    if not switches.has_adapters:
-        return plain(graph, switches, head, x)
-    weight = parameter(switches.adapter, (head.out, head.in_), trained=True)
-    if switches.autocast:
-        x = autocast_input(graph, x, switches.autocast)
-        weight = autocast_weight(graph, weight, switches.autocast, head.name, other=switches.adapter_recast)
-    return matmul(graph, x, weight, head.out)

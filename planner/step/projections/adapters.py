@@ -40,7 +40,7 @@ def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str,
     """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
     if switches.autocast:
-        key = f"{name} {'A' if shape[1] == 'r' else 'B'}"
+        key = f"{name} {'A' if shape[1] == switches.rank(name) else 'B'}"
         weight = autocast_weight(graph, weight, switches.autocast, key, other=switches.adapter_recast)
         x = autocast_input(graph, x, switches.autocast)
     return matmul(graph, x, weight, shape[1])

@@ -22,8 +22,8 @@ def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value
         expands = part.quantizable and switches.storage is not None
         weight = (_dense_base if expands else _plain_base)(graph, switches, part, x.each)
         scale = _magnitude_over_norm(graph, part, x.each)
-        low = adapter_matmul(graph, switches, x, (part.in_, "r"), part.name)
-        high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+        low = adapter_matmul(graph, switches, x, (part.in_, switches.rank(part.name)), part.name)
+        high = adapter_matmul(graph, switches, low, (switches.rank(part.name), part.out), part.name)
         del low
         if switches.dropout:
             inner, held = x, weight
@@ -42,8 +42,8 @@ def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value
 def _dense_adapter(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
     """B(A(eye(K))) transposed; detached, so its graph dies when the forward has read it."""
     eye = Value(graph.new(switches.adapter, (part.in_, part.in_)), switches.adapter, (part.in_, part.in_))
-    low = adapter_matmul(graph, switches, eye, (part.in_, "r"), part.name)
-    high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+    low = adapter_matmul(graph, switches, eye, (part.in_, switches.rank(part.name)), part.name)
+    high = adapter_matmul(graph, switches, low, (switches.rank(part.name), part.out), part.name)
     del eye
     return cast(graph, high, x.each)
 

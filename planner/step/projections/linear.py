@@ -131,19 +131,21 @@ class Projector:
         """`lora_B(lora_A(dropout(x))) * scaling`."""
         graph, switches = self.graph, self.switches
         inner = dropout(graph, x) if switches.dropout else x
-        low = adapter_matmul(graph, switches, inner, (part.in_, "r"), part.name)
+        low = adapter_matmul(graph, switches, inner, (part.in_, switches.rank(part.name)), part.name)
         del inner
-        high = adapter_matmul(graph, switches, low, ("r", part.out), part.name)
+        high = adapter_matmul(graph, switches, low, (switches.rank(part.name), part.out), part.name)
         del low
         return unary(graph, high)
 
 
 def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
     """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
-    weight = parameter(switches.residual, (part.out, part.in_), trained=switches.trains_base)
-    if part.role == "head" and switches.trains_base:
+    trained, held = switches.trains(part.name), switches.held(part.name)
+    weight = parameter(held, (part.out, part.in_), trained=trained)
+    if part.role == "head" and trained:
         weight = weight._replace(edge=graph.head)
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
-        weight = autocast_weight(graph, weight, switches.autocast, part.name)
-    return matmul(graph, x, weight, part.out, bias=switches.residual if part.bias and switches.trains_base else 0)
+        recast = trained and switches.copies.recast
+        weight = autocast_weight(graph, weight, switches.autocast, part.name, other=recast)
+    return matmul(graph, x, weight, part.out, bias=held if part.bias and trained else 0)

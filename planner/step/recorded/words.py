@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from planner.families.parts import Decoder, DeltaNet, Mamba2
 from planner.gpu import Gpu
+from planner.request.lora import Lora
 from planner.request.recipe import Recipe
 from planner.step.derive_switches import linears, switches_of
-from planner.step.switches import LayerSwitches, Switches
+from planner.step.switches import Copies, LayerSwitches, Switches
 from planner.step.unsloth_numbers import offloads
 
 Words = Mapping[str, str]
@@ -54,6 +55,8 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "adapted layers": _adapted(decoder, switches),
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
+        "whole modules": _copies(switches.copies),
+        "ranks": _joined(switches.ranks) if switches.ranks else "one",
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
         "experts": _experts(decoder, switches),
@@ -89,8 +92,9 @@ def trained_words(model_type: str, recipe: Recipe) -> Known:
     words = {
         "method": _method(recipe),
         "dtype": recipe.trained_dtype,
-        "adapted layers": "none" if lora is None else _targets(lora.target_modules),
+        "adapted layers": "none" if lora is None else _targets(lora.target_modules) + _without(lora),
         "DoRA": "on" if lora and lora.use_dora else "off",
+        "whole modules": _whole(lora),
     }
     return Known(model_type, words)
 
@@ -196,6 +200,24 @@ def _checkpointing(switches: Switches) -> str:
 
 def _targets(targets: object) -> str:
     return ", ".join(sorted(targets)) if isinstance(targets, tuple | list) else str(targets)
+
+
+def _copies(copies: Copies) -> str:
+    if not copies.names:
+        return "none"
+    return f"{_joined(copies.names)}, {8 * copies.width} bit" + (", as one" if copies.tied else "")
+
+
+def _without(lora: Lora) -> str:
+    return f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
+
+
+def _whole(lora: Lora | None) -> str:
+    if lora is None or not lora.modules_to_save:
+        return "none"
+    tied = ", tied ones as one" if lora.ensure_weight_tying else ""
+    cast = f", cast to {lora.modules_to_save_dtype}" if lora.modules_to_save_dtype else ""
+    return _joined(lora.modules_to_save) + tied + cast
 
 
 def _adapted(decoder: Decoder, switches: Switches) -> str:

@@ -1,33 +1,35 @@
 from planner.memory.adapters import adapter_lines
 from planner.memory.gradients import gradient_lines, gradients_bytes
 from planner.memory.runtime import runtime_lines, workspace_bytes
-from planner.request.schema import Lora
-from planner.tensors.trainable import adapter_tensors, model_tensors
+from planner.request.lora import Lora
+from planner.tensors.trainable import AdapterDtypes, adapter_tensors, model_tensors
 from tests.planner.tiny import LLAMA
+
+FLOAT32, BFLOAT16 = AdapterDtypes("float32", "float32"), AdapterDtypes("bfloat16", "bfloat16")
 
 
 def test_adapters_are_rounded_tensor_by_tensor() -> None:
-    tensors = adapter_tensors(LLAMA, "llama", Lora(r=1, target_modules=("k_proj",)), "float32")
-    matrices, magnitudes, uncast = adapter_lines(tensors)
+    tensors = adapter_tensors(LLAMA, "llama", Lora(r=1, target_modules=("k_proj",)), FLOAT32)
+    matrices, magnitudes, _, _, uncast = adapter_lines(tensors)
     assert matrices.bytes == 2 * (1024 + 512)  # A is 1 x 256, B is 128 x 1
     assert (magnitudes.bytes, uncast.bytes) == (0, 0)
     assert "load" not in matrices.alive_in
 
 
 def test_sixteen_bit_adapters_were_float32_first() -> None:
-    tensors = adapter_tensors(LLAMA, "llama", Lora(r=16), "bfloat16")
-    matrices, _, uncast = adapter_lines(tensors)
+    tensors = adapter_tensors(LLAMA, "llama", Lora(r=16), BFLOAT16)
+    matrices, _, _, _, uncast = adapter_lines(tensors)
     assert (uncast.bytes, uncast.alive_in) == (matrices.bytes, ("prepare",))
 
 
 def test_gradients_have_the_dtype_of_what_is_trained() -> None:
-    halves = adapter_tensors(LLAMA, "llama", Lora(r=16), "bfloat16")
-    singles = adapter_tensors(LLAMA, "llama", Lora(r=16), "float32")
+    halves = adapter_tensors(LLAMA, "llama", Lora(r=16), BFLOAT16)
+    singles = adapter_tensors(LLAMA, "llama", Lora(r=16), FLOAT32)
     assert 2 * gradients_bytes(halves) == gradients_bytes(singles)
 
 
 def test_gradients_wait_for_the_optimizer() -> None:
-    (gradients,) = gradient_lines(adapter_tensors(LLAMA, "llama", Lora(r=8), "float32"))
+    (gradients,) = gradient_lines(adapter_tensors(LLAMA, "llama", Lora(r=8), FLOAT32))
     assert gradients.alive_in == ("optimizer",)
 
 

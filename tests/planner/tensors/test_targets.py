@@ -8,10 +8,10 @@ from planner.errors import InvalidRequestError
 from planner.memory.gradients import gradients_bytes
 from planner.memory.optimizer import optimizer_lines
 from planner.model.model import resolve_model
+from planner.request.lora import Lora
 from planner.request.patterns import SkipList
-from planner.request.schema import Lora
 from planner.tensors.targets import adapted_weights, unmatched_targets
-from planner.tensors.trainable import adapter_tensors
+from planner.tensors.trainable import AdapterDtypes, adapter_tensors
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group
 
 DEEPSEEK = (
@@ -21,6 +21,8 @@ DEEPSEEK = (
     *MIXTRAL[6:8],
     *LLAMA[8:],
 )
+
+FLOAT32 = AdapterDtypes("float32", "float32")
 
 
 def names(census: tuple, targets: object, model_type: str = "llama", **lora: object) -> dict[str, int]:
@@ -46,12 +48,13 @@ def test_a_string_is_a_pattern_for_the_whole_name() -> None:
 
 
 def test_an_adapter_is_two_matrices() -> None:
-    tensors = adapter_tensors(LLAMA, "llama", Lora(r=8, target_modules=("k_proj",)), "float32")
+    tensors = adapter_tensors(LLAMA, "llama", Lora(r=8, target_modules=("k_proj",)), FLOAT32)
     assert [(t.shape, t.count, t.itemsize_bytes) for t in tensors] == [((8, 256), 2, 4), ((128, 8), 2, 4)]
 
 
 def test_dora_adds_one_magnitude_per_output_row_of_a_transposed_weight_too() -> None:
-    tensors = adapter_tensors(GPT2, "gpt2", Lora(r=8, target_modules=("c_attn",), use_dora=True), "bfloat16", "float32")
+    lora = Lora(r=8, target_modules=("c_attn",), use_dora=True)
+    tensors = adapter_tensors(GPT2, "gpt2", lora, AdapterDtypes("bfloat16", "float32"))
     assert [(t.shape, t.itemsize_bytes) for t in tensors] == [((8, 128), 2), ((384, 8), 2), ((384,), 4)]
 
 
@@ -62,7 +65,7 @@ def test_the_head_of_a_tied_model_can_be_named() -> None:
 
 
 def test_all_linear_reaches_stacked_experts_of_translated_models() -> None:
-    tensors = adapter_tensors(MIXTRAL, "mixtral", Lora(r=8), "float32")
+    tensors = adapter_tensors(MIXTRAL, "mixtral", Lora(r=8), FLOAT32)
     shapes = Counter({tensor.shape: tensor.count for tensor in tensors if "mlp" in tensor.name})
     assert shapes == {
         (8, 256): 2, (4, 8): 2,  # the router's weight
@@ -134,8 +137,8 @@ def test_an_adapter_that_no_gradient_reaches_costs_neither_gradient_nor_state() 
     """DeepSeek V3.2's indexer runs without gradients; its adapters are there all the same."""
     indexer = group("model.layers.*.self_attn.indexer.wk.weight", "linear", (64, 256), 2, quantizable=True)
     lora = Lora(target_modules="all-linear")
-    with_indexer = adapter_tensors((*LLAMA, indexer), "deepseek_v3", lora, "float32")
-    without = adapter_tensors(LLAMA, "deepseek_v3", lora, "float32")
+    with_indexer = adapter_tensors((*LLAMA, indexer), "deepseek_v3", lora, FLOAT32)
+    without = adapter_tensors(LLAMA, "deepseek_v3", lora, FLOAT32)
     assert len(with_indexer) > len(without)
     assert gradients_bytes(with_indexer) == gradients_bytes(without)
     states = [optimizer_lines(tensors, "adamw_torch", clips=True) for tensors in (with_indexer, without)]

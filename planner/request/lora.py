@@ -1,0 +1,89 @@
+"""What a LoraConfig says, in peft's words; and the names and patterns that requests are written with."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+)
+
+from planner.request.control_characters import checked_name
+from planner.request.dtypes import Dtype
+from planner.request.initialisation import checked_initialisation
+from planner.request.patterns import MOST_NAMES, checked_pattern
+from planner.request.unions import LIST, TEXT, by_kind
+
+# Limits say "this is a typing mistake": no public adapter has a rank above a few thousand.
+Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
+Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
+Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
+# PEFT and transformers match these as regular expressions.
+Pattern = Annotated[Name, AfterValidator(checked_pattern)]
+Alpha = Annotated[float, Field(strict=True, gt=0, le=1e6)]
+
+
+def _items(value: Any) -> Any:
+    """An object's pairs, so that a Lora can be compared and kept."""
+    return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def _object(value: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "object", "additionalProperties": {"type": value}})
+
+
+_Names = Annotated[
+    Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
+    by_kind("write a pattern, or a list of module names"),
+]
+Ranks = Annotated[
+    tuple[tuple[Pattern, Rank], ...],
+    Field(max_length=MOST_NAMES), BeforeValidator(_items), PlainSerializer(dict), _object("integer"),
+]  # fmt: skip
+Alphas = Annotated[
+    tuple[tuple[Pattern, Alpha], ...],
+    Field(max_length=MOST_NAMES), BeforeValidator(_items), PlainSerializer(dict), _object("number"),
+]  # fmt: skip
+
+
+class Frozen(BaseModel):
+    """A part of a request: frozen, and without a key that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Lora(Frozen):
+    """What `LoraConfig` takes, as far as it can be planned. Defaults are the QLoRA chapter's.
+
+    No byte depends on `lora_alpha`, `alpha_pattern`, `use_rslora` and `fan_in_fan_out`; nor on `loraplus_lr_ratio`,
+    with which peft's create_loraplus_optimizer sorts the same parameters into groups.
+    `modules_to_save_dtype` is a trainer's, not PEFT's: what it casts the copies to that PEFT leaves in the dtype of
+    their originals (LLaMA-Factory turns all that is trained to float32).
+    """
+
+    r: Rank = 16
+    lora_alpha: Alpha = 32
+    lora_dropout: Fraction = 0.0
+    target_modules: Annotated[
+        Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
+        by_kind('write "all-linear", a pattern, or a list of module names'),
+    ] = "all-linear"
+    exclude_modules: _Names | None = None
+    rank_pattern: Ranks = ()
+    alpha_pattern: Alphas = ()
+    use_dora: StrictBool = False
+    use_rslora: StrictBool = False
+    bias: Literal["none", "all", "lora_only"] = "none"
+    fan_in_fan_out: StrictBool = False
+    init_lora_weights: Annotated[StrictBool | str, AfterValidator(checked_initialisation)] = True
+    modules_to_save: Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)] | None = None
+    modules_to_save_dtype: Dtype | None = None
+    ensure_weight_tying: StrictBool = False
+    loraplus_lr_ratio: Annotated[float, Field(gt=0, le=1e6)] | None = None

@@ -1,0 +1,68 @@
+"""Which parts of a decoder a step trains as copies beside its adapters."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.families.census import census_of
+from planner.families.parts import Attention, Block, Decoder, GatedMlp, PlainMlp, Structure
+from planner.request.lora import Lora
+from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.step.switches import Copies
+from planner.tensors.whole_modules import FIELD, module_of, ties_the_copies, whole_modules
+
+
+@lru_cache(maxsize=256)
+def copies_of(decoder: Decoder, recipe: Recipe) -> Copies:
+    """The copies of a run, in the words of its switches.
+
+    Raises:
+        InvalidRequestError: no formula follows a trained copy of one of them; says which can be named.
+    """
+    if recipe.lora is None:
+        return Copies()
+    names = _named(decoder, recipe.lora)
+    if not names:
+        return Copies()
+    structure, tied = decoder.structure, ties_the_copies(census_of(decoder), recipe.lora)
+    return Copies(
+        names=names | {structure.head.name} if tied else names,
+        width=DTYPE_BYTES[recipe.copied_dtype],
+        recast=recipe.autocast is not None and recipe.autocast != recipe.copied_dtype,
+        embedding=structure.embedding in names,
+        head=tied or structure.head.name in names,
+        tied=tied,
+    )
+
+
+@lru_cache(maxsize=2048)
+def _named(decoder: Decoder, lora: Lora) -> frozenset[str]:
+    structure = decoder.structure
+    known = dict(_parts(structure))
+    copied = list(dict.fromkeys(module_of(group) for group in whole_modules(census_of(decoder), lora)))
+    if unknown := [path for path in copied if path not in known]:
+        leaves = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in known))
+        fix = f"a trained copy of {unknown[0]} is not planned; name one of {leaves}"
+        raise InvalidRequestError("These modules cannot be planned as a whole.", [FieldProblem(FIELD, fix)])
+    return frozenset(known[path] for path in copied)
+
+
+def _parts(structure: Structure) -> Iterator[tuple[str, str]]:
+    """Module paths whose trained copies the walk follows, each with the name that the part has there."""
+    outside = [structure.embedding, structure.head.name]
+    outside += [norm.name for norm in (structure.embedding_norm, structure.final_norm) if norm]
+    yield from zip(outside, outside, strict=True)
+    for block in structure.blocks:
+        yield from ((block.prefix + name, name) for name in _parts_of(block))
+
+
+def _parts_of(block: Block) -> Iterator[str]:
+    yield from (norm.name for norm in block.norms if norm.weight)
+    attention, mlp = block.attention, block.mlp
+    if isinstance(attention, Attention):
+        yield from (norm.name for norm in (attention.q_norm, attention.k_norm) if norm)
+        yield from (part.name for part in (attention.q, attention.k, attention.v, attention.fused, attention.o) if part)
+    if isinstance(mlp, GatedMlp):
+        yield from (part.name for part in (mlp.gate, mlp.up, mlp.fused, mlp.down) if part)
+    if isinstance(mlp, PlainMlp):
+        yield from (mlp.up.name, mlp.down.name)
