@@ -1,10 +1,10 @@
 """The process that workers are made of: everything imported and read once, then one fork for each worker.
 
-While nobody wants a worker it goes on learning: it answers questions about the models that the site itself names, so
-that later workers know their steps from the start, in pages that all of them share.
+One that learns answers questions about the models that the site itself names while nobody wants a worker, so that
+later ones know their steps from the start, in pages that all of them share.
 
-`python -m app.compute.template FD`: over the socket FD, `F` and a socket make a worker that serves it, `K`, a number
-and a newline end the worker of that process id. When the server goes, so does everything here.
+`python -m app.compute.template FD [learns]`: over the socket FD, `F` and a socket make a worker that serves it, `K`, a
+number and a newline end the worker of that process id. When the server goes, so does everything here.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _ASKED: tuple[tuple[str, dict[str, str | int]], ...] = (
 _KILL = re.compile(rb"K(\d+)\n")
 
 
-def main(control: socket.socket) -> None:
+def main(control: socket.socket, *, is_learning: bool) -> None:
     """Make workers until the server is gone."""
     app = answering_app()
     asyncio.run(_warm(app))
@@ -50,7 +50,7 @@ def main(control: socket.socket) -> None:
     gc.freeze()  # collections in a worker would otherwise write to every shared page
     control.sendall(b"R")
     alive: set[int] = set()
-    unread, rest, is_learning = b"", lessons(), True
+    unread, rest = b"", lessons()
     while True:
         ready, _, _ = select.select([control], [], [], 0 if is_learning else _REAP_SECONDS)
         _reap(alive)
@@ -140,4 +140,4 @@ async def _warm(app: FastAPI) -> None:
 if __name__ == "__main__":
     # The terminal's interrupt is for the server, which ends this process by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), is_learning="learns" in sys.argv)

@@ -1,6 +1,7 @@
 """What the request means once every default is filled in: the dtypes and switches the formulas read."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from planner.request.dtypes import Dtype, HalfDtype
 from planner.request.layout import ONE_CARD, Layout, layout_of
@@ -46,6 +47,14 @@ class Recipe:
     reference: Reference = "none"
     layout: Layout = ONE_CARD
     strategy: Ddp | Fsdp | DeepSpeed | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """What is kept of a recipe is found by it in a dozen places; its parts would be hashed for each of them."""
+        object.__setattr__(self, "_hash", hash(_parts(self)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def batch(self) -> int:
@@ -230,6 +239,9 @@ class Recipe:
             layout=layout_of(request, stack.autocast, by_accelerate=name in BY_TRAINER),
             strategy=request.ddp or request.fsdp or request.deepspeed,
         )
+
+
+_parts = attrgetter(*(item.name for item in fields(Recipe) if item.compare))
 
 
 def _of_any_size(training: Training) -> Training:
