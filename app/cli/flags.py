@@ -67,6 +67,7 @@ FLAGS = (
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
     Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger|cut_cross_entropy"),
+    Flag("--liger", "training.liger_kernel_config", str, "Liger's kernels beside any loss.", "rope,rms_norm,swiglu"),
     Flag("--objective", "training.objective", str, "What is trained for.", "sft|dpo|kto|orpo|cpo|reward|grpo"),
     Flag("--completion", "training.max_completion_length", int, "Of GRPO's sequence, tokens to generate."),
     Flag("--beta", "training.beta", float, "GRPO's weight of a reference; 0 has none."),

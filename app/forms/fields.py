@@ -159,6 +159,7 @@ FIELDS = (
     Field("attn_implementation", ("training", "attn_implementation")),
     Field("sdpa_kernel", ("training", "sdpa_kernel"), "auto"),
     Field("loss", ("training", "loss")),
+    Field("liger_kernel_config", ("training", "liger_kernel_config")),
     Field("objective", ("training", "objective"), "sft"),
     Field("precompute_ref_log_probs", ("training", "precompute_ref_log_probs"), "off", _switch),
     Field("ref_model", ("training", "ref_model")),

@@ -147,6 +147,9 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
             values[item.name] = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
         elif found is not None and not isinstance(found, Mapping):
             values[item.name] = modules_text(found) if item.name in _MODULES else _text(found)
+    kernels = _get(document, ("training", "liger_kernel_config"))
+    if isinstance(kernels, Mapping):
+        values["liger_kernel_config"] = ",".join(name for name, on in kernels.items() if on)
     if values["gradient_checkpointing"] == UNSLOTH:
         values["gradient_checkpointing"] = "on"
     if isinstance(document.get("model"), Mapping):

@@ -12,7 +12,7 @@ from planner.request.schema import Request
 from planner.request.unsloth import UNSLOTH
 
 # What Unsloth decides itself, whatever a file says of it.
-_ITS_OWN = ("loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing")
+_ITS_OWN = ("loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing", "liger_kernel_config")
 
 
 def put_unsloth(reading: Reading, key: str, checkpointing: Any) -> None:

@@ -52,6 +52,7 @@ LABELS = {
     "optim": "Optimizer",
     "attn_implementation": "Attention",
     "loss": "Loss",
+    "liger_kernel_config": "Liger’s kernels",
     "objective": "Objective",
     "precompute_ref_log_probs": "Reference scores",
     "ref_model": "Reference model",

@@ -185,7 +185,7 @@ class Request(Subject):
             raise ValueError(msg)
         training = self.training
         training.check_objective(training.loss, asked)
-        training.check_options(self.stack, padded=training.padded)
+        training.check_options(self.stack, training.loss, padded=training.padded)
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
         if training.objective == "grpo" and problem:

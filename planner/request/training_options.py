@@ -6,9 +6,31 @@ training_args.py.
 
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
 from planner.request.objective import ObjectiveFields
+
+
+class LigerKernels(BaseModel):
+    """Liger's kernels one by one, as `liger_kernel_config` names them; defaults of apply_liger_kernel_to_llama.
+
+    Its fused_linear_cross_entropy is `loss` "liger". Source: liger-kernel 0.8.5 transformers/monkey_patch.py.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rope: StrictBool = True
+    rms_norm: StrictBool = True
+    swiglu: StrictBool = True
+    cross_entropy: StrictBool = False
+
+
+def _named_kernels(value: object) -> object:
+    """`rope,swiglu`: those are on and no others."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    return dict.fromkeys(LigerKernels.model_fields, False) | dict.fromkeys(names, True)
 
 
 class OptionFields(ObjectiveFields):
@@ -17,12 +39,15 @@ class OptionFields(ObjectiveFields):
 
     `per_device_eval_batch_size`: sequences that are evaluated at a time between training steps; None evaluates nothing
     (eval_strategy "no"). TrainingArguments' own default, once there is a strategy, is 8.
+
+    `liger_kernel_config`: Liger's kernels beside any loss; None has its defaults with `loss` "liger", and none without.
     """
 
     packing: StrictBool = False
     per_device_eval_batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = None
+    liger_kernel_config: Annotated[LigerKernels | None, BeforeValidator(_named_kernels)] = None
 
-    def check_options(self, stack: object, *, padded: bool) -> None:
+    def check_options(self, stack: object, loss: str | None, *, padded: bool) -> None:
         """Hold the options against the rest of the request.
 
         Raises:
@@ -35,5 +60,11 @@ class OptionFields(ObjectiveFields):
             problem = f"training.packing: TRL packs for sft, not for {self.objective}; drop it"
         elif self.packing and stack == "unsloth":
             problem = "training.packing: Unsloth packs by code of its own, which is not planned; drop it"
+        elif self.liger_kernel_config and stack == "unsloth":
+            problem = "training.liger_kernel_config: Unsloth has kernels of its own; drop it"
+        elif self.liger_kernel_config and self.objective != "sft":
+            problem = f"training.liger_kernel_config: planned for sft, not for {self.objective}; drop it"
+        elif self.liger_kernel_config and self.liger_kernel_config.cross_entropy and loss in {"liger", "chunked"}:
+            problem = f"training.liger_kernel_config: cross_entropy reads all logits; loss {loss} makes none, drop it"
         if problem:
             raise ValueError(problem)

@@ -29,7 +29,7 @@ from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.copied_modules import copies_of
 from planner.step.derive_numbers import CHUNK, key_splits
-from planner.step.losses.loss_choice import liger_head, loss_that_runs
+from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth
 from planner.step.unsloth_numbers import unsloth_switches
@@ -145,7 +145,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         checkpointing=bool(training.gradient_checkpointing),
         reentrant=training.use_reentrant,
         loss=loss_that_runs(decoder, recipe),
-        liger=recipe.loss == "liger" and decoder.model_type in liger_models.REPLACED,
+        liger=liger_kernels(decoder, recipe),
         liger_in_place=decoder.model_type not in liger_models.NORMS_BESIDE,
         liger_head_norms=decoder.model_type not in liger_models.LEAVES_HEAD_NORMS,
         liger_rotary=decoder.model_type not in liger_models.LEAVES_ROTARY,

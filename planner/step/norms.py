@@ -20,7 +20,7 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
             return cast(graph, _layer(graph, cast(graph, x, 4), part, trained), x.each)
         head = part.name.startswith("self_attn.")
         patched = part.weight or part.kind != "rms_float"
-        if switches.liger and patched and (switches.liger_head_norms or not head):
+        if switches.liger.rms_norm and patched and (switches.liger_head_norms or not head):
             return _liger(graph, x, part.width, held if trained else None, in_place=switches.liger_in_place)
         weight = parameter(held, (*part.stored_per, part.width), trained=trained)
         if part.kind == "cohere":

@@ -69,6 +69,16 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
+class LigerKernels:
+    """Which of the model's own parts Liger's kernels replace; its fused head is a loss of its own."""
+
+    rope: bool = False
+    rms_norm: bool = False
+    swiglu: bool = False
+    cross_entropy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LigerHead:
     """`casts`: autocast's dtype is another than the weights'. `adds_in_place`: products are added to the weight's
     gradient by one kernel, which wants compute capability 8.0 and logits in 16 bit, of the gradient's own dtype or
@@ -97,8 +107,8 @@ class Switches:
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
-    `liger`: norms, rotary embedding and gated MLPs are Liger's too; whether its norms overwrite the incoming gradient,
-    and whether it replaces q and k norms and the rotation, differs by model.
+    Whether Liger's norms overwrite the incoming gradient, and whether it replaces q and k norms and the rotation,
+    differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `packed`: it joins documents in one row instead,
     and says where each begins. `expanded` is the dtype bitsandbytes expands a
     4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
@@ -126,7 +136,7 @@ class Switches:
     checkpointing: bool
     reentrant: bool
     loss: str
-    liger: bool
+    liger: LigerKernels
     liger_in_place: bool
     liger_head_norms: bool
     liger_rotary: bool

@@ -17,6 +17,8 @@ from app.imports.dialects.axolotl_objectives import read_objective
 from app.imports.dialects.axolotl_targets import put_targets
 from app.imports.effects import LESS, ONE_CARD, PREFERENCES, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
+from app.imports.liger import AXOLOTL as LIGER
+from app.imports.liger import put_axolotl_kernels
 from app.imports.linear_targets import stacks_experts
 from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Reading, Rule, Trainer, listed, looked_up, words
@@ -28,8 +30,6 @@ _ATTENTION = {
 }  # fmt: skip
 # Whose tensors Axolotl turns to 16 bit (loaders/model.py): the kernels that take nothing wider.
 _TAKES_16_BIT = {"flash_attention", "flex_attention", "sage_attention", "xformers_attention"}
-# Liger's other kernels; with its loss they are all that `training.loss: liger` means.
-_LIGER = ("liger_rope", "liger_rms_norm", "liger_glu_activation")
 _OPTIMIZERS = {"ao_adamw_8bit": "adamw_torch_8bit", "ao_adamw_4bit": "adamw_torch_4bit", "adamw_hf": "adamw_torch"}
 # Plugins that do nothing but what their own keys say, and those that only report or evaluate afterwards.
 _PLUGINS = {"CutCrossEntropyPlugin", "LigerPlugin", "SwanLabPlugin", "LMEvalPlugin"}
@@ -139,30 +139,22 @@ def _bnb_config(reading: Reading) -> dict[str, Any]:
 
 
 def _losses(reading: Reading, objective: str) -> None:
-    """Liger's fused loss, Cut Cross-Entropy by its switch or its plugin, whose switch is on by itself."""
+    """Liger's kernels, its fused loss, Cut Cross-Entropy by its switch or its plugin, whose switch is on by itself."""
     config = reading.config
     plugin = "cut_cross_entropy" in str(config.get("plugins"))
     cut = reading.on("cut_cross_entropy") if "cut_cross_entropy" in config else plugin
-    on = [key for key in _LIGER if reading.on(key)]
     if objective != "sft":
-        for key in filter(reading.on, (*_LIGER, "liger_fused_linear_cross_entropy", "cut_cross_entropy")):
+        for key in filter(reading.on, (*LIGER, "liger_fused_linear_cross_entropy", "cut_cross_entropy")):
             reading.leave_out(key, LESS)
         return
     if reading.on("liger_fused_linear_cross_entropy"):
         if cut:
             reading.contradict("cut_cross_entropy", "liger_fused_linear_cross_entropy: true as well; keep one")
         reading.use("liger_fused_linear_cross_entropy", "training.loss", "liger")
-        for key in on:
-            reading.use(key, "training.loss", "liger")
-        if len(on) < len(_LIGER):
-            why = f"planned with all of Liger's kernels, and {', '.join(set(_LIGER) - set(on))} is not on"
-            reading.leave_out("liger_fused_linear_cross_entropy", Effect(why, "with all of Liger's kernels"))
-        return
-    for key in on:
-        reading.leave_out(key, LESS)
-    if cut:
+    elif cut:
         key = "cut_cross_entropy" if config.get("cut_cross_entropy") else "plugins"
         reading.use(key, "training.loss", "cut_cross_entropy")
+    put_axolotl_kernels(reading)
 
 
 def _plugins(reading: Reading) -> None:

@@ -14,6 +14,7 @@ from app.imports.attention import put_attention
 from app.imports.dialects.trl_objectives import read_objective
 from app.imports.effects import PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
+from app.imports.liger import put_transformers_kernels
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
@@ -203,7 +204,7 @@ def _chops(reading: Reading) -> bool:
 
 def _loss(reading: Reading, is_trl: bool) -> None:
     config = reading.config
-    if reading.on("use_liger_kernel"):
+    if reading.on("use_liger_kernel") and put_transformers_kernels(reading):
         reading.use("use_liger_kernel", "training.loss", "liger")
     elif loss := looked_up(_LOSSES, config.get("loss_type")):
         reading.use("loss_type", "training.loss", loss)
@@ -276,7 +277,8 @@ TRL = Trainer(
         "fp16 dtype torch_dtype bnb_4bit_compute_dtype use_peft gradient_checkpointing_kwargs "
         "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
         "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
-        "per_device_eval_batch_size prepare_model_for_kbit_training packing padding_free packing_strategy"
+        "per_device_eval_batch_size prepare_model_for_kbit_training packing padding_free packing_strategy "
+        "liger_kernel_config"
     ),
     ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},

@@ -83,7 +83,8 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
     """Change the model as TRL and Liger do. Both come from the installed packages.
 
     TRL 1.16 gives every model its fused head (trl/trainer/sft_trainer.py, "add_fused_lm_head", and the outputs its
-    metrics ask for); the Trainer applies Liger with all its default kernels (transformers/integrations/liger.py).
+    metrics ask for); the Trainer applies Liger with its default kernels, or those of `liger_kernel_config`
+    (transformers/integrations/liger.py).
 
     Raises:
         InvalidRequestError: TRL's head would find no decoder: Llama 4's `base_model_prefix` names no attribute.
@@ -96,10 +97,12 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
         from trl.trainer.utils import add_fused_lm_head  # noqa: PLC0415  # takes a second: only where it is used
 
         add_fused_lm_head(base, outputs=_OUTPUTS[recipe.objective])
-    elif recipe.loss == "liger":
+    kernels = recipe.training.liger_kernel_config
+    if recipe.loss == "liger" or kernels is not None:
         from transformers.integrations.liger import apply_liger_kernel  # noqa: PLC0415  # Linux only
 
-        apply_liger_kernel(base, None)
+        fused = {"fused_linear_cross_entropy": recipe.loss == "liger"}
+        apply_liger_kernel(base, None if kernels is None else kernels.model_dump() | fused)
 
 
 def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:

@@ -15,7 +15,7 @@ from planner.step.attention.llama4_qk import late
 from planner.step.attention.rotary import CONCATENATED, in_part, join_parts, layer_tables, turn
 from planner.step.attention.rotary_pairs import halves
 from planner.step.attention.sinks import attend_with_sinks
-from planner.step.engine.graph import Buffer, Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import clone, relayout_gradient, view
 from planner.step.engine.slice_ops import pick, piece, split
 from planner.step.norms import norm
@@ -59,8 +59,9 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
             return alibi_attention(graph, part, x, project, mask, shared.cache)
         fused = project(part.fused, x) if part.fused else None
         q, k, v = _split(graph, part, fused) if fused else _project(graph, part, x, project)
-        # Liger turns q and k in place, forward and backward (ops/rope.py).
-        if not (project.switches.liger and project.switches.liger_rotary):
+        if project.switches.liger.rope and project.switches.liger_rotary:
+            q = _turned_in_place(graph, q, shared)
+        else:
             named = [q, k] if part.names_parts else None
             q, k = turned(graph, part, q, k, shared, named)
         q, k = late(graph, part, (q, k), shared.tables, project.switches)
@@ -105,6 +106,18 @@ def turned(  # noqa: PLR0913, PLR0917 (q, k and what each needs)
     return turn(graph, q, tables, part.rotary, "q rot"), turn(graph, k, tables, part.rotary, "k rot")
 
 
+def _turned_in_place(graph: Graph, q: Value, shared: Shared) -> Value:
+    """Liger turns q and k in place, forward and backward, and saves the tables (ops/rope.py)."""
+    if shared.tables is None or not graph.needs(q):
+        return q
+    edge_in = q.edge
+
+    def backward(grad: Buffer) -> Outcome:
+        return ((edge_in, grad),)
+
+    return q._replace(edge=graph.node(backward, graph.save(*shared.tables)))
+
+
 def summed(layer: LayerSwitches) -> bool:
     """Whether the values' gradient arrives head by head and has to be copied back to token order."""
     return layer.kernel in {"eager", "math"} or layer.expands
@@ -123,10 +136,10 @@ def normed(graph: Graph, part: Attention, x: Value, project: Projector, *, query
     """A projection's head norm; without one, the gradient of the transposed view is copied back."""
     head_norm = part.q_norm if query else part.k_norm
     if head_norm is None:
-        return x if project.switches.liger or part.late_norm else relayout_gradient(graph, x)
+        return x if project.switches.liger.rope or part.late_norm else relayout_gradient(graph, x)
     if not head_norm.per:
         x = norm(graph, head_norm, x, project.switches)
-        return x if project.switches.liger else relayout_gradient(graph, x)
+        return x if project.switches.liger.rope else relayout_gradient(graph, x)
     wide = x.dims[-1]
     return view(norm(graph, head_norm, view(x, ("T", *head_norm.per, "d")), project.switches), ("T", wide))
 

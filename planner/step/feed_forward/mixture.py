@@ -53,7 +53,7 @@ def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Pro
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
     if project.switches.gathers_experts:
         return gathered_experts(graph, part, x, routing, project)
-    if project.switches.liger and not part.bias:
+    if project.switches.liger.swiglu and not part.bias:
         return liger_experts(graph, part, x, routing, project)
     down_factors = factors_of(graph, project, part.down, "r")
     up_factors = factors_of(graph, project, part.up, "2r")

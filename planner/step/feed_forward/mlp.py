@@ -19,13 +19,14 @@ def gated(graph: Graph, part: GatedMlp, x: Value, project: Projector) -> Value:
     with graph.cause(MLP):
         if part.fused:
             gate, up = split(graph, project(part.fused, x), (("T", "I"), ("T", "I")))
-            if project.switches.liger:  # its kernel wants gate and up contiguous (ops/swiglu.py, ensure_contiguous)
+            # Liger's kernel wants gate and up contiguous (ops/swiglu.py, ensure_contiguous).
+            if project.switches.liger.swiglu:
                 return project(part.down, _liger(graph, clone(graph, gate), clone(graph, up)))
             return project(part.down, mul(graph, up, activation(graph, part.act, gate, project.switches.autocast)))
         if not (part.gate and part.up):
             msg = "a gated MLP needs gate and up or one fused projection"
             raise ValueError(msg)
-        if project.switches.liger:
+        if project.switches.liger.swiglu:
             return project(part.down, _liger(graph, project(part.gate, x), project(part.up, x)))
         bent = activation(graph, part.act, project(part.gate, x), project.switches.autocast)
         product = mul(graph, bent, project(part.up, x))

@@ -47,7 +47,7 @@ def full_logits(
     """All logits at once: in the head's dtype, in float32, and as log-probabilities."""
     with graph.cause(LOGITS):
         logits = all_logits(graph, structure, switches, hidden[0])
-        if switches.liger:
+        if switches.liger.cross_entropy:
             loss = liger_cross_entropy(graph, logits)
         else:
             loss = cross_entropy(graph, logits, switches.one_sequence)

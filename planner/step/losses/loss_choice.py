@@ -2,14 +2,24 @@
 
 from planner.families.parts import Decoder
 from planner.request.recipe import Recipe
+from planner.request.training_options import LigerKernels as AskedKernels
 from planner.step import liger_models
-from planner.step.switches import LigerHead
+from planner.step.switches import LigerHead, LigerKernels
 
 
 def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
     """The loss that runs: where Liger does not replace it, the model's own."""
     fused = decoder.model_type in liger_models.REPLACED - liger_models.KEEPS_LOGITS
     return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
+
+
+def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerKernels:
+    """Those of `liger_kernel_config`; without one the defaults of each apply_liger_kernel_to_*, with Liger's loss."""
+    asked = recipe.training.liger_kernel_config or (AskedKernels() if recipe.loss == "liger" else None)
+    if decoder.model_type not in liger_models.REPLACED or asked is None:
+        return LigerKernels()
+    keeps_logits = decoder.model_type in liger_models.KEEPS_LOGITS and recipe.loss == "liger"
+    return LigerKernels(asked.rope, asked.rms_norm, asked.swiglu, asked.cross_entropy or keeps_logits)
 
 
 def liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:

@@ -6,7 +6,7 @@ a number changes a kernel, the kernel is among the words.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from planner.gpu import Gpu
 from planner.request.lora import Lora
 from planner.request.recipe import Recipe
 from planner.step.derive_switches import linears, switches_of
-from planner.step.switches import Copies, LayerSwitches, Switches
+from planner.step.switches import Copies, LayerSwitches, LigerKernels, Switches
 from planner.step.unsloth_numbers import offloads
 
 Words = Mapping[str, str]
@@ -170,11 +170,12 @@ def _loss(switches: Switches) -> str:
     if switches.unsloth:
         in_rows = "in chunks" if switches.unsloth.several_chunks else "in one chunk"
         return f"Unsloth's, {'in tiles' if switches.unsloth.tiled_loss else in_rows}"
-    if not switches.liger:
-        return switches.loss
+    kernels = [part.name for part in fields(LigerKernels) if getattr(switches.liger, part.name)]
     head, fused = switches.liger_head, switches.loss == "liger"
     marks = ["casts"] * (fused and head.casts) + ["adds in place"] * (fused and head.adds_in_place)
-    return ", ".join([f"{switches.loss} with Liger's kernels", *marks])
+    of_its_own = {"rope", "rms_norm", "swiglu"} <= set(kernels) and (fused or "cross_entropy" in kernels)
+    said = ["with Liger's kernels"] if of_its_own else [f"with Liger's {' and '.join(kernels)}"] if kernels else []
+    return ", ".join([" ".join([switches.loss, *said]), *marks])
 
 
 def _attention(layers: Iterable[LayerSwitches]) -> str:

@@ -81,9 +81,39 @@ def evaluation_settings() -> list[dict[str, Any]]:
     ]
 
 
+def liger_settings() -> list[dict[str, Any]]:
+    """Liger's kernels one by one, beside its own loss and others."""
+    found = []
+    for kernel in ("rope", "rms_norm", "swiglu", "cross_entropy"):
+        alone = {"liger_kernel_config": kernel, "loss": "full_logits"}
+        found += [
+            setting(f"llama trainer liger {kernel} alone", LLAMA, alone),
+            setting(f"llama trainer liger {kernel} alone off", LLAMA, {**alone, **OFF}),
+        ]
+    three = {"liger_kernel_config": "rope,rms_norm,swiglu"}
+    for kernel in ("rope", "rms_norm", "swiglu"):
+        without = {"liger_kernel_config": three["liger_kernel_config"].replace(kernel, "")}
+        found.append(setting(f"llama trainer liger all but {kernel}", LLAMA, {**without, **OFF, "loss": "liger"}))
+    return [
+        *found,
+        setting("llama trl liger beside the chunked loss", LLAMA, three, stack="trl"),
+        setting("llama trl liger beside the chunked loss off", LLAMA, {**three, **OFF}, stack="trl"),
+        setting("llama kbit liger beside all logits", LLAMA, {**three, "loss": "full_logits"}, stack="kbit"),
+        setting("llama trainer full liger swiglu alone", LLAMA, {"liger_kernel_config": "swiglu"}, method="full"),
+        *(
+            setting(f"{name} trainer liger beside all logits", config(name), {**three, "loss": "full_logits"})
+            for name in ("qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "granite")
+        ),
+        *(
+            setting(f"{name} trainer liger rope alone off", config(name), {"liger_kernel_config": "rope", **OFF})
+            for name in ("qwen3", "phi3")
+        ),
+    ]
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return packing_settings() + evaluation_settings()
+    return packing_settings() + evaluation_settings() + liger_settings()
 
 
 if __name__ == "__main__":
