@@ -12,7 +12,10 @@ from planner.request.schema import Request
 from planner.request.unsloth import UNSLOTH
 
 # What Unsloth decides itself, whatever a file says of it.
-_ITS_OWN = ("loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing", "liger_kernel_config")
+_ITS_OWN = (
+    "loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing", "liger_kernel_config",
+    "activation_offloading",
+)  # fmt: skip
 
 
 def put_unsloth(reading: Reading, key: str, checkpointing: Any) -> None:

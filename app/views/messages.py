@@ -60,6 +60,7 @@ LABELS = {
     "vllm_gpu_memory_utilization": "vLLM’s share",
     "per_device_eval_batch_size": "Evaluation batch",
     "packing": "Packing",
+    "activation_offloading": "Activation offloading",
     "padded": "Padded batches",
     "expandable_segments": "Expandable segments",
     "stack": "Training stack",

@@ -32,6 +32,9 @@ from planner.tensors.targets import adapted_weights
 from planner.throughput.rate import Throughput, throughput
 from planner.throughput.work import work_of
 
+# A field of `training`, and what no formula follows of a recipe.
+_OFFLOADING = "activation_offloading"
+
 
 @dataclass(frozen=True)
 class Plan(Planned):
@@ -165,8 +168,13 @@ def _model_of(request: Request, model: Model | None) -> Model:
 
 
 def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> list[NotPlanned]:
-    """`not_planned`, and this recipe's strategy where no dry run has shown it; another recipe's goes."""
-    items = [item for item in not_planned if item.key not in UNPROVED_FIELDS]
+    """`not_planned`, and this recipe's strategy where no dry run has shown it; another recipe's goes. TRL's offloading
+    of activations has no formula, but a dry run plays it.
+    """
+    items = [item for item in not_planned if item.key not in {*UNPROVED_FIELDS, _OFFLOADING}]
+    if recipe.training.activation_offloading:
+        why = "saved activations wait on the host; planned on the card. A dry run plays it"
+        items.append(NotPlanned(key=_OFFLOADING, value=True, why=why, planned="without offloading", saves=True))
     found = unproved(recipe)
     if found:
         planned = "as the source of its strategy says"

@@ -80,6 +80,9 @@ def _needs_a_card(request: Request, recipe: Recipe, options: Options) -> Iterato
     """What a CPU run cannot do."""
     if recipe.loss == "liger":
         yield FieldProblem("training.loss", "Liger's kernels need CUDA; use --on cuda or --on dry-run")
+    if recipe.training.activation_offloading:
+        fix = "needs a card to offload from; use --on cuda or --on dry-run"
+        yield FieldProblem("training.activation_offloading", fix)
     if recipe.training.attn_implementation == "flash_attention_2":
         fix = "flash_attention_2 needs CUDA; use sdpa, --on cuda or --on dry-run"
         yield FieldProblem("training.attn_implementation", fix)

@@ -40,11 +40,15 @@ class OptionFields(ObjectiveFields):
     `per_device_eval_batch_size`: sequences that are evaluated at a time between training steps; None evaluates nothing
     (eval_strategy "no"). TrainingArguments' own default, once there is a strategy, is 8.
 
+    `activation_offloading`: what the forward pass saves waits in pinned host memory, by TRL's
+    models/activation_offloading.py. A dry run plays it, and no formula follows it.
+
     `liger_kernel_config`: Liger's kernels beside any loss; None has its defaults with `loss` "liger", and none without.
     """
 
     packing: StrictBool = False
     per_device_eval_batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = None
+    activation_offloading: StrictBool = False
     liger_kernel_config: Annotated[LigerKernels | None, BeforeValidator(_named_kernels)] = None
 
     def check_options(self, stack: object, loss: str | None, *, padded: bool) -> None:
@@ -60,6 +64,10 @@ class OptionFields(ObjectiveFields):
             problem = f"training.packing: TRL packs for sft, not for {self.objective}; drop it"
         elif self.packing and stack == "unsloth":
             problem = "training.packing: Unsloth packs by code of its own, which is not planned; drop it"
+        elif self.activation_offloading and stack == "unsloth":
+            problem = "training.activation_offloading: Unsloth offloads by gradient_checkpointing unsloth; drop it"
+        elif self.activation_offloading and self.objective not in {"sft", "dpo", "kto", "reward"}:
+            problem = f"training.activation_offloading: TRL's trainer of {self.objective} knows none; drop it"
         elif self.liger_kernel_config and stack == "unsloth":
             problem = "training.liger_kernel_config: Unsloth has kernels of its own; drop it"
         elif self.liger_kernel_config and self.objective != "sft":

@@ -257,6 +257,7 @@ TRL = Trainer(
         Rule("gradient_checkpointing", "training.gradient_checkpointing"),
         Rule("activation_checkpointing", "training.gradient_checkpointing"),
         Rule("optim", "training.optim"),
+        Rule("activation_offloading", "training.activation_offloading"),
         Rule("max_grad_norm", "training.max_grad_norm"),
         Rule("lora_r", "lora.r"),
         Rule("lora_alpha", "lora.lora_alpha"),

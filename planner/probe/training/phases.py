@@ -14,6 +14,7 @@ from planner.probe.options import Options
 from planner.probe.ranks.cut import spread_over_cards
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
+from planner.probe.training.offloading import offloading
 from planner.probe.training.patching import Patch, patched
 from planner.probe.training.prepare import TrainableModel, prepare_model, prepare_reference
 from planner.probe.training.save import save_and_verify
@@ -88,7 +89,7 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
-        trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts)
+        trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts, offloading(recipe, trainable))
         loss = train(trainee, options.steps, job.progress)
     if not several:
         meter.begin(SAVE)

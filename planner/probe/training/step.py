@@ -1,8 +1,8 @@
 """The chapter's loop: forward, loss, backward, update only the adapters, and again."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Trainee:
     vocabulary: int
     reference: Any = None
     parts: StepParts | None = None
+    offloading: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     @property
     def models(self) -> tuple[Any, ...]:
@@ -152,9 +153,10 @@ def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: t
     total = torch.zeros((), device=device)
     for batch in batches:
         phases.begin("forward")
-        step_loss = loss_of(batch, items)
-        phases.begin("backward")
-        scaler.scale(step_loss.loss).backward()
+        with trainee.offloading:
+            step_loss = loss_of(batch, items)
+            phases.begin("backward")
+            scaler.scale(step_loss.loss).backward()
         total = total + step_loss.loss.detach()
         del step_loss
     return total

@@ -12,7 +12,7 @@ from planner.step.engine.graph import Graph, Value
 from planner.step.engine.ops import cast, view
 from planner.step.engine.row_ops import scale_rows
 from planner.step.norms import norm
-from planner.step.switches import Switches
+from planner.step.switches import LigerKernels, Switches
 
 _QUERY = Norm("qk_norm", "d", "rms", weight=False, per=("H",))
 _KEY = Norm("qk_norm", "d", "rms", weight=False, per=("K",))
@@ -27,7 +27,7 @@ def late(
     if part.rotary == "complex" and tables:
         q, k = complex_pairs(graph, q, k, tables)
     if part.late_norm:
-        switches = replace(switches, liger=False)
+        switches = replace(switches, liger=LigerKernels())
         q = view(norm(graph, _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q"))
         k = view(norm(graph, _KEY, view(k, ("T", "K", "d")), switches), ("T", "k"))
     if part.tempered:

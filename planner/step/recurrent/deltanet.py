@@ -13,6 +13,7 @@ from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 from planner.step.recurrent.delta_rule import Inputs, delta_rule
 from planner.step.recurrent.short_convolution import convolved
+from planner.step.switches import LigerKernels
 
 LINEAR = "linear attention: projections, convolution, gates"
 _QKV: tuple[Dims, Dims, Dims] = (("T", "key"), ("T", "key"), ("T", "value"))
@@ -87,7 +88,8 @@ def _gated_norm(graph: Graph, part: Norm, x: Value, gate: Value, project: Projec
     """`(weight * norm(x)) * silu(gate.float())`, back in the dtype of x."""
     each = x.each
     with graph.cause("norms"):
-        normed = norm(graph, part, x, replace(project.switches, liger=False))  # no kernel of Liger's takes its place
+        # No kernel of Liger's takes its place.
+        normed = norm(graph, part, x, replace(project.switches, liger=LigerKernels()))
         bent = unary(graph, cast(graph, view(gate, ("T", "Hv", "dv")), 4), saves="input")
         return cast(graph, mul(graph, normed, bent), each)
 

@@ -1,0 +1,18 @@
+"""Activations that wait on the host between forward and backward, by TRL's own context."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from planner.request.recipe import Recipe
+
+
+def offloading(recipe: Recipe, model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """What trl 1.16 SFTTrainer.training_step is run in (maybe_activation_offload_context)."""
+    if not recipe.training.activation_offloading:
+        return nullcontext()
+    from trl.models.activation_offloading import get_act_offloading_ctx_manager  # noqa: PLC0415  # only where it is used
+
+    context: AbstractContextManager[Any] = get_act_offloading_ctx_manager(model)
+    return context
