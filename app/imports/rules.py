@@ -24,6 +24,11 @@ def same(value: Any) -> Any:
     return value
 
 
+def as_number(value: Any) -> Any:
+    """A whole number as the decimal that the request has; anything else as it stands."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def negated(value: Any) -> Any:
     """`disable_…` keys."""
     return not value if isinstance(value, bool) else value

@@ -14,7 +14,7 @@ from planner.request.unsloth import UNSLOTH
 # What Unsloth decides itself, whatever a file says of it.
 _ITS_OWN = (
     "loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing", "liger_kernel_config",
-    "activation_offloading",
+    "activation_offloading", "neftune_noise_alpha",
 )  # fmt: skip
 
 

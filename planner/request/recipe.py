@@ -127,6 +127,7 @@ class Recipe:
         changed = {
             "per_device_train_batch_size": self.training.per_device_eval_batch_size or 1,
             "gradient_checkpointing": False, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": None,
+            "neftune_noise_alpha": None,
         }  # fmt: skip
         return replace(self, training=self.training.model_copy(update=changed))
 

@@ -43,12 +43,15 @@ class OptionFields(ObjectiveFields):
     `activation_offloading`: what the forward pass saves waits in pinned host memory, by TRL's
     models/activation_offloading.py. A dry run plays it, and no formula follows it.
 
+    `neftune_noise_alpha`: noise on the embedded tokens of training; any value makes the same tensors.
+
     `liger_kernel_config`: Liger's kernels beside any loss; None has its defaults with `loss` "liger", and none without.
     """
 
     packing: StrictBool = False
     per_device_eval_batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = None
     activation_offloading: StrictBool = False
+    neftune_noise_alpha: Annotated[float, Field(strict=True, ge=0.0, le=1e6)] | None = None
     liger_kernel_config: Annotated[LigerKernels | None, BeforeValidator(_named_kernels)] = None
 
     def check_options(self, stack: object, loss: str | None, *, padded: bool) -> None:
@@ -64,6 +67,8 @@ class OptionFields(ObjectiveFields):
             problem = f"training.packing: TRL packs for sft, not for {self.objective}; drop it"
         elif self.packing and stack == "unsloth":
             problem = "training.packing: Unsloth packs by code of its own, which is not planned; drop it"
+        elif self.neftune_noise_alpha is not None and stack == "unsloth":
+            problem = "training.neftune_noise_alpha: not planned with Unsloth, which has a hook of its own; drop it"
         elif self.activation_offloading and stack == "unsloth":
             problem = "training.activation_offloading: Unsloth offloads by gradient_checkpointing unsloth; drop it"
         elif self.activation_offloading and self.objective not in {"sft", "dpo", "kto", "reward"}:

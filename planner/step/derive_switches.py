@@ -157,6 +157,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         one_sequence=by_size.one_sequence,
         padded=training.padded,
         packed=training.packing,
+        noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies_of(decoder, recipe),
         ranks=frozenset(own_ranks(decoder, recipe.lora)) if recipe.lora else frozenset(),

@@ -65,6 +65,8 @@ def embed(
         if structure.embedding_scaled == "inside":
             x = unary(graph, x)
         leaf = x = x._replace(edge=_input_edge(graph, switches, tokens, tied=structure.tied))
+        if switches.noisy:  # transformers/integrations/neftune.py, a hook of the embedding
+            x = add(graph, x, Value(graph.new(x.each, x.dims), x.each, x.dims))
         if structure.embedding_scaled == "outside":
             x = unary(graph, x)
         named = [x]

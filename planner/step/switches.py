@@ -110,9 +110,10 @@ class Switches:
     Whether Liger's norms overwrite the incoming gradient, and whether it replaces q and k norms and the rotation,
     differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `packed`: it joins documents in one row instead,
-    and says where each begins. `expanded` is the dtype bitsandbytes expands a
-    4-bit weight to in the backward pass (quant_state.dtype). `adapter_recast`: autocast casts adapters from one 16-bit
-    dtype to the other. `gathers_experts`: each token has copies of its experts' weights.
+    and says where each begins. `noisy`: NEFTune adds noise to the embedded tokens.
+    `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
+    `adapter_recast`: autocast casts adapters from one 16-bit dtype to the other. `gathers_experts`: each token has
+    copies of its experts' weights.
     `ranks`: projections whose adapters have a rank of their own.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
@@ -146,6 +147,7 @@ class Switches:
     one_sequence: bool
     padded: bool
     packed: bool = False
+    noisy: bool = False
     outside: Outside = Outside()
     copies: Copies = Copies()
     ranks: frozenset[str] = frozenset()

@@ -88,6 +88,11 @@ def test_a_part_of_ligers_kernels_beside_its_own_loss() -> None:
     assert found["liger_kernel_config"] == {"rope": False, "rms_norm": True, "swiglu": False}
 
 
+@pytest.mark.parametrize("text", [f"{AXOLOTL}noisy_embedding_alpha: 5\n", f"{TRL}neftune_noise_alpha: 5\n"])
+def test_noise_on_the_embedded_tokens_is_planned(text: str) -> None:
+    assert training(text)["neftune_noise_alpha"] == 5.0
+
+
 def test_transformers_kernels_by_name() -> None:
     config = "use_liger_kernel: true\nliger_kernel_config: {rope: false, fused_linear_cross_entropy: false}\n"
     found = training(TRL + config)

@@ -21,7 +21,7 @@ from app.imports.liger import AXOLOTL as LIGER
 from app.imports.liger import put_axolotl_kernels
 from app.imports.linear_targets import stacks_experts
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import Reading, Rule, Trainer, as_number, listed, looked_up, words
 from planner.request.objective import WITH_REFERENCE
 
 _ATTENTION = {
@@ -245,6 +245,8 @@ AXOLOTL = Trainer(
         "base_model micro_batch_size sequence_len adapter lora_target_linear sample_packing datasets val_set_size"
     ),
     rules=(
+        Rule("neftune_noise_alpha", "training.neftune_noise_alpha", as_number),
+        Rule("noisy_embedding_alpha", "training.neftune_noise_alpha", as_number),
         Rule("base_model", "model"),
         Rule("sequence_len", "training.max_length"),
         Rule("micro_batch_size", "training.per_device_train_batch_size"),

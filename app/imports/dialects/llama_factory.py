@@ -16,7 +16,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.programs import name_the_program
-from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, as_number, listed, negated, words
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
@@ -181,6 +181,7 @@ LLAMA_FACTORY = Trainer(
         "finetuning_type cutoff_len lora_rank lora_target stage template quantization_bit dataset_dir flash_attn"
     ),
     rules=(
+        Rule("neftune_noise_alpha", "training.neftune_noise_alpha", as_number),
         Rule("model_name_or_path", "model"),
         Rule("cutoff_len", "training.max_length"),
         Rule("per_device_train_batch_size", "training.per_device_train_batch_size"),

@@ -16,7 +16,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
-from app.imports.rules import Reading, Rule, Trainer, listed, words
+from app.imports.rules import Reading, Rule, Trainer, as_number, listed, words
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 
@@ -143,6 +143,7 @@ MS_SWIFT = Trainer(
         "per_device_train_batch_size output_dir num_train_epochs"
     ),
     rules=(
+        Rule("neftune_noise_alpha", "training.neftune_noise_alpha", as_number),
         Rule("model", "model"),
         Rule("max_length", "training.max_length"),
         Rule("per_device_train_batch_size", "training.per_device_train_batch_size"),

@@ -18,7 +18,7 @@ from app.imports.liger import put_transformers_kernels
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
-from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, as_number, listed, looked_up, words
 from app.imports.towers import may_see
 from app.imports.unsloth import put_unsloth
 from planner.answer.not_planned import FrozenCopy
@@ -257,6 +257,7 @@ TRL = Trainer(
         Rule("gradient_checkpointing", "training.gradient_checkpointing"),
         Rule("activation_checkpointing", "training.gradient_checkpointing"),
         Rule("optim", "training.optim"),
+        Rule("neftune_noise_alpha", "training.neftune_noise_alpha", as_number),
         Rule("activation_offloading", "training.activation_offloading"),
         Rule("max_grad_norm", "training.max_grad_norm"),
         Rule("lora_r", "lora.r"),

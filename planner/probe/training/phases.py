@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.integrations.neftune import activate_neftune
 
 from planner.probe.checkpoint.source import checkpoint_of
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
@@ -89,6 +90,8 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
     with pinned_attention(recipe, device):
+        if recipe.training.neftune_noise_alpha is not None:
+            activate_neftune(trainable, recipe.training.neftune_noise_alpha)
         trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts, offloading(recipe, trainable))
         loss = train(trainee, options.steps, job.progress)
     if not several:

@@ -53,6 +53,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "attention mask": "made by the collator" if switches.collated else "none",
         "accumulation": "accumulated" if switches.accumulates else "none",
         "adapted layers": _adapted(decoder, switches),
+        "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
         "whole modules": _copies(switches.copies),
@@ -75,7 +76,7 @@ def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
 def evaluation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
     """What decides the tensors of a batch that is evaluated: those of a step, but what only gradients ask for."""
     step = step_words(decoder, recipe, gpu).words
-    only_trained = {"method", "checkpointing", "accumulation", "objective", "dropout"}
+    only_trained = {"method", "checkpointing", "accumulation", "objective", "dropout", "noise"}
     return Known(decoder.model_type, {name: value for name, value in step.items() if name not in only_trained})
 
 

@@ -111,9 +111,23 @@ def liger_settings() -> list[dict[str, Any]]:
     ]
 
 
+def noise_settings() -> list[dict[str, Any]]:
+    """NEFTune's noise on the embedded tokens."""
+    noise = {"neftune_noise_alpha": 5.0}
+    found = [setting(f"llama {stack} neftune", LLAMA, noise, stack=stack) for stack in STACKS]
+    return [
+        *found,
+        setting("llama trainer neftune off", LLAMA, {**noise, **OFF}),
+        setting("llama trainer full neftune", LLAMA, noise, method="full"),
+        setting("llama trainer neftune reentrant", LLAMA, {**noise, "use_reentrant": True}),
+        setting("gemma2 trainer neftune", config("gemma2"), noise),
+        setting("gemma3_text trainer neftune", config("gemma3_text"), noise),
+    ]
+
+
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return packing_settings() + evaluation_settings() + liger_settings()
+    return packing_settings() + evaluation_settings() + liger_settings() + noise_settings()
 
 
 if __name__ == "__main__":
