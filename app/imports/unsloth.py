@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from app.imports.effects import EVALUATION
 from app.imports.effects import UNSLOTH as LEFT_OUT
 from app.imports.rules import Reading
 from planner.errors import FitproofError, InvalidRequestError
@@ -14,7 +15,7 @@ from planner.request.unsloth import UNSLOTH
 # What Unsloth decides itself, whatever a file says of it.
 _ITS_OWN = (
     "loss", "attn_implementation", "sdpa_kernel", "use_reentrant", "packing", "liger_kernel_config",
-    "activation_offloading", "neftune_noise_alpha",
+    "activation_offloading", "neftune_noise_alpha", "per_device_eval_batch_size",
 )  # fmt: skip
 
 
@@ -33,6 +34,7 @@ def put_unsloth(reading: Reading, key: str, checkpointing: Any) -> None:
             reading.put("training.gradient_checkpointing", True)
         reading.leave_out(key, replace(LEFT_OUT, why=why))
         return
+    _leave_evaluation_out(reading)
     reading.document |= document
     own = {"stack", *(f"training.{name}" for name in _ITS_OWN)}
     reading.recognised = [item for item in reading.recognised if item.field not in own]
@@ -41,6 +43,15 @@ def put_unsloth(reading: Reading, key: str, checkpointing: Any) -> None:
     reading.note("stack", UNSLOTH, "Unsloth loads the model and replaces its layers")
     if checkpointing is None:
         reading.note("training.gradient_checkpointing", UNSLOTH, "get_peft_model's default")
+
+
+def _leave_evaluation_out(reading: Reading) -> None:
+    """Its layers are planned for training alone; a batch that is no larger keeps less of them."""
+    training = reading.document.get("training", {})
+    evaluated, trained = training.get("per_device_eval_batch_size"), training.get("per_device_train_batch_size", 1)
+    key = next((item.key for item in reading.recognised if item.field == "training.per_device_eval_batch_size"), "")
+    if key and isinstance(evaluated, int) and isinstance(trained, int) and evaluated > trained:
+        reading.leave_out(key, EVALUATION)
 
 
 def _problem(document: dict[str, Any]) -> str | None:
