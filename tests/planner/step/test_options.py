@@ -18,8 +18,6 @@ ROWS = recorded(Path(__file__).with_name("recorded_options.jsonl"))
 def test_the_peak_of_a_step_is_the_dry_runs_to_a_permille() -> None:
     errors = {row.name: abs(error_fraction(row)) for row in ROWS}
     assert median(errors.values()) == 0
-    # Of Phi 3's one projection for q, k and v Liger's rotation copies more than the trace does.
-    assert errors.pop("phi3 trainer liger rope alone off") < 0.006
     assert {name: error for name, error in errors.items() if error > 0.001} == {}
 
 
