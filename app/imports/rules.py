@@ -24,11 +24,6 @@ def same(value: Any) -> Any:
     return value
 
 
-def as_number(value: Any) -> Any:
-    """A whole number as the decimal that the request has; anything else as it stands."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def negated(value: Any) -> Any:
     """`disable_…` keys."""
     return not value if isinstance(value, bool) else value
@@ -154,9 +149,7 @@ class Reading:
             self.leave_out(key, Effect(why, "with plain checkpointing", saves=True))
 
     def evaluates(self, key: str, batch: Any, trained: Any, *, planned: bool = True) -> None:
-        """Plan evaluation between steps. Of an objective that it is not planned for, leave it out where its batch is
-        larger; one no larger keeps nothing for a backward pass.
-        """
+        """Plan evaluation between steps. Where that is not `planned`, leave a larger batch out; others keep less."""
         if batch is None:
             return
         if not isinstance(batch, int) or isinstance(batch, bool) or not isinstance(trained, int):

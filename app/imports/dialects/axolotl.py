@@ -20,8 +20,9 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import AXOLOTL as LIGER
 from app.imports.liger import put_axolotl_kernels
 from app.imports.linear_targets import stacks_experts
+from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, put_stack
-from app.imports.rules import Reading, Rule, Trainer, as_number, listed, looked_up, words
+from app.imports.rules import Reading, Rule, Trainer, listed, looked_up, words
 from planner.request.objective import WITH_REFERENCE
 
 _ATTENTION = {

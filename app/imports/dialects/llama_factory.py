@@ -14,9 +14,10 @@ from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
+from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.programs import name_the_program
-from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, as_number, listed, negated, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES

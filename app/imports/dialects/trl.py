@@ -15,10 +15,11 @@ from app.imports.dialects.trl_objectives import read_objective
 from app.imports.effects import PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import put_transformers_kernels
+from app.imports.numbers import as_number
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
-from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, as_number, listed, looked_up, words
+from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
 from app.imports.towers import may_see
 from app.imports.unsloth import put_unsloth
 from planner.answer.not_planned import FrozenCopy
