@@ -24,7 +24,10 @@ def dry_run(  # noqa: PLR0913 (a command's options are its parameters)
     taken: Annotated[
         str | None, typer.Option(help="What a desktop or others hold of each card already.", metavar="700MiB")
     ] = None,
-    ranks: Annotated[int, typer.Option(help="Run only the first so many of the world's ranks; 0: all.", min=0)] = 0,
+    ranks: Annotated[
+        int | None,
+        typer.Option(help="Run the first so many of the world's ranks; 0: all. By itself two of three or more.", min=0),
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no hub: models of the cache or the catalogue.")
     ] = False,

@@ -1,8 +1,9 @@
 """`python -m planner.probe.command SPEC -- PROGRAM …`: run a program on virtual cards and write a report.
 
 SPEC is a JSON file: `gpus` (a card of the catalogue for each), `memory_limit_bytes`, `taken_bytes` (what others hold of
-each), `ranks` (how many run; 0: all), `offline`, `scratch` (a folder or null), `in_place`, `steps`, `most_steps`,
-`routing`, `seed`, `deadline_seconds`, `report` (the file to write), `snapshot` (a file or null) and `find_smallest`.
+each), `ranks` (how many run; 0: all; null: of more than two like cards two), `offline`, `scratch` (a folder or null),
+`in_place`, `steps`, `most_steps`, `routing`, `seed`, `deadline_seconds`, `report` (the file to write), `snapshot` (a
+file or null) and `find_smallest`.
 The program's input and output are left alone. Exits 0 with a report, 2 with one sentence on stderr.
 """
 
@@ -35,6 +36,9 @@ VALUES = Path(__file__).parents[1] / "values"
 BUILDER = (sys.executable, "-m", "planner.probe.command.card_for")
 MODEL_BUILDER = (sys.executable, "-m", "planner.probe.command.hollow_model")
 EXIT_BAD_INPUT = 2
+# The first rank does what only one does (logs, evaluates), the second what all others do, and no later one has larger
+# shards (torch/distributed/tensor/placement_types.py, Shard: as torch.chunk cuts).
+RANKS_OF_A_LARGE_WORLD = 2
 # Where a process of the program says why it got no card, or could not report (fitproof_bootstrap/refusal.py).
 REFUSAL = "refused.txt"
 
@@ -44,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)  # whoever started us has it too, and asks us to end
     spec_file, _, *command = sys.argv[1:] if arguments is None else arguments
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
+    spec["ranks"] = _ranks_to_run(spec["ranks"], spec["gpus"])
     try:
         with bounded_life(), temporary_folder() as folder:
             report = measured(spec, command, folder)
@@ -56,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _refuse(f"The dry run cannot go on: {error.strerror or error}", EXIT_BAD_INPUT)
     return 0
+
+
+def _ranks_to_run(asked: int | None, gpus: Sequence[str]) -> int:
+    """How many ranks run; 0: all."""
+    if asked is not None:
+        return asked
+    return RANKS_OF_A_LARGE_WORLD if len(gpus) > RANKS_OF_A_LARGE_WORLD and len(set(gpus)) == 1 else 0
 
 
 def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict[str, Any]:

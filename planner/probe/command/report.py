@@ -62,7 +62,7 @@ def report_of(run: Run, processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "high": round(run.context.high),
         },
         "processes": judged,
-        "notes": _notes(judged),
+        "notes": _notes(run, judged),
     }
 
 
@@ -112,8 +112,14 @@ def _missing_ranks(run: Run, processes: Sequence[dict[str, Any]]) -> str:
     return "" if len(seen) >= wanted else f"Only {len(seen)} of {wanted} ranks used a card to the end."
 
 
-def _notes(processes: Sequence[dict[str, Any]]) -> list[str]:
+def _notes(run: Run, processes: Sequence[dict[str, Any]]) -> list[str]:
     notes = []
+    world = max((process["world_size"] for process in processes), default=0)
+    if 0 < run.ranks < world:
+        notes.append(
+            f"The first {run.ranks} of {world} ranks ran, as if the others did the same; --ranks 0 runs all, as stages "
+            "of a pipeline want."
+        )
     if any(len(process["steps"]) == 1 for process in processes):
         notes.append("Only one optimizer step was seen; a second one may need more.")
     return notes

@@ -32,3 +32,12 @@ def test_one_rank_of_a_world_of_64_runs_in_groups_of_the_right_shape(tmp_path: P
     kinds = {row["name"]: row["bytes"] for row in process["peak"]["by_kind"]}
     # Two moments of 4 bytes for an eighth of each weight.
     assert kinds["optimizer"] == 4 * 4096 * 4096 // 8 * 8
+
+
+def test_of_a_world_of_four_the_first_two_ranks_run_and_the_answer_says_so(tmp_path: Path) -> None:
+    done = run(*torchrun(4), program("fsdp2"), cwd=tmp_path, options=("--gpus", "4", "--json"))
+    assert done.returncode == 0, done.stderr
+    report = report_of(done)
+    assert [process["rank"] for process in report["processes"]] == [0, 1]
+    (note,) = [note for note in report["notes"] if "ranks ran" in note]
+    assert note.startswith("The first 2 of 4 ranks ran")

@@ -24,6 +24,7 @@ def prepare():
     if run["ranks"]:
         from fitproof_bootstrap import ranks
 
+        run["ranks"] = ranks.fewer_than_the_world(run)
         ranks.wait_if_not_needed(run, folder)
     if "RANK" in os.environ:
         from fitproof_bootstrap import room

@@ -13,6 +13,12 @@ import time
 POLL_SECONDS = 0.5
 
 
+def fewer_than_the_world(run):
+    """How many ranks run; 0 where that is all of them, who can then wait for each other as they do in life."""
+    world = os.environ.get("WORLD_SIZE", "")
+    return 0 if world.isdigit() and int(world) <= run["ranks"] else run["ranks"]
+
+
 def wait_if_not_needed(run, folder):
     """Where a launcher started this process as a rank that need not run: wait for those that do, and end."""
     rank = os.environ.get("RANK", "")
