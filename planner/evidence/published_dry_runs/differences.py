@@ -10,14 +10,29 @@ SMALL_SEGMENT_BYTES = 2 * MIB
 
 def explanation(row: Compared) -> str | None:
     """The reason of what differs, or None where nothing does."""
-    parts = [text for text in (_allocated(row), _reserved(row)) if text]
+    parts = [text for text in (_added(row), _allocated(row), _reserved(row)) if text]
     return "; ".join(parts) or None
+
+
+def _added(row: Compared) -> str:
+    """A raced run whose step counted other blocks than in any of the schedules."""
+    if not row.setting.is_raced or row.added_is_equal:
+        return ""
+    return (
+        "added: cuBLAS's workspace (8.125 MiB) or an activation of more than 1 MiB lay in a free block that was up to "
+        "1 MiB larger than it, by another amount than in these schedules"
+    )
 
 
 def _allocated(row: Compared) -> str:
     """The peak less the resident model is what the step asked for; what it counts depends on the blocks it got."""
     if not row.distance("peak_allocated"):
         return ""
+    if row.setting.is_raced:
+        return (
+            "allocated: the loader's threads left the model in larger or smaller blocks than in any of these schedules "
+            "(of a free block, a rest below 1 MiB is not split off and counts)"
+        )
     return (
         "allocated: blocks of which less than 1 MiB would remain are not split and count whole; the step got other "
         "free blocks than on the real card"

@@ -29,10 +29,8 @@ ask torch's allocator for what the steps asked (`harness/requests.py`)."""
 _TRIED = """\
 Of equally large free blocks torch's allocator up to 2.13 takes the one at the lowest address, and torch 2.14 the one of
 the oldest segment. A driver's addresses fall, and so do the virtual card's. Where nothing races, that alone decides
-what eager attention reserves; releases.toml says what it told of the session of 2026-09-15. Records of nf4 models other
-than SmolLM2-1.7B and SmolLM2-135M are older: their card's addresses rose wherever the process had a hole, and those of
-2026-09-15 ran on torch 2.14.1. Why the one unquantized run of the RTX 4080 reserves 3 % more is not known; Windows was
-not tried."""
+what eager attention reserves; releases.toml says what it told of the session of 2026-09-15. Why the one unquantized run
+of the RTX 4080 reserves 3 % more is not known; Windows was not tried."""
 
 
 def lines() -> Iterator[str]:

@@ -69,15 +69,15 @@ class Schedule:
         model = self.harness.loaded(settings[0], checkpoint, reached)
         for setting in settings:
             # A setting that ran out of memory asked for less than it would have: another schedule may get further.
-            again = self.asked.get(setting["id"])
-            if again and in_a_fork(functools.partial(self.ask_again, setting, again, dict(reached))):
+            again = functools.partial(self.ask_again, setting, model, dict(reached))
+            if setting["id"] in self.asked and in_a_fork(again):
                 continue
             if not in_a_fork(functools.partial(self.step, setting, model, dict(reached))):
                 raise RuntimeError(f"{setting['id']} broke off; what it said stands above.")
 
     def step(self, setting: dict[str, Any], model: Any, reached: dict[str, int]) -> None:
         """Take the steps, and tell what they asked. Out of memory is an answer."""
-        moments = Moments(reached)
+        moments = Moments(reached, model)
         message = None
         try:
             self.harness.stepped(model, setting, moments)
@@ -87,11 +87,11 @@ class Schedule:
         self.told.flush()
         self.answer(setting, reached, message, stepped=True)
 
-    def ask_again(self, setting: dict[str, Any], requests: dict[str, Any], reached: dict[str, int]) -> None:
+    def ask_again(self, setting: dict[str, Any], model: Any, reached: dict[str, int]) -> None:
         """Ask what the steps asked. Raises RuntimeError where only the steps can tell how it goes on."""
-        message = None
+        message, requests = None, self.asked[setting["id"]]
         try:
-            ask_again(requests, reached)
+            ask_again(requests, reached, model)
         except torch.OutOfMemoryError as error:
             message = str(error)
         if message is None and not requests["is_whole"]:
