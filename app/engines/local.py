@@ -104,6 +104,9 @@ class LocalEngine:
         environment = probe_environment(job.needs_hub)
         # A dry run or a CPU probe must not touch a card that another probe measures.
         environment["CUDA_VISIBLE_DEVICES"] = job.worker.partition(":")[2] if job.kind == "gpu" else ""
+        memory_bytes = self.setup.memory_bytes if job.kind == "cpu" else None
+        if memory_bytes is not None:
+            environment["FITPROOF_PROBE_MEMORY_BYTES"] = str(memory_bytes)  # planner/probe/ranks/host_memory.py
         try:
             folder.mkdir(parents=True)
             (folder / "request.json").write_text(job.document)
@@ -114,8 +117,7 @@ class LocalEngine:
             if error.errno in _FULL:
                 msg = f"the disk that holds probe files is full; probes wait until {MOST_LOG_BYTES // MIB} MiB are free"
             raise (EngineDownError if error.errno in _PASSING else EngineRefusedError)(msg) from error
-        limits = Limits(job.timeout_seconds, self.setup.memory_bytes if job.kind == "cpu" else None)
-        child = _Child(process, folder, limits)
+        child = _Child(process, folder, Limits(job.timeout_seconds, memory_bytes))
         self._running[job.ref] = child
         child.watcher = asyncio.create_task(self._watch(job.ref, child))
 

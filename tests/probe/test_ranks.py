@@ -4,6 +4,7 @@ import pytest
 
 from planner.errors import InvalidRequestError
 from planner.measurement import Measurement
+from planner.probe.ranks.host_memory import CEILING_VARIABLE, refuse_without_host_memory
 from planner.request.schema import Request
 from tests.probe.tiny import allocated, on_card, request
 
@@ -79,6 +80,14 @@ def test_what_a_rank_keeps_on_the_host_is_asked_for_before_anything_is_loaded() 
     (problem,) = refused.value.problems
     assert problem.field == "fsdp.cpu_offload"
     assert "in host memory, in a dry run too" in problem.message
+
+
+def test_a_server_allows_less_than_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CEILING_VARIABLE, "1000000")
+    with pytest.raises(InvalidRequestError) as refused:
+        refuse_without_host_memory(request(**FULL, gpus=2, fsdp=OFFLOADED))
+    (problem,) = refused.value.problems
+    assert "is what a probe may take here (FITPROOF_PROBE_MEMORY_BYTES)" in problem.message
 
 
 @pytest.mark.parametrize(

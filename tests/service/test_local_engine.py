@@ -94,6 +94,18 @@ def test_a_probe_that_takes_too_much_is_ended(tmp_path: Path, behaviour: int, wo
     run(act)
 
 
+def test_a_probe_is_told_what_it_may_take(tmp_path: Path) -> None:
+    said = "import os, sys; sys.stdin.read(); print(os.environ.get('FITPROOF_PROBE_MEMORY_BYTES'))"
+
+    async def act() -> None:
+        engine = engine_in(tmp_path, memory_bytes=64 << 20, program=(sys.executable, "-c", said))
+        await engine.submit(job())
+        assert await until_ended(engine) == Status("succeeded")
+        assert (await engine.logs("a-1", 0)).lines == (str(64 << 20),)
+
+    run(act)
+
+
 def test_a_probe_over_its_memory_gets_no_time_to_take_more(tmp_path: Path) -> None:
     async def act() -> None:
         engine = engine_in(tmp_path, memory_bytes=64 << 20)

@@ -4,11 +4,16 @@ Offloaded parameters, gradients and optimizer states are real memory, also in a 
 run one after another, so one rank's share is all that has to be there.
 """
 
+import os
+
 from planner.answer.plan import plan
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.probe.processes.host_memory import available_bytes
 from planner.request.schema import Request
 from planner.units import format_gib
+
+# A server says with it what it ends a probe at (app/engines/local.py).
+CEILING_VARIABLE = "FITPROOF_PROBE_MEMORY_BYTES"
 
 
 def refuse_without_host_memory(request: Request) -> None:
@@ -24,9 +29,13 @@ def refuse_without_host_memory(request: Request) -> None:
     except FitproofError:
         return
     free_bytes = available_bytes()
-    if host_bytes > free_bytes:
+    allowed_bytes = int(os.environ.get(CEILING_VARIABLE) or free_bytes)
+    if host_bytes > min(free_bytes, allowed_bytes):
+        room = f"{format_gib(free_bytes)} is free here"
+        if allowed_bytes < free_bytes:
+            room = f"{format_gib(allowed_bytes)} is what a probe may take here ({CEILING_VARIABLE})"
         fix = (
-            f"each rank keeps {format_gib(host_bytes)} in host memory, in a dry run too, and {format_gib(free_bytes)} "
-            "is free here; run it where there is as much, or plan it by formula"
+            f"each rank keeps {format_gib(host_bytes)} in host memory, in a dry run too, and {room}; run it where "
+            "there is as much, or plan it by formula"
         )
         raise InvalidRequestError("This machine has too little memory.", [FieldProblem("fsdp.cpu_offload", fix)])
