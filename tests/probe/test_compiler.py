@@ -29,3 +29,19 @@ def test_decorators_hand_back_what_they_are_given_and_the_compiler_comes_when_mo
     assert seen["at_home"]
     assert seen["fetched"]
     assert seen["once"]
+
+
+def test_the_stack_of_a_run_on_one_card_brings_no_shards(tmp_path: Path) -> None:
+    seen = on_card(
+        tmp_path,
+        """
+        import sys
+        from planner.probe.devices.virtual_card import insert_card
+        from planner.request.schema import Request
+        insert_card(Request.parse({"model": "meta-llama/Llama-2-7b-hf", "gpu": "t4"}))
+        answer["phases"] = "planner.probe.training.phases" in sys.modules
+        answer["shards"] = {"torch.distributed.fsdp", "torch.distributed.tensor"} & sys.modules.keys() != set()
+        """,
+    )
+    assert seen["phases"]
+    assert not seen["shards"]

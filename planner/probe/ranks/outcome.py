@@ -26,7 +26,8 @@ def ranks_outcome(job: Job) -> Outcome:
         FitproofError: a rank cannot be built or run here.
         ChildFailedError: a rank's process ended without an outcome.
     """
-    importlib.import_module("torch._dynamo")  # FSDP2's hooks do: here it is done once for all ranks
+    for name in ("planner.probe.ranks.cut", "torch._dynamo"):  # FSDP2's hooks do: here it is done once for all ranks
+        importlib.import_module(name)
     outcomes = [in_fork(lambda rank=rank: rank_outcome(job, rank)) for rank in range(ranks_run(job))]  # type: ignore[misc]
     worst = max(outcomes, key=_badness)
     readings = tuple(_reading(rank, outcome) for rank, outcome in enumerate(outcomes))

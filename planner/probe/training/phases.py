@@ -12,7 +12,6 @@ from planner.probe.checkpoint.source import checkpoint_of
 from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_nobody
 from planner.probe.meters.step_parts import StepParts
 from planner.probe.options import Options
-from planner.probe.ranks.cut import spread_over_cards
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
 from planner.probe.training.offloading import offloading
@@ -86,6 +85,9 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
         del model
         reference = _reference(job, device, weights)
     if several := recipe.layout.strategy != "single":
+        # FSDP brings DTensor and sympy, a tenth of what a cold run on one card imports.
+        from planner.probe.ranks.cut import spread_over_cards  # noqa: PLC0415
+
         trainable = spread_over_cards(trainable, recipe, device)
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
