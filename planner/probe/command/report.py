@@ -71,8 +71,10 @@ def _judged(process: dict[str, Any], run: Run) -> dict[str, Any]:
     return {**process, "verdict": verdict_of(process, lines), "lines": as_documents(lines), "advice": []}
 
 
-def _badness(process: dict[str, Any]) -> tuple[int, int]:
-    return ["fits", "tight", "does_not_fit"].index(process["verdict"]), process["card"]["peak_used_bytes"]
+def _badness(process: dict[str, Any]) -> tuple[int, bool, int]:
+    """Of equal verdicts that of a process that trained: others of the program may hold more of a card."""
+    verdict = ["fits", "tight", "does_not_fit"].index(process["verdict"])
+    return verdict, bool(process["steps"]), process["card"]["peak_used_bytes"]
 
 
 def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, Any] | None) -> str:
@@ -85,7 +87,7 @@ def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, An
         return f"The program {_ended(run.ending.status)}{_reason(processes)}."
     if worst is None:
         return "The program ended with status 0 and never used a card."
-    if not worst["steps"]:
+    if not any(process.get("steps") for process in processes):
         return "The program ended with status 0, used the card, and made no optimizer step."
     return _missing_ranks(run, processes)
 
