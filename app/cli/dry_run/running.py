@@ -5,8 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import typer
 from rich.console import Console
@@ -52,30 +51,36 @@ def run_on_virtual_cards(
             "dry-run", "needs Linux; on this system run it in a container or plan with `fitproof plan`"
         )
         raise InvalidRequestError("There is no virtual card here.", [problem])
-    with tempfile.TemporaryDirectory(prefix="fitproof-report-") as folder:
-        report, spec = Path(folder, "report.json"), Path(folder, "spec.json")
+    # Files without a name: killed with us, nothing is left of them.
+    with tempfile.TemporaryFile("w+") as report, tempfile.TemporaryFile("w+") as spec:
         sizes = {
             "memory_limit_bytes": _size_bytes("--memory-limit", memory_limit),
             "taken_bytes": _size_bytes("--taken", taken) or 0,
         }
-        document = {**options, **sizes, "gpus": list(gpus), "report": str(report), "seed": 0}
-        spec.write_text(json.dumps(document), encoding="utf-8")
-        status = _run_undisturbed([*PROGRAM, str(spec), "--", *command])
-        if not report.exists() and status in _SAID_WHY:
-            raise typer.Exit(EXIT_BAD_INPUT)
-        if not report.exists():
-            raise DryRunRefusedError(f"There is no answer: the dry run ended with status {status}.")
-        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        return found
+        json.dump({**options, **sizes, "gpus": list(gpus), "report": _path_of(report), "seed": 0}, spec)
+        spec.flush()
+        status = _run_undisturbed([*PROGRAM, _path_of(spec), "--", *command], (report.fileno(), spec.fileno()))
+        written = report.read()
+    if not written and status in _SAID_WHY:
+        raise typer.Exit(EXIT_BAD_INPUT)
+    if not written:
+        raise DryRunRefusedError(f"There is no answer: the dry run ended with status {status}.")
+    found: dict[str, Any] = json.loads(written)
+    return found
 
 
-def _run_undisturbed(command: Sequence[str]) -> int:
+def _path_of(file: IO[str]) -> str:
+    """Where a child that is handed the descriptor opens it (proc(5), /proc/self/fd)."""
+    return f"/dev/fd/{file.fileno()}"
+
+
+def _run_undisturbed(command: Sequence[str], handed: Sequence[int]) -> int:
     """Run it; on Ctrl-C wait until it has ended what it started. subprocess.run would kill it first.
 
     Raises:
         typer.Exit: Ctrl-C; the program has said so.
     """
-    with subprocess.Popen(command) as child:  # noqa: S603 (the person's own words)
+    with subprocess.Popen(command, pass_fds=handed) as child:  # noqa: S603 (the person's own words)
         try:
             return child.wait()
         except KeyboardInterrupt:

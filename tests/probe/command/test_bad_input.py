@@ -228,3 +228,16 @@ def test_control_c_ends_the_program_and_leaves_nothing(*, deaf: bool) -> None:
     os.killpg(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert (child.returncode, said.splitlines()) == (2, ["The dry run was stopped; nothing is left behind."])
+
+
+def test_a_command_that_is_killed_leaves_no_file(place: Path) -> None:
+    words = [*FITPROOF, "dry-run", "--gpu", "rtx-4090", "--", "sh", "-c", "touch started; sleep 60"]
+    with subprocess.Popen(words, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}) as command:
+        deadline = time.monotonic() + 60
+        while not (place / "started").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        command.kill()
+    while list((place / "temporary").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
