@@ -18,7 +18,15 @@ from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.recipe import Recipe
-from planner.step import HeldBeside, evaluated_lines, generated_lines, largest_bytes, step_lines, step_totals
+from planner.step import (
+    HeldBeside,
+    buffered_batch,
+    evaluated_lines,
+    generated_lines,
+    largest_bytes,
+    step_lines,
+    step_totals,
+)
 from planner.step.recorded import Comparison, buffer_words, nearest, step_words, workspace_words
 from planner.step.unsloth.buffers import unsloth_lines
 from planner.tensors.tensor_storage import place
@@ -94,13 +102,15 @@ def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
 
 
 def _beside_lines(model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    """vLLM's share where it generates in this process, from the first moment on; Unsloth's own buffers."""
+    """vLLM's share where it generates in this process, from the first moment on; Unsloth's own buffers; the batch that
+    GRPO keeps of a generation.
+    """
     fraction = recipe.training.vllm_gpu_memory_utilization
     share = (card_share("vllm_gpu_memory_utilization", fraction, gpu),) if fraction else ()
     buffers = unsloth_lines(model, recipe)
     if buffers and model.decoder:
         buffers = nearest("buffers", buffer_words(model.decoder, recipe)).labelled(buffers)
-    return (*share, *buffers)
+    return (*share, *buffers, *buffered_batch(recipe, "optimizer"))
 
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:

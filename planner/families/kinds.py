@@ -12,7 +12,17 @@ from planner.families.parts import Block, Decoder, Structure
 def mixed_layers(
     fields: Fields, layers: Sequence[tuple[Block, Mapping[str, int]]], sizes: Mapping[str, int], **more: Any
 ) -> Decoder:
-    """A decoder whose layers are listed one by one; equal ones become one kind, in order of first appearance."""
+    """A decoder whose layers are listed one by one; equal ones become one kind, in order of first appearance.
+
+    The first layer with another reach than the first is a kind of its own: backward, it frees the mask and the rotary
+    tables of that reach.
+    """
+    reaches = [block.attention is not None and block.attention.window for block, _ in layers]
+    alone = next((index for index, reach in enumerate(reaches) if reach != reaches[0]), 0)
+    layers = [
+        (replace(block, once="first"), own) if index == alone and alone and not block.once else (block, own)
+        for index, (block, own) in enumerate(layers)
+    ]
     kinds: list[tuple[Block, Mapping[str, int]]] = []
     order = []
     for layer in layers:

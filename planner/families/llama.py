@@ -111,6 +111,7 @@ def llama(fields: Fields) -> Decoder:
             window=_slides(fields),
             rotary="float_halves" if fields.model_type == "ernie4_5" else "full",
             dropout=drops(fields, "attention_dropout"),
+            late_norm=fields.model_type == "hunyuan_v1_dense",
         ),
         mlp=gated_mlp(bias=mlp_bias, act=fields.text("hidden_act", default="silu")),
         dropout=fields.model_type == "seed_oss" and drops(fields, "residual_dropout"),

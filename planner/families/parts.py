@@ -22,7 +22,7 @@ __all__ = [
 
 Rotary = Literal[
     "full", "float_halves", "partial", "partial_cat", "interleaved", "float", "float_tables", "halves", "complex",
-    "none",
+    "gathered", "none",
 ]
 
 
@@ -216,7 +216,8 @@ class Structure:
     `embedding_scaled`: the factor is applied inside the embedding module (Gemma) or to what it returns (Granite).
     `rotary_wide`: the last set of rotary tables is for heads of another width. `rotary_each`: every sequence has tables
     of its own. `idle_mask`: a sliding mask is made that no layer reads. `positions_each`: learned
-    positions are looked up for every sequence. `hands_on_positions`: layers are called with position ids, which a
+    positions are looked up for every sequence. `replaces_media`: ids that stand for pictures, videos and sounds are
+    looked for and replaced in a copy of the ids. `hands_on_positions`: layers are called with position ids, which a
     checkpoint keeps.
     """
 
@@ -240,6 +241,7 @@ class Structure:
     embedding_dropout: bool = False
     idle_mask: bool = False
     positions_each: bool = False
+    replaces_media: bool = False
     hands_on_positions: bool = True
     extras: tuple[Extra, ...] = ()
 

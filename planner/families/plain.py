@@ -177,7 +177,7 @@ def gptj(fields: Fields) -> Decoder:
         norms=(layer_norm("ln_1"),),
         attention=Attention(
             q=Linear("attn.q_proj", "q", "h"), k=Linear("attn.k_proj", "k", "h"), v=Linear("attn.v_proj", "k", "h"),
-            o=Linear("attn.out_proj", "h", "q"), rotary="partial", names_parts=True,
+            o=Linear("attn.out_proj", "h", "q"), rotary="gathered", names_parts=True,
         ),
         mlp=plain_mlp("mlp.fc_in", "mlp.fc_out", activation(fields, "activation_function", "gelu_new")),
         dropout=drops(fields, "resid_pdrop"),
@@ -189,7 +189,7 @@ def gptj(fields: Fields) -> Decoder:
     return same_layers(
         fields, block, {**sizes, "rot": rot, "q rot": rot * heads, "k rot": rot * heads, "positions": positions},
         layers_key="n_layer",
-        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", head=head,
+        final_norm=layer_norm("transformer.ln_f"), embedding="transformer.wte", head=head, rotary_sets=0,
         default_attention="eager",
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Where the bytes are, instant by instant: one training step walked with buffers that have a size and no values."""
 
+from planner.step.buffered_batch import buffered_batch
 from planner.step.evaluation import evaluated_lines
 from planner.step.generation import generated_lines
 from planner.step.lines import HeldBeside, step_lines, step_totals
@@ -11,6 +12,7 @@ __all__ = [
     "HeldBeside",
     "Pattern",
     "Step",
+    "buffered_batch",
     "evaluated_lines",
     "generated_lines",
     "largest_bytes",

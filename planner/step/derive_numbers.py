@@ -11,10 +11,11 @@ from planner.step.adapter_ranks import own_ranks
 from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import rank_dim
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
-from planner.units import ceil_div
+from planner.units import allocated, ceil_div
 
 # Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
 CHUNK = 64
+_ID_BYTES = 8
 
 
 def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
@@ -33,7 +34,9 @@ def _numbers(sizes: Mapping[str, int], decoder: Decoder, recipe: Recipe, gpu: Gp
         "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
         "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
         "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
-        "batch": recipe.tokens * recipe.steps_of_generation,
+        "batch": _tokens_of_batches(recipe),
+        "generated": (generated := batch * recipe.steps_of_generation), "completions": generated * recipe.completion,
+        "desirable": allocated(batch) * recipe.steps_of_generation,
         "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
         **({rank_dim(name): rank for name, rank in own_ranks(decoder, recipe.lora).items()} if recipe.lora else {}),
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
@@ -70,6 +73,17 @@ def key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:
 def _rows(recipe: Recipe) -> int:
     """What lies one after another where a batch is one row: sequences without their padding, or documents."""
     return recipe.documents if recipe.training.packing else recipe.batch
+
+
+def _tokens_of_batches(recipe: Recipe) -> int:
+    """Tokens of all micro-batches that lie on the card together: a tensor each, of 8 bytes a token in whole granules.
+
+    What GRPO generated is one tensor.
+    """
+    steps = recipe.steps_of_generation
+    if steps == 1 or recipe.objective == "grpo":
+        return recipe.tokens * steps
+    return steps * allocated(_ID_BYTES * recipe.tokens) // _ID_BYTES
 
 
 def _scored(recipe: Recipe) -> int:

@@ -134,6 +134,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         model=DTYPE_BYTES[recipe.model_dtype],
         residual=residual,
         compute=DTYPE_BYTES[recipe.compute_dtype],
+        compute_apart=_compute_apart(recipe),
         expanded=DTYPE_BYTES[recipe.model_dtype],
         autocast=DTYPE_BYTES[recipe.autocast] if recipe.autocast else 0,
         adapter=DTYPE_BYTES[recipe.adapter_dtype],
@@ -167,6 +168,12 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         unsloth=by_size.unsloth,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
+
+
+def _compute_apart(recipe: Recipe) -> bool:
+    """float16 where activations are bfloat16, or the other way round."""
+    activations = recipe.autocast or recipe.model_dtype
+    return {recipe.compute_dtype, activations} == {"float16", "bfloat16"}
 
 
 def _outside(decoder: Decoder, fused: frozenset[str], adapted: frozenset[str]) -> Outside:

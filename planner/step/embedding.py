@@ -15,6 +15,7 @@ from planner.step.switches import Switches
 
 INPUTS = "token ids, positions and rotary tables"
 MASK = "attention mask"
+_TABLES = ("cos", "sin")
 # Their losses are given parts of sequences, and join them.
 JOINS_INPUTS = ("orpo", "cpo", "grpo")
 
@@ -25,6 +26,7 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     A preference's completion mask takes the place of labels. KTO has four more tensors: the prompts with completions of
     others, and which examples are desirable. A reward model's pairs have neither labels nor a mask of completions.
     Scores of the reference that were worked out before come with the batch. A packed one has no mask, and its borders.
+    GRPO hands its own loss the advantage of each sequence it generated, and how many tokens count in all of them.
     """
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
@@ -35,20 +37,23 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
         if switches.packed:  # positions, where each document begins, twice, and of which document each token is
             ids += [graph.new(8, ("batch",)), *(graph.new(4, ()) for _ in "qk"), graph.new(4, ("batch",))]
         if switches.objective == "kto":
-            ids += [*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("b",))]
-            ids += [graph.new(8, ()) for _ in ("desirable", "other")]
+            ids += [*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("desirable",))]
         if switches.objective in {"dpo", "kto"} and not scores_by_reference(switches.passes):
             ids += [graph.new(4, ("pairs",)) for _ in range(2)]
+        if switches.objective == "grpo":
+            ids += [graph.new(4, ("generated",)), graph.new(8, ())]
     return ids
 
 
 def tensors_of_loss(graph: Graph, switches: Switches) -> list[Buffer]:
     """What a preference's trainer makes of the batch, and names until its loss is there: labels of the completions;
-    ORPO and CPO join chosen and rejected anew, GRPO prompts, completions and their masks.
+    KTO's numbers of desirable and of other examples; ORPO and CPO join chosen and rejected anew, GRPO prompts,
+    completions and their masks.
     """
     own = {"dpo": 1, "kto": 1, **dict.fromkeys(JOINS_INPUTS, 3)}.get(switches.objective, 0)
     with graph.cause(INPUTS):
-        return [graph.new(8, ("T",)) for _ in range(own)]
+        numbers = [graph.new(8, ()) for _ in ("desirable", "other")] if switches.objective == "kto" else []
+        return [*(graph.new(8, ("T",)) for _ in range(own)), *numbers]
 
 
 def embed(
@@ -59,6 +64,10 @@ def embed(
 
     `tokens` are the ids that are looked up, where those are none of the batch's own: a trained embedding saves them.
     """
+    replaced: tuple[Value, ...] = ()
+    if structure.replaces_media:
+        replaced = _media_replaced(graph)
+        tokens = replaced[-1].buffer
     with graph.cause(RESIDUAL):
         each = switches.held(structure.embedding)
         x = Value(graph.new(each, ("T", "h")), each, ("T", "h"))
@@ -92,21 +101,28 @@ def embed(
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_embedding else ()
     pair = (tables[0], tables[1]) if tables else None
-    wide = tuple(tables[-2:]) if structure.rotary_wide else ()
-    others = [table for table in tables[2:] if table not in wide]
-    held = (*leaves, *others, *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    full = (tables[2], tables[3]) if len(tables) > len(_TABLES) else None
+    held = (*leaves, *(Value(buffer, 8, ("batch",)) for buffer in ids))
     return (
         x,
-        tuple(named),
+        (*replaced, *named),
         Shared(
             pair,
-            masks[0] if masks else None,
-            (*held, *masks[1:]),
-            wide_tables=(wide[0], wide[1]) if wide else None,
+            masks[-1] if masks else None,
+            held,
+            full_tables=full,
+            full_mask=masks[0] if len(masks) > 1 else None,
             layer_inputs=inputs,
         ),
         positions,
     )
+
+
+def _media_replaced(graph: Graph) -> tuple[Value, ...]:
+    """Which ids are of pictures, videos, sounds or any, and the ids without them (Gemma4Model.forward)."""
+    with graph.cause(INPUTS):
+        masks = [Value(graph.new(1, ("T",)), 1, ("T",)) for _ in ("pictures", "videos", "sounds", "any")]
+        return (*masks, Value(graph.new(8, ("T",)), 8, ("T",)))
 
 
 def _positions(graph: Graph, structure: Structure, each: int, *, given: bool) -> Value | None:
@@ -122,13 +138,13 @@ def _positions(graph: Graph, structure: Structure, each: int, *, given: bool) ->
 
 
 def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Value]:
-    """cos and sin of each set; the last set may be for heads of another width."""
+    """cos and sin of each set; the second is of layers without a window, whose heads may have another width."""
     each = _table_width(structure, switches)
     widths = ["rotated"] * structure.rotary_sets
     if structure.rotary_wide:
         widths[-1] = "rotated wide"
     rows = "T" if structure.rotary_each else "s"
-    return [Value(graph.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in ("cos", "sin")]
+    return [Value(graph.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in _TABLES]
 
 
 def _inputs_of_layers(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value | None:

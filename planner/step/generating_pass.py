@@ -40,6 +40,9 @@ def walk_generation(
     graph.mark("forward")
     with graph.cause(INPUTS):
         ids = [graph.new(8, ("batch",)) for _ in ("input_ids", "attention_mask", "position_ids")]
+        # _prepare_special_tokens: as tensors of one token each; _sample: which sequences go on.
+        ids += [graph.new(8, ()) for _ in ("bos_token_id", "eos_token_id", "pad_token_id")]
+        ids.append(graph.new(8, ("b",)))
     scores = graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding else None
     probabilities = graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding and sampled else None
     x, named, shared, positions = embed(graph, structure, switches, ids)

@@ -14,6 +14,7 @@ from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step.attention.kv_cache import CACHE, CACHED
+from planner.step.buffered_batch import buffered_batch
 from planner.step.cache_bytes import cache_bytes, cached_tokens
 from planner.step.derive_numbers import numbers_of
 from planner.step.derive_switches import switches_of
@@ -100,7 +101,7 @@ class Generation:
 
 @lru_cache(maxsize=64)
 def generated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
-    """Of a step of GRPO, what the larger of the two parts holds, as lines of its forward phase.
+    """Of a step of GRPO, what the larger of the two parts holds beside the batch before, as lines of its forward phase.
 
     Kept for a moment: a plan asks for their sum first, and for the lines when they are read.
     """
@@ -108,11 +109,12 @@ def generated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
     known = generation_words(decoder, recipe, gpu)
     lines = nearest("generation", known).labelled(Generation.of_step(decoder, recipe, gpu).lines(parts))
     largest = max(parts, key=lambda part: sum(line.bytes for line in lines if line.alive_in == (part,)))
-    return tuple(
+    made = tuple(
         replace(line, name=f"{line.name} while completions are generated", alive_in=("forward",))
         for line in lines
         if line.alive_in == (largest,) and line.bytes
     )
+    return (*made, *buffered_batch(recipe, "forward"))
 
 
 def _largest(parts: Sequence[Part]) -> Terms:

@@ -56,7 +56,9 @@ def _leave_layer(graph: Graph, kind: int) -> None:
 
 
 def _layer(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
-    own = _own(graph, part, shared)
+    own = called_with(part, shared, masked=project.layer.masked)
+    if own.layer_inputs:
+        own = replace(own, layer_input=share(graph, own.layer_inputs))
 
     def run(entering: Value) -> Value:
         return block(graph, part, entering, project, own)
@@ -66,15 +68,14 @@ def _layer(graph: Graph, part: Block, x: Value, project: Projector, shared: Shar
     return graph.checkpoint_reentrant(run, x) if project.switches.reentrant else graph.checkpoint(run, x)
 
 
-def _own(graph: Graph, part: Block, shared: Shared) -> Shared:
-    """What this layer is called with: tables for its heads, its share of the layer inputs."""
-    if shared.wide_tables and not (part.attention and part.attention.window):
-        shared = replace(shared, tables=shared.wide_tables)
-    if not _attends(part):
-        shared = replace(shared, mask=None)
-    if shared.layer_inputs:
-        shared = replace(shared, layer_input=share(graph, shared.layer_inputs))
-    return replace(shared, wide_tables=None) if shared.wide_tables else shared
+def called_with(part: Block, shared: Shared, *, masked: bool) -> Shared:
+    """What this layer is called with: tables for its heads, a mask for its reach, if any."""
+    window = part.attention is not None and part.attention.window
+    tables = shared.tables if window or shared.full_tables is None else shared.full_tables
+    mask = shared.mask if window or shared.full_mask is None else shared.full_mask
+    return replace(
+        shared, tables=tables, full_tables=None, mask=mask if masked and _attends(part) else None, full_mask=None
+    )
 
 
 def some_keep_a_state(structure: Structure) -> bool:

@@ -103,24 +103,17 @@ def _rms_gemma(graph: Graph, x: Value, weight: Value) -> Value:
 
 
 def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
-    """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`."""
+    """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`.
+
+    What is raised has a name until its row is scaled; `pow` saves it, and its backward is as `square`'s.
+    """
     wide = cast(graph, x, 4)
-    scaled = mul_rows(graph, wide, _inverse_root(graph, mean(graph, square(graph, wide))))
-    del wide
+    mean_squared = shift(graph, mean(graph, square(graph, wide)))
+    scaled = mul_rows(graph, wide, square(graph, mean_squared))
+    del wide, mean_squared
     if part.weight:
         scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4))
     return cast(graph, scaled, x.each)
-
-
-def _inverse_root(graph: Graph, x: Value) -> Value:
-    """`pow(x + eps, -0.5)` saves what it was given, not what it made; backward as `square`'s."""
-    each, dims = x.each, x.dims
-    if not graph.needs(x):
-        shifted = graph.new(each, dims)
-        out = Value(graph.new(each, dims), each, dims)
-        del shifted
-        return out
-    return square(graph, shift(graph, x))
 
 
 def _one_plus(graph: Graph, weight: Value) -> Value:

@@ -18,13 +18,17 @@ from planner.step.switches import Copies, LayerSwitches, Switches
 
 def score(graph: Graph, structure: Structure, switches: Switches, number: int, ids: list[Buffer]) -> Buffer:
     """Run the pass of this number over the batch; what is left are per-token log-probabilities, and of KTO's estimate
-    of how far the models are apart one for each sequence.
+    of how far the models are apart one for each sequence. GRPO scores all that it generated at once.
 
     `ids` is what the collator handed over.
     """
     one = switches.passes[number]
     if not estimates_kl(switches.objective, number):
-        return _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+        scores = _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+        if switches.objective != "grpo":
+            return scores
+        with graph.cause(SCORES):  # torch.cat of the completions' part, of all that were generated
+            return graph.new(4, ("completions",))
     with graph.cause(INPUTS):
         labels = graph.new(8, ("T",))
     tokens = _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))

@@ -106,6 +106,7 @@ class Switches:
     """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
+    `compute_apart`: 4-bit products are asked for in the other 16-bit dtype than activations have.
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
     Whether Liger's norms overwrite the incoming gradient, and whether it replaces q and k norms and the rotation,
     differs by model.
@@ -126,6 +127,7 @@ class Switches:
     model: int
     residual: int
     compute: int
+    compute_apart: bool
     expanded: int
     autocast: int
     adapter: int

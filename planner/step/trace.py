@@ -14,7 +14,7 @@ from planner.step.embedding import JOINS_INPUTS, batch_tensors, embed, tensors_o
 from planner.step.engine.graph import Graph, Value
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, compiled
-from planner.step.layer_kinds import some_keep_a_state, walk_layers
+from planner.step.layer_kinds import called_with, some_keep_a_state, walk_layers
 from planner.step.losses.full_logits import head_and_loss, start_backward
 from planner.step.losses.fused import kept_outputs
 from planner.step.norms import norm
@@ -43,8 +43,8 @@ def walk(structure: Structure, switches: Switches) -> Program:
     x, named, shared, positions = embed(
         graph, structure, switches, ids, own[0] if switches.objective in JOINS_INPUTS else None
     )
-    handed: list[object] = []
-    graph.release_backward(handed)
+    released: list[object] = []
+    graph.release_backward(released)
     graph.mark_backward("backward")
     if positions and not structure.hands_on_positions:
         named, positions = (*named, positions), None
@@ -61,24 +61,22 @@ def walk(structure: Structure, switches: Switches) -> Program:
     x = norm(graph, structure.final_norm, x, switches, RESIDUAL if makes else "norms") if structure.final_norm else x
     graph.outputs.clear()
     del named
-    saved = _saved_by_layers(graph, shared)
-    if not switches.checkpointing:  # checkpoint frames hold what layers were called with
-        shared, positions = Shared(None, None, _ids(shared)), None
-    # Each layer is called with the tables of its own heads, and where some need no mask, they get none.
-    shared = replace(shared, wide_tables=None, mask=None if some_keep_a_state(structure) else shared.mask)
-    if switches.checkpointing:  # and with the frame of the first layer they go
-        handed += [shared, positions]
-        shared, positions = Shared(None, None, _ids(shared)), None
+    released += _saved_by_layers(graph, shared, first_saves=leading <= 1)
+    if switches.checkpointing:  # checkpoint frames hold what layers were called with; the first layer goes last
+        masked = switches.layers[0].masked and not some_keep_a_state(structure)
+        released += [called_with(structure.blocks[0], shared, masked=masked), positions]
     hidden = [x]
-    del x
+    del x, shared, positions
     loss, kept = head_and_loss(graph, structure, switches, hidden)
     outputs = kept_outputs(graph, switches)
     scores += [score(graph, structure, switches, after, ids) for after in range(number + 1, len(switches.passes))]
-    del scores, outputs, own
+    if switches.objective != "grpo":  # whose scores belong to the buffered batch, and stay with it
+        scores = []
+    del outputs, own
     graph.mark("backward")
     start_backward(graph, loss)
     _leave_graph(graph)
-    del loss, kept, shared, positions, saved, ids
+    del loss, kept, scores, ids
     return compiled(graph, leading=leading)
 
 
@@ -107,16 +105,12 @@ def hold_gradients(graph: Graph, program: Program) -> None:
                     graph.collected += [graph.new(size.num, size.dims, tag, size.den) for _ in range(count)]
 
 
-def _saved_by_layers(graph: Graph, shared: Shared) -> tuple[Value, ...]:
-    """Tables and mask that some layer saved: they go with the last layer, which only one stretch of the step is.
+def _saved_by_layers(graph: Graph, shared: Shared, *, first_saves: bool) -> tuple[Value, ...]:
+    """Tables and masks that some layer saved: they go with the last layer, which only one stretch of the step is.
 
     Where the first layer saves none, they would go in a stretch that stands for many layers, once for each.
     """
     held = {id(holder.buffer) for node in graph.nodes if isinstance(node, tuple) for holder in node[2]}
-    found = (*(shared.tables or ()), *((shared.mask,) if shared.mask else ()))
+    full = () if first_saves else (*(shared.full_tables or ()), shared.full_mask)
+    found = filter(None, (*(shared.tables or ()), shared.mask, *full))
     return tuple(value for value in found if id(value.buffer) in held)
-
-
-def _ids(shared: Shared) -> tuple[Value, ...]:
-    """What the training loop holds until the step is over; and a second set of tables, which its layers save."""
-    return tuple(value for value in shared.held if value.dims in {("batch",), ("s", "rotated")})

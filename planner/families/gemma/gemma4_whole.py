@@ -28,7 +28,7 @@ def gemma4_whole(fields: Fields) -> Decoder:
         vision = Fields("gemma4_vision", _nested(fields, "vision_config"))
         tower = tuple(_tower(vision, decoder))
         fields.problems += vision.problems
-    structure = _renamed(decoder.structure)
+    structure = replace(_renamed(decoder.structure), replaces_media=True)
     return replace(decoder, model_type="gemma4", structure=structure, towers=tower)
 
 

@@ -98,9 +98,9 @@ def flash(
     Where there are few queries, each part of the keys has an output and a log-sum-exp of its own in float32 until they
     are joined (flash_api.cpp, set_params_splitkv).
 
-    Backward (flash_api.cpp, mha_bwd): dq accumulated in float32 over rows padded to 128 and heads padded to 32 or
-    64 columns, softmax_d, and dk, dv for every query head where keys are grouped. `in_one_row`: documents lie one after
-    another, each with rows of its own there (mha_varlen_bwd).
+    Backward (flash_api.cpp, mha_bwd): after dq, dk and dv softmax_d, dq accumulated in float32 over rows padded to 128
+    and heads padded to 32 or 64 columns, and dk, dv for every query head where keys are grouped. `in_one_row`:
+    documents lie one after another, each with rows of its own there (mha_varlen_bwd).
     """
     q, k, v = qkv
     each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, "flash row" if in_one_row else _ROWS_OF[q.dims[0]]
@@ -114,10 +114,10 @@ def flash(
         return Value(out, each, dims)
 
     def backward(_: Buffer) -> Outcome:
-        work = [graph.new(4, (f"{rows} dq",), WORKSPACE), graph.new(4, (f"{rows} lse",), WORKSPACE)]
+        grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
+        work = [graph.new(4, (f"{rows} lse",), WORKSPACE), graph.new(4, (f"{rows} dq",), WORKSPACE)]
         if grouped:
             work += [graph.new(each, dims, WORKSPACE) for _ in "kv"]
-        grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
         del work
         return grads
 
@@ -186,8 +186,7 @@ def _math(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, mas
         scaled = unary(graph, q)
         bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
         wide_k, wide_v = repeat(graph, k), repeat(graph, v)
-        scores = bmm(graph, scaled, unary(graph, wide_k), _SCORES)
-        scores = add(graph, scores, bias)
+        scores = bmm(graph, scaled, unary(graph, wide_k), _SCORES)  # the bias is added in place
         weights = softmax(graph, scores)
         _rows_without_any(graph)
         del scores
@@ -201,10 +200,13 @@ def _math(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, mas
 
 
 def _rows_without_any(graph: Graph) -> None:
-    """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row."""
+    """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row; it sets those
+    to a zero that is a tensor.
+    """
     masked = graph.new(1, _SCORES)
     rows = graph.new(1, ("T", "H"))
-    del rows, masked
+    zero = graph.new(4, ())
+    del zero, rows, masked
 
 
 def _causal_bias(graph: Graph) -> Value:
@@ -212,8 +214,9 @@ def _causal_bias(graph: Graph) -> Value:
     ones = graph.new(1, ("s", "s"))
     lower = graph.new(1, ("s", "s"))
     del ones
+    numbers = [graph.new(4, ()) for _ in ("zero", "minus infinity")]
     bias = Value(graph.new(4, ("s", "s")), 4, ("s", "s"))
-    del lower
+    del numbers, lower
     return bias
 
 

@@ -1,4 +1,4 @@
-"""What Llama 4 does to queries and keys after the rotation, or in place of it.
+"""What Llama 4 does to queries and keys after the rotation, or in place of it; Hunyuan's head norms come there, too.
 
 Source: transformers 5.23 models/llama4/modeling_llama4.py, Llama4TextAttention.forward: complex rotation before the
 heads are transposed, then a norm without weights; layers without positions scale their queries instead.
@@ -27,9 +27,10 @@ def late(
     if part.rotary == "complex" and tables:
         q, k = complex_pairs(graph, q, k, tables)
     if part.late_norm:
-        switches = replace(switches, liger=LigerKernels())
-        q = view(norm(graph, _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q"))
-        k = view(norm(graph, _KEY, view(k, ("T", "K", "d")), switches), ("T", "k"))
+        if part.q_norm is None:
+            switches = replace(switches, liger=LigerKernels())
+        q = view(norm(graph, part.q_norm or _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q"))
+        k = view(norm(graph, part.k_norm or _KEY, view(k, ("T", "K", "d")), switches), ("T", "k"))
     if part.tempered:
         factors = Value(graph.new(4, ("s",)), 4, ("s",))
         q = cast(graph, scale_rows(graph, q, factors), q.each)

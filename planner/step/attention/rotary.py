@@ -12,7 +12,7 @@ Tables = tuple[Value, Value]
 # Their cos and sin are written out pairwise for every layer (repeat_interleave).
 PAIRED = frozenset({"interleaved", "float_halves"})
 # They end in a concatenation, so that q lies head by head in memory, and so does the kernel's output.
-CONCATENATED = frozenset({"interleaved", "partial", "partial_cat"})
+CONCATENATED = frozenset({"interleaved", "partial", "partial_cat", "gathered"})
 
 
 def layer_tables(graph: Graph, tables: Tables, kind: Rotary) -> Tables:
@@ -48,6 +48,24 @@ def _in_part(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str)
 def in_part(graph: Graph, x: Value, tables: Tables, rotated: str) -> tuple[Value, str]:
     """The columns of each head that are turned, and the name of the dimension that is not."""
     return _whole(graph, piece(graph, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
+
+
+def gathered(graph: Graph, q: Value, k: Value, named: list[Value]) -> tuple[Value, Value]:
+    """GPT-J: each layer copies its own table of positions (float32), gathers the rows of these, and writes sin and cos
+    out pairwise for k, then for q. All but those have a name in the layer's forward and join `named`.
+    """
+    rows = ("s", "rotated")
+    named.append(Value(graph.new(4, ("positions", "rot")), 4, ("positions", "rot")))
+    named.append(Value(graph.new(8, rows), 8, rows))
+    named.append(cast(graph, Value(graph.new(4, rows), 4, rows), k.each))
+    parts = []
+    for x, rotated in ((k, "k rot"), (q, "q rot")):
+        sin, cos = (Value(graph.new(x.each, rows), x.each, rows) for _ in ("sin", "cos"))
+        parts.append(in_part(graph, x, (cos, sin), rotated))
+        del sin, cos
+    named += [part for part, _ in parts]
+    k = join_parts(graph, parts[0], k)
+    return join_parts(graph, parts[1], q), k
 
 
 def join_parts(graph: Graph, parts: tuple[Value, str], x: Value) -> Value:

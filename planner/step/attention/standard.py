@@ -12,7 +12,7 @@ from planner.step.attention.falcon_eager import attend_with_own_scores
 from planner.step.attention.kernels import attend, repeat
 from planner.step.attention.kv_cache import KeyValueCache
 from planner.step.attention.llama4_qk import late
-from planner.step.attention.rotary import CONCATENATED, in_part, join_parts, layer_tables, turn
+from planner.step.attention.rotary import CONCATENATED, gathered, in_part, join_parts, layer_tables, turn
 from planner.step.attention.rotary_pairs import halves
 from planner.step.attention.sinks import attend_with_sinks
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
@@ -37,14 +37,16 @@ class Stored(NamedTuple):
 class Shared:
     """What every layer reads: cos and sin, a mask where one is made, and what lives as long beside them.
 
-    `wide_tables`: those of heads of another width. `layer_input`: this layer's share of them all.
-    `stored`: keys and values by whether their layer slides. `cache`: where a model that generates keeps them.
+    `full_tables`, `full_mask`: of layers without a window, where those have others. `layer_input`: this layer's share
+    of all layer inputs. `stored`: keys and values by whether their layer slides. `cache`: where a model that generates
+    keeps them.
     """
 
     tables: tuple[Value, Value] | None
     mask: Value | None
     held: tuple[Value, ...]
-    wide_tables: tuple[Value, Value] | None = None
+    full_tables: tuple[Value, Value] | None = None
+    full_mask: Value | None = None
     layer_inputs: Value | None = None
     layer_input: Value | None = None
     stored: dict[bool, Stored] = field(default_factory=dict)
@@ -59,7 +61,10 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
             return alibi_attention(graph, part, x, project, mask, shared.cache)
         fused = project(part.fused, x) if part.fused else None
         q, k, v = _split(graph, part, fused) if fused else _project(graph, part, x, project)
-        if project.switches.liger.rope and project.switches.liger_rotary:
+        # Liger turns q and k in place, forward and backward, and copies what is not contiguous before (ops/rope.py).
+        in_place = project.switches.liger.rope and project.switches.liger_rotary
+        if in_place:
+            q, k = (clone(graph, q), clone(graph, k)) if fused else (q, k)
             q = _turned_in_place(graph, q, shared)
         else:
             named = [q, k] if part.names_parts else None
@@ -83,7 +88,8 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
             out, weights = attend(graph, (q, k, v), project.switches, project.layer, mask)
         project.named += weights  # `hidden_states, _ = self.self_attn(...)`
         # Flash and cuDNN lay their output out as q lies; the others write it token by token.
-        if part.rotary in CONCATENATED and project.layer.kernel not in {"eager", "math", "mem_efficient"}:
+        as_q = project.layer.kernel not in {"eager", "math", "mem_efficient"}
+        if part.rotary in CONCATENATED and not in_place and as_q:
             out = clone(graph, out)
         out = project(part.o, out)
         return out  # noqa: RET504  # q, k, v and their whole outlive the kernel's output, as the modelling code's names do
@@ -93,6 +99,8 @@ def turned(  # noqa: PLR0913, PLR0917 (q, k and what each needs)
     graph: Graph, part: Attention, q: Value, k: Value, shared: Shared, named: list[Value] | None = None
 ) -> tuple[Value, Value]:
     """Positions into q and k; what was turned of them joins `named`."""
+    if part.rotary == "gathered":
+        return gathered(graph, q, k, [] if named is None else named)
     if part.rotary in {"none", "complex"} or shared.tables is None:
         return q, k
     if part.rotary == "halves":
@@ -135,7 +143,7 @@ def _project(graph: Graph, part: Attention, x: Value, project: Projector) -> tup
 def normed(graph: Graph, part: Attention, x: Value, project: Projector, *, query: bool) -> Value:
     """A projection's head norm; without one, the gradient of the transposed view is copied back."""
     head_norm = part.q_norm if query else part.k_norm
-    if head_norm is None:
+    if head_norm is None or part.late_norm:
         return x if project.switches.liger.rope or part.late_norm else relayout_gradient(graph, x)
     if not head_norm.per:
         x = norm(graph, head_norm, x, project.switches)

@@ -4,7 +4,7 @@ Source: transformers 5.23 activations.py XIELUActivation._xielu_python; expm1 ru
 """
 
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
-from planner.step.engine.ops import add, cast, mul, parameter
+from planner.step.engine.ops import GRADIENTS, add, cast, mul, parameter
 from planner.step.norms import scale_by_weight
 from planner.step.switches import Switches
 
@@ -12,14 +12,15 @@ from planner.step.switches import Switches
 def xielu(graph: Graph, x: Value, switches: Switches) -> Value:
     """`where(x > 0, αp·x·x + β·x, (expm1(min(x, ε)) - x)·αn + β·x)`.
 
-    αp and αn have one element each, in x's dtype, or in float32, which autocast runs their softplus in. Where they are
-    trained, what they multiply is saved, and the gradient is a full product before it is summed.
+    αp and αn have one element each, in x's dtype, or in float32, which autocast runs their softplus in. What it gives
+    is saved with each product; where they are trained, what they multiply is saved, too, and the gradient is a full
+    product before it is summed.
     """
     autocast = switches.autocast
-    alpha = parameter(4 if autocast else x.each, ("one",), trained=switches.trains_base)
+    alpha_p, alpha_n = (_softplus(graph, 4 if autocast else x.each, switches) for _ in ("positive", "negative"))
     beta = Value(None, 2, ())
     positive = graph.new(1, x.dims)
-    squared = mul(graph, scale_by_weight(graph, x, alpha), x)
+    squared = mul(graph, scale_by_weight(graph, x, alpha_p), x)
     right = add(graph, squared, mul(graph, x, beta))
     del squared
     smaller = _minimum(graph, x)
@@ -27,11 +28,24 @@ def xielu(graph: Graph, x: Value, switches: Switches) -> Value:
     del smaller
     lower = _subtract(graph, bent, x)
     del bent
-    scaled = scale_by_weight(graph, lower, alpha)
+    scaled = scale_by_weight(graph, lower, alpha_n)
     del lower
     left = add(graph, scaled, mul(graph, x, beta))
     del scaled
     return _where(graph, positive, right, left)
+
+
+def _softplus(graph: Graph, each: int, switches: Switches) -> Value:
+    """`softplus(weight)` of one element."""
+    out = graph.new(each, ("one",))
+    if not switches.trains_base:
+        return Value(out, each, ("one",))
+    weight, own = parameter(each, ("one",), trained=True), switches.residual
+
+    def backward(_: Buffer) -> Outcome:
+        return ((weight.edge, graph.new(own, ("one",), GRADIENTS)),)
+
+    return Value(out, each, ("one",), graph.node(backward))
 
 
 def _minimum(graph: Graph, x: Value) -> Value:

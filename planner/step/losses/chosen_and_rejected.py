@@ -34,9 +34,10 @@ def chosen_and_all(graph: Graph, logits: Value, *, averages: bool) -> Value:
 
 
 def _cross_entropy_of_chosen(graph: Graph, logits: Value) -> Value:
-    """`CrossEntropyLoss()(logits[:n, :-1].contiguous(), labels)`: what it is given is a copy that nothing keeps."""
+    """`CrossEntropyLoss()(logits[:n, :-1].contiguous(), labels)`: both are copies, and only the labels' is kept."""
     chosen = piece(graph, logits, ("pairs", "s", "V"))
     shifted = clone(graph, piece(graph, chosen, ("chosen copied", "V")))
+    words = graph.new(8, ("chosen copied",))
     edge_in, each = shifted.edge, logits.each
 
     def normalise(_: Buffer) -> Outcome:
@@ -44,14 +45,16 @@ def _cross_entropy_of_chosen(graph: Graph, logits: Value) -> Value:
 
     log_probs = graph.new(each, CHOSEN)
     normalised = Value(log_probs, each, CHOSEN, graph.node(normalise, graph.save(log_probs)))
-    del log_probs, shifted
+    del log_probs
     inner = normalised.edge
 
     def pick(_: Buffer) -> Outcome:
         return ((inner, graph.new(each, CHOSEN)),)
 
-    edge = graph.node(pick, graph.save(normalised, graph.new(4, ())))
-    return Value(graph.new(4, ()), 4, (), edge)
+    edge = graph.node(pick, graph.save(normalised, words, graph.new(4, ())))
+    loss = Value(graph.new(4, ()), 4, (), edge)
+    del shifted, words
+    return loss
 
 
 def _log_probabilities(graph: Graph, logits: Value, *, averages: bool) -> Value:

@@ -14,6 +14,8 @@ from planner.step.passes import TRAINED, Pass
 from planner.step.switches import Switches
 
 TILE = "logits tile of the fused loss"
+# Tokens that have a label: all but the first of each sequence, whether they are scored or not.
+LABELS = ("b", "s-1")
 SCORES = "scored hidden states and per-token statistics"
 # What the fused head returns beside the log-probabilities, by objective: the trainers' own metrics read them.
 Output = Literal["entropy", "mean_logits", "is_top1"]
@@ -35,7 +37,7 @@ def outputs_of(objective: Objective, one: Pass) -> frozenset[Output]:
 def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
     """TRL: a tile of at most 4096 tokens by 32768 words, whatever the vocabulary; nothing grows with T·V."""
     with graph.cause(SCORES):
-        valid = graph.new(1, ("N",))
+        valid = graph.new(1, LABELS)
         hidden = _select(graph, x, valid)
         labels = graph.new(8, ("N",))
         compute = switches.autocast or x.each
@@ -57,7 +59,7 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
         edge = graph.node(backward, graph.save(hidden, labels, log_z, entropy))
         del hidden, labels, log_z, entropy, others
         gathered = graph.node(lambda _: ((edge, graph.new(4, ("N",))),))
-        scattered = Value(graph.new(4, ("N",)), 4, ("N",), gathered)
+        scattered = Value(graph.new(4, LABELS), 4, LABELS, gathered)
         del log_probs
         return unary(graph, unary(graph, _summed(graph, scattered)))
 
@@ -71,12 +73,12 @@ def _summed(graph: Graph, x: Value) -> Value:
 def log_probabilities(graph: Graph, switches: Switches, x: Value, outputs: frozenset[Output]) -> Buffer:
     """The same without gradients, where nothing but the log-probabilities stays."""
     with graph.cause(SCORES):
-        valid = graph.new(1, ("N",))
+        valid = graph.new(1, LABELS)
         hidden = _select(graph, x, valid)
         labels = graph.new(8, ("N",))
         found = _statistics(graph, hidden, switches.autocast or x.each, switches, outputs)
         del hidden, labels, valid
-        scattered = graph.new(4, ("N",))
+        scattered = graph.new(4, LABELS)
         del found
         return scattered
 
@@ -97,7 +99,7 @@ def kept_outputs(graph: Graph, switches: Switches) -> list[Buffer]:
 
 
 def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
-    """`hidden[:, :-1][mask]`: the scored rows copied; backward fills them back row by row, then token by token."""
+    """`hidden[:, :-1][mask]`: the scored rows copied; backward sets them among all with a label, then among all."""
     if not graph.needs(x):
         return Value(graph.new(x.each, ("N", "h")), x.each, ("N", "h"))
     edge_in, each = x.edge, x.each
@@ -108,7 +110,7 @@ def _select(graph: Graph, x: Value, valid: Buffer) -> Value:
     sliced = graph.node(unslice)
 
     def unselect(_: Buffer) -> Outcome:
-        return ((sliced, graph.new(each, ("N", "h"))),)
+        return ((sliced, graph.new(each, (*LABELS, "h"))),)
 
     edge = graph.node(unselect, graph.save(valid))
     return Value(graph.new(each, ("N", "h")), each, ("N", "h"), edge)

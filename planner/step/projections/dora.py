@@ -21,7 +21,7 @@ def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value
         end = len(graph.nodes)
         expands = part.quantizable and switches.storage is not None
         weight = (_dense_base if expands else _plain_base)(graph, switches, part, x.each)
-        scale = _magnitude_over_norm(graph, part, x.each)
+        scale, lengths = _magnitude_over_norm(graph, part, x.each)
         low = adapter_matmul(graph, switches, x, (part.in_, switches.rank(part.name)), part.name)
         high = adapter_matmul(graph, switches, low, (switches.rank(part.name), part.out), part.name)
         del low
@@ -34,7 +34,7 @@ def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value
         left = scale_by_weight(graph, result, _less_one(graph, scale))
         right = unary(graph, scale_by_weight(graph, high, scale))
         out = add(graph, left, right)
-        del dense, weight
+        del dense, weight, lengths
         graph.forget(slice(start, end))
     return out
 
@@ -61,8 +61,10 @@ def _plain_base(graph: Graph, switches: Switches, part: Linear, each: int) -> Va
     return cast(graph, parameter(switches.residual, (part.out, part.in_)), each)
 
 
-def _magnitude_over_norm(graph: Graph, part: Linear, each: int) -> Value:
-    """`magnitude / ‖W + scale·BA‖` per output row: two dense products that live for one line."""
+def _magnitude_over_norm(graph: Graph, part: Linear, each: int) -> tuple[Value, Buffer]:
+    """`magnitude / ‖W + scale·BA‖` per output row, from two dense products that live for one line; and the norms, which
+    have a name until the layer returns.
+    """
     dims = (part.out, part.in_)
     scaled = graph.new(each, dims)
     summed = graph.new(each, dims)
@@ -74,7 +76,7 @@ def _magnitude_over_norm(graph: Graph, part: Linear, each: int) -> Value:
         return ((Edge(leaf=True), graph.new(4, (part.out,), GRADIENTS)),)
 
     edge = graph.node(backward, graph.save(lengths)) if graph.recording else None
-    return Value(graph.new(4, (part.out,)), 4, (part.out,), edge)
+    return Value(graph.new(4, (part.out,)), 4, (part.out,), edge), lengths
 
 
 def _less_one(graph: Graph, x: Value) -> Value:

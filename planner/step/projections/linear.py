@@ -16,6 +16,7 @@ from planner.step.switches import LayerSwitches, Switches
 
 EXPANDED = "expanded 4-bit weight"
 ADAPTERS = "LoRA adapter paths"
+_HALF_BYTES = 2
 
 
 class Projector:
@@ -48,11 +49,16 @@ class Projector:
         return plain(self.graph, self.switches, part, x)
 
     def _four_bit(self, part: Linear, x: Value) -> Value:
-        """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back."""
-        inner = cast(self.graph, x, self.switches.compute)
+        """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back.
+
+        The product is in autocast's dtype where torch makes it, and in the compute dtype where bitsandbytes does.
+        """
+        apart = self.switches.compute_apart and x.each == _HALF_BYTES
+        inner = cast(self.graph, x, self.switches.compute, other=apart)
         if self.switches.storage == "hqq":
             return cast(self.graph, group_wise_matmul(self.graph, part, inner), x.each)
-        return cast(self.graph, self._matmul_four_bit(part, inner), x.each)
+        by_torch = self.switches.autocast and part.name not in self.layer.fused
+        return cast(self.graph, self._matmul_four_bit(part, inner), x.each, other=apart and not by_torch)
 
     def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
         """MatMul4Bit saves neither x nor the expanded weight; the backward expands the weight again.
@@ -62,6 +68,9 @@ class Projector:
         """
         graph, weight, each, dims = self.graph, (part.out, part.in_), self._product_bytes(x), (*x.dims[:-1], part.out)
         wide, double, own = self.switches.expanded, self.switches.double_quant, x.each
+        # Autocast's product in the other dtype: the gradient of x is cast to x's, and the weight's dtype is autocast's.
+        narrowed = self._narrowed(part, x)
+        recast = self.switches.compute_apart and not narrowed and wide == each
         if not graph.needs(x):
             return Value(self._expand_and_multiply(part, x), each, dims)
         edge_in, rows = x.edge, x.dims[:-1]
@@ -70,11 +79,11 @@ class Projector:
             absmax = graph.new(4, weight, EXPANDED, 64) if double else None
             expanded = graph.new(wide, weight, EXPANDED)
             del absmax
-            if wide != each:
+            if wide != each or recast:
                 expanded = graph.new(each, weight, EXPANDED)
             grad = graph.new(each, (*rows, part.in_))
             del expanded
-            return ((edge_in, grad if own == each else graph.new(own, (*rows, part.in_))),)
+            return ((edge_in, graph.new(own, (*rows, part.in_)) if narrowed or own != each else grad),)
 
         edge = graph.node(backward)
         return Value(self._expand_and_multiply(part, x), each, dims, edge)
@@ -83,6 +92,11 @@ class Projector:
         """Bytes per element of `F.linear`'s result: it is on autocast's lower precision list (autocast_mode.h)."""
         return self.switches.autocast or x.each
 
+    def _narrowed(self, part: Linear, x: Value) -> bool:
+        """Whether autocast casts both sides of an expanded product."""
+        apart = self.switches.compute_apart and self.switches.autocast > 0
+        return part.name not in self.layer.fused and (self._product_bytes(x) != x.each or apart)
+
     def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
         graph, weight, each = self.graph, (part.out, part.in_), self._product_bytes(x)
         held = []
@@ -90,7 +104,7 @@ class Projector:
             if self.switches.double_quant:
                 held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
             held.append(graph.new(x.each, weight, EXPANDED))
-            if each != x.each:
+            if self._narrowed(part, x):
                 held += [graph.new(each, weight, EXPANDED), graph.new(each, x.dims)]
         result = graph.new(each, (*x.dims[:-1], part.out))
         graph.mark_product()

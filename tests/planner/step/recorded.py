@@ -16,7 +16,7 @@ from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step import evaluated_lines, generated_lines
+from planner.step import buffered_batch, evaluated_lines, generated_lines
 from planner.step.lines import instants_of
 
 FILE = Path(__file__).with_name("recorded.jsonl")
@@ -97,6 +97,7 @@ def _tensors(request: Request) -> list[Line]:
     """What the step itself does not make."""
     lines = (
         *static_lines(trained_model(request), Recipe.of(request)),
+        *buffered_batch(Recipe.of(request), "optimizer"),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )
     return [line for line in lines if line.name != SLACK]
