@@ -56,7 +56,7 @@ def test_switches_that_nobody_recorded_are_said_not_to_be_and_the_nearest_are_na
     ],
 )
 def test_a_model_built_otherwise_is_told_by_the_part_that_is(config: dict[str, Any], part: str) -> None:
-    found = planned(model=LLAMA | config)
+    found = planned(model=LLAMA | config, stack="kbit")
     assert found.comparison
     assert f"the nearest on record differ in {part}:" in found.comparison.sentence
 
