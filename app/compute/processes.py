@@ -44,7 +44,7 @@ class Template:
         self._is_ready = False
 
     @classmethod
-    async def started(cls, *, learns: bool) -> Self:
+    async def started(cls, *, learns: bool = False) -> Self:
         """Start one and wait until it has read everything. `learns`: it then goes on as its module says.
 
         Raises:
