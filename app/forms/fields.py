@@ -8,7 +8,7 @@ from typing import Any
 
 from app import strictjson
 from app.forms import beyond_controls, stack_words
-from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
 Document = dict[str, Any]

@@ -4,7 +4,8 @@ from typing import Any
 
 from planner.errors import FitproofError
 from planner.model.model import Model, resolve_model
-from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES, has_stacked_experts, linear_names
+from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.targets import has_stacked_experts, linear_names
 
 # What transformers calls a projection in models that fuse it with others, or name it in their own way.
 _OTHER_NAMES = {

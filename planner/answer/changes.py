@@ -9,7 +9,7 @@ from planner.request.optimizer_names import KEPT
 from planner.request.schema import CHAPTER_QUANTIZATION, Quantization
 from planner.request.unsloth import REPLACED, UNSLOTH
 from planner.step import liger_models
-from planner.tensors.targets import ALL_LINEAR, module_name
+from planner.tensors.modules import ALL_LINEAR, module_name
 
 Change = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 from planner.ledger import Line
 from planner.request.initialisation import decomposes, needs_float_weights
 from planner.request.recipe import Recipe
-from planner.tensors.targets import Adapted
+from planner.tensors.modules import Adapted
 from planner.units import allocated
 
 FIELD = "lora.init_lora_weights"

@@ -6,7 +6,8 @@ from planner.model.model import Model
 from planner.model.quantized_checkpoint import with_checkpoint
 from planner.request.schema import Request
 from planner.request.unsloth import UNSLOTH, family_problem
-from planner.tensors.targets import ALL_LINEAR, adaptable_leaves
+from planner.tensors.modules import ALL_LINEAR
+from planner.tensors.refused_targets import adaptable_leaves
 
 
 def settled(request: Request, model: Model) -> Request:

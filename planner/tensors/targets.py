@@ -5,21 +5,34 @@ utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizer
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.lora import Lora
 from planner.request.patterns import suffixes_of
 from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.modules import (
+    ALL_LINEAR,
+    FIELD,
+    LINEAR_NAMES,
+    Adapted,
+    can_be_adapted,
+    is_linear,
+    is_module,
+    is_stacked,
+    module_name,
+    names_of,
+)
 from planner.tensors.peft_matching import WRAPPED, excluder, matcher, ranks, wrappers
+from planner.tensors.refused_targets import (
+    refuse_biases,
+    refuse_linear_routers,
+    refuse_outputs_of_kernels,
+    refuse_what_stacked_experts_cannot,
+)
 from planner.tensors.whole_modules import holds_no_adapter
 
-ALL_LINEAR = "all-linear"
-# What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
-# nn.Linear's leaf names. PEFT's own all-linear stands for a mixture's stacked experts, too; such a list does not.
-LINEAR_NAMES = "linear-names"
-FIELD = "lora.target_modules"
 _PLAIN = Lora()
 
 # Mixture models whose experts transformers 5 fused into stacked parameters. PEFT translates the old names of their
@@ -40,32 +53,6 @@ _TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") 
     ),
     "qwen2_moe",
 )  # fmt: skip
-
-
-# Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
-# modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
-_ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
-
-# peft 0.21 tuners/tuners_utils.py, _check_lora_target_modules_mamba: of the types described here. Their kernels read
-# this weight without the module around it.
-_REFUSED = {"nemotron_h": "out_proj"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapted:
-    """`count` equal weights with an adapter: A is rank x `columns`, B is `rows` x rank."""
-
-    name: str
-    rows: int
-    columns: int
-    count: int
-    rank: int
-    stacked_experts: bool = False
-
-
-def module_name(group: TensorGroup) -> str:
-    """Dotted module path of a tensor: its name without the trailing `.weight` or `.bias`."""
-    return group.name.removesuffix(".weight").removesuffix(".bias")
 
 
 def output_rows(group: TensorGroup, census: Census) -> int:
@@ -95,13 +82,13 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     modules = [
         group
         for group in _with_tied_head(census)
-        if _is_module(group) and not holds_no_adapter(module_name(group), lora)
+        if is_module(group) and not holds_no_adapter(module_name(group), lora)
     ]
-    _refuse_linear_routers(model_type, modules, lora)
+    refuse_linear_routers(model_type, modules, lora)
     if lora.target_modules == LINEAR_NAMES:
         lora = lora.model_copy(update={"target_modules": linear_names(census)})
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
-    stacked = [group for group in census if _is_stacked(group)]
+    stacked = [group for group in census if is_stacked(group)]
     if old_names and stacked:
         found = _on_translated_model(census, modules, old_names, lora)
     else:
@@ -114,22 +101,22 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
             "No module of this model matches the LoRA targets.",
             [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")],
         )
-    _refuse_outputs_of_kernels(model_type, modules, found)
-    _refuse_biases(census, lora)
+    refuse_outputs_of_kernels(model_type, modules, found)
+    refuse_biases(census, lora)
     if any(weight.stacked_experts for weight in found):
-        _refuse_what_stacked_experts_cannot(lora)
+        refuse_what_stacked_experts_cannot(lora)
     return tuple(found)
 
 
 def linear_names(census: Census) -> tuple[str, ...]:
     """Leaf names of the model's nn.Linear modules, the output head aside."""
-    modules = (group for group in census if _is_module(group) and _is_linear(group) and group.role != "router")
+    modules = (group for group in census if is_module(group) and is_linear(group) and group.role != "router")
     return tuple(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules))
 
 
 def has_stacked_experts(census: Census) -> bool:
     """Whether experts lie in stacked parameters, which no nn.Linear holds."""
-    return any(map(_is_stacked, census))
+    return any(map(is_stacked, census))
 
 
 def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str, ...]:
@@ -137,7 +124,7 @@ def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str,
     if isinstance(lora.target_modules, str):
         return ()
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
-    modules = (group for group in _with_tied_head(census) if _is_module(group))
+    modules = (group for group in _with_tied_head(census) if is_module(group))
     named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
     return tuple(
         target for target in lora.target_modules if target.rsplit(".", 1)[-1] not in old_names and target not in named
@@ -161,9 +148,7 @@ def _on_translated_model(
         missing = ", ".join(old for old in fused if old not in present)
         problem = f"name {missing} too, or leave {', '.join(present)} out: transformers 5 stacks them in one tensor"
         raise InvalidRequestError("PEFT cannot adapt half of a stacked expert.", [FieldProblem(FIELD, problem)])
-    found = [
-        _adapted(group, census, _rank_of(group, lora), count) for group, count in _matches(modules, kept, lora)
-    ]
+    found = [_adapted(group, census, _rank_of(group, lora), count) for group, count in _matches(modules, kept, lora)]
     for new in dict.fromkeys(new for old, new in old_names.items() if old in translated):
         rank = lora.r * (len(fused) if new == "gate_up_proj" else 1)
         found += [_adapted_parameter(group, rank) for group in census if group.name.endswith(f".{new}")]
@@ -189,9 +174,7 @@ def _leaf_names(
     return tuple(sorted({probe.rsplit(".", 1)[-1] for probe in probes if matches(probe)}))
 
 
-def _matches(
-    modules: list[TensorGroup], targets: str | tuple[str, ...], lora: Lora
-) -> list[tuple[TensorGroup, int]]:
+def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...], lora: Lora) -> list[tuple[TensorGroup, int]]:
     """Groups a target names, with how many of each group's tensors it names and `exclude_modules` leaves."""
     found, excluded = _named(modules, targets), excluder(lora.exclude_modules)
     if not lora.exclude_modules:
@@ -218,7 +201,7 @@ def _rank_of(group: TensorGroup, lora: Lora) -> int:
 
 def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, int]]:
     if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
-        return [(group, group.count) for group in modules if _is_linear(group)]
+        return [(group, group.count) for group in modules if is_linear(group)]
     matches = matcher(targets, tower_alone=not any("language_model." in group.name for group in modules))
     # A suffix without a digit names all layers or none; anything else is tried layer by layer.
     uniform = not isinstance(targets, str) and not any(char.isdigit() for target in targets for char in target)
@@ -232,7 +215,7 @@ def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[t
                 r"text model's modules alone, such as .*language_model.*\.(q_proj|v_proj), or all-linear"
             )
             raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
-        if hits and not _can_be_adapted(group):
+        if hits and not can_be_adapted(group):
             problem = f"{module_name(group)} is a {group.role}, which PEFT cannot adapt; leave it out"
             raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
         if hits:
@@ -256,58 +239,6 @@ def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
     )
 
 
-def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
-    """The names that "all-linear" would have, without those PEFT refuses; None where it refuses none."""
-    if model_type not in _ROUTER_IS_LINEAR | _REFUSED.keys():
-        return None
-    modules = [group for group in census if _is_module(group) and _is_linear(group) and group.role != "router"]
-    leaves = dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules)
-    return tuple(leaf for leaf in leaves if leaf != _REFUSED.get(model_type))
-
-
-def _refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
-    """All that "all-linear" would name but the router is the way out."""
-    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() in {ALL_LINEAR, LINEAR_NAMES}
-    if not whole or model_type not in _ROUTER_IS_LINEAR:
-        return
-    router = next((module_name(group) for group in modules if group.role == "router"), None)
-    if router:
-        problem = f'"all-linear" includes {router}, whose output peft cannot adapt; name the others: {_names(modules)}'
-        raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
-
-
-def _refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], found: list[Adapted]) -> None:
-    """PEFT refuses Mamba's `out_proj`, and with it "all-linear"."""
-    refused = _REFUSED.get(model_type)
-    if refused and any(weight.name.rsplit(".", 1)[-1] == refused for weight in found):
-        others = [group for group in modules if not module_name(group).endswith(f".{refused}")]
-        problem = f"{refused} of {model_type} cannot have an adapter; name others: {_names(others)}"
-        raise InvalidRequestError("PEFT refuses one of the targets.", [FieldProblem(FIELD, problem)])
-
-
-def _refuse_biases(census: Census, lora: Lora) -> None:
-    """`bias` trains what few models have; where one has none it does nothing."""
-    if lora.bias == "none" or not any(group.role == "bias" for group in census):
-        return
-    fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
-    raise InvalidRequestError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
-
-
-def _refuse_what_stacked_experts_cannot(lora: Lora) -> None:
-    problems = []
-    if lora.rank_pattern:
-        problem = "other ranks beside adapters on stacked experts are not planned; drop it, or adapt attention alone"
-        problems.append(FieldProblem("lora.rank_pattern", problem))
-    fix = "or name the attention projections in target_modules"
-    if lora.lora_dropout:
-        problem = f"PEFT adapts stacked experts only without dropout; set 0, {fix}"
-        problems.append(FieldProblem("lora.lora_dropout", problem))
-    if lora.use_dora:
-        problems.append(FieldProblem("lora.use_dora", f"PEFT cannot use DoRA on stacked experts; set false, {fix}"))
-    if problems:
-        raise InvalidRequestError("PEFT refuses these adapters on a mixture model's stacked experts.", problems)
-
-
 def _with_tied_head(census: Census) -> Census:
     """Add the output head that shares the embedding's tensor: PEFT sees its module, the census counts it once."""
     if any(group.role == "head" for group in census):
@@ -316,29 +247,9 @@ def _with_tied_head(census: Census) -> Census:
     return (*census, replace(embedding, name="lm_head.weight", role="head")) if embedding else census
 
 
-def _is_module(group: TensorGroup) -> bool:
-    return group.name.endswith(".weight")
-
-
-def _is_stacked(group: TensorGroup) -> bool:
-    return group.role == "expert" and len(group.shape) == 3
-
-
-def _is_linear(group: TensorGroup) -> bool:
-    return group.quantizable or (group.role == "linear" and len(group.shape) == 2)
-
-
-def _can_be_adapted(group: TensorGroup) -> bool:
-    return _is_linear(group) or group.role in ("head", "embedding")
-
-
-def _names(modules: list[TensorGroup]) -> str:
-    return ", ".join(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules if _is_linear(group)))
-
-
 def _as_list(lora: Lora, modules: list[TensorGroup]) -> str:
     """What to write instead: a name by itself is a pattern, and has to match whole paths."""
-    names = _names(modules)
+    names = names_of(modules)
     if isinstance(lora.target_modules, str) and lora.target_modules in names.split(", "):
         return f": a text is a pattern for whole paths; write it as a list, [{lora.target_modules}]"
     return f"; modules: {names}"

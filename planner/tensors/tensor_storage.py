@@ -11,8 +11,9 @@ from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Quantization
 from planner.tensors import storage_formats
 from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.modules import module_name
 from planner.tensors.storage_formats import Stored
-from planner.tensors.targets import indexed_names, module_name, output_rows
+from planner.tensors.targets import indexed_names, output_rows
 from planner.tensors.whole_modules import FIELD as WHOLE
 
 # What a plain tensor's dtype is once loaded, once prepared, and from the first step on.

@@ -20,7 +20,7 @@ from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
-from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 
 # src/train.py, its older name, and what llamafactory-cli starts on several cards.
 _OWN_SCRIPTS = frozenset({"train", "train_bash", "launcher", "cli"})

@@ -11,7 +11,7 @@ from planner.probe.training import hqq
 from planner.probe.training.load import torch_dtype
 from planner.request.lora import Lora
 from planner.request.recipe import Recipe
-from planner.tensors.targets import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 
 TrainableModel = PreTrainedModel | PeftModel
 

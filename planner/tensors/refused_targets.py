@@ -1,0 +1,81 @@
+"""Targets that PEFT refuses, or that are not planned, each with what to write instead.
+
+Source: peft 0.21.2, tuners/tuners_utils.py and tuners/lora/layer.py.
+"""
+
+from planner.errors import FieldProblem, InvalidRequestError
+from planner.request.lora import Lora
+from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.modules import (
+    ALL_LINEAR,
+    FIELD,
+    LINEAR_NAMES,
+    Adapted,
+    is_linear,
+    is_module,
+    module_name,
+    names_of,
+)
+
+# Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
+# modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
+_ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
+
+# peft 0.21 tuners/tuners_utils.py, _check_lora_target_modules_mamba: of the types described here. Their kernels read
+# this weight without the module around it.
+_REFUSED = {"nemotron_h": "out_proj"}
+
+
+def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
+    """The names that "all-linear" would have, without those PEFT refuses; None where it refuses none."""
+    if model_type not in _ROUTER_IS_LINEAR | _REFUSED.keys():
+        return None
+    modules = [group for group in census if is_module(group) and is_linear(group) and group.role != "router"]
+    leaves = dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules)
+    return tuple(leaf for leaf in leaves if leaf != _REFUSED.get(model_type))
+
+
+def refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
+    """All that "all-linear" would name but the router is the way out."""
+    whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() in {ALL_LINEAR, LINEAR_NAMES}
+    if not whole or model_type not in _ROUTER_IS_LINEAR:
+        return
+    router = next((module_name(group) for group in modules if group.role == "router"), None)
+    if router:
+        problem = (
+            f'"all-linear" includes {router}, whose output peft cannot adapt; name the others: {names_of(modules)}'
+        )
+        raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
+
+
+def refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], found: list[Adapted]) -> None:
+    """PEFT refuses Mamba's `out_proj`, and with it "all-linear"."""
+    refused = _REFUSED.get(model_type)
+    if refused and any(weight.name.rsplit(".", 1)[-1] == refused for weight in found):
+        others = [group for group in modules if not module_name(group).endswith(f".{refused}")]
+        problem = f"{refused} of {model_type} cannot have an adapter; name others: {names_of(others)}"
+        raise InvalidRequestError("PEFT refuses one of the targets.", [FieldProblem(FIELD, problem)])
+
+
+def refuse_biases(census: Census, lora: Lora) -> None:
+    """`bias` trains what few models have; where one has none it does nothing."""
+    if lora.bias == "none" or not any(group.role == "bias" for group in census):
+        return
+    fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
+    raise InvalidRequestError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
+
+
+def refuse_what_stacked_experts_cannot(lora: Lora) -> None:
+    """Ranks that differ are not planned there; dropout and DoRA PEFT itself refuses."""
+    problems = []
+    if lora.rank_pattern:
+        problem = "other ranks beside adapters on stacked experts are not planned; drop it, or adapt attention alone"
+        problems.append(FieldProblem("lora.rank_pattern", problem))
+    fix = "or name the attention projections in target_modules"
+    if lora.lora_dropout:
+        problem = f"PEFT adapts stacked experts only without dropout; set 0, {fix}"
+        problems.append(FieldProblem("lora.lora_dropout", problem))
+    if lora.use_dora:
+        problems.append(FieldProblem("lora.use_dora", f"PEFT cannot use DoRA on stacked experts; set false, {fix}"))
+    if problems:
+        raise InvalidRequestError("PEFT refuses these adapters on a mixture model's stacked experts.", problems)
