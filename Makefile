@@ -56,15 +56,17 @@ attack: $(VENV)/.test ## 100,000 hostile requests beside an ordinary client, on 
 
 accuracy: $(VENV)/.test ## recompute formula against dry run and against the published measurements
 	$(BIN)/python -m planner.evidence.accuracy_report
-	$(MAKE) -j2 .recorded-settings .recorded-mixture_settings .recorded-latest_settings .recorded-crossing_settings \
-	  .recorded-optimizer_settings .recorded-option_settings .recorded-crossings.drawn
-	mv .recorded-settings tests/planner/step/recorded.jsonl
-	mv .recorded-mixture_settings tests/planner/step/recorded_mixtures.jsonl
-	mv .recorded-latest_settings tests/planner/step/recorded_latest.jsonl
-	mv .recorded-crossing_settings tests/planner/step/recorded_crossings.jsonl
-	mv .recorded-optimizer_settings tests/planner/step/recorded_optimizers.jsonl
-	mv .recorded-option_settings tests/planner/step/recorded_options.jsonl
-	mv .recorded-crossings.drawn tests/planner/step/recorded_drawn.jsonl
+	$(MAKE) -j2 .recorded-tables.settings .recorded-tables.mixture_settings .recorded-tables.latest_settings \
+	  .recorded-tables.crossing_settings .recorded-tables.optimizer_settings .recorded-tables.option_settings \
+	  .recorded-tables.adapter_settings .recorded-crossings.drawn
+	mv .recorded-tables.settings tests/planner/step/tables/recorded.jsonl
+	mv .recorded-tables.mixture_settings tests/planner/step/tables/recorded_mixtures.jsonl
+	mv .recorded-tables.latest_settings tests/planner/step/tables/recorded_latest.jsonl
+	mv .recorded-tables.crossing_settings tests/planner/step/tables/recorded_crossings.jsonl
+	mv .recorded-tables.optimizer_settings tests/planner/step/tables/recorded_optimizers.jsonl
+	mv .recorded-tables.option_settings tests/planner/step/tables/recorded_options.jsonl
+	mv .recorded-tables.adapter_settings tests/planner/step/tables/recorded_adapters.jsonl
+	mv .recorded-crossings.drawn tests/planner/step/tables/recorded_drawn.jsonl
 	$(BIN)/python -m tests.planner.step.compared
 	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence
 

@@ -13,7 +13,7 @@ import httpx
 
 from tests.bench.server import message
 from tests.bench.timing import report
-from tests.service.fake_probe import QUICK, SLOW
+from tests.service.fakes.fake_probe import QUICK, SLOW
 from tests.service.harness import Web, document
 
 AT_ONCE = 500

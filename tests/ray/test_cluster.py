@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ray.cluster import Cluster, running_cluster
-from tests.service.fake_probe import CRASH, HANG, QUICK, SLOW, SLOW_STEPS
+from tests.service.fakes.fake_probe import CRASH, HANG, QUICK, SLOW, SLOW_STEPS
 from tests.service.harness import Web, is_running, journal, wait_until
 
 LONG_SECONDS = 60.0

@@ -14,8 +14,8 @@ from app.jobs.intake import Room, Sender, take_in
 from app.jobs.order import Order, Settled
 from app.jobs.probe_queries import events_after, get_probe
 from app.jobs.states import is_final
-from tests.service import fake_probe
-from tests.service.fake_engine import GIB, FakeEngine
+from tests.service.fakes import fake_probe
+from tests.service.fakes.fake_engine import GIB, FakeEngine
 from tests.service.harness import document
 
 MEASUREMENT = fake_probe.measurement({"training": {"max_length": 64}}, "dry-run", fake_probe.QUICK)

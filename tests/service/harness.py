@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.service.fake_probe import QUICK
+from tests.service.fakes.fake_probe import QUICK
 
 ROOT = Path(__file__).parents[2]
 FINAL = {"succeeded", "failed", "cancelled"}

@@ -15,7 +15,7 @@ from app.security.rates import CLIENTS_BEHIND_A_PROXY, MOST_CLIENTS, Buckets
 from app.security.tokens import bearer_of, create_token, list_tokens, revoke_token
 from app.settings import Settings
 from tests.service.desk import printed
-from tests.service.fake_engine import FakeEngine
+from tests.service.fakes.fake_engine import FakeEngine
 from tests.service.harness import document, wait_until
 
 PROBES = "/api/v1/probes"

@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.app.serving import served
 from tests.app.test_openapi import PATHS as PLANNING
 from tests.service.desk import printed
-from tests.service.fake_engine import CPU, H100, FakeEngine
+from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
 from tests.service.harness import document, wait_until
 
 Operation = APIOperation[Any, Any, Any, Any]

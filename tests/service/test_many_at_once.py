@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.service.desk import printed
-from tests.service.fake_engine import CPU, FakeEngine
+from tests.service.fakes.fake_engine import CPU, FakeEngine
 from tests.service.harness import document, wait_until
 from tests.service.test_probes_api import PROBES, serving
 

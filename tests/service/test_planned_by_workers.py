@@ -13,9 +13,9 @@ from app.compute.refusals import BusyError
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
-from tests.service.fake_engine import FakeEngine
+from tests.service.engines.test_live_cards import EVIDENCE, JSON_LINES, plan, record, width
+from tests.service.fakes.fake_engine import FakeEngine
 from tests.service.harness import document, wait_until
-from tests.service.test_live_cards import EVIDENCE, JSON_LINES, plan, record, width
 from tests.service.test_probes_api import PROBES
 
 

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
 from tests.service.desk import printed
-from tests.service.fake_engine import CPU, H100, FakeEngine
+from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
 from tests.service.harness import document, wait_until
 
 PROBES = "/api/v1/probes"

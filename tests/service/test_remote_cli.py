@@ -16,8 +16,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
 from tests.service.desk import printed
-from tests.service.fake_engine import FakeEngine
-from tests.service.fake_probe import SLOW
+from tests.service.fakes.fake_engine import FakeEngine
+from tests.service.fakes.fake_probe import SLOW
 from tests.service.harness import ROOT, Web, wait_until
 
 RUN = ["probe", "Qwen/Qwen2.5-0.5B", "4090", "--length", "64"]

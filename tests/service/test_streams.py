@@ -15,7 +15,7 @@ from app.security.tokens import create_token, revoke_token
 from app.settings import Settings
 from tests.app.serving import served
 from tests.service.desk import Desk, wait
-from tests.service.fake_engine import FakeEngine
+from tests.service.fakes.fake_engine import FakeEngine
 from tests.service.harness import document, wait_until
 from tests.service.test_probes_api import PROBES
 

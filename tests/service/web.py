@@ -13,7 +13,7 @@ from app.engines.local import LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
 from app.main import create_app
 from app.settings import Settings
-from tests.service import fake_probe
+from tests.service.fakes import fake_probe
 
 
 class DiesAtSubmit(LocalEngine):

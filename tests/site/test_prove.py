@@ -16,8 +16,8 @@ from app.main import create_app
 from app.security.tokens import create_token
 from app.settings import Settings
 from tests.app.serving import served
-from tests.service import fake_probe
-from tests.service.fake_engine import CPU, H100, FakeEngine
+from tests.service.fakes import fake_probe
+from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
 
 PLAN = "/plan?model=HuggingFaceTB/SmolLM2-135M&gpu=h100-sxm-80gb"
 FORM = {"plan": PLAN.partition("?")[2], "instrument": "dry-run"}

@@ -1,6 +1,6 @@
 """Record what dry runs read, for the formulas to be held to.
 
-    python -m tests.planner.step.settings | python -m planner.probe.recording.agreement > recorded.jsonl
+    python -m tests.planner.step.tables.settings | python -m planner.probe.recording.agreement > recorded.jsonl
 
 One JSON line per setting on stdin (`name`, `request`); one line back with what was allocated when the steady step
 began (`static_bytes`) and the worst instant of its phases. Both are the bytes that tensors asked for, each rounded to

@@ -19,7 +19,7 @@ from planner.request.schema import Request
 from planner.step import buffered_batch, evaluated_lines, generated_lines
 from planner.step.lines import instants_of
 
-FILE = Path(__file__).with_name("recorded.jsonl")
+FILE = Path(__file__).parent / "tables" / "recorded.jsonl"
 PHASES = ("forward", "loss", "backward")
 
 

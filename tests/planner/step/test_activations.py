@@ -5,7 +5,7 @@ from typing import Any
 from planner.memory.activations import checkpoint_bytes, llama_layer_saved_bytes
 from planner.memory.logits import full_logits_peak_bytes
 from tests.planner.step.recorded import formula
-from tests.planner.step.settings import CARD, LLAMA
+from tests.planner.step.tables.settings import CARD, LLAMA
 
 T, R = 1024, 16
 H, K, D = LLAMA["num_attention_heads"], LLAMA["num_key_value_heads"], 128

@@ -6,11 +6,11 @@ from statistics import median
 import pytest
 
 from planner.step.recorded.comparison import STANDING, STEP_PHASES
-from tests.planner.step.adapter_settings import all_settings
 from tests.planner.step.compared import ComparedRow, compared_row
 from tests.planner.step.recorded import recorded
+from tests.planner.step.tables.adapter_settings import all_settings
 
-ROWS = [compared_row(row) for row in recorded(Path(__file__).with_name("recorded_adapters.jsonl"))]
+ROWS = [compared_row(row) for row in recorded(Path(__file__).parent / "tables" / "recorded_adapters.jsonl")]
 
 
 def test_recorded_requests_are_those_of_the_settings() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from planner.overheads.table import overheads
 from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, recorded
-from tests.planner.step.settings import all_settings
+from tests.planner.step.tables.settings import all_settings
 
 ROWS = recorded()
 MEDIAN_FRACTION = 0.003

@@ -9,11 +9,11 @@ import pytest
 from planner import plan
 from planner.catalog.model_rows import model_catalog
 from planner.request.schema import Request
-from tests.planner.step.latest_settings import LATEST, OFF, all_settings
 from tests.planner.step.recorded import Recorded, error_fraction, formula
-from tests.planner.step.settings import CARD
+from tests.planner.step.tables.latest_settings import LATEST, OFF, all_settings
+from tests.planner.step.tables.settings import CARD
 
-FILE = Path(__file__).with_name("recorded_latest.jsonl")
+FILE = Path(__file__).parent / "tables" / "recorded_latest.jsonl"
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
 WORST_FRACTION = 0.0035
 

@@ -12,10 +12,10 @@ from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.step import step_lines
 from planner.step.lines import instants_of
-from tests.planner.step.mixture_settings import REFUSED
 from tests.planner.step.models import MODELS, config
 from tests.planner.step.recorded import card, formula
-from tests.planner.step.settings import ATTENTION, CARD, LLAMA
+from tests.planner.step.tables.mixture_settings import REFUSED
+from tests.planner.step.tables.settings import ATTENTION, CARD, LLAMA
 
 STACKS = st.sampled_from(["trainer", "trl", "kbit", "loop"])
 LOSSES = st.sampled_from(["full_logits", "chunked", "liger"])

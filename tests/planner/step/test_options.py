@@ -8,11 +8,11 @@ import pytest
 from planner import plan
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
-from tests.planner.step.option_settings import all_settings
 from tests.planner.step.recorded import error_fraction, phase_errors, recorded
-from tests.planner.step.settings import CARD, LLAMA
+from tests.planner.step.tables.option_settings import all_settings
+from tests.planner.step.tables.settings import CARD, LLAMA
 
-ROWS = recorded(Path(__file__).with_name("recorded_options.jsonl"))
+ROWS = recorded(Path(__file__).parent / "tables" / "recorded_options.jsonl")
 
 
 def test_the_peak_of_a_step_is_the_dry_runs_to_a_permille() -> None:

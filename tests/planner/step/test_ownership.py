@@ -16,7 +16,7 @@ from planner.step.engine.events import Size
 from planner.step.engine.graph import Alias, Buffer, Edge, Graph
 from planner.step.engine.program import played
 from planner.step.lines import program_order_and_tables
-from tests.planner.step.latest_settings import LATEST
+from tests.planner.step.tables.latest_settings import LATEST
 
 GEMMA_4 = LATEST["gemma4 31B"]
 SIZE = ("T", "h")

@@ -9,15 +9,15 @@ import pytest
 from planner import Plan, plan
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
-from tests.planner.step import grpo_settings, preference_settings, reward_settings
 from tests.planner.step.recorded import Recorded, error_fraction, phase_errors, static_bytes
-from tests.planner.step.settings import CARD, LLAMA
+from tests.planner.step.tables import grpo_settings, preference_settings, reward_settings
+from tests.planner.step.tables.settings import CARD, LLAMA
 
 SETTINGS = [*preference_settings.all_settings(), *reward_settings.all_settings(), *grpo_settings.all_settings()]
 
 
 def _rows(name: str) -> list[Recorded]:
-    lines = Path(__file__).with_name(f"recorded_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (Path(__file__).parent / "tables" / f"recorded_{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [Recorded(**row) for row in map(json.loads, lines) if "name" in row]
 
 

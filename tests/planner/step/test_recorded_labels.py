@@ -9,7 +9,7 @@ from planner.answer.plan import Plan
 from planner.request.schema import Request
 from planner.step.recorded.comparison import STEP_PHASES, Comparison, Row
 from tests.planner.step.compared import compared
-from tests.planner.step.settings import CARD, LLAMA
+from tests.planner.step.tables.settings import CARD, LLAMA
 
 
 def planned(**more: Any) -> Plan:

@@ -9,7 +9,7 @@ from planner.answer.static_lines import trained_tensors
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
 from tests.planner.step.models import config
-from tests.planner.step.settings import LLAMA
+from tests.planner.step.tables.settings import LLAMA
 
 
 def planned(lora: dict[str, Any], model: object = LLAMA, **more: Any) -> Plan:

@@ -9,7 +9,7 @@ from planner.answer.static_lines import trained_tensors
 from planner.errors import InvalidRequestError
 from planner.memory.adapters import COPIES
 from planner.request.schema import Request
-from tests.planner.step.settings import LLAMA
+from tests.planner.step.tables.settings import LLAMA
 
 ENDS = ["embed_tokens", "lm_head"]
 TIED = {**LLAMA, "tie_word_embeddings": True}

@@ -10,7 +10,7 @@ from typing import Any
 
 from planner.units import GIB
 from tests.planner.step.models import config
-from tests.planner.step.settings import LLAMA, print_table
+from tests.planner.step.tables.settings import LLAMA, print_table
 
 # Two of each kind of loss: Unsloth tells cards of at most 24.5 GiB from larger ones.
 MEMORY = {"8.9": 24 * GIB, "8.0": 80 * GIB, "9.0": 80 * GIB, "7.5": 15 * GIB}

@@ -16,7 +16,7 @@ from planner.request.schema import Request
 from planner.step.unsloth.buffers import unsloth_lines
 from planner.units import MIB
 from tests.planner.step.recorded import trained_model
-from tests.planner.step.settings import LLAMA
+from tests.planner.step.tables.settings import LLAMA
 from tests.planner.unsloth.beside import PHASES, beside
 
 ASKED = {

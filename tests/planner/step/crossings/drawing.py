@@ -5,10 +5,10 @@ from random import Random
 from typing import Any
 
 from planner.errors import FitproofError
-from tests.planner.step.latest_settings import LATEST
-from tests.planner.step.mixture_settings import INDEXED
 from tests.planner.step.models import MODELS, config
 from tests.planner.step.recorded import formula
+from tests.planner.step.tables.latest_settings import LATEST
+from tests.planner.step.tables.mixture_settings import INDEXED
 
 FAMILIES: dict[str, dict[str, Any]] = {
     **{name: config(name) for name in MODELS},

@@ -6,9 +6,9 @@
 from pathlib import Path
 
 from tests.planner.step.recorded import recorded
-from tests.planner.step.settings import print_table
+from tests.planner.step.tables.settings import print_table
 
-FILE = Path(__file__).parents[1] / "recorded_drawn.jsonl"
+FILE = Path(__file__).parents[1] / "tables" / "recorded_drawn.jsonl"
 
 
 if __name__ == "__main__":
