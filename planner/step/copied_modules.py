@@ -9,7 +9,8 @@ from planner.families.parts import Attention, Block, Decoder, GatedMlp, PlainMlp
 from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step.switches import Copies
-from planner.tensors.whole_modules import FIELD, module_of, ties_the_copies, whole_modules
+from planner.tensors.modules import module_name
+from planner.tensors.whole_modules import FIELD, ties_the_copies, whole_modules
 
 
 @lru_cache(maxsize=256)
@@ -39,7 +40,7 @@ def copies_of(decoder: Decoder, recipe: Recipe) -> Copies:
 def _named(decoder: Decoder, lora: Lora) -> frozenset[str]:
     structure = decoder.structure
     known = dict(_parts(structure))
-    copied = list(dict.fromkeys(module_of(group) for group in whole_modules(census_of(decoder), lora)))
+    copied = list(dict.fromkeys(module_name(group) for group in whole_modules(census_of(decoder), lora)))
     if unknown := [path for path in copied if path not in known]:
         leaves = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in known))
         fix = f"a trained copy of {unknown[0]} is not planned; name one of {leaves}"

@@ -1,14 +1,16 @@
 """What PEFT sees of a model: its modules, which of them are linear layers, and what it puts on one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from planner.tensors.inventory import TensorGroup
+from planner.tensors.inventory import Census, TensorGroup
 
 ALL_LINEAR = "all-linear"
 # What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
 # nn.Linear's leaf names. PEFT's own all-linear stands for a mixture's stacked experts, too; such a list does not.
 LINEAR_NAMES = "linear-names"
 FIELD = "lora.target_modules"
+# A head that shares the embedding's tensor.
+TIED_HEAD = "lm_head"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +53,11 @@ def can_be_adapted(group: TensorGroup) -> bool:
 def names_of(modules: list[TensorGroup]) -> str:
     """Leaf names of the linear ones, for a message."""
     return ", ".join(dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules if is_linear(group)))
+
+
+def with_tied_head(census: Census) -> Census:
+    """Add the output head that shares the embedding's tensor: PEFT sees its module, the census counts it once."""
+    embedding = next((group for group in census if group.role == "embedding"), None)
+    if embedding is None or any(group.role == "head" for group in census):
+        return census
+    return (*census, replace(embedding, name=f"{TIED_HEAD}.weight", role="head"))

@@ -5,7 +5,6 @@ utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizer
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
@@ -23,6 +22,7 @@ from planner.tensors.modules import (
     is_stacked,
     module_name,
     names_of,
+    with_tied_head,
 )
 from planner.tensors.peft_matching import WRAPPED, excluder, matcher, ranks, wrappers
 from planner.tensors.refused_targets import (
@@ -81,7 +81,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     """
     modules = [
         group
-        for group in _with_tied_head(census)
+        for group in with_tied_head(census)
         if is_module(group) and not holds_no_adapter(module_name(group), lora)
     ]
     refuse_linear_routers(model_type, modules, lora)
@@ -124,7 +124,7 @@ def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str,
     if isinstance(lora.target_modules, str):
         return ()
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
-    modules = (group for group in _with_tied_head(census) if is_module(group))
+    modules = (group for group in with_tied_head(census) if is_module(group))
     named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
     return tuple(
         target for target in lora.target_modules if target.rsplit(".", 1)[-1] not in old_names and target not in named
@@ -237,14 +237,6 @@ def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
     return Adapted(
         name=group.name, rows=rows, columns=columns, count=group.count, rank=rank * experts, stacked_experts=stacked
     )
-
-
-def _with_tied_head(census: Census) -> Census:
-    """Add the output head that shares the embedding's tensor: PEFT sees its module, the census counts it once."""
-    if any(group.role == "head" for group in census):
-        return census
-    embedding = next((group for group in census if group.role == "embedding"), None)
-    return (*census, replace(embedding, name="lm_head.weight", role="head")) if embedding else census
 
 
 def _as_list(lora: Lora, modules: list[TensorGroup]) -> str:

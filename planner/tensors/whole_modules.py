@@ -4,17 +4,16 @@ The original stays, frozen. Source: peft 0.21.2, utils/other.py (_set_trainable,
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.lora import Lora
 from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.modules import TIED_HEAD, module_name, with_tied_head
 
 FIELD = "lora.modules_to_save"
 # A head of a sequence classification model is copied without being named (peft_model.py,
 # PeftModelForSequenceClassification: `classifier_module_names`).
 SCORE = "score"
-TIED_HEAD = "lm_head"
 _OWN_NAMES = ("embedding", "head", "norm", "linear")
 
 
@@ -28,14 +27,14 @@ def whole_modules(census: Census, lora: Lora) -> tuple[TensorGroup, ...]:
         InvalidRequestError: none is of a module, or one is of a module that holds others; lists what can be named.
     """
     names = lora.modules_to_save or ()
-    modules = tuple(_with_tied_head(census))
+    modules = with_tied_head(census)
     if problem := next(_problems(names, modules), None):
         raise InvalidRequestError("These modules cannot be trained as a whole.", [FieldProblem(FIELD, problem)])
     tied = ties_the_copies(census, lora)
     found = [
         group
         for group in modules
-        if group.role != "buffer" and (module_of(group).endswith(names) or module_of(group) == SCORE)
+        if group.role != "buffer" and (module_name(group).endswith(names) or module_name(group) == SCORE)
     ]
     if tied and not any(group.role == "embedding" for group in found):
         found.insert(0, _embedding(census))
@@ -44,7 +43,7 @@ def whole_modules(census: Census, lora: Lora) -> tuple[TensorGroup, ...]:
 
 def copied_buffers(census: Census, lora: Lora) -> tuple[TensorGroup, ...]:
     """Buffers of the modules that are copied: Gemma's embedding has a factor."""
-    copied = {module_of(group) for group in whole_modules(census, lora)}
+    copied = {module_name(group) for group in whole_modules(census, lora)}
     return tuple(group for group in census if group.role == "buffer" and group.name.rpartition(".")[0] in copied)
 
 
@@ -52,7 +51,7 @@ def ties_the_copies(census: Census, lora: Lora) -> bool:
     """Whether embedding and head share one copy (tuners/lora/model.py, _add_modules_to_save_to_tie)."""
     if not lora.ensure_weight_tying or any(group.role == "head" for group in census):
         return False
-    ends = (module_of(_embedding(census)), TIED_HEAD)
+    ends = (module_name(_embedding(census)), TIED_HEAD)
     return any(end.endswith(name) for end in ends for name in lora.modules_to_save or ())
 
 
@@ -69,42 +68,29 @@ def refuse_adapted_copies(copied: Iterable[TensorGroup], adapted: Iterable[str])
     Raises:
         InvalidRequestError: says which module is both.
     """
-    both = dict.fromkeys(map(module_of, copied)).keys() & set(adapted)
+    both = dict.fromkeys(map(module_name, copied)).keys() & set(adapted)
     if both:
         fix = f"{', '.join(sorted(both))} has an adapter, too; write its whole name, or leave it out of target_modules"
         raise InvalidRequestError("These modules cannot be trained as a whole.", [FieldProblem(FIELD, fix)])
-
-
-def module_of(group: TensorGroup) -> str:
-    """Dotted module path of a tensor: its name without the trailing `.weight` or `.bias`."""
-    return group.name.removesuffix(".weight").removesuffix(".bias")
 
 
 def _embedding(census: Census) -> TensorGroup:
     return next(group for group in census if group.role == "embedding")
 
 
-def _with_tied_head(census: Census) -> Iterator[TensorGroup]:
-    """PEFT looks through `named_modules`, where a head without a tensor of its own is a module, too."""
-    yield from census
-    embedding = next((group for group in census if group.role == "embedding"), None)
-    if embedding and not any(group.role == "head" for group in census):
-        yield replace(embedding, name=f"{TIED_HEAD}.weight", role="head")
-
-
 def unmatched_names(census: Census, lora: Lora) -> tuple[str, ...]:
     """Entries that end no module's name. PEFT passes over them in silence as long as one other does."""
-    paths = [module_of(group) for group in _with_tied_head(census)]
+    paths = [module_name(group) for group in with_tied_head(census)]
     return tuple(name for name in lora.modules_to_save or () if not any(path.endswith(name) for path in paths))
 
 
 def _problems(names: tuple[str, ...], modules: tuple[TensorGroup, ...]) -> Iterator[str]:
-    paths = list(dict.fromkeys(module_of(group) for group in modules if group.role != "buffer"))
+    paths = list(dict.fromkeys(module_name(group) for group in modules if group.role != "buffer"))
     leaves = ", ".join(dict.fromkeys(
-        module_of(group).rsplit(".", 1)[-1] for group in modules if group.role in _OWN_NAMES
+        module_name(group).rsplit(".", 1)[-1] for group in modules if group.role in _OWN_NAMES
     ))
     for name in names:
-        if any(char.isdigit() for part in name.split(".") if part.isdigit() for char in part):
+        if any(part.isdigit() for part in name.split(".")):
             yield f"{name} is of one layer; what is named is copied in all of them. Name one of {leaves}"
             continue
         holders = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
