@@ -32,8 +32,8 @@ from planner.tensors.targets import adapted_weights
 from planner.throughput.rate import Throughput, throughput
 from planner.throughput.work import work_of
 
-# A field of `training`, and what no formula follows of a recipe.
-_OFFLOADING = "activation_offloading"
+# Fields of a request whose effect no formula follows; a file's own keys bear no such names.
+_OFFLOADING = "training.activation_offloading"
 _AUTOCAST = "stack.autocast"
 
 

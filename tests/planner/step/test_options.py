@@ -102,5 +102,5 @@ def test_a_liger_kernel_that_reads_all_logits_is_refused_beside_a_loss_that_make
 def test_offloaded_activations_are_planned_on_the_card_and_never_simply_do_not_fit() -> None:
     training = {"activation_offloading": True, "max_length": 131_072}
     answer = plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training}))
-    assert [item.key for item in answer.not_planned] == ["activation_offloading"]
+    assert [item.key for item in answer.not_planned] == ["training.activation_offloading"]
     assert answer.verdict == "tight"
