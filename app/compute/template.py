@@ -55,7 +55,7 @@ def main(control: socket.socket, *, is_learning: bool) -> None:
         ready, _, _ = select.select([control], [], [], 0 if is_learning else _REAP_SECONDS)
         _reap(alive)
         if not ready:
-            is_learning = _learns(app, rest)
+            is_learning = is_learning and _learns(app, rest)
             continue
         # The socket is a stream: several messages may come at once, of which at most one has a descriptor (unix(7)).
         message, descriptors, _, _ = socket.recv_fds(control, _LONGEST_READ, 1)
