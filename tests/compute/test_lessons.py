@@ -7,9 +7,11 @@ import httpx
 import pytest
 
 from app.compute.answering import answering_app
+from app.compute.processes import Template
 from app.compute.template import lessons
 from app.views.guide import TODAY
 from planner.model.model import resolve_model
+from planner.units import MIB
 
 
 @pytest.mark.parametrize("address", list(lessons()))
@@ -27,3 +29,22 @@ def test_every_build_that_the_guide_names_is_learned_once() -> None:
     builds = [resolve_model(model).known_decoder().structure for model in dict.fromkeys(learned)]
     assert len(builds) == len(set(builds))
     assert {resolve_model(model).known_decoder().structure for model in TODAY} <= set(builds)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_template_learns_where_it_is_told_to_and_is_idle_elsewhere(learns: bool) -> None:
+    """What it learned stays in its memory. The lessons keep whoever wants a worker waiting."""
+
+    async def grown_bytes() -> int:
+        template = await Template.started(learns=learns)
+        try:
+            before_bytes = template.share_bytes()
+            for _ in range(600 if learns else 20):
+                await asyncio.sleep(0.1)
+                if (more_bytes := template.share_bytes() - before_bytes) > 4 * MIB:
+                    break
+            return more_bytes
+        finally:
+            template.close()
+
+    assert (asyncio.run(grown_bytes()) > 4 * MIB) == learns
