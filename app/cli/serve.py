@@ -71,7 +71,6 @@ def serve(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             quiet_accept_errors(asyncio.get_running_loop())
             # While the database is opened: whoever comes first would otherwise wait for seconds.
-            app.state.pool.learns = True
             app.state.before_listening = asyncio.ensure_future(app.state.pool.start())
             await super().startup(sockets)
             if self.started:

@@ -7,10 +7,9 @@ from starlette.types import ASGIApp
 
 
 async def look_at(app: ASGIApp, path: str, coding: str = "identity") -> None:
-    """GET `path`, with its query, of `app` in a content coding; the answer is thrown away."""
-    path, _, query = path.partition("?")
+    """GET `path` of `app` in a content coding; the answer is thrown away."""
     scope: dict[str, Any] = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
         "headers": [(b"accept-encoding", coding.encode())], "scheme": "http",
         "server": ("127.0.0.1", 80), "client": None, "http_version": "1.1", "root_path": "", "app": app, "state": {},
     }  # fmt: skip

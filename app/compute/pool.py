@@ -35,11 +35,8 @@ _GONE_LOOK_SECONDS = 0.005
 class Pool:
     """Answers messages in workers, `places` of them at a time beside the slow places.
 
-    Opens with the first request, or with `start`. `learns`: workers know from the start what visitors are likeliest to
-    ask, which takes some seconds of a processor once.
+    Opens with the first request, or with `start`.
     """
-
-    learns = False
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -71,7 +68,7 @@ class Pool:
         async with self._starting:
             if self.template is None or not self.template.is_alive:
                 self._drop_template()
-                self.template = await Template.started(learns=self.learns)
+                self.template = await Template.started()
 
     async def answer(self, client: str, message: bytes, tell: Tell, *, alone: bool = False) -> tuple[Any, ...]:
         """Have `message` answered for `client`, `alone`: in a new worker. Cancelling frees its place at once.

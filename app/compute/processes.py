@@ -44,15 +44,15 @@ class Template:
         self._is_ready = False
 
     @classmethod
-    async def started(cls, *, learns: bool = False) -> Self:
-        """Start one and wait until it has read everything. `learns`: it then goes on as its module says.
+    async def started(cls) -> Self:
+        """Start one and wait until it has read everything.
 
         Raises:
             NoWorkersError: it ended instead, or took too long.
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "app.compute.template", str(theirs.fileno()), *["learns"] * learns]
+            command = [sys.executable, "-m", "app.compute.template", str(theirs.fileno())]
             environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
             environment["PYTHONPATH"] = os.pathsep.join([_root(), *filter(None, [environment.get("PYTHONPATH")])])
             process = subprocess.Popen(  # noqa: S603 (a fork and exec; it does not wait)

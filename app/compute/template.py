@@ -1,10 +1,7 @@
 """The process that workers are made of: everything imported and read once, then one fork for each worker.
 
-One that learns answers questions about the models that the site itself names while nobody wants a worker, so that
-later ones know their steps from the start, in pages that all of them share.
-
-`python -m app.compute.template FD [learns]`: over the socket FD, `F` and a socket make a worker that serves it, `K`, a
-number and a newline end the worker of that process id. When the server goes, so does everything here.
+`python -m app.compute.template FD`: over the socket FD, `F` and a socket make a worker that serves it, `K`, a number
+and a newline end the worker of that process id. When the server goes, so does everything here.
 """
 
 import asyncio
@@ -16,33 +13,21 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from urllib.parse import urlencode
 
 from fastapi import FastAPI
 
 from app.compute.answering import answering_app
 from app.compute.asking import look_at
 from app.compute.worker import work
-from app.examples import PLAN_REQUESTS
-from app.views.asking import EXAMPLE
-from app.views.guide import TODAY, examples, tiers
-from planner.model.model import resolve_model
+from app.views.guide import examples, tiers
 
 # How long an ended worker may stay in the process table.
 _REAP_SECONDS = 0.5
 _LONGEST_READ = 4096
-# One sequence and several, few tokens and many, too large for the card and not: each decides other kernels or changes.
-_ASKED: tuple[tuple[str, dict[str, str | int]], ...] = (
-    ("/plan", {"gpu": "rtx-4090", "max_length": 2048}),
-    ("/plan", {"gpu": "rtx-3060-12gb", "max_length": 4096, "per_device_train_batch_size": 2}),
-    ("/map", {"gpu": "rtx-4090", "max_length": 2048}),
-    ("/plan", {"gpu": "rtx-4090", "max_length": 512}),
-)
 _KILL = re.compile(rb"K(\d+)\n")
 
 
-def main(control: socket.socket, *, is_learning: bool) -> None:
+def main(control: socket.socket) -> None:
     """Make workers until the server is gone."""
     app = answering_app()
     asyncio.run(_warm(app))
@@ -50,12 +35,11 @@ def main(control: socket.socket, *, is_learning: bool) -> None:
     gc.freeze()  # collections in a worker would otherwise write to every shared page
     control.sendall(b"R")
     alive: set[int] = set()
-    unread, rest = b"", lessons()
+    unread = b""
     while True:
-        ready, _, _ = select.select([control], [], [], 0 if is_learning else _REAP_SECONDS)
+        ready, _, _ = select.select([control], [], [], _REAP_SECONDS)
         _reap(alive)
         if not ready:
-            is_learning = is_learning and _learns(app, rest)
             continue
         # The socket is a stream: several messages may come at once, of which at most one has a descriptor (unix(7)).
         message, descriptors, _, _ = socket.recv_fds(control, _LONGEST_READ, 1)
@@ -106,29 +90,6 @@ def _reap(alive: set[int]) -> None:
         alive.discard(pid)
 
 
-def _learns(app: FastAPI, rest: Iterator[str]) -> bool:
-    """Take the next lesson; whether there was one."""
-    lesson = next(rest, None)
-    if lesson is None:
-        return False
-    with contextlib.suppress(Exception):  # whoever asks the same is told, and so is the log
-        asyncio.run(look_at(app, lesson))
-    gc.collect()
-    gc.freeze()
-    return True
-
-
-def lessons() -> Iterator[str]:
-    """Addresses whose answers need the steps that visitors are likeliest to ask for: of each build that the site names
-    a model.
-    """
-    named = [EXAMPLE["model"], *(request["model"] for request in PLAN_REQUESTS.values()), *TODAY]
-    of_one_build = {resolve_model(model).known_decoder().structure: model for model in reversed(named)}
-    for path, sizes in _ASKED:
-        for model in of_one_build.values():
-            yield f"{path}?{urlencode({'model': model, **sizes})}"
-
-
 async def _warm(app: FastAPI) -> None:
     """Read catalogues, compile templates and work out the chapter's tables once, for all workers."""
     for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus"):
@@ -140,4 +101,4 @@ async def _warm(app: FastAPI) -> None:
 if __name__ == "__main__":
     # The terminal's interrupt is for the server, which ends this process by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main(socket.socket(fileno=int(sys.argv[1])), is_learning="learns" in sys.argv)
+    main(socket.socket(fileno=int(sys.argv[1])))

@@ -29,9 +29,9 @@ from planner.units import MIB
 _Found = TypeVar("_Found")
 # A worker ends once it has grown by this much: one that answers those who ask much beside others, and any other, which
 # lives longer, as what it remembers is asked for again. A model's first plan leaves a third of a MiB, its first map
-# another 0.8: the latter remembers some eight models.
-_LOW_GROWN_BYTES = 2 * MIB
-GROWN_BYTES = 8 * MIB
+# another 0.8: the latter remembers some sixteen models.
+_LOW_GROWN_BYTES = 4 * MIB
+GROWN_BYTES = 16 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
 # The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.
