@@ -1,6 +1,7 @@
 """A database that is damaged or gone: unready, with the reason in the log, and nothing but planning goes on."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def damage(folder: Path) -> None:
 def test_a_damaged_file_makes_the_server_unready_and_the_log_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)  # whatever level an earlier test of this process has left
     with serving(Settings(data_dir=tmp_path, hub_offline=True)) as (client, database):
         damage(tmp_path)
         database.close()
