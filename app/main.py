@@ -74,7 +74,6 @@ def create_app(settings: Settings | None = None, engines: Sequence[Engine] | Non
     app.state.files = RemoteFiles(settings)
     app.state.metrics, app.state.engines, app.state.pool, app.state.answers = metrics, engines, pool, answers
     app.state.local_key = new_key()
-    app.state.before_listening = None
     # The parts that workers answer are here for the OpenAPI document.
     for part in (*API_PARTS, probes, workers, evidence):
         app.include_router(part.router, prefix=API)
@@ -101,8 +100,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(app.state.hub.aclose)
         stack.push_async_callback(app.state.pool.close)
         await stack.enter_async_context(service.lifespan(app, app.state.engines))
-        if app.state.before_listening is not None:
-            await app.state.before_listening
         # What start-up made stays for good: without it, collections during requests have less to look through.
         gc.collect()
         gc.freeze()

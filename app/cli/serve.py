@@ -35,6 +35,7 @@ def serve(
 
     from app.compute.asking import look_at
     from app.compute.middleware import ACCURACY
+    from app.compute.processes import NoWorkersError
     from app.db.database import StorageUnavailableError
     from app.jobs.service import prepare_database
     from app.main import create_app
@@ -70,8 +71,9 @@ def serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             quiet_accept_errors(asyncio.get_running_loop())
-            # While the database is opened: whoever comes first would otherwise wait for seconds.
-            app.state.before_listening = asyncio.ensure_future(app.state.pool.start())
+            # Whoever comes first would otherwise wait for seconds. Where it fails they are told; it is tried again.
+            with contextlib.suppress(NoWorkersError, TimeoutError, OSError):
+                await app.state.pool.start()
             await super().startup(sockets)
             if self.started:
                 # Its first view takes a second and a half of a processor.

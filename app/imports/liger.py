@@ -34,7 +34,9 @@ def put_axolotl_kernels(reading: Reading) -> None:
     """Liger's kernels beside any loss; all of them with its own are its defaults."""
     on = [key for key in AXOLOTL if reading.on(key)]
     fused = reading.get("training.loss") == "liger"
+    are_defaults = len(on) == (len(AXOLOTL) if fused else 0)
+    kernels = None if are_defaults else {name: key in on for key, name in AXOLOTL.items()}
     for key in on:
-        reading.use(key, "training.loss" if fused else f"training.{_KEY}", "liger" if fused else None)
-    if on if not fused else len(on) < len(AXOLOTL):
-        reading.put(f"training.{_KEY}", {name: key in on for key, name in AXOLOTL.items()})
+        reading.use(key, "training.loss" if are_defaults else f"training.{_KEY}", kernels or "liger")
+    if kernels:
+        reading.put(f"training.{_KEY}", kernels)

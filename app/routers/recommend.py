@@ -10,7 +10,7 @@ from app.documents import answers, json_response
 from app.schemas.recommend import RecommendDocument
 from planner.answer.recommend import document_of
 from planner.catalog import resolve_gpu
-from planner.request.lora import Name
+from planner.request.base import Name
 
 router = APIRouter(tags=["plans"])
 

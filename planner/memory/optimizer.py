@@ -21,10 +21,11 @@ SMALLEST_8BIT_ELEMENTS = 4_096
 SMALLEST_PAGED_ELEMENTS = 100_000
 BLOCK_ELEMENTS = 256
 MAP_BYTES = 256 * 4
+# aten/src/ATen/native/cuda/MultiTensorApply.cuh kChunkSize: what one block of a foreach norm reads.
+_CHUNK_ELEMENTS = 65_536
 
 # torchao/optim: _new_buffer quantizes from 4,096 elements in whole blocks; a map of 256 or 16 float32 for each buffer.
 TORCHAO_BLOCK_ELEMENTS = 256
-_CHUNK_ELEMENTS = 65_536
 _TORCHAO_MAP_BYTES = {"torchao_8bit": 256 * 4, "torchao_4bit": 16 * 4}
 _FORMULAS = {
     "own": "{buffers} e n",

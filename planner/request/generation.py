@@ -6,7 +6,9 @@ scores its completions once more before it trains on them).
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import Field, StrictInt
+
+from planner.request.base import Frozen
 
 _Tokens = Annotated[StrictInt, Field(ge=1, le=16_777_216)]
 # GRPOConfig's default max_completion_length.
@@ -14,15 +16,13 @@ COMPLETION_TOKENS = 512
 _Count = Annotated[StrictInt, Field(ge=1, le=65_536)]
 
 
-class GenerationFields(BaseModel):
+class GenerationFields(Frozen):
     """GRPO's own. `max_length` counts prompt and completion, of which `max_completion_length` are the completion.
 
     None is TRL's default: 512 tokens, a generation for every optimizer step, groups that are not checked.
     `beta` other than 0 asks for a reference model. With `vllm_gpu_memory_utilization` vLLM generates in this process,
     in that share of the card, with 0 in another process; without, transformers' `generate` does.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_completion_length: _Tokens | None = None
     num_generations: Annotated[StrictInt, Field(ge=2, le=65_536)] | None = None

@@ -1,13 +1,11 @@
-"""What a LoraConfig says, in peft's words; and the names and patterns that requests are written with."""
+"""What a LoraConfig says, in peft's words."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     StrictBool,
@@ -15,18 +13,15 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from planner.request.control_characters import checked_name
+from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype
 from planner.request.initialisation import checked_initialisation
-from planner.request.patterns import MOST_NAMES, checked_pattern
+from planner.request.patterns import MOST_NAMES
 from planner.request.unions import LIST, TEXT, by_kind
 
 # Limits say "this is a typing mistake": no public adapter has a rank above a few thousand.
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
-Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
-# PEFT and transformers match these as regular expressions.
-Pattern = Annotated[Name, AfterValidator(checked_pattern)]
 Alpha = Annotated[float, Field(strict=True, gt=0, le=1e6)]
 
 
@@ -39,10 +34,7 @@ def _object(value: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "object", "additionalProperties": {"type": value}})
 
 
-_Names = Annotated[
-    Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
-    by_kind("write a pattern, or a list of module names"),
-]
+_Names = Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST]
 Ranks = Annotated[
     tuple[tuple[Pattern, Rank], ...],
     Field(max_length=MOST_NAMES), BeforeValidator(_items), PlainSerializer(dict), _object("integer"),
@@ -51,12 +43,6 @@ Alphas = Annotated[
     tuple[tuple[Pattern, Alpha], ...],
     Field(max_length=MOST_NAMES), BeforeValidator(_items), PlainSerializer(dict), _object("number"),
 ]  # fmt: skip
-
-
-class Frozen(BaseModel):
-    """A part of a request: frozen, and without a key that nobody knows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Lora(Frozen):
@@ -72,10 +58,9 @@ class Lora(Frozen):
     lora_alpha: Alpha = 32
     lora_dropout: Fraction = 0.0
     target_modules: Annotated[
-        Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST],
-        by_kind('write "all-linear", a pattern, or a list of module names'),
+        _Names, by_kind('write "all-linear", a pattern, or a list of module names')
     ] = "all-linear"
-    exclude_modules: _Names | None = None
+    exclude_modules: Annotated[_Names, by_kind("write a pattern, or a list of module names")] | None = None
     rank_pattern: Ranks = ()
     alpha_pattern: Alphas = ()
     use_dora: StrictBool = False

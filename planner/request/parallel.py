@@ -6,8 +6,9 @@ Each section is valid by itself; planner/request/schema.py holds the document th
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
+from planner.request.base import Frozen
 from planner.request.dtypes import HalfDtype
 
 MOST_CARDS = 1024
@@ -16,11 +17,7 @@ Cards = Annotated[StrictInt, Field(ge=1, le=MOST_CARDS)]
 Elements = Annotated[int, Field(ge=0, le=10**13)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Ddp(_Section):
+class Ddp(Frozen):
     """What `DistributedDataParallel` takes, as far as it moves bytes; its own defaults.
 
     Source: torch/nn/parallel/distributed.py. TrainingArguments' `ddp_bucket_cap_mb` is the first field.
@@ -30,7 +27,7 @@ class Ddp(_Section):
     gradient_as_bucket_view: StrictBool = False
 
 
-class Fsdp(_Section):
+class Fsdp(Frozen):
     """What `fsdp_config` takes, as far as it moves bytes, with TrainingArguments' defaults: FSDP2, a unit a layer.
 
     `mixed_precision` is the dtype that parameters are gathered and gradients are reduced in; None leaves it to the
@@ -53,7 +50,7 @@ class Fsdp(_Section):
         return _fsdp_fields(data) if isinstance(data, Mapping) else data
 
 
-class DeepSpeed(_Section):
+class DeepSpeed(Frozen):
     """The `zero_optimization` part of a DeepSpeed configuration, as far as it moves bytes; sizes count elements.
 
     None means "auto", which transformers fills in from the model's width

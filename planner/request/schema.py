@@ -18,9 +18,10 @@ from pydantic import (
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request import unsloth
+from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
-from planner.request.lora import Frozen, Lora, Name, Pattern
+from planner.request.lora import Lora
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards

@@ -6,18 +6,17 @@ training_args.py.
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
+from planner.request.base import Frozen
 from planner.request.objective import ObjectiveFields
 
 
-class LigerKernels(BaseModel):
+class LigerKernels(Frozen):
     """Liger's kernels one by one, as `liger_kernel_config` names them; defaults of apply_liger_kernel_to_llama.
 
     Its fused_linear_cross_entropy is `loss` "liger". Source: liger-kernel 0.8.5 transformers/monkey_patch.py.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rope: StrictBool = True
     rms_norm: StrictBool = True

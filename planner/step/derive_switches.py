@@ -120,6 +120,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
     """`recipe` is of any size."""
     adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
     residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
+    copies = copies_of(decoder, recipe)
     training = recipe.training
     return Switches(
         layers=tuple(
@@ -160,9 +161,9 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         packed=training.packing,
         noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
-        copies=copies_of(decoder, recipe),
+        copies=copies,
         ranks=frozenset(own_ranks(decoder, recipe.lora)) if recipe.lora else frozenset(),
-        liger_head=liger_head(recipe, gpu.compute_capability),
+        liger_head=liger_head(recipe, copies, gpu.compute_capability),
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,
         unsloth=by_size.unsloth,

@@ -4,7 +4,6 @@ Source: transformers 5.23 trainer.py prediction_step: nothing is checkpointed or
 are not kept where no compute_metrics reads them. trl 1.16 sft_trainer.py prediction_step: through the fused head.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -17,11 +16,11 @@ from planner.step.derive_numbers import numbers_of
 from planner.step.derive_switches import switches_of
 from planner.step.embedding import batch_tensors, embed
 from planner.step.engine.graph import Graph
-from planner.step.engine.program import Instant, Part, Program, compiled, worst_instants
+from planner.step.engine.program import Instant, Program, compiled, worst_instants
 from planner.step.engine.tables import tables_of
 from planner.step.layer_kinds import walk_layers
 from planner.step.legend import cause_of, shown_name
-from planner.step.lines import TERMS_SHOWN, formula_of, ordered
+from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.losses.full_logits import head_and_loss
 from planner.step.norms import norm
 from planner.step.recorded import evaluation_words, nearest
@@ -68,7 +67,7 @@ def evaluated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
             bytes=sum(part[2] for part in parts),
             cause=cause_of(name),
             alive_in=(PHASE,),
-            formula=formula_of(tuple((size, count) for size, count, _, _ in _largest(parts))),
+            formula=formula_of(largest_terms(parts)),
             source=_SOURCE,
         )
         for name, parts in _worst(decoder, recipe.of_evaluation, gpu).lines.items()
@@ -84,7 +83,3 @@ def _worst(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Instant:
     numbers = (*tables, tables[0], *tables)
     instants = worst_instants(program, ordered(decoder, program.leading), tables_of(program, numbers), shown_name)
     return max(instants, key=lambda instant: instant.bytes)
-
-
-def _largest(parts: Sequence[Part]) -> Sequence[Part]:
-    return sorted(parts, key=lambda part: -part[2])[:TERMS_SHOWN]

@@ -22,7 +22,7 @@ from planner.step.engine.program import Part, worst_instants
 from planner.step.engine.tables import tables_of
 from planner.step.generating_pass import walk_generation
 from planner.step.legend import cause_of
-from planner.step.lines import TERMS_SHOWN, Terms, formula_of, ordered
+from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.recorded import generation_words, nearest
 
 _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, bitsandbytes 0.50, torch 2.14, traced"
@@ -76,7 +76,7 @@ class Generation:
                 bytes=sum(part[2] for part in parts),
                 cause=cause_of(name),
                 alive_in=(phase,),
-                formula=formula_of(_largest(parts)),
+                formula=formula_of(largest_terms(parts)),
                 source=_SOURCE,
             )
             for name, parts in found.items()
@@ -115,8 +115,3 @@ def generated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
         if line.alive_in == (largest,) and line.bytes
     )
     return (*made, *buffered_batch(recipe, "forward"))
-
-
-def _largest(parts: Sequence[Part]) -> Terms:
-    ordered_parts = sorted(parts, key=lambda part: -part[2])
-    return tuple((size, count) for size, count, _, _ in ordered_parts[:TERMS_SHOWN])

@@ -142,6 +142,12 @@ def formula_of(terms: Terms) -> str:
     return " + ".join(_term(size, count) for size, count in terms)
 
 
+def largest_terms(parts: Sequence[Part]) -> Terms:
+    """Size and number of those that have most bytes, as many as a line shows."""
+    ordered_parts = sorted(parts, key=lambda part: -part[2])
+    return tuple((size, count) for size, count, _, _ in ordered_parts[:TERMS_SHOWN])
+
+
 def _term(size: Size, count: int) -> str:
     factors = [str(count)] if count != 1 else []
     factors += [str(size.num), *(f"[{name}]" if " " in name else name for name in size.dims)]

@@ -89,12 +89,12 @@ def _problems(names: tuple[str, ...], modules: tuple[TensorGroup, ...]) -> Itera
     leaves = ", ".join(dict.fromkeys(
         module_name(group).rsplit(".", 1)[-1] for group in modules if group.role in _OWN_NAMES
     ))
+    holders = sorted({path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)})
     for name in names:
         if any(part.isdigit() for part in name.split(".")):
             yield f"{name} is of one layer; what is named is copied in all of them. Name one of {leaves}"
             continue
-        holders = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
-        inside = next((holder for holder in sorted(holders) if holder.endswith(name) and holder not in paths), None)
+        inside = next((holder for holder in holders if holder.endswith(name) and holder not in paths), None)
         if inside:
             yield f"{inside} holds other modules, whose copies are not planned; name one of {leaves}"
     if names and not any(path.endswith(names) for path in paths):

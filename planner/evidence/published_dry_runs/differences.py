@@ -19,8 +19,8 @@ def _added(row: Compared) -> str:
     if not row.setting.is_raced or row.added_is_equal:
         return ""
     return (
-        "added: cuBLAS's workspace (8.125 MiB) or an activation of more than 1 MiB lay in a free block that was up to "
-        "1 MiB larger than it, by another amount than in these schedules"
+        "added: the step got free blocks larger than what it asked for by other amounts than in these schedules (a "
+        "rest below 1 MiB is not split off and counts)"
     )
 
 

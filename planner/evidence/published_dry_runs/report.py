@@ -30,7 +30,9 @@ _TRIED = """\
 Of equally large free blocks torch's allocator up to 2.13 takes the one at the lowest address, and torch 2.14 the one of
 the oldest segment. A driver's addresses fall, and so do the virtual card's. Where nothing races, that alone decides
 what eager attention reserves; releases.toml says what it told of the session of 2026-09-15. Why the one unquantized run
-of the RTX 4080 reserves 3 % more is not known; Windows was not tried."""
+of the RTX 4080 reserves 3 % more is not known; Windows was not tried. What 0024 adds is off by
+the rest of one block, in which cuBLAS's workspace of 8.125 MiB could lie, as its optimizer's phase suggests; the blocks
+of 0054 and 0056 were not found."""
 
 
 def lines() -> Iterator[str]:

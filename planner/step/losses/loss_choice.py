@@ -4,7 +4,7 @@ from planner.families.parts import Decoder
 from planner.request.recipe import Recipe
 from planner.request.training_options import LigerKernels as AskedKernels
 from planner.step import liger_models
-from planner.step.switches import LigerHead, LigerKernels
+from planner.step.switches import Copies, LigerHead, LigerKernels
 
 
 def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
@@ -22,11 +22,9 @@ def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerKernels:
     return LigerKernels(asked.rope, asked.rms_norm, asked.swiglu, asked.cross_entropy or keeps_logits)
 
 
-def liger_head(recipe: Recipe, capability: tuple[int, int] | None) -> LigerHead:
+def liger_head(recipe: Recipe, copies: Copies, capability: tuple[int, int] | None) -> LigerHead:
     """liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: its questions about dtypes and the card, answered."""
-    held = "float32" if recipe.kbit_preparation else recipe.model_dtype
-    if recipe.lora and any(name.endswith("lm_head") for name in recipe.lora.modules_to_save or ()):
-        held = recipe.copied_dtype
+    held = recipe.copied_dtype if copies.head else "float32" if recipe.kbit_preparation else recipe.model_dtype
     logits = recipe.autocast or held
     return LigerHead(
         casts=logits != held,

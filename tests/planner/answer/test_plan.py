@@ -227,7 +227,7 @@ def test_the_same_request_has_the_same_answer_in_every_process() -> None:
 
 
 def test_a_model_and_an_autocast_of_different_16_bit_types_never_simply_fit() -> None:
-    """Their sums are float32, which no formula follows: a crossing took 12.7 % more than was planned."""
+    """Their sums are float32, which no formula follows: in a crossing it was 12.7 % too low."""
     stacks = {dtype: {"model_dtype": "bfloat16", "autocast": dtype} for dtype in ("bfloat16", "float16")}
     answers = {
         dtype: plan(Request.parse({"model": "Qwen/Qwen3-8B", "gpu": "rtx-4090", "stack": stack}))

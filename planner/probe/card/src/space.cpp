@@ -36,8 +36,8 @@ char fault[512];
 
 // Of equally large free blocks torch's allocator takes the one at the lowest address, so the order of addresses decides
 // where holes open. A real driver's fall: played in falling order, published runs of a T4 come out to the byte in
-// reserved memory, and rising they are off by up to 9 % (planner/evidence/reports/published_dry_runs.md). The kernel falls, too,
-// but fills holes between what else the process has mapped; so the card has a range where nothing else is.
+// reserved memory, and rising they are off by up to 9 % (planner/evidence/reports/published_dry_runs.md). The kernel
+// falls, too, but fills holes between what else the process has mapped; so the card has a range where nothing else is.
 constexpr uintptr_t HIGHEST = 0x700000000000, LOWEST = 0x100000000000;
 uintptr_t edge = HIGHEST;  // the lowest address given out so far; under `lock`
 
