@@ -107,3 +107,14 @@ def test_float16_copies_are_warned_of() -> None:
     found = planned({"modules_to_save": ENDS}, quantization=half)
     assert "unscalable_gradients" in {notice.code for notice in found.warnings}
     assert "unscalable_gradients" not in {notice.code for notice in planned({}, quantization=half).warnings}
+
+
+def test_a_tied_copy_is_the_head_whichever_of_both_names_asks_for_it() -> None:
+    """In float32, as LLaMA-Factory has it, Liger's head casts it; both requests are one run."""
+    tied = {"ensure_weight_tying": True, "modules_to_save_dtype": "float32"}
+    training = {"loss": "liger", "max_length": 2048}
+    one, both = (
+        planned({**tied, "modules_to_save": names}, TIED, method="lora", training=training)
+        for names in (["embed_tokens"], ENDS)
+    )
+    assert one.phases == both.phases
