@@ -171,7 +171,8 @@ class Pool:
                 self.let_go(worker)
                 held -= size
         heavy = busy if rest + sum(busy.values()) > self.room_bytes else {}
-        self._weighed, self._held_bytes = (time.monotonic(), heavy), held
+        growing = sum(max(START_BYTES - size, 0) for size in busy.values())
+        self._weighed, self._held_bytes = (time.monotonic(), heavy), held + growing
         return heavy
 
     def let_go(self, worker: Worker) -> None:
@@ -234,16 +235,29 @@ class Pool:
         """
         if client.startswith(FOR_ALL):
             return False
+        if not self.shares.is_heavy(client):
+            return True
         is_last = self.quick_running == self.places - 1 and self.places > 1
-        return not is_last or not self.shares.is_heavy(client)
+        return not is_last and self._has_room()
+
+    def _has_room(self) -> bool:
+        """Whether one more worker of a low priority can hold what it soon will without an idle one having to go, which
+        remembers what those who ask little asked for.
+        """
+        has_idle = any(worker.is_low for worker in self.idle)
+        return has_idle or not self.busy or self._held_bytes + START_BYTES <= self.room_bytes
 
     def _next_slow(self) -> Job | None:
         """Who goes on in a slow place, or begins there because the quick ones are not for it."""
-        job = self.slow.next(lambda client: client not in self.slow_clients)
-        job = job or self.quick.next(lambda client: client.startswith(FOR_ALL) and client not in self.slow_clients)
-        if job is not None or self._held_bytes + START_BYTES > self.room_bytes:
+        job = self.quick.next(lambda client: client.startswith(FOR_ALL) and client not in self.slow_clients)
+        if job is not None or not self._has_room():
             return job
-        return self.quick.next(lambda client: client not in self.slow_clients and self.shares.is_heavy(client))
+        job = self.slow.next(lambda client: client not in self.slow_clients)
+        return job or self.quick.next(lambda client: client not in self.slow_clients and self.shares.is_heavy(client))
+
+    def made_a_worker(self) -> None:
+        """Count what a new one soon holds, until all are weighed again."""
+        self._held_bytes += START_BYTES
 
     def idle_worker(self, *, low: bool) -> Worker | None:
         """Take one of this priority."""

@@ -21,12 +21,13 @@ _KEPT_VARIABLES = (
 _START_SECONDS = 60.0
 # What the server and the workers of two quick places may hold together, pages that they share counted once.
 CEILING_BYTES = 250 * MIB
-# What all may grow by between two looks: 34 MiB were seen (make attack).
-_BETWEEN_LOOKS_BYTES = 40 * MIB
+# What all may grow by between two looks, new workers apart, which are counted when they are made: 9 MiB were seen
+# (make attack).
+_BETWEEN_LOOKS_BYTES = 25 * MIB
 # One more worker that computes holds as much, pages that it shares counted in parts (make attack).
 _WORKER_BYTES = 40 * MIB
-# What one more worker soon holds: 24 to 35 MiB were seen (make attack).
-START_BYTES = 25 * MIB
+# What one more worker soon holds, the middle of 24 to 35 MiB (make attack).
+START_BYTES = 30 * MIB
 # Long requests, and those of whoever asks much, leave the processors to others: a tenth of a usual process's weight
 # (sched(7), nice 10).
 _LOW_NICENESS = 10

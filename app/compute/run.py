@@ -67,7 +67,7 @@ class Run:
         self.pool, self.job, self.slow = pool, job, slow
         self.started = time.monotonic()
         self.before: float | None = None
-        self.used = 0.0
+        self.used = self.charged = 0.0
         self.again = False
         # Done once the place is wanted by somebody who asks less.
         self.way: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,7 +89,7 @@ class Run:
         coroutine without ever entering it, and the place would be taken for good.
         """
         pool, job = self.pool, self.job
-        pool.shares.charge(job.client, self.used)
+        self._charge()
         self._leave_place()
         if not job.reply.done() and not task.cancelled():
             if self.again:
@@ -159,6 +159,7 @@ class Run:
         await pool.room_for_a_worker()
         assert pool.template is not None  # noqa: S101 (start made it)
         worker = await pool.template.worker(low=low)
+        pool.made_a_worker()
         self.started = time.monotonic()  # the template may have had to start
         return worker
 
@@ -184,7 +185,13 @@ class Run:
         """What the job took of a processor so far; by the clock where the system does not say."""
         now = worker.processor_seconds()
         self.used = time.monotonic() - self.started if now is None or self.before is None else now - self.before
+        self._charge()
         return self.used
+
+    def _charge(self) -> None:
+        """Charge the client as the job goes on: at its end it would count only after others have waited for it."""
+        self.pool.shares.charge(self.job.client, self.used - self.charged)
+        self.charged = self.used
 
     def _slice_seconds(self) -> float:
         return LIGHT_SLICE_SECONDS if self.pool.shares.is_light(self.job.client) else SLICE_SECONDS

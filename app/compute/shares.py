@@ -12,9 +12,12 @@ _Job = TypeVar("_Job")
 # After this time what somebody used counts for half.
 HALF_LIFE_SECONDS = 10.0
 MOST_CLIENTS = 10_000
-# So many requests at once are few. How much of what the others' heaviest used is little, for whoever asks few and many.
+# So many requests at once are few, and so many times what the others' heaviest used is little for whoever asks few.
 _FEW = 2
-_OF_FEW, _OF_MANY = 3.0, 0.5
+_OF_FEW = 3.0
+# Whoever asks few things at once asks little until it used this, some six pages of models that no worker has seen:
+# when a crowd arrives, what it uses is charged later than what it makes others wait.
+_VISIT_SECONDS = 2.0
 # Whoever used less than this, two pages of a model seen before, is not felt by others.
 _NOTICED_SECONDS = 0.05
 # Who is compared with whom: the clients that were served last.
@@ -51,11 +54,11 @@ class Shares:
             del self._asking[client]
 
     def is_light(self, client: str) -> bool:
-        """Whether `client` asks little beside the one of the others served lately who used most: less than half of it,
-        or, where it asks one or two things at a time as people do, no more than three times as much.
+        """Whether `client` asks little beside others: one or two things at a time as people do, and no more than a
+        visit's pages or three times what the one of those served lately used who used most.
         """
-        share = _OF_FEW if self._crowd(client) <= _FEW else _OF_MANY
-        return self.used_seconds(client) < self._most_of_others(client) * share
+        least = max(_VISIT_SECONDS, self._most_of_others(client) * _OF_FEW)
+        return self._crowd(client) <= _FEW and self.used_seconds(client) < least
 
     def is_heavy(self, client: str) -> bool:
         """Whether others were served lately, and `client` does not ask little beside them."""

@@ -1,12 +1,14 @@
 """The attack: a server of its own, four hostile clients, one ordinary one, and somebody who asks for its health."""
 
 import asyncio
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,36 +78,55 @@ def besiege(folder: Path, most_requests: int, most_seconds: float, seed: int = 1
 
 
 async def _attack(pid: int, port: int, most_requests: int, most_seconds: float, seed: int) -> Report:
+    """The hostile clients are a process of their own: what it takes them to think of a request is not the server's."""
     report, began = Report(), time.monotonic()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
+        attack = elsewhere.submit(_hostile, port, most_requests, most_seconds, seed)
 
-    def goes_on() -> bool:
-        return report.count < most_requests and time.monotonic() - began < most_seconds
+        def goes_on() -> bool:
+            return not attack.done()
 
-    def health(_: random.Random) -> Sent:
-        return Sent("GET", "/healthz")
+        def health(_: random.Random) -> Sent:
+            return Sent("GET", "/healthz")
 
-    async def weigh() -> None:
-        while goes_on():
-            server_bytes, all_bytes = _memory_bytes(pid)
-            report.peak_bytes = max(report.peak_bytes, all_bytes)
-            report.peak_server_bytes = max(report.peak_server_bytes, server_bytes)
-            await asyncio.sleep(_LOOK_SECONDS)
+        async def weigh() -> None:
+            while goes_on():
+                server_bytes, all_bytes = _memory_bytes(pid)
+                report.peak_bytes = max(report.peak_bytes, all_bytes)
+                report.peak_server_bytes = max(report.peak_server_bytes, server_bytes)
+                await asyncio.sleep(_LOOK_SECONDS)
 
-    attackers = [
-        keep_sending(
-            Client(port, f"127.0.0.{10 + number}", report.hostile),
-            hostile,
-            random.Random(f"{seed} {number} {connection}"),
-            goes_on,
-        )
-        for number in range(HOSTILE_CLIENTS)
-        for connection in range(_CONNECTIONS_EACH)
-    ]
-    person = keep_sending(Client(port, "127.0.0.2", report.ordinary), ordinary, random.Random(seed), goes_on, 0.1)
-    doctor = keep_sending(Client(port, "127.0.0.3", report.health), health, random.Random(seed), goes_on, 0.1)
-    await asyncio.gather(*attackers, person, doctor, weigh())
+        person = keep_sending(Client(port, "127.0.0.2", report.ordinary), ordinary, random.Random(seed), goes_on, 0.1)
+        doctor = keep_sending(Client(port, "127.0.0.3", report.health), health, random.Random(seed), goes_on, 0.1)
+        await asyncio.gather(person, doctor, weigh())
+        report.hostile = attack.result()
     report.seconds = time.monotonic() - began
     return report
+
+
+def _hostile(port: int, most_requests: int, most_seconds: float, seed: int) -> Tally:
+    """Attack until so many requests were sent, or the time is over."""
+    tally, began = Tally(), time.monotonic()
+
+    def goes_on() -> bool:
+        return tally.count < most_requests and time.monotonic() - began < most_seconds
+
+    async def attack() -> None:
+        await asyncio.gather(
+            *(
+                keep_sending(
+                    Client(port, f"127.0.0.{10 + number}", tally),
+                    hostile,
+                    random.Random(f"{seed} {number} {connection}"),
+                    goes_on,
+                )
+                for number in range(HOSTILE_CLIENTS)
+                for connection in range(_CONNECTIONS_EACH)
+            )
+        )
+
+    asyncio.run(attack())
+    return tally
 
 
 @contextmanager

@@ -77,6 +77,20 @@ def test_what_was_asked_at_once_is_forgotten_with_what_was_used() -> None:
     assert not shares.is_heavy("crowd")
 
 
+def test_who_asks_one_thing_at_a_time_asks_little_for_a_visit_s_pages_whatever_others_were_charged_so_far() -> None:
+    shares = Shares(Clock())
+    for _ in range(3):
+        shares.asks("crowd")
+    shares.asks("person")
+    shares.charge("crowd", 0.1)
+    shares.charge("person", 1.0)
+    assert shares.is_light("person")
+    assert not shares.is_heavy("person")
+    assert shares.is_heavy("crowd"), "many at once beside somebody who was served"
+    shares.charge("person", 2.0)
+    assert shares.is_heavy("person")
+
+
 def test_alone_nobody_asks_much() -> None:
     shares = Shares(Clock())
     for _ in range(9):
