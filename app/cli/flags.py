@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from app.lora_options import LORA_OPTIONS, LoraOption
 from planner.errors import FieldProblem, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ class Flag:
         return self.option.split("/")[0].removeprefix("--").replace("-", "_")
 
 
+def _of_lora(option: LoraOption) -> Flag:
+    name, path = f"--{option.name.replace('_', '-')}", f"lora.{option.name}"
+    if option.written == "switch":
+        return Flag(name, path, bool, option.help, constant=True)
+    return Flag(name, path, str, option.help, option.metavar)
+
+
 FLAGS = (
     Flag("--method", "method", str, "How to train.", "qlora|lora|full"),
     Flag("--batch", "training.per_device_train_batch_size", int, "Sequences in a micro-batch."),
@@ -62,7 +70,7 @@ FLAGS = (
     Flag("--dropout", "lora.lora_dropout", float, "LoRA dropout."),
     Flag("--targets", "lora.target_modules", str, "Where adapters go.", "all-linear|q_proj,v_proj,..."),
     Flag("--dora", "lora.use_dora", bool, "Use DoRA.", constant=True),
-    Flag("--modules-to-save", "lora.modules_to_save", str, "Trained as whole copies.", "embed_tokens,lm_head"),
+    *map(_of_lora, LORA_OPTIONS),
     Flag("--optim", "training.optim", str, "Optimizer.", "paged_adamw_8bit|adamw_torch|..."),
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
@@ -227,8 +235,13 @@ def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str,
 
 
 def _converted(name: str, value: object) -> object:
-    if name == "modules_to_save" or (name == "target_modules" and value not in {"all-linear", "linear-names"}):
-        return [part.strip() for part in str(value).split(",") if part.strip()]
+    if isinstance(value, str) and name in {"target_modules", *(option.name for option in LORA_OPTIONS)}:
+        from app.forms.fields import BY_NAME
+
+        try:
+            return BY_NAME[name].read(value)
+        except ValueError as error:
+            raise _bad(f"lora.{name}", str(error)) from None
     if name == "total_memory_bytes":
         from planner.units import parse_size_bytes
 

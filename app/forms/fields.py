@@ -8,11 +8,14 @@ from typing import Any
 
 from app import strictjson
 from app.forms import beyond_controls, stack_words
+from app.lora_options import LORA_OPTIONS
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 from planner.units import parse_size_bytes
 
 Document = dict[str, Any]
 
+# Two numbers of four digits and what is between them.
+_LONGEST_SPAN = 9
 _TRUE = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
 QUANTIZATIONS: dict[str, Document] = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
@@ -83,6 +86,27 @@ def _names(text: str) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 
+def _numbers(text: str) -> list[int]:
+    """Numbers with commas, and spans: `0,1,8-15`.
+
+    Raises:
+        ValueError: says how they are written.
+    """
+    found: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)) or len(part) > _LONGEST_SPAN:
+            msg = "write numbers with commas, or spans of them, such as 0,1,8-15"
+            raise ValueError(msg)
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def numbers_text(numbers: int | Sequence[int]) -> str:
+    """What `_numbers` reads as `numbers`."""
+    return ",".join(map(str, [numbers] if isinstance(numbers, int) else numbers))
+
+
 def modules_text(modules: str | Sequence[str]) -> str:
     """What `_modules` reads as `modules`, as people write it where that can be."""
     wanted = modules if isinstance(modules, str) else list(modules)
@@ -117,6 +141,11 @@ class Field:
     read: Callable[[str], Any] = str
 
 
+_LORA_VALUES: dict[str, Callable[[str], Any]] = {
+    "modules": _modules, "names": _names, "numbers": _numbers, "patterns": _patterns, "switch": _switch,
+    "switch or word": _switch_or_word, "word": str, "number": number,
+}  # fmt: skip
+
 FIELDS = (
     Field("model", ("model",)),
     Field("config", ("model",), read=_config),
@@ -139,17 +168,7 @@ FIELDS = (
     Field("lora_dropout", ("lora", "lora_dropout"), "0", number),
     Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
     Field("use_dora", ("lora", "use_dora"), "off", _switch),
-    Field("exclude_modules", ("lora", "exclude_modules"), "", _modules),
-    Field("rank_pattern", ("lora", "rank_pattern"), "", _patterns),
-    Field("alpha_pattern", ("lora", "alpha_pattern"), "", _patterns),
-    Field("bias", ("lora", "bias"), "none"),
-    Field("fan_in_fan_out", ("lora", "fan_in_fan_out"), "off", _switch),
-    Field("init_lora_weights", ("lora", "init_lora_weights"), "on", _switch_or_word),
-    Field("loraplus_lr_ratio", ("lora", "loraplus_lr_ratio"), "", number),
-    Field("modules_to_save", ("lora", "modules_to_save"), "", _names),
-    Field("modules_to_save_dtype", ("lora", "modules_to_save_dtype")),
-    Field("ensure_weight_tying", ("lora", "ensure_weight_tying"), "off", _switch),
-    Field("use_rslora", ("lora", "use_rslora"), "off", _switch),
+    *(Field(each.name, ("lora", each.name), each.default, _LORA_VALUES[each.written]) for each in LORA_OPTIONS),
     Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", whole_number),
     Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", whole_number),
     Field("max_length", ("training", "max_length"), "2048", whole_number),

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.forms import beyond_controls, left_out_keys
-from app.forms.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, Document, Field, modules_text
+from app.forms.fields import BY_NAME, DEFAULTS, FIELDS, QUANTIZATIONS, Document, Field, modules_text, numbers_text
 from app.forms.plan_address import applies, query_of_values
+from app.lora_options import names_written
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
@@ -21,8 +22,8 @@ from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 from planner.request.unsloth import UNSLOTH
 
-_MODULES = {"target_modules", "exclude_modules", "modules_to_save", "llm_int8_skip_modules"}
-_PATTERNS = {"rank_pattern", "alpha_pattern"}
+_MODULES = {"target_modules", "llm_int8_skip_modules"} | names_written("modules", "names")
+_PATTERNS, _NUMBERS = names_written("patterns"), names_written("numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
         if found and item.name in _PATTERNS:
             values[item.name] = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
         elif found is not None and not isinstance(found, Mapping):
-            values[item.name] = modules_text(found) if item.name in _MODULES else _text(found)
+            values[item.name] = _as_text(item.name, found)
     kernels = _get(document, ("training", "liger_kernel_config"))
     if isinstance(kernels, Mapping):
         values["liger_kernel_config"] = ",".join(name for name, on in kernels.items() if on)
@@ -166,6 +167,12 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(document.get(name), Mapping):
             values[name] = _preset(document[name], section, presets)
     return values
+
+
+def _as_text(name: str, found: Any) -> str:
+    if name in _NUMBERS:
+        return numbers_text(found)
+    return modules_text(found) if name in _MODULES else _text(found)
 
 
 def _preset(found: Mapping[str, Any], section: type[Fsdp | DeepSpeed], presets: Mapping[str, Document]) -> str:

@@ -31,13 +31,15 @@ def _named(value: Any) -> Any:
     return listed(value) if isinstance(value, list | tuple) else value
 
 
-_READ = {"init_lora_weights": _initialisation}
+_READ = {"init_lora_weights": _initialisation, "target_parameters": listed}
+# Without which an option says nothing.
+_BESIDE: dict[str, dict[str, Any]] = {"layers_pattern": {"layers_to_transform": 0}}
 
 
 def _refused(option: str) -> Any:
     def why(value: Any) -> str:
         try:
-            Lora.model_validate({option: value})
+            Lora.model_validate({option: value, **_BESIDE.get(option, {})})
         except ValidationError as error:
             return next(iter(field_problems(error.errors(include_url=False), ()))).message
         return ""

@@ -53,7 +53,6 @@ PREFERENCES = Effect(
 REFERENCE = Effect("a second model beside the trained one", f"{SFT}, without the reference model", least=second_model)
 VLLM = Effect("vLLM generates on this card; not in the plan", "without vLLM beside it", least=card_share)
 PARTIAL = Effect("trains a part of the weights; planned with all of them", "as training every weight", saves=True)
-PARAMETERS = Effect("adapters on bare parameters; not in the plan")
 HALVES = Effect("halves the batch after running out; the batch stated is planned", saves=True)
 COMPILED = Effect("compiled graphs save other activations; planned without", "without torch.compile", saves=True)
 OFFLOADED = Effect("moves checkpoints to the host; planned on the card", "without offloading", saves=True)

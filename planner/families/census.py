@@ -1,6 +1,6 @@
 """The closed-form census: every parameter of a described decoder, as `model.named_parameters()` names them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ from planner.families.parts import (
     PlainMlp,
     Structure,
 )
-from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, TensorGroup, as_layers
 
 # (name, role, symbolic shape, quantizable, keeps float32)
 _Row = tuple[str, str, tuple[str, ...], bool, bool]
@@ -30,34 +30,35 @@ _Row = tuple[str, str, tuple[str, ...], bool, bool]
 @lru_cache(maxsize=512)
 def census_of(decoder: Decoder) -> Census:
     """Every tensor of the model, equal ones of all layers together, tied weights once; then the buffers."""
-    groups: dict[TensorGroup, int] = {}
+    groups: dict[TensorGroup, list[int]] = {}
     for row in _outside_rows(decoder.structure):
-        _count(groups, row, decoder.sizes, 1)
+        _count(groups, row, decoder.sizes, ())
     for kind, (block, sizes) in enumerate(zip(decoder.structure.blocks, decoder.kind_sizes, strict=True)):
         numbers = {**decoder.sizes, **sizes}
-        for row in _block_rows(block):
-            _count(groups, row, numbers, decoder.order.count(kind))
+        layers = [layer for layer, own in enumerate(decoder.order) if own == kind]
+        for row in _block_rows(block) if layers else ():
+            _count(groups, row, numbers, layers)
     kept = decoder.kept_from_float16
     parameters = (
         replace(
             group,
-            count=count,
+            count=len(layers) or 1,
+            layers=as_layers(layers),
             keeps_float32_of_float16=any(part in group.name for part in kept),
             stacked_in_checkpoint=decoder.stacked_in_checkpoint and group.role == "expert" and len(group.shape) == 3,
         )
-        for group, count in groups.items()
+        for group, layers in groups.items()
     )
     return (*parameters, *decoder.towers, *buffers_of(decoder))
 
 
-def _count(groups: dict[TensorGroup, int], row: _Row, sizes: Mapping[str, int], times: int) -> None:
+def _count(groups: dict[TensorGroup, list[int]], row: _Row, sizes: Mapping[str, int], layers: Iterable[int]) -> None:
     name, role, shape, quantizable, keeps_float32 = row
     group = TensorGroup(
         name=name, role=role, shape=tuple(sizes[width] for width in shape), count=0,  # type: ignore[arg-type]  # a Role
         quantizable=quantizable, keeps_float32=keeps_float32,
     )  # fmt: skip
-    if times:
-        groups[group] = groups.get(group, 0) + times
+    groups.setdefault(group, []).extend(layers)
 
 
 @lru_cache(maxsize=512)

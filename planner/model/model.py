@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -139,11 +139,17 @@ def _from_row(row: ModelRow) -> Model:
         id=row.id,
         model_type=row.model_type,
         config=row.config,
-        census=(*generated_census(row.id), *_tower(row)),
+        census=(*_with_layers(generated_census(row.id), decoder), *_tower(row)),
         census_source="generated",
         decoder=decoder,
         row=row,
     )
+
+
+def _with_layers(census: Census, decoder: Decoder | None) -> Census:
+    """A generated census says how many layers have a tensor; the decoder says which."""
+    layers = {(group.name, group.shape): group.layers for group in census_of(decoder)} if decoder else {}
+    return tuple(replace(group, layers=layers.get((group.name, group.shape), ())) for group in census)
 
 
 def _tower(row: ModelRow) -> Census:

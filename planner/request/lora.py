@@ -1,7 +1,7 @@
 """What a LoraConfig says, in peft's words."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -11,13 +11,14 @@ from pydantic import (
     StrictBool,
     StrictInt,
     WithJsonSchema,
+    model_validator,
 )
 
 from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype
 from planner.request.initialisation import checked_initialisation
 from planner.request.patterns import MOST_NAMES
-from planner.request.unions import LIST, TEXT, by_kind
+from planner.request.unions import LIST, NUMBER, TEXT, by_kind
 
 # Limits say "this is a typing mistake": no public adapter has a rank above a few thousand.
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]
@@ -35,6 +36,11 @@ def _object(value: str) -> WithJsonSchema:
 
 
 _Names = Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST]
+# The deepest public model has 126 layers (Llama 3.1 405B).
+_Layer = Annotated[StrictInt, Field(ge=0, le=1_024)]
+_Layers = Annotated[_Layer, NUMBER] | Annotated[tuple[_Layer, ...], Field(max_length=1_024), LIST]
+_LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,8}$")]
+_LayerNames = Annotated[_LayerName, TEXT] | Annotated[tuple[_LayerName, ...], Field(max_length=16), LIST]
 Ranks = Annotated[
     tuple[tuple[Pattern, Rank], ...],
     Field(max_length=MOST_NAMES), BeforeValidator(_items), PlainSerializer(dict), _object("integer"),
@@ -60,6 +66,9 @@ class Lora(Frozen):
     target_modules: Annotated[
         _Names, by_kind('write "all-linear", a pattern, or a list of module names')
     ] = "all-linear"
+    target_parameters: Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)] | None = None
+    layers_to_transform: Annotated[_Layers, by_kind("write the number of a layer, or a list of them")] | None = None
+    layers_pattern: Annotated[_LayerNames, by_kind("write a name such as layers, or a list of names")] | None = None
     exclude_modules: Annotated[_Names, by_kind("write a pattern, or a list of module names")] | None = None
     rank_pattern: Ranks = ()
     alpha_pattern: Alphas = ()
@@ -72,3 +81,11 @@ class Lora(Frozen):
     modules_to_save_dtype: Dtype | None = None
     ensure_weight_tying: StrictBool = False
     loraplus_lr_ratio: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _pattern_belongs_to_layers(self) -> Self:
+        """peft 0.21.2, LoraConfig.__post_init__."""
+        if self.layers_pattern and self.layers_to_transform is None:
+            msg = "layers_pattern: says where layers are counted; write which in layers_to_transform, too"
+            raise ValueError(msg)
+        return self

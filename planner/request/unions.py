@@ -6,7 +6,7 @@ from pydantic import BaseModel, Discriminator, Tag
 
 from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND
 
-TEXT, LIST, OBJECT = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object"))
+TEXT, LIST, OBJECT, NUMBER = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object", "number"))
 
 
 def by_kind(fix: str) -> Discriminator:
@@ -19,4 +19,6 @@ def _kind(value: object) -> str | None:
         return BRANCH_MARK + "text"
     if isinstance(value, list | tuple):
         return BRANCH_MARK + "list"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return BRANCH_MARK + "number"
     return BRANCH_MARK + "object" if isinstance(value, Mapping | BaseModel) else None

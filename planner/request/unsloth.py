@@ -13,6 +13,9 @@ UNSLOTH = "unsloth"
 # Families whose layers Unsloth replaces by its own; the others it compiles as they are.
 REPLACED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma"})
 
+# What its fused functions have no form of here.
+_PLAIN_ADAPTERS = ("rank_pattern", "exclude_modules", "layers_to_transform", "target_parameters")
+
 
 def checked_checkpointing(value: object) -> object:
     """What `gradient_checkpointing` takes.
@@ -70,8 +73,9 @@ def problems(request: "Request") -> Iterator[str]:
         yield "stack: DoRA with Unsloth is not planned; drop use_dora, or use stack trl"
     if request.lora.modules_to_save:
         yield "stack: modules_to_save with Unsloth is not planned; drop it, or use stack trl"
-    if request.lora.rank_pattern or request.lora.exclude_modules:
-        yield "stack: rank_pattern and exclude_modules with Unsloth are not planned; drop them, or use stack trl"
+    unlike = [name for name in _PLAIN_ADAPTERS if getattr(request.lora, name) not in (None, ())]
+    if unlike:
+        yield f"stack: not planned with Unsloth: {', '.join(unlike)}; drop what is named, or use stack trl"
     if training.loss is not None:
         yield "training.loss: Unsloth brings a cross entropy of its own; drop it"
     if training.attn_implementation is not None or training.sdpa_kernel != "auto":

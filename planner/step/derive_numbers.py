@@ -7,7 +7,7 @@ from planner.gpu import Gpu, multiprocessors
 from planner.memory import logits, workspace
 from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
-from planner.step.adapter_ranks import own_ranks
+from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import rank_dim
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
@@ -20,12 +20,15 @@ _ID_BYTES = 8
 
 def numbers_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[dict[str, int], ...]:
     """The value of every dimension, per kind of layer, on this card."""
-    tables = (_numbers({**decoder.sizes, **sizes}, decoder, recipe, gpu) for sizes in decoder.kind_sizes)
+    kinds = zip(decoder.kind_sizes, adapters_by_kind(decoder, recipe.lora), strict=True)
+    tables = (_numbers({**decoder.sizes, **sizes}, decoder, recipe, gpu, ranks) for sizes, ranks in kinds)
     own = row_numbers(recipe) if recipe.stack_name == UNSLOTH else {}
     return tuple(table | own for table in tables)
 
 
-def _numbers(sizes: Mapping[str, int], decoder: Decoder, recipe: Recipe, gpu: Gpu) -> dict[str, int]:
+def _numbers(
+    sizes: Mapping[str, int], decoder: Decoder, recipe: Recipe, gpu: Gpu, ranks: Ranks
+) -> dict[str, int]:
     batch, length, kept, scored = recipe.batch, recipe.length, recipe.kept, _scored(recipe)
     pairs = recipe.training.per_device_train_batch_size
     heads, head_dim = sizes.get("H", 1), sizes.get("d", 1)
@@ -37,8 +40,8 @@ def _numbers(sizes: Mapping[str, int], decoder: Decoder, recipe: Recipe, gpu: Gp
         "batch": _tokens_of_batches(recipe),
         "generated": (generated := batch * recipe.steps_of_generation), "completions": generated * recipe.completion,
         "desirable": allocated(batch) * recipe.steps_of_generation,
-        "r": recipe.lora.r if recipe.lora else 1, "2r": 2 * recipe.lora.r if recipe.lora else 1,
-        **({rank_dim(name): rank for name, rank in own_ranks(decoder, recipe.lora).items()} if recipe.lora else {}),
+        "r": recipe.lora.r if recipe.lora else 1,
+        **({rank_dim(name): ranks.get(name, 1) for name in own_ranks(decoder, recipe.lora)} if recipe.lora else {}),
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
         **_chunked(sizes, batch, length),
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),

@@ -24,7 +24,7 @@ from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
-from planner.step.adapter_ranks import own_ranks
+from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.copied_modules import copies_of
@@ -119,14 +119,15 @@ def _fused(shapes: Iterable[_Shape], recipe: Recipe, gpu: Gpu) -> frozenset[str]
 def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> Switches:
     """`recipe` is of any size."""
     adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
+    adapters = adapters_by_kind(decoder, recipe.lora)
     residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
     copies = copies_of(decoder, recipe)
     training = recipe.training
     return Switches(
         layers=tuple(
-            _layer(block, sizes, _asked(decoder, block, sizes, recipe, gpu, own), own, adapted)
-            for block, sizes, own in zip(
-                decoder.structure.blocks, _all_sizes(decoder), by_size.layers, strict=True
+            _layer(block, sizes, _asked(decoder, block, sizes, recipe, gpu, own), own, ranks)
+            for block, sizes, own, ranks in zip(
+                decoder.structure.blocks, _all_sizes(decoder), by_size.layers, adapters, strict=True
             )
         ),
         storage=_storage(recipe),
@@ -162,7 +163,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies,
-        ranks=frozenset(own_ranks(decoder, recipe.lora)) if recipe.lora else frozenset(),
+        ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),
         liger_head=liger_head(recipe, copies, gpu.compute_capability),
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,
@@ -221,7 +222,7 @@ def _asked(  # noqa: PLR0913, PLR0917 (all of them decide it)
 
 
 def _layer(
-    block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, adapted: frozenset[str]
+    block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, ranks: Ranks
 ) -> LayerSwitches:
     kernel = attention_kernel(asked)
     return LayerSwitches(
@@ -236,7 +237,7 @@ def _layer(
         splits_keys=kernel.name in {"flash", "flash_attention_2"} and own.splits_keys,
         wide_values=_value_width(block, sizes) > workspace.WIDEST_IN_REGISTERS,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
-        adapters=frozenset(part.name for part in linears(block) if block.prefix + part.name in adapted),
+        adapters=frozenset(part.name for part in linears(block) if part.name in ranks),
         fused=own.fused,
     )
 

@@ -11,6 +11,7 @@ from planner.families.parts import Decoder, Structure
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
+from planner.step.adapted_layers import by_adapters
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.derive_numbers import numbers_of
 from planner.step.derive_switches import switches_of
@@ -77,6 +78,7 @@ def evaluated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
 
 
 def _worst(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Instant:
+    decoder = by_adapters(decoder, recipe.lora)
     switches = replace(switches_of(decoder, recipe, gpu), dropout=False)
     program = walk_evaluation(decoder.structure, switches)
     tables = numbers_of(decoder, recipe, gpu)

@@ -13,6 +13,7 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.step.adapted_layers import by_adapters
 from planner.step.attention.kv_cache import CACHE, CACHED
 from planner.step.buffered_batch import buffered_batch
 from planner.step.cache_bytes import cache_bytes, cached_tokens
@@ -43,6 +44,7 @@ class Generation:
     @classmethod
     def of_step(cls, decoder: Decoder, recipe: Recipe, gpu: Gpu) -> "Generation":
         """What a step of GRPO begins with."""
+        decoder = by_adapters(decoder, recipe.lora)
         own = replace(recipe, autocast=recipe.autocast if recipe.lora is None else None)
         sequences = recipe.batch * recipe.steps_of_generation
         return cls(decoder, own, gpu, sequences, recipe.length - recipe.completion, recipe.length, sampled=True)

@@ -9,6 +9,7 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
+from planner.step.adapted_layers import by_adapters
 from planner.step.derive_numbers import numbers_of
 from planner.step.derive_switches import switches_of
 from planner.step.engine.beside import Beside
@@ -104,6 +105,7 @@ def program_order_and_tables(
 
     Kept for a moment: several questions about one run follow each other.
     """
+    decoder = by_adapters(decoder, recipe.lora)
     program = _program(decoder, switches_of(decoder, recipe, gpu))
     tables = tables_of(program, _numbers(decoder, recipe, gpu))
     return program, ordered(decoder, program.leading, program.last), tables
@@ -132,7 +134,7 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 @lru_cache(maxsize=64)
 def _numbers(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
-    tables = numbers_of(decoder, recipe, gpu)
+    tables = numbers_of(by_adapters(decoder, recipe.lora), recipe, gpu)
     return (*tables, tables[0], *tables)
 
 

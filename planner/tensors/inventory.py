@@ -7,6 +7,8 @@ from typing import Literal
 
 from planner.request.dtypes import Dtype
 
+# Numbers of layers, from 0.
+Layers = range | tuple[int, ...]
 Role = Literal["embedding", "head", "norm", "linear", "bias", "router", "expert", "other", "buffer", "tower"]
 
 
@@ -22,6 +24,7 @@ class TensorGroup:
     tensor for each expert there, and the loader stacks them (transformers/conversion_mapping.py).
     A buffer lies on the card like a weight (rotary frequencies, a router's correction bias), but is no parameter:
     nothing quantizes, upcasts or trains it.
+    `layers`: the layers that have it, where that is known; a range hashes in no time.
     """
 
     name: str
@@ -32,6 +35,7 @@ class TensorGroup:
     keeps_float32: bool = False
     keeps_float32_of_float16: bool = False
     stacked_in_checkpoint: bool = False
+    layers: Layers = ()
 
     @property
     def params_each(self) -> int:
@@ -50,6 +54,15 @@ class TensorGroup:
 
 
 Census = tuple[TensorGroup, ...]
+
+
+def as_layers(numbers: Iterable[int]) -> Layers:
+    """Numbers of layers in order; a range where they are evenly spaced."""
+    found = tuple(sorted(numbers))
+    if len(found) < 2:
+        return range(found[0], found[0] + 1) if found else ()
+    spaced = range(found[0], found[-1] + 1, found[1] - found[0])
+    return spaced if tuple(spaced) == found else found
 
 
 def total_params(census: Iterable[TensorGroup]) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, Layers, TensorGroup
 
 ALL_LINEAR = "all-linear"
 # What trainers mean by every linear layer (Axolotl's lora_target_linear, LLaMA-Factory's lora_target: all): a list of
@@ -15,7 +15,7 @@ TIED_HEAD = "lm_head"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """`count` equal weights with an adapter: A is rank x `columns`, B is `rows` x rank."""
+    """`count` equal weights with an adapter: A is rank x `columns`, B is `rows` x rank. `layers`: those they are in."""
 
     name: str
     rows: int
@@ -23,6 +23,13 @@ class Adapted:
     count: int
     rank: int
     stacked_experts: bool = False
+    layers: Layers = ()
+    experts: int = 1
+
+    @property
+    def rank_each(self) -> int:
+        """Of each expert, where A and B hold those of a whole stack."""
+        return self.rank // self.experts
 
 
 def module_name(group: TensorGroup) -> str:

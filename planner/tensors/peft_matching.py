@@ -1,5 +1,6 @@
 """How PEFT matches module names with targets: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists)."""
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -8,6 +9,8 @@ from planner.request.patterns import Matcher, suffixes_of
 
 # The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
 WRAPPED = ".linear"
+# The first number of a path is its layer's, a later one an expert's.
+_ANY_LAYER = re.compile(r".*?\.[^.]*\.(\d+)\.")
 # Patterns of ranks may follow any start of a name (utils/other.py, get_pattern_key).
 _ANY_START = r"(?:.*\.)?"
 
@@ -24,6 +27,24 @@ def matcher(targets: str | tuple[str, ...], *, tower_alone: bool = False) -> Cal
 def excluder(excluded: str | tuple[str, ...] | None) -> Callable[[str], bool]:
     """Whether `exclude_modules` takes a module out: a pattern by the whole of its name, a list by its end."""
     return matcher(excluded) if excluded else lambda _: False
+
+
+def layer_chooser(lora: Lora) -> Callable[[str], bool]:
+    """Whether `layers_to_transform` takes a module: by the number behind the layers' name, or the first in its path."""
+    chosen = lora.layers_to_transform
+    if chosen is None or chosen == ():
+        return lambda _: True
+    numbers = {chosen} if isinstance(chosen, int) else set(chosen)
+    names = lora.layers_pattern or ()
+    patterns = [
+        re.compile(rf"(?:^|.*?\.){re.escape(name)}\.(\d+)\.") for name in ([names] if isinstance(names, str) else names)
+    ] or [_ANY_LAYER]
+
+    def takes(name: str) -> bool:
+        match = next(filter(None, (pattern.match(name) for pattern in patterns)), None)
+        return match is not None and int(match[1]) in numbers
+
+    return takes
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from planner.tensors.modules import (
     Adapted,
     is_linear,
     is_module,
+    is_stacked,
     module_name,
     names_of,
 )
@@ -20,6 +21,9 @@ from planner.tensors.modules import (
 # Their routers are nn.Linear that return a tuple (models/phimoe/modeling_phimoe.py PhimoeTopKRouter, models/llama4/
 # modeling_llama4.py Llama4Router): "all-linear" wraps them, and peft's Linear.forward fails on the tuple.
 _ROUTER_IS_LINEAR = frozenset({"phimoe", "llama4_text"})
+
+# Every expert computes every token (models/llama4/modeling_llama4.py, Llama4TextExperts).
+_COMPUTES_ALL = frozenset({"llama4_text"})
 
 # peft 0.21 tuners/tuners_utils.py, _check_lora_target_modules_mamba: of the types described here. Their kernels read
 # this weight without the module around it.
@@ -33,6 +37,17 @@ def adaptable_leaves(census: Census, model_type: str) -> tuple[str, ...] | None:
     modules = [group for group in census if is_module(group) and is_linear(group) and group.role != "router"]
     leaves = dict.fromkeys(module_name(group).rsplit(".", 1)[-1] for group in modules)
     return tuple(leaf for leaf in leaves if leaf != _REFUSED.get(model_type))
+
+
+def refuse_layers_of_patterns(lora: Lora) -> None:
+    """PEFT chooses layers of listed modules alone (LoraConfig.__post_init__): `all-linear` is no list."""
+    if lora.layers_to_transform is None or not isinstance(lora.target_modules, str):
+        return
+    fix = (
+        "PEFT chooses layers of listed modules alone; write target_modules as a list, such as [q_proj, v_proj], or "
+        f"{LINEAR_NAMES} for the names of all linear layers"
+    )
+    raise InvalidRequestError("PEFT refuses these layers.", [FieldProblem("lora.layers_to_transform", fix)])
 
 
 def refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
@@ -63,6 +78,34 @@ def refuse_biases(census: Census, lora: Lora) -> None:
         return
     fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
     raise InvalidRequestError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
+
+
+def refuse_other_parameters(census: Census, named: list[TensorGroup], model_type: str, lora: Lora) -> None:
+    """Stacks of experts and routers are planned; a linear layer's weight would be made anew in each forward."""
+    if not lora.target_parameters:
+        return
+    stacks = ", ".join(dict.fromkeys(_end_of(group.name) for group in census if is_stacked(group)))
+    planned = f"; planned are {stacks}" if stacks else "; this model has no stacked experts, so that none is planned"
+    problems = []
+    for name in lora.target_parameters:
+        ending = [group for group in named if f".{group.name}".endswith(f".{name}")]
+        if not ending:
+            problems.append(f"no parameter's name ends with {name}{planned}")
+        for group in ending:
+            if group.role != "router" and not is_stacked(group):
+                module = module_name(group).rsplit(".", 1)[-1]
+                problems.append(f"{group.name} is not planned as a parameter; name {module} in target_modules{planned}")
+    if named and model_type in _COMPUTES_ALL:
+        problems.append(f"adapters on the experts of {model_type} are not planned; name modules in target_modules")
+    if problems:
+        raise InvalidRequestError(
+            "These parameters cannot be planned.", [FieldProblem("lora.target_parameters", text) for text in problems]
+        )
+
+
+def _end_of(name: str) -> str:
+    """The last two parts of a name, which is how PEFT's examples name a parameter."""
+    return ".".join(name.split(".")[-2:])
 
 
 def refuse_what_stacked_experts_cannot(lora: Lora) -> None:

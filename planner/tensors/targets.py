@@ -4,13 +4,13 @@ Source: peft 0.21.2, tuners/tuners_utils.py (check_target_module_exists, _maybe_
 utils/transformers_weight_conversion.py; transformers 5.23, quantizers/quantizers_utils.py (should_convert_module).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.lora import Lora
 from planner.request.patterns import suffixes_of
-from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, Layers, TensorGroup, as_layers
 from planner.tensors.modules import (
     ALL_LINEAR,
     FIELD,
@@ -24,10 +24,12 @@ from planner.tensors.modules import (
     names_of,
     with_tied_head,
 )
-from planner.tensors.peft_matching import WRAPPED, excluder, matcher, ranks, wrappers
+from planner.tensors.peft_matching import WRAPPED, excluder, layer_chooser, matcher, ranks, wrappers
 from planner.tensors.refused_targets import (
     refuse_biases,
+    refuse_layers_of_patterns,
     refuse_linear_routers,
+    refuse_other_parameters,
     refuse_outputs_of_kernels,
     refuse_what_stacked_experts_cannot,
 )
@@ -45,6 +47,8 @@ _OLD_NAMES = {
         "gate": "gate.weight", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "down_proj": "down_proj",
     },
 }  # fmt: skip
+# Classes that say of their stacks that they lie (experts, in, out): `is_transposed` (models/gpt_oss).
+_LIE_IN_OUT = frozenset({"gpt_oss"})
 _TRANSLATED_AS = dict.fromkeys(("mixtral", "minimax", "minimax_m2"), "mixtral") | dict.fromkeys(
     (
         "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "exaone_moe",
@@ -63,13 +67,18 @@ def output_rows(group: TensorGroup, census: Census) -> int:
 
 
 def indexed_names(group: TensorGroup) -> Iterator[str]:
-    """Module paths of all tensors of a group, counting its layers from 0."""
+    """Module paths of all tensors of a group."""
     name = module_name(group)
     if "*" not in name:
         yield name
         return
-    for index in range(group.count):
+    for index in layers_of(group):
         yield name.replace("*", str(index), 1).replace("*", "0")
+
+
+def layers_of(group: TensorGroup) -> Layers:
+    """The layers that have a group's tensors: the first ones where that is not known."""
+    return group.layers or range(group.count)
 
 
 @lru_cache(maxsize=512)
@@ -87,15 +96,14 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     refuse_linear_routers(model_type, modules, lora)
     if lora.target_modules == LINEAR_NAMES:
         lora = lora.model_copy(update={"target_modules": linear_names(census)})
+    refuse_layers_of_patterns(lora)
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
     stacked = [group for group in census if is_stacked(group)]
     if old_names and stacked:
-        found = _on_translated_model(census, modules, old_names, lora)
+        found = _on_translated_model(census, model_type, modules, old_names, lora)
     else:
-        found = [
-            _adapted(group, census, _rank_of(group, lora), count)
-            for group, count in _matches(modules, lora.target_modules, lora)
-        ]
+        found = _all_adapted(modules, lora.target_modules, census, lora)
+    found += _on_parameters(census, model_type, lora, {weight.name for weight in found})
     if not found:
         raise InvalidRequestError(
             "No module of this model matches the LoRA targets.",
@@ -103,7 +111,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
         )
     refuse_outputs_of_kernels(model_type, modules, found)
     refuse_biases(census, lora)
-    if any(weight.stacked_experts for weight in found):
+    if lora.target_parameters or any(weight.stacked_experts for weight in found):
         refuse_what_stacked_experts_cannot(lora)
     return tuple(found)
 
@@ -132,7 +140,7 @@ def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str,
 
 
 def _on_translated_model(
-    census: Census, modules: list[TensorGroup], old_names: dict[str, str], lora: Lora
+    census: Census, model_type: str, modules: list[TensorGroup], old_names: dict[str, str], lora: Lora
 ) -> list[Adapted]:
     """Adapters where PEFT turns old projection names into adapters on the stacked expert parameters.
 
@@ -148,11 +156,25 @@ def _on_translated_model(
         missing = ", ".join(old for old in fused if old not in present)
         problem = f"name {missing} too, or leave {', '.join(present)} out: transformers 5 stacks them in one tensor"
         raise InvalidRequestError("PEFT cannot adapt half of a stacked expert.", [FieldProblem(FIELD, problem)])
-    found = [_adapted(group, census, _rank_of(group, lora), count) for group, count in _matches(modules, kept, lora)]
+    found = _all_adapted(modules, kept, census, lora)
     for new in dict.fromkeys(new for old, new in old_names.items() if old in translated):
         rank = lora.r * (len(fused) if new == "gate_up_proj" else 1)
-        found += [_adapted_parameter(group, rank) for group in census if group.name.endswith(f".{new}")]
+        found += [_adapted_parameter(group, rank, model_type) for group in census if group.name.endswith(f".{new}")]
     return found
+
+
+def _on_parameters(census: Census, model_type: str, lora: Lora, known: Collection[str]) -> list[Adapted]:
+    """`target_parameters`: adapters on what the ends of whole names say, in all layers, but for those `known` already.
+
+    Source: peft 0.21.2, tuners/tuners_utils.py _inject_parameters.
+    """
+    named = [
+        group
+        for group in census
+        if lora.target_parameters and any(f".{group.name}".endswith(f".{name}") for name in lora.target_parameters)
+    ]
+    refuse_other_parameters(census, named, model_type, lora)
+    return [_adapted_parameter(group, lora.r, model_type) for group in named if group.name not in known]
 
 
 def _leaf_names(
@@ -174,41 +196,65 @@ def _leaf_names(
     return tuple(sorted({probe.rsplit(".", 1)[-1] for probe in probes if matches(probe)}))
 
 
-def _matches(modules: list[TensorGroup], targets: str | tuple[str, ...], lora: Lora) -> list[tuple[TensorGroup, int]]:
-    """Groups a target names, with how many of each group's tensors it names and `exclude_modules` leaves."""
-    found, excluded = _named(modules, targets), excluder(lora.exclude_modules)
-    if not lora.exclude_modules:
-        return found
-    kept = [(group, count - sum(map(excluded, indexed_names(group)))) for group, count in found]
-    return [(group, count) for group, count in kept if count > 0]
+def _all_adapted(
+    modules: list[TensorGroup], targets: str | tuple[str, ...], census: Census, lora: Lora
+) -> list[Adapted]:
+    """Adapters on what the targets name, those of one group and one rank together."""
+    rank_of = ranks(lora)
+    found = []
+    for group, layers in _matches(modules, targets, lora):
+        rows = output_rows(group, census)
+        by_rank: dict[int, list[int]] = {} if lora.rank_pattern else {lora.r: [*layers]}
+        for layer in layers if lora.rank_pattern else ():
+            by_rank.setdefault(rank_of(_name_in(group, layer)), []).append(layer)
+        found += [
+            Adapted(
+                name=module_name(group),
+                rows=rows,
+                columns=group.params_each // rows,
+                count=len(own),
+                rank=rank,
+                layers=as_layers(own) if "*" in group.name else (),
+            )
+            for rank, own in by_rank.items()
+        ]
+    return found
 
 
-def _rank_of(group: TensorGroup, lora: Lora) -> int:
-    """The rank of a group's adapters.
+def _matches(
+    modules: list[TensorGroup], targets: str | tuple[str, ...], lora: Lora
+) -> list[tuple[TensorGroup, Layers]]:
+    """Groups a target names, with the layers it names, `layers_to_transform` takes and `exclude_modules` leaves.
 
-    Raises:
-        InvalidRequestError: `rank_pattern` gives the layers different ones.
+    A group outside the layers stands in one, the first.
     """
-    if not lora.rank_pattern:
-        return lora.r
-    found = dict.fromkeys(map(ranks(lora), indexed_names(group)))
-    if len(found) > 1:
-        several = " and ".join(str(rank) for rank in found)
-        fix = f"{module_name(group)} has ranks {several} in its layers, which is not planned; write one for all layers"
-        raise InvalidRequestError("These ranks cannot be planned.", [FieldProblem("lora.rank_pattern", fix)])
-    return next(iter(found), lora.r)
+    found, excluded, taken = _named(modules, targets), excluder(lora.exclude_modules), layer_chooser(lora)
+    if not lora.exclude_modules and lora.layers_to_transform is None:
+        return found
+    kept = []
+    for group, layers in found:
+        names = ((layer, _name_in(group, layer)) for layer in layers)
+        if left := as_layers(layer for layer, name in names if taken(name) and not excluded(name)):
+            kept.append((group, left))
+    return kept
 
 
-def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, int]]:
+def _name_in(group: TensorGroup, layer: int) -> str:
+    """The module's path in one layer."""
+    return module_name(group).replace("*", str(layer), 1).replace("*", "0")
+
+
+def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[tuple[TensorGroup, Layers]]:
     if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
-        return [(group, group.count) for group in modules if is_linear(group)]
+        return [(group, layers_of(group)) for group in modules if is_linear(group)]
     matches = matcher(targets, tower_alone=not any("language_model." in group.name for group in modules))
     # A suffix without a digit names all layers or none; anything else is tried layer by layer.
     uniform = not isinstance(targets, str) and not any(char.isdigit() for target in targets for char in target)
-    counted = []
+    found: list[tuple[TensorGroup, Layers]] = []
     for group in modules:
-        names = [next(indexed_names(group))] if uniform else list(indexed_names(group))
-        hits = sum(map(matches, names))
+        layers = layers_of(group)
+        names = [_name_in(group, layer) for layer in (layers[:1] if uniform else layers)]
+        hits = [layer for layer, name in zip(layers, names, strict=False) if matches(name)]
         if any(map(matches, wrappers(names))):
             problem = (
                 f"{names[0].removesuffix(WRAPPED)} wraps its projection in a class that PEFT cannot adapt; name the "
@@ -219,23 +265,26 @@ def _named(modules: list[TensorGroup], targets: str | tuple[str, ...]) -> list[t
             problem = f"{module_name(group)} is a {group.role}, which PEFT cannot adapt; leave it out"
             raise InvalidRequestError("PEFT cannot adapt one of the targets.", [FieldProblem(FIELD, problem)])
         if hits:
-            counted.append((group, group.count if len(names) == 1 else hits))
-    return counted
+            found.append((group, layers if uniform else as_layers(hits)))
+    return found
 
 
-def _adapted(group: TensorGroup, census: Census, rank: int, count: int) -> Adapted:
-    rows = output_rows(group, census)
-    columns = group.params_each // rows
-    return Adapted(name=module_name(group), rows=rows, columns=columns, count=count, rank=rank)
-
-
-def _adapted_parameter(group: TensorGroup, rank: int) -> Adapted:
+def _adapted_parameter(group: TensorGroup, rank: int, model_type: str) -> Adapted:
     """tuners/lora/layer.py ParamWrapper: one pair of A and B of rank r x experts for the whole stack."""
     stacked = len(group.shape) == 3
     experts = group.shape[0] if stacked else 1
     rows, columns = group.shape[-2:]
+    if stacked and model_type in _LIE_IN_OUT:
+        rows, columns = columns, rows
     return Adapted(
-        name=group.name, rows=rows, columns=columns, count=group.count, rank=rank * experts, stacked_experts=stacked
+        name=group.name,
+        rows=rows,
+        columns=columns,
+        count=group.count,
+        rank=rank * experts,
+        stacked_experts=stacked,
+        experts=experts,
+        layers=layers_of(group),
     )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from planner.request.dtypes import Dtype
 from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES
-from planner.tensors.inventory import Census, TensorGroup
+from planner.tensors.inventory import Census, Layers, TensorGroup
 from planner.tensors.targets import adapted_weights
 from planner.tensors.whole_modules import refuse_adapted_copies, whole_modules
 
@@ -24,7 +24,7 @@ class Trainable:
     """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights.
 
     `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that it is made with, before a
-    stack casts it.
+    stack casts it. `layers`: those that have one, where that is known.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Trainable:
     embedding: bool = False
     copied: bool = False
     made_bytes: int = _WIDE_BYTES
+    layers: Layers = ()
 
     @property
     def elements(self) -> int:
@@ -52,15 +53,20 @@ def reached(tensors: Sequence[Trainable]) -> tuple[Trainable, ...]:
 def module_by_module(tensors: Sequence[Trainable]) -> Iterator[Trainable]:
     """One after the other, as the model's modules have them: what is before the layers, layer after layer, the rest.
 
-    Where only some layers have a tensor, those are taken to be spread evenly.
+    Where only some layers have a tensor and nobody says which, those are taken to be spread evenly.
     """
     layered = [tensor for tensor in tensors if "*" in tensor.name]
+    known = max((tensor.layers[-1] + 1 for tensor in layered if tensor.layers), default=0)
     layers = max((tensor.count for tensor in layered if tensor.name.count("*") == 1), default=1)
+    layers = max(known, layers)
     first = tensors.index(layered[0]) if layered else len(tensors)
     for tensor in tensors[:first]:
         yield from [tensor] * tensor.count
     for layer in range(layers if layered else 0):
         for tensor in layered:
+            if tensor.layers:
+                yield from [tensor] * (layer in tensor.layers)
+                continue
             before, after = (tensor.count * number // layers for number in (layer, layer + 1))
             yield from [tensor] * (after - before)
     for tensor in tensors[first:]:
@@ -106,7 +112,13 @@ def adapter_tensors(
         if lora.use_dora:
             parts.append((MAGNITUDE, (weight.rows,), magnitudes_bytes))
         tensors += [
-            Trainable(name=f"{weight.name}.{part}", shape=shape, count=weight.count, itemsize_bytes=itemsize_bytes)
+            Trainable(
+                name=f"{weight.name}.{part}",
+                shape=shape,
+                count=weight.count,
+                itemsize_bytes=itemsize_bytes,
+                layers=weight.layers,
+            )
             for part, shape, itemsize_bytes in parts
         ]
     return (*tensors, *(copy for copy in copies if not copy.embedding))

@@ -1,5 +1,6 @@
 """What people write in a LoraConfig beside rank and targets, in each trainer's words."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ def test_the_terminal_takes_names_with_commas() -> None:
         ('"exclude_modules": ["k_proj"]', "exclude_modules", ["k_proj"]),
         ('"init_lora_weights": "pissa_niter_16"', "init_lora_weights", "pissa_niter_16"),
         ('"fan_in_fan_out": false', "fan_in_fan_out", False),
+        ('"layers_to_transform": [30, 31], "layers_pattern": "layers"', "layers_to_transform", [30, 31]),
+        ('"target_parameters": ["mlp.experts.down_proj"]', "target_parameters", ["mlp.experts.down_proj"]),
     ],
 )
 def test_an_adapters_own_options_are_planned(more: str, field: str, value: object) -> None:
@@ -123,3 +126,40 @@ def test_a_scripts_lora_config_says_the_same() -> None:
     script = SCRIPT.replace("r=8,", 'r=8, rank_pattern={"q_proj": 64}, init_lora_weights="gaussian",')
     lora = lora_of(script)
     assert (lora["rank_pattern"], lora["init_lora_weights"]) == ({"q_proj": 64}, "gaussian")
+
+
+def test_axolotls_layers_are_chosen_of_the_names_that_it_lists() -> None:
+    lora = lora_of(AXOLOTL.replace("lora_modules_to_save: [embed_tokens, lm_head]", "peft_layers_to_transform: [31]"))
+    assert (lora["layers_to_transform"], lora["target_modules"]) == ([31], "linear-names")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TRL.replace("modules_to_save embed_tokens lm_head", "target_parameters mlp.experts.down_proj"),
+        SCRIPT.replace("modules_to_save=", "target_parameters=['mlp.experts.down_proj'], exclude_modules="),
+        OUMI.replace("modules_to_save: [embed_tokens, lm_head]", "target_parameters: [mlp.experts.down_proj]"),
+    ],
+    ids=["trl", "script", "oumi"],
+)
+def test_parameters_of_experts_are_planned_in_every_trainers_words(config: str) -> None:
+    mixture = config.replace("meta-llama/Meta-Llama-3-8B", "openai/gpt-oss-20b")
+    lora = read(mixture, gpu="h100-sxm-80gb").document["lora"]
+    assert lora["target_parameters"] == ["mlp.experts.down_proj"]
+
+
+def test_the_terminal_and_an_address_take_each_option_of_lora(site: httpx.Client) -> None:
+    more = ["--targets", "q_proj,v_proj", "--layers-to-transform", "28-31", "--rank-pattern", '{"q_proj": 64}']
+    result = invoke(app, ["plan", "llama 3.1 8b", "h100-sxm-80gb", *more, "--json"])
+    answer = json.loads(result.stdout)
+    assert answer["request"]["lora"]["layers_to_transform"] == [28, 29, 30, 31]
+    assert answer["request"]["lora"]["rank_pattern"] == {"q_proj": 64}
+    query = {"target_modules": "q_proj,v_proj", "layers_to_transform": "28-31", "rank_pattern": '{"q_proj": 64}'}
+    again = site.get("/plan.json", params={"model": answer["model"]["id"], "gpu": "h100-sxm-80gb", **query}).json()
+    assert again["peak_allocated_bytes"] == answer["peak_allocated_bytes"]
+
+
+def test_the_terminal_says_how_layers_are_written() -> None:
+    result = invoke(app, ["plan", "llama 3.1 8b", "h100-sxm-80gb", "--layers-to-transform", "last"])
+    assert result.exit_code == 2
+    assert "lora.layers_to_transform: write numbers with commas, or spans of them, such as 0,1,8-15" in result.stderr

@@ -262,7 +262,8 @@ AXOLOTL = Trainer(
         Rule("lora_modules_to_save", "lora.modules_to_save", listed),
         *adapter_options(
             rank_pattern="lora_rank_pattern", alpha_pattern="lora_alpha_pattern",
-            init_lora_weights="peft_init_lora_weights",
+            init_lora_weights="peft_init_lora_weights", layers_to_transform="peft_layers_to_transform",
+            layers_pattern="peft_layers_pattern", target_parameters="lora_target_parameters",
         ),
         Rule("peft_ensure_weight_tying", "lora.ensure_weight_tying"),
         Rule("peft_use_dora", "lora.use_dora"),

@@ -6,6 +6,7 @@ from typing import Any
 from app.imports.effects import Effect
 from app.imports.linear_targets import linear_targets, with_linear_layers
 from app.imports.rules import Ignored, Reading, listed
+from planner.tensors.modules import LINEAR_NAMES
 
 _KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 # Names of embeddings and output heads, which lora_target_linear does not reach.
@@ -32,7 +33,9 @@ def put_targets(reading: Reading) -> None:
 def _linear_targets(reading: Reading, beside: Any) -> None:
     """Every linear layer; a list beside the switch is joined to it (loaders/adapter.py), embeddings and all."""
     model = reading.config.get("base_model")
-    reading.use("lora_target_linear", "lora.target_modules", linear_targets(model))
+    # Axolotl lists the names, of which PEFT can choose layers.
+    chosen = reading.config.get("peft_layers_to_transform") is not None
+    reading.use("lora_target_linear", "lora.target_modules", LINEAR_NAMES if chosen else linear_targets(model))
     if not beside:
         return
     names, everything = with_linear_layers(model, beside), with_linear_layers(model, [])

@@ -157,7 +157,7 @@ MS_SWIFT = Trainer(
         Rule("lora_dropout", "lora.lora_dropout"),
         Rule("target_modules", "lora.target_modules", _targets, listed),
         Rule("target_regex", "lora.target_modules"),
-        *adapter_options(init_lora_weights="init_weights"),
+        *adapter_options(init_lora_weights="init_weights", target_parameters="target_parameters"),
         Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),

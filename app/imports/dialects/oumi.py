@@ -76,6 +76,8 @@ def _adapters(reading: Reading) -> None:
     reading.assume("lora.r", 8, "oumi's default lora_r")
     if reading.get("lora.target_modules") is None:
         targets = default_targets(reading.document.get("model", ""))
+        if targets is None and reading.get("lora.target_parameters"):
+            targets = ()  # peft/tuners/lora/model.py, _prepare_adapter_config
         if targets is None:
             reading.contradict("peft.lora_target_modules", "missing, and PEFT has no default for this model; name them")
         else:
@@ -102,7 +104,8 @@ OUMI = Trainer(
         Rule("peft.lora_alpha", "lora.lora_alpha"),
         Rule("peft.lora_dropout", "lora.lora_dropout"),
         *adapter_options(
-            exclude_modules="peft.lora_exclude_modules", init_lora_weights="peft.lora_init_weights"
+            exclude_modules="peft.lora_exclude_modules", init_lora_weights="peft.lora_init_weights",
+            target_parameters="peft.lora_target_parameters",
         ),
         Rule("peft.lora_modules_to_save", "lora.modules_to_save", listed),
         Rule("peft.lora_target_modules", "lora.target_modules", names_or_all),

@@ -67,6 +67,8 @@ ADAPTER = Trainer(
         *adapter_options(
             exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
             init_lora_weights="init_lora_weights", fan_in_fan_out="fan_in_fan_out",
+            layers_to_transform="layers_to_transform", layers_pattern="layers_pattern",
+            target_parameters="target_parameters",
         ),
         Rule("ensure_weight_tying", "lora.ensure_weight_tying"),
     ),

@@ -167,6 +167,8 @@ def _adapters(reading: Reading) -> None:
     reading.assume("lora.lora_dropout", 0.05, "TRL ModelConfig's default")
     if reading.get("lora.target_modules") is None:
         targets = default_targets(reading.document.get("model", ""))
+        if targets is None and reading.get("lora.target_parameters"):
+            targets = ()  # peft/tuners/lora/model.py, _prepare_adapter_config
         if targets is None:
             reading.contradict("lora_target_modules", "missing, and PEFT has no default for this model; name them")
         else:
@@ -268,7 +270,8 @@ TRL = Trainer(
         Rule("lora_modules_to_save", "lora.modules_to_save", listed),
         *adapter_options(
             exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
-            init_lora_weights="init_lora_weights",
+            init_lora_weights="init_lora_weights", layers_to_transform="layers_to_transform",
+            layers_pattern="layers_pattern", target_parameters="lora_target_parameters",
         ),
         Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),

@@ -79,7 +79,8 @@ def census_of(model: Any) -> Census:
 
 
 def _one(name: str, role: Role, tensor: torch.Tensor, **flags: bool) -> TensorGroup:
-    return TensorGroup(name=_INDEX.sub("*", name), role=role, shape=tuple(tensor.shape), count=1, **flags)
+    group = TensorGroup(name=_INDEX.sub("*", name), role=role, shape=tuple(tensor.shape), count=1)
+    return replace(group, **flags)  # type: ignore[arg-type]  # flags are none but the group's own
 
 
 def _becomes_4bit(module: nn.Module) -> bool:

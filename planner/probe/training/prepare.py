@@ -36,11 +36,7 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
         )
     trainable: Any = model
     if recipe.lora is not None:
-        config = lora_config(recipe.lora, "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM")
-        if hqq.is_group_wise(recipe) and config.target_modules in {ALL_LINEAR, LINEAR_NAMES}:
-            config.target_modules = hqq.all_linear(model)
-        elif config.target_modules == LINEAR_NAMES:
-            config.target_modules = _linear_names(model)
+        config = lora_config(_with_names(recipe, model), "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM")
         trainable = get_peft_model(model, config)
         if recipe.adapter_dtype != "float32":
             _cast_trained(trainable, torch_dtype(recipe.adapter_dtype))
@@ -54,6 +50,16 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
     apply_loss(trainable, recipe)
     trainable.train()
     return trainable  # type: ignore[no-any-return]  # peft wraps any module
+
+
+def _with_names(recipe: Recipe, model: PreTrainedModel) -> Lora:
+    """The adapter with its targets as a list where a word stands for one; PEFT chooses layers of lists alone."""
+    lora = recipe.lora or Lora()
+    if hqq.is_group_wise(recipe) and lora.target_modules in {ALL_LINEAR, LINEAR_NAMES}:
+        return lora.model_copy(update={"target_modules": tuple(hqq.all_linear(model))})
+    if lora.target_modules == LINEAR_NAMES:
+        return lora.model_copy(update={"target_modules": tuple(_linear_names(model))})
+    return lora
 
 
 def prepare_reference(model: PreTrainedModel) -> PreTrainedModel:
@@ -108,12 +114,16 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
 def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
     """The request's adapter as peft wants it."""
     targets, excluded = lora.target_modules, lora.exclude_modules
+    layers, counted = lora.layers_to_transform, lora.layers_pattern
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # peft says int and divides
         lora_dropout=lora.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         exclude_modules=excluded if excluded is None or isinstance(excluded, str) else list(excluded),
+        target_parameters=None if lora.target_parameters is None else list(lora.target_parameters),
+        layers_to_transform=list(layers) if isinstance(layers, tuple) else layers,
+        layers_pattern=list(counted) if isinstance(counted, tuple) else counted,
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),
         bias=lora.bias,

@@ -17,8 +17,8 @@ _PAIRS = ("T", "top")
 
 def liger_experts(graph: Graph, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`LigerExperts.forward`."""
-    down_factors = factors_of(graph, project, part.down, "r")
-    up_factors = factors_of(graph, project, part.up, "2r")
+    down_factors = factors_of(graph, project, part.down)
+    up_factors = factors_of(graph, project, part.up)
     ids = graph.new(4, _PAIRS)
     up = expert_weight(graph, project, part.up, up_factors)
     down = expert_weight(graph, project, part.down, down_factors)

@@ -55,8 +55,8 @@ def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Pro
         return gathered_experts(graph, part, x, routing, project)
     if project.switches.liger.swiglu and not part.bias:
         return liger_experts(graph, part, x, routing, project)
-    down_factors = factors_of(graph, project, part.down, "r")
-    up_factors = factors_of(graph, project, part.up, "2r")
+    down_factors = factors_of(graph, project, part.down)
+    up_factors = factors_of(graph, project, part.up)
     order, permutation = graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)
     rows = Value(graph.new(8, _PAIRS), 8, _PAIRS)
     chosen = gather(graph, x, rows, (*_PAIRS, "h"))

@@ -16,7 +16,7 @@ FOLDED = "expert weights with their adapters folded in"
 Factors = tuple[Value, Value] | None
 
 
-def factors_of(graph: Graph, project: Projector, part: Linear, rank: str) -> Factors:
+def factors_of(graph: Graph, project: Projector, part: Linear) -> Factors:
     """B and A in the weights' dtype, made when the wrapper is entered; None where the stack has no adapter.
 
     torch tries a new parametrization once (nn/utils/parametrize.py, register_parametrization): one product is made
@@ -24,10 +24,11 @@ def factors_of(graph: Graph, project: Projector, part: Linear, rank: str) -> Fac
     """
     if part.name not in project.layer.adapters:
         return None
-    adapter, held = project.switches.adapter, project.switches.residual
+    adapter, held, rank = project.switches.adapter, project.switches.residual, project.switches.rank(part.name)
     with graph.cause(ADAPTERS):
         b = cast(graph, _permuted(graph, parameter(adapter, ("E", part.out, rank), trained=True)), held)
-        a = cast(graph, parameter(adapter, ("E", rank, part.in_), trained=True), held)
+        a = parameter(adapter, ("E", rank, part.in_), trained=True)
+        a = cast(graph, _permuted(graph, a) if part.transposed else a, held)
     tried = graph.new(held, ("E", part.out, part.in_), FOLDED)
     del tried
     return b, a

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from hashlib import sha256
+from itertools import groupby
 from typing import NamedTuple
 
 from planner.families.parts import Decoder, DeltaNet, Mamba2
 from planner.gpu import Gpu
 from planner.request.lora import Lora
 from planner.request.recipe import Recipe
+from planner.step.adapted_layers import adapters_by_kind, by_adapters
 from planner.step.derive_switches import linears, switches_of
 from planner.step.switches import Copies, LayerSwitches, LigerKernels, Switches
 from planner.step.unsloth_numbers import offloads
@@ -33,7 +35,7 @@ class Known(NamedTuple):
 
 def step_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
     """What decides the tensors of forward, loss and backward."""
-    return _step_words(decoder, recipe, switches_of(decoder, recipe, gpu))
+    return _step_words(decoder, recipe, switches_of(by_adapters(decoder, recipe.lora), recipe, gpu))
 
 
 @lru_cache(maxsize=256)
@@ -52,12 +54,12 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "padding": "padded" if training.padded else "packed" if training.packing else "none",
         "attention mask": "made by the collator" if switches.collated else "none",
         "accumulation": "accumulated" if switches.accumulates else "none",
-        "adapted layers": _adapted(decoder, switches),
+        "adapted layers": _adapted(decoder, recipe, switches),
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
         "whole modules": _copies(switches.copies),
-        "ranks": _joined(switches.ranks) if switches.ranks else "one",
+        "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
         "experts": _experts(decoder, switches),
@@ -93,7 +95,7 @@ def trained_words(model_type: str, recipe: Recipe) -> Known:
     words = {
         "method": _method(recipe),
         "dtype": recipe.trained_dtype,
-        "adapted layers": "none" if lora is None else _targets(lora.target_modules) + _without(lora),
+        "adapted layers": "none" if lora is None else _targets(lora.target_modules) + _further(lora),
         "DoRA": "on" if lora and lora.use_dora else "off",
         "whole modules": _whole(lora),
     }
@@ -210,8 +212,10 @@ def _copies(copies: Copies) -> str:
     return f"{_joined(copies.names)}, {8 * copies.width} bit" + (", as one" if copies.tied else "")
 
 
-def _without(lora: Lora) -> str:
-    return f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
+def _further(lora: Lora) -> str:
+    without = f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
+    parameters = f", parameters {_targets(lora.target_parameters)}" if lora.target_parameters else ""
+    return parameters + without + (", in some layers" if lora.layers_to_transform is not None else "")
 
 
 def _whole(lora: Lora | None) -> str:
@@ -222,10 +226,23 @@ def _whole(lora: Lora | None) -> str:
     return _joined(lora.modules_to_save) + tied + cast
 
 
-def _adapted(decoder: Decoder, switches: Switches) -> str:
+def _adapted(decoder: Decoder, recipe: Recipe, switches: Switches) -> str:
     names = {name for layer in switches.layers for name in layer.adapters} | switches.outside.adapters
     every = {part.name for block in decoder.structure.blocks for part in linears(block)}
-    return "all" if names >= every else _joined(names)
+    return ("all" if names >= every else _joined(names)) + _where(decoder, recipe)
+
+
+def _where(decoder: Decoder, recipe: Recipe) -> str:
+    """Which layers have adapters, where not all of them have those that their like have."""
+    split = by_adapters(decoder, recipe.lora)
+    if split is decoder:
+        return ""
+    kinds = adapters_by_kind(split, recipe.lora)
+    runs = [adapted for adapted, _ in groupby(bool(kinds[kind]) for kind in split.order)]
+    if all(runs):
+        return ", not the same in all layers"
+    places = ["first"] * (not runs[0]) + ["between"] * (not all(runs[1:-1])) + ["last"] * (not runs[-1])
+    return f", none in some layers: {', '.join(places)}"
 
 
 def _fused(switches: Switches) -> str:

@@ -14,9 +14,7 @@ from tests.app.hub_server import CONFIG, running_hub
 
 # `quantization` has --quant-type.
 WITHOUT_A_FLAG = {
-    "lora.alpha_pattern", "lora.bias", "lora.ensure_weight_tying", "lora.exclude_modules", "lora.fan_in_fan_out",
-    "lora.init_lora_weights", "lora.loraplus_lr_ratio", "lora.modules_to_save_dtype", "lora.rank_pattern",
-    "lora.use_rslora", "quantization", "quantization.bnb_4bit_quant_storage", "quantization.group_size",
+    "quantization", "quantization.bnb_4bit_quant_storage", "quantization.group_size",
     "quantization.llm_int8_skip_modules", "stack.adapter_dtype", "stack.autocast", "stack.kbit_preparation",
     "stack.model_dtype", "stack.outputs_kept", "training.max_grad_norm", "training.sdpa_kernel",
     "training.use_reentrant",

@@ -1,5 +1,7 @@
 """The closed-form census against the one generated from the real modules, and against 240 exact counts."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.catalog.generated import generated_census
@@ -19,7 +21,9 @@ DESCRIBED = [row for row in ROWS if row.model_type not in NOT_KNOWN]
 def test_closed_form_is_the_generated_census_tensor_by_tensor(row: ModelRow) -> None:
     closed = census_of(decoder_of(row.config))
     assert total_params(closed) == row.params
-    assert sorted(closed, key=_order) == sorted(generated_census(row.id), key=_order)
+    # A generated census says how many layers have a tensor, and not which.
+    without_layers = [replace(group, layers=()) for group in closed]
+    assert sorted(without_layers, key=_order) == sorted(generated_census(row.id), key=_order)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.model_type in NOT_KNOWN], ids=lambda row: row.id)

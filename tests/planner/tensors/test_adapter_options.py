@@ -38,9 +38,62 @@ def test_the_first_pattern_that_ends_a_name_gives_its_rank() -> None:
     assert ranks({"r": 8, "rank_pattern": {"proj": 64}})["q_proj"] == 8  # `proj` is no whole part of a name
 
 
-def test_ranks_of_single_layers_are_refused() -> None:
-    message = refused({"rank_pattern": {"layers.0.self_attn.q_proj": 64}})
-    assert message.startswith("lora.rank_pattern: model.layers.*.self_attn.q_proj has ranks 64 and 16 in its layers")
+def trained(lora: dict[str, Any], model: object = LLAMA, **more: Any) -> dict[tuple[str, int], int]:
+    """How many of each A there are, by the ends of their names and their ranks."""
+    found = planned(lora, model, **more)
+    tensors = trained_tensors(found.model, found.recipe)
+    return {
+        (tensor.name.removesuffix(".lora_A").rpartition(".")[2], tensor.shape[0]): tensor.count
+        for tensor in tensors
+        if tensor.name.endswith("lora_A")
+    }
+
+
+def test_single_layers_may_have_ranks_of_their_own() -> None:
+    found = trained({"target_modules": ["q_proj"], "rank_pattern": {r"layers\.[01]\.self_attn\.q_proj": 64}})
+    assert found == {("q_proj", 64): 2, ("q_proj", 16): 2}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [(3, 1), ([0, 2, 3], 3), ([], 4), ([2, 9], 1)],
+    ids=["one", "some", "none named", "one that is not there"],
+)
+def test_layers_to_transform_says_which_layers_have_adapters(chosen: object, count: int) -> None:
+    lora = {"target_modules": ["q_proj"], "layers_to_transform": chosen}
+    assert trained(lora) == {("q_proj", 16): count}
+    assert trained({**lora, "layers_pattern": "layers"}) == {("q_proj", 16): count}
+
+
+def test_layers_before_the_first_adapter_keep_nothing_for_a_backward_pass() -> None:
+    def peak(layers: list[int]) -> int:
+        lora = {"target_modules": ["q_proj"], "layers_to_transform": layers}
+        return planned(lora, training={"gradient_checkpointing": False}).peak_allocated_bytes
+
+    assert peak([3]) < peak([2]) < peak([1]) < peak([0])
+
+
+def test_layers_of_all_linear_and_layers_that_are_counted_nowhere_are_refused() -> None:
+    assert refused({"layers_to_transform": [0]}).startswith("lora.layers_to_transform: PEFT chooses layers of listed")
+    assert "layers_pattern: says where layers are counted" in refused({"layers_pattern": "layers"})
+    elsewhere = {"target_modules": ["q_proj"], "layers_to_transform": [0], "layers_pattern": "h"}
+    assert "nothing matches q_proj" in refused(elsewhere)
+
+
+def test_parameters_of_experts_have_one_pair_of_matrices_for_a_whole_stack() -> None:
+    lora = {"r": 4, "target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj"]}
+    assert trained(lora, config("qwen3_moe")) == {("gate_up_proj", 4 * 8): 3}
+    assert trained(lora, config("gpt_oss")) == {("gate_up_proj", 4 * 8): 4}
+
+
+def test_other_parameters_are_refused_with_what_can_be_named() -> None:
+    def why(name: str, model: object = LLAMA, **more: Any) -> str:
+        return refused({"target_modules": ["q_proj"], "target_parameters": [name], **more}, model)
+
+    assert "this model has no stacked experts" in why("mlp.experts.gate_up_proj")
+    assert "name o_proj in target_modules" in why("o_proj.weight")
+    assert "planned are experts.gate_up_proj, experts.down_proj" in why("w1", config("mixtral"))
+    assert "only without dropout" in why("mlp.experts.down_proj", config("mixtral"), lora_dropout=0.1)
 
 
 def test_what_is_excluded_has_no_adapter() -> None:
@@ -92,4 +145,4 @@ def test_first_values_that_cannot_be_planned_say_why(way: str, why: str) -> None
 
 def test_unsloth_is_refused_with_the_way_out() -> None:
     message = refused({"rank_pattern": {"q_proj": 8}}, "unsloth/Llama-3.2-1B", stack="unsloth")
-    assert "drop them, or use stack trl" in message
+    assert "not planned with Unsloth: rank_pattern; drop what is named, or use stack trl" in message

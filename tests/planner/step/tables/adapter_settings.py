@@ -87,6 +87,93 @@ def targets_and_ranks() -> list[dict[str, Any]]:
     return found
 
 
+def chosen_layers() -> list[dict[str, Any]]:
+    """`layers_to_transform`: the last, the first, those between, every second; patterns and ranks by layer."""
+    six = {**LLAMA, "num_hidden_layers": 6}
+    last, first, between = {"layers_to_transform": [4, 5]}, {"layers_to_transform": 0}, {"layers_to_transform": [2, 3]}
+    second = {"layers_to_transform": [1, 3, 5], "layers_pattern": "layers"}
+    found = []
+    for stack in STACKS:
+        for method in ("qlora", "lora"):
+            more = {"stack": stack, "method": method}
+            found += [
+                _in_layers(f"{stack} {method} last off", six, last, OFF, **more),
+                _in_layers(f"{stack} {method} between", six, between, {}, **more),
+            ]
+        found += [
+            _in_layers(f"{stack} last", six, last, {}, stack=stack),
+            _in_layers(f"{stack} first off", six, first, OFF, stack=stack),
+            _in_layers(f"{stack} every second off", six, second, OFF, stack=stack),
+        ]
+    more = {"attn_implementation": "eager"}
+    found += [
+        _in_layers("trainer between eager off", six, between, {**OFF, **more}),
+        _in_layers("trainer between dropout off", six, {**between, "lora_dropout": 0.05}, OFF),
+        _in_layers("trainer between dora off", six, {**between, "use_dora": True}, OFF),
+        _in_layers("trainer between accumulation off", six, between, {**OFF, "gradient_accumulation_steps": 4}),
+        _in_layers("trainer between reentrant", six, between, {"use_reentrant": True}),
+        _in_layers("trainer between liger off", six, between, {**OFF, "loss": "liger"}),
+        _in_layers("trl between chunked dpo", six, between, {"objective": "dpo"}, stack="trl"),
+        _in_layers("trl last dpo off", six, last, {"objective": "dpo", **OFF}, stack="trl"),
+        _in_layers("trainer last whole ends off", six, {**last, **ENDS}, OFF, method="lora"),
+        _in_layers("trainer last whole norms off", six, {**last, "modules_to_save": ["norm"]}, OFF, method="lora"),
+        _in_layers("trainer pattern of layers off", LLAMA, {"target_modules": r".*\.[23]\..*_proj"}, OFF),
+        _in_layers("trainer ranks by layer", LLAMA, {"rank_pattern": {r"layers\.[01]\..*q_proj": 64}}, {}),
+        _in_layers("trainer ranks by layer off", LLAMA, {"rank_pattern": {r"layers\.[12]\..*_proj": 4}}, OFF),
+        _in_layers("trainer layers excluded off", LLAMA, {"exclude_modules": r".*layers\.0\..*"}, OFF),
+    ]
+    for name in ("gemma2", "gemma3_text", "phi3", "qwen3", "mixtral", "deepseek_v3", "gpt2", "cohere2"):
+        names = {"target_modules": ATTENTION if name in {"mixtral", "deepseek_v3"} else "linear-names"}
+        chosen = {**names, "layers_to_transform": [1]}
+        found += [
+            _in_layers(f"{name} trainer off", config(name), chosen, OFF),
+            _in_layers(f"{name} trl lora", config(name), chosen, {}, stack="trl", method="lora"),
+        ]
+    return found
+
+
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+
+
+def parameters() -> list[dict[str, Any]]:
+    """`target_parameters`: both stacks of experts, one of them, beside attention and alone; mixtures of all kinds."""
+    found = []
+    for name in ("mixtral", "qwen3_moe", "gpt_oss", "olmoe", "qwen2_moe", "granitemoe", "deepseek_v3"):
+        own = [stack.removeprefix("mlp.") for stack in EXPERTS] if name == "granitemoe" else EXPERTS
+        both = {"target_parameters": own, "target_modules": ["q_proj", "v_proj", "o_proj"]}
+        found += [
+            _parameters(f"{name} trainer", config(name), both, {}),
+            _parameters(f"{name} loop lora off", config(name), both, OFF, stack="loop", method="lora"),
+        ]
+    alone = {"target_parameters": EXPERTS, "target_modules": []}
+    for stack in STACKS:
+        found += [
+            _parameters(f"qwen3_moe {stack} alone off", config("qwen3_moe"), alone, OFF, stack=stack),
+            _parameters(f"gpt_oss {stack} alone", config("gpt_oss"), alone, {}, stack=stack),
+        ]
+    down, router = {**alone, "target_parameters": EXPERTS[1:]}, {**alone, "target_parameters": ["mlp.gate.weight"]}
+    found += [
+        _parameters("gpt_oss trl lora down off", config("gpt_oss"), down, OFF, stack="trl", method="lora"),
+        _parameters("gpt_oss trainer up", config("gpt_oss"), {**alone, "target_parameters": EXPERTS[:1]}, {}),
+        _parameters("qwen3_moe trainer accumulation", config("qwen3_moe"), alone, {"gradient_accumulation_steps": 4}),
+        _parameters("mixtral trainer router", config("mixtral"), router, {}),
+        _parameters("qwen3_moe trainer all-linear", config("qwen3_moe"), {"target_parameters": EXPERTS}, {}),
+    ]
+    return found
+
+
+def _parameters(
+    name: str, model: dict[str, Any], lora: dict[str, Any], training: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    return setting(f"parameters {name}", model, training, lora=lora, **more)
+
+
+def _in_layers(
+    name: str, model: dict[str, Any], lora: dict[str, Any], training: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    return setting(f"layers {name}", model, training, lora={"target_modules": "linear-names", **lora}, **more)
+
+
 def _adapters(
     name: str, model: dict[str, Any], lora: dict[str, Any], training: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
@@ -101,7 +188,7 @@ def _whole(
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return whole_modules() + targets_and_ranks()
+    return whole_modules() + targets_and_ranks() + parameters()
 
 
 if __name__ == "__main__":

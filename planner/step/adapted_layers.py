@@ -1,0 +1,78 @@
+"""Which projections of each layer have adapters, and of what rank; layers unlike in this are of kinds of their own."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from planner.families.census import census_of
+from planner.families.parts import Decoder
+from planner.request.lora import Lora
+from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.targets import adapted_weights
+
+# Of one layer or kind of layer: names of projections within it, and their adapters' ranks.
+Ranks = Mapping[str, int]
+_NOTHING: Ranks = {}
+
+
+def by_adapters(decoder: Decoder, lora: Lora | None) -> Decoder:
+    """`decoder` with a kind for each set of adapters that a kind's layers have; itself where all of them have one."""
+    return _by_adapters(decoder, lora) if lora and _chooses_layers(lora) else decoder
+
+
+def adapters_by_kind(decoder: Decoder, lora: Lora | None) -> tuple[Ranks, ...]:
+    """The adapters of each kind of layer; the layers of one are alike in this (`by_adapters`)."""
+    return _by_kind(decoder, lora) if lora else (_NOTHING,) * len(decoder.structure.blocks)
+
+
+@lru_cache(maxsize=1024)
+def own_ranks(decoder: Decoder, lora: Lora) -> frozenset[str]:
+    """Projections whose adapters have another rank than the common one, in some kind of layer."""
+    kinds = adapters_by_kind(decoder, lora)
+    return frozenset(name for ranks in kinds for name, rank in ranks.items() if rank != lora.r)
+
+
+def _chooses_layers(lora: Lora) -> bool:
+    """Whether these options can tell layers apart: those that name modules by their ends alone cannot."""
+    if lora.layers_to_transform is not None or lora.rank_pattern or lora.exclude_modules:
+        return True
+    if isinstance(lora.target_modules, str):
+        return lora.target_modules.lower() not in {ALL_LINEAR, LINEAR_NAMES}
+    return any(char.isdigit() for target in lora.target_modules for char in target)
+
+
+@lru_cache(maxsize=1024)
+def _by_kind(decoder: Decoder, lora: Lora) -> tuple[Ranks, ...]:
+    """Of each kind, what its first layer has; a router's `gate.weight` goes by its module's name like any other."""
+    firsts = [decoder.order.index(kind) for kind in range(len(decoder.structure.blocks))]
+    return tuple(_of_layers(decoder, lora, firsts))
+
+
+def _of_layers(decoder: Decoder, lora: Lora, layers: list[int]) -> list[Ranks]:
+    found: dict[int, dict[str, int]] = {layer: {} for layer in layers}
+    prefixes = {layer: decoder.structure.blocks[decoder.order[layer]].prefix for layer in layers}
+    for weight in adapted_weights(census_of(decoder), decoder.model_type, lora):
+        name = weight.name.removesuffix(".weight")
+        rank = weight.rank_each
+        for layer in layers:
+            if layer in weight.layers:
+                found[layer][name.removeprefix(prefixes[layer])] = rank
+    return list(found.values())
+
+
+@lru_cache(maxsize=256)
+def _by_adapters(decoder: Decoder, lora: Lora) -> Decoder:
+    alike = [
+        (kind, frozenset(ranks.items()))
+        for kind, ranks in zip(decoder.order, _of_layers(decoder, lora, list(range(decoder.layers))), strict=True)
+    ]
+    kinds = {own: number for number, own in enumerate(dict.fromkeys(alike))}
+    if len(kinds) == len(decoder.structure.blocks):
+        return decoder
+    blocks = tuple(decoder.structure.blocks[kind] for kind, _ in kinds)
+    return replace(
+        decoder,
+        structure=replace(decoder.structure, blocks=blocks),
+        kind_sizes=tuple(decoder.kind_sizes[kind] for kind, _ in kinds),
+        order=tuple(kinds[own] for own in alike),
+    )
