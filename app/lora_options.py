@@ -23,6 +23,7 @@ LORA_OPTIONS = (
     LoraOption("modules_to_save", "names", "Trained as whole copies.", "embed_tokens,lm_head"),
     LoraOption("modules_to_save_dtype", "word", "What a trainer casts these copies to.", "float32|bfloat16|float16"),
     LoraOption("ensure_weight_tying", "switch", "One copy of a tied pair.", default="off"),
+    LoraOption("trainable_token_indices", "numbers", "Trained rows of the embedding.", "128256-128260,..."),
     LoraOption("exclude_modules", "modules", "Targets without adapters.", "k_proj,..."),
     LoraOption("layers_to_transform", "numbers", "Layers with adapters, counted from 0.", "0-7|24,25,..."),
     LoraOption("layers_pattern", "names", "What these layers are numbered under.", "layers"),

@@ -2,6 +2,7 @@
 
     FitproofError                  carries an HTTP status as a hint to the outer layer
     ├── InvalidRequestError        one or more fields are wrong; every one is named, with the fix     422
+    │   └── NotPlannedError        the run is possible, and no formula follows one of its fields      422
     ├── UnknownModelError          no such model in the catalogue, hub or disk                        404
     ├── UnknownGpuError            no such card in the catalogue                                      404
     ├── UnknownArchitectureError   the formulas do not know this model type                       422
@@ -37,6 +38,10 @@ class InvalidRequestError(FitproofError):
 
     status = 422
     code = "invalid_request"
+
+
+class NotPlannedError(InvalidRequestError):
+    """A trainer runs this, and no formula follows it: a file that asks for it is planned without it, and says so."""
 
 
 class UnknownModelError(FitproofError):

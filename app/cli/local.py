@@ -12,7 +12,7 @@ from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan, plan
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
-from planner.errors import FitproofError, UnknownArchitectureError, UnknownModelError
+from planner.errors import FitproofError, NotPlannedError, UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
 from planner.request.schema import Request
 
@@ -48,8 +48,14 @@ def answer(request: Request, document: object = None) -> Plan:
         FitproofError: as `Planning.plan` does.
     """
     not_planned: Sequence[NotPlanned] = getattr(document, "not_planned", ())
+    imported = getattr(document, "imported", None)
     with _in_the_files_words(document):
-        return asyncio.run(_planning().plan(request, not_planned))
+        try:
+            return asyncio.run(_planning().plan(request, not_planned))
+        except NotPlannedError as error:
+            if imported is None or not imported.leave_out(error, document):
+                raise
+    return answer(read(document), document)
 
 
 @contextmanager

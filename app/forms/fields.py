@@ -14,8 +14,10 @@ from planner.units import parse_size_bytes
 
 Document = dict[str, Any]
 
-# Two numbers of four digits and what is between them.
-_LONGEST_SPAN = 9
+# Numbers that a text of spans may stand for: as many as a request takes of trained rows.
+_MOST_NUMBERS = 65_536
+# Two of eight digits and what is between them.
+_LONGEST_SPAN = 17
 _TRUE = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
 QUANTIZATIONS: dict[str, Document] = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
@@ -95,7 +97,8 @@ def _numbers(text: str) -> list[int]:
     found: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)) or len(part) > _LONGEST_SPAN:
+        written = first.isdecimal() and (last.isdecimal() or not dash) and len(part) <= _LONGEST_SPAN
+        if not written or int(last or first) - int(first) + len(found) >= _MOST_NUMBERS:
             msg = "write numbers with commas, or spans of them, such as 0,1,8-15"
             raise ValueError(msg)
         found += range(int(first), int(last or first) + 1)

@@ -11,13 +11,14 @@ from typing import Any
 from app.imports.cards import put_cards
 from app.imports.command_line import NoTrainingError, settings_of
 from app.imports.dialects import TRAINERS
+from app.imports.effects import Effect
 from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
 from app.imports.no_training import KINDS
 from app.imports.python_program import NotReadableError, read_program, source_of
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
-from planner.errors import FieldProblem
+from planner.errors import FieldProblem, FitproofError, NotPlannedError
 
 __all__ = ["TRAINERS", "Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 
@@ -59,6 +60,19 @@ class Imported:
         """Problems of the request under the names that the file has for them."""
         keys = {item.field: item.key for item in self.reading.recognised}
         return [FieldProblem(keys.get(problem.field, problem.field), problem.message) for problem in problems]
+
+    def leave_out(self, error: FitproofError, document: dict[str, Any]) -> bool:
+        """Take out of `document` what no formula follows, and name it as not planned; False where it is another error,
+        or none of the file's own keys.
+        """
+        keys = {item.field: item.key for item in self.reading.recognised}
+        if not isinstance(error, NotPlannedError) or any(problem.field not in keys for problem in error.problems):
+            return False
+        for problem in error.problems:
+            section, _, name = problem.field.partition(".")
+            document[section] = {key: value for key, value in document[section].items() if key != name}
+            self.reading.leave_out(keys[problem.field], Effect(problem.message))
+        return True
 
     def edited(self, change: Mapping[str, Any]) -> tuple[str, list[str]]:
         """The file with `change` (dotted request paths) made, comments kept, and the paths it has no key for."""

@@ -8,7 +8,7 @@ from typing import Any
 from app.imports import Imported, read
 from app.planning import Planning
 from planner.answer.plan import Plan
-from planner.errors import FieldProblem, FitproofError
+from planner.errors import FieldProblem, FitproofError, NotPlannedError
 from planner.request.schema import Request
 
 
@@ -65,12 +65,22 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
     # YAML is read by a scanner in Python: a third of a second for the worst text that is let in.
     imported = await asyncio.to_thread(read, text, model=model, gpu=gpu)
     try:
-        request = planning.read(imported.document)
-        plan = await planning.plan(request, imported.not_planned)
+        request, plan = await _planned(planning, imported)
     except FitproofError as error:
         problems = error.problems or (FieldProblem("model", error.title),)
         return PlannedImport(imported, problems=tuple(imported.in_the_files_words(problems)))
     return PlannedImport(imported, request, plan, edited=await asyncio.to_thread(_advised, imported, plan))
+
+
+async def _planned(planning: Planning, imported: Imported) -> tuple[Request, Plan]:
+    """The request and its plan, without what no formula follows."""
+    try:
+        request = planning.read(imported.document)
+        return request, await planning.plan(request, imported.not_planned)
+    except NotPlannedError as error:
+        if not imported.leave_out(error, imported.document):
+            raise
+    return await _planned(planning, imported)
 
 
 # What another machine, model or trainer would change, not this file.

@@ -28,7 +28,7 @@ _LORA = {
 }  # fmt: skip
 # Arguments of LoraConfig and get_peft_model that no tensor comes from.
 _LORA_WITHOUT_EFFECT = {
-    "bias", "task_type", "inference_mode", "random_state", "loftq_config", "fan_in_fan_out", "model",
+    "task_type", "inference_mode", "random_state", "loftq_config", "fan_in_fan_out", "model",
 }  # fmt: skip
 _LOADER = {
     "pretrained_model_name_or_path": "model_name_or_path", "model_name": "model_name_or_path",

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from planner.ledger import PHASES, Line
 from planner.tensors.inventory import TensorGroup
-from planner.tensors.trainable import MAGNITUDE, Trainable
+from planner.tensors.trainable import MAGNITUDE, TOKENS, Trainable
 from planner.units import allocated
 
 COPIES = "trained copies of whole modules"
+_TOKENS_SOURCE = "peft/tuners/trainable_tokens/layer.py update_layer"
 ALIVE_IN = PHASES[PHASES.index("prepare") :]
 
 
@@ -18,14 +19,31 @@ def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] =
     """
     copies = [tensor for tensor in tensors if tensor.copied]
     magnitudes = [tensor for tensor in tensors if tensor.name.endswith(MAGNITUDE)]
-    matrices = [tensor for tensor in tensors if not tensor.name.endswith(MAGNITUDE) and not tensor.copied]
+    tokens = [tensor for tensor in tensors if tensor.name.endswith(TOKENS)]
+    matrices = [tensor for tensor in tensors if not tensor.name.endswith((MAGNITUDE, TOKENS)) and not tensor.copied]
     return [
         _line("LoRA matrices", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
         _line("DoRA magnitudes", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
         _line(COPIES, "n", copies, "peft/utils/other.py ModulesToSaveWrapper.update, a deepcopy of the original"),
+        _line("trained rows of the embedding", "tokens × h", tokens, _TOKENS_SOURCE),
+        _rows_before_training(tokens),
         _buffers(buffers),
         _before_the_cast(tensors),
     ]
+
+
+def _rows_before_training(tokens: Sequence[Trainable]) -> Line:
+    """PEFT keeps them to merge and unmerge; its cast of adapters makes them float32, too."""
+    elements = sum(tensor.elements for tensor in tokens)
+    return Line(
+        name="rows of the embedding before training",
+        bytes=sum(allocated(4 * tensor.elements) for tensor in tokens),
+        cause="adapters",
+        alive_in=ALIVE_IN,
+        formula="4 × tokens × h",
+        working=f"4 × {elements:,}",
+        source=_TOKENS_SOURCE,
+    )
 
 
 def _buffers(buffers: Sequence[TensorGroup]) -> Line:

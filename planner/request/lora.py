@@ -31,10 +31,28 @@ def _items(value: Any) -> Any:
     return tuple(value.items()) if isinstance(value, Mapping) else value
 
 
+def _of_the_embedding(value: Any) -> Any:
+    """The tokens, where they are written under the embedding's name.
+
+    Raises:
+        ValueError: they are written under several names.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) != 1 or str(next(iter(value))).rpartition(".")[2] not in _EMBEDDINGS:
+        msg = f"is planned of the input embedding alone; write a list, or that under one of {', '.join(_EMBEDDINGS)}"
+        raise ValueError(msg)
+    return next(iter(value.values()))
+
+
 def _object(value: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "object", "additionalProperties": {"type": value}})
 
 
+# What decoders call their input embeddings.
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings")
+_Token = Annotated[StrictInt, Field(ge=0, le=16_777_216)]
+_Tokens = Annotated[tuple[_Token, ...], Field(min_length=1, max_length=65_536)]
 _Names = Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST]
 # The deepest public model has 126 layers (Llama 3.1 405B).
 _Layer = Annotated[StrictInt, Field(ge=0, le=1_024)]
@@ -67,6 +85,7 @@ class Lora(Frozen):
         _Names, by_kind('write "all-linear", a pattern, or a list of module names')
     ] = "all-linear"
     target_parameters: Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)] | None = None
+    trainable_token_indices: Annotated[_Tokens, BeforeValidator(_of_the_embedding)] | None = None
     layers_to_transform: Annotated[_Layers, by_kind("write the number of a layer, or a list of them")] | None = None
     layers_pattern: Annotated[_LayerNames, by_kind("write a name such as layers, or a list of names")] | None = None
     exclude_modules: Annotated[_Names, by_kind("write a pattern, or a list of module names")] | None = None

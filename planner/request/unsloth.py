@@ -14,7 +14,9 @@ UNSLOTH = "unsloth"
 REPLACED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma"})
 
 # What its fused functions have no form of here.
-_PLAIN_ADAPTERS = ("rank_pattern", "exclude_modules", "layers_to_transform", "target_parameters")
+_PLAIN_ADAPTERS = (
+    "rank_pattern", "exclude_modules", "layers_to_transform", "target_parameters", "trainable_token_indices",
+)  # fmt: skip
 
 
 def checked_checkpointing(value: object) -> object:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
+from planner.errors import FieldProblem, NotPlannedError
 from planner.families.census import census_of
 from planner.families.parts import Decoder
 from planner.request.lora import Lora
@@ -13,10 +14,16 @@ from planner.tensors.targets import adapted_weights
 # Of one layer or kind of layer: names of projections within it, and their adapters' ranks.
 Ranks = Mapping[str, int]
 _NOTHING: Ranks = {}
+# Each is walked by itself, in 30 ms; the deepest public model has 126 layers.
+_MOST_KINDS = 126
 
 
 def by_adapters(decoder: Decoder, lora: Lora | None) -> Decoder:
-    """`decoder` with a kind for each set of adapters that a kind's layers have; itself where all of them have one."""
+    """`decoder` with a kind for each set of adapters that a kind's layers have; itself where all of them have one.
+
+    Raises:
+        NotPlannedError: hundreds of layers differ.
+    """
     return _by_adapters(decoder, lora) if lora and _chooses_layers(lora) else decoder
 
 
@@ -69,6 +76,9 @@ def _by_adapters(decoder: Decoder, lora: Lora) -> Decoder:
     kinds = {own: number for number, own in enumerate(dict.fromkeys(alike))}
     if len(kinds) == len(decoder.structure.blocks):
         return decoder
+    if len(kinds) > _MOST_KINDS:
+        fix = f"gives {len(kinds)} layers adapters of their own; at most {_MOST_KINDS} kinds of layers are planned"
+        raise NotPlannedError("These adapters cannot be planned.", [FieldProblem("lora.rank_pattern", fix)])
     blocks = tuple(decoder.structure.blocks[kind] for kind, _ in kinds)
     return replace(
         decoder,

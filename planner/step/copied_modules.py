@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from functools import lru_cache
 
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.errors import FieldProblem, NotPlannedError
 from planner.families.census import census_of
-from planner.families.parts import Attention, Block, Decoder, GatedMlp, PlainMlp, Structure
+from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, PlainMlp, Structure
 from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step.switches import Copies
@@ -18,7 +18,7 @@ def copies_of(decoder: Decoder, recipe: Recipe) -> Copies:
     """The copies of a run, in the words of its switches.
 
     Raises:
-        InvalidRequestError: no formula follows a trained copy of one of them; says which can be named.
+        NotPlannedError: no formula follows a trained copy of one of them; says which can be named.
     """
     if recipe.lora is None:
         return Copies()
@@ -44,7 +44,7 @@ def _named(decoder: Decoder, lora: Lora) -> frozenset[str]:
     if unknown := [path for path in copied if path not in known]:
         leaves = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in known))
         fix = f"a trained copy of {unknown[0]} is not planned; name one of {leaves}"
-        raise InvalidRequestError("These modules cannot be planned as a whole.", [FieldProblem(FIELD, fix)])
+        raise NotPlannedError("These modules cannot be planned as a whole.", [FieldProblem(FIELD, fix)])
     return frozenset(known[path] for path in copied)
 
 
@@ -63,6 +63,16 @@ def _parts_of(block: Block) -> Iterator[str]:
     if isinstance(attention, Attention):
         yield from (norm.name for norm in (attention.q_norm, attention.k_norm) if norm)
         yield from (part.name for part in (attention.q, attention.k, attention.v, attention.fused, attention.o) if part)
+    if isinstance(mlp, Experts):
+        if mlp.routing != "dense":
+            yield from (part.name for part in (mlp.router, mlp.up, mlp.down))
+        yield from _parts_of_mlp(mlp.shared)
+        yield from (part.name for part in (mlp.shared_gate,) if part)
+    else:
+        yield from _parts_of_mlp(mlp)
+
+
+def _parts_of_mlp(mlp: GatedMlp | PlainMlp | None) -> Iterator[str]:
     if isinstance(mlp, GatedMlp):
         yield from (part.name for part in (mlp.gate, mlp.up, mlp.fused, mlp.down) if part)
     if isinstance(mlp, PlainMlp):

@@ -9,7 +9,7 @@ from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.row_sums import row_sums, sums_rows
-from planner.step.switches import rank_dim
+from planner.step.switches import TRAINED_ROWS, rank_dim
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
 from planner.units import allocated, ceil_div
 
@@ -40,6 +40,7 @@ def _numbers(
         "batch": _tokens_of_batches(recipe),
         "generated": (generated := batch * recipe.steps_of_generation), "completions": generated * recipe.completion,
         "desirable": allocated(batch) * recipe.steps_of_generation,
+        TRAINED_ROWS: len(recipe.lora.trainable_token_indices or ()) if recipe.lora else 0,
         "r": recipe.lora.r if recipe.lora else 1,
         **({rank_dim(name): ranks.get(name, 1) for name in own_ranks(decoder, recipe.lora)} if recipe.lora else {}),
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),

@@ -163,6 +163,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies,
+        trains_tokens=bool(recipe.lora and recipe.lora.trainable_token_indices),
         ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),
         liger_head=liger_head(recipe, copies, gpu.compute_capability),
         one_chunk=by_size.one_chunk,

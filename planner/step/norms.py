@@ -171,7 +171,8 @@ def scale_by_weight(graph: Graph, x: Value, weight: Value) -> Value:
             return (w_edge, late), (x_edge, lambda: graph.new(width, dims))
         return (w_edge, late), (x_edge, to_x)
 
-    edge = graph.node(backward, graph.save(x, weight))
+    saved = graph.save(x, weight) if x_edge else graph.save(x)
+    edge = graph.node(backward, saved)
     return Value(graph.new(each, dims), each, dims, edge)
 
 

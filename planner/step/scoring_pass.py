@@ -88,6 +88,7 @@ def switches_of_pass(switches: Switches, one: Pass) -> Switches:
         layers=layers,
         outside=replace(switches.outside, adapters=frozenset()),
         copies=Copies(),
+        trains_tokens=False,
         has_adapters=False,
         dropout=False,
         dora=False,

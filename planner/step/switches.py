@@ -13,6 +13,10 @@ Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_atte
 Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
 
+# The dimension that counts the trained rows of an embedding.
+TRAINED_ROWS = "trained tokens"
+
+
 def rank_dim(name: str) -> str:
     """The dimension of a rank that one projection has for itself."""
     return f"r of {name}"
@@ -115,6 +119,7 @@ class Switches:
     `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
     `adapter_recast`: autocast casts adapters from one 16-bit dtype to the other. `gathers_experts`: each token has
     copies of its experts' weights.
+    `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward.
     `ranks`: projections whose adapters have a rank of their own.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
@@ -152,6 +157,7 @@ class Switches:
     noisy: bool = False
     outside: Outside = Outside()
     copies: Copies = Copies()
+    trains_tokens: bool = False
     ranks: frozenset[str] = frozenset()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False
@@ -177,8 +183,8 @@ class Switches:
 
     @property
     def trains_embedding(self) -> bool:
-        """Whether the embedding's weight has a gradient."""
-        return self.trains_base or self.copies.embedding
+        """Whether the embedding's weight has a gradient, or some rows of it."""
+        return self.trains_base or self.copies.embedding or self.trains_tokens
 
     @property
     def trains_head(self) -> bool:

@@ -3,7 +3,7 @@
 Source: peft 0.21.2, tuners/tuners_utils.py and tuners/lora/layer.py.
 """
 
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.errors import FieldProblem, InvalidRequestError, NotPlannedError
 from planner.request.lora import Lora
 from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.modules import (
@@ -77,7 +77,7 @@ def refuse_biases(census: Census, lora: Lora) -> None:
     if lora.bias == "none" or not any(group.role == "bias" for group in census):
         return
     fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
-    raise InvalidRequestError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
+    raise NotPlannedError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
 
 
 def refuse_other_parameters(census: Census, named: list[TensorGroup], model_type: str, lora: Lora) -> None:
@@ -86,21 +86,43 @@ def refuse_other_parameters(census: Census, named: list[TensorGroup], model_type
         return
     stacks = ", ".join(dict.fromkeys(_end_of(group.name) for group in census if is_stacked(group)))
     planned = f"; planned are {stacks}" if stacks else "; this model has no stacked experts, so that none is planned"
-    problems = []
     for name in lora.target_parameters:
         ending = [group for group in named if f".{group.name}".endswith(f".{name}")]
         if not ending:
-            problems.append(f"no parameter's name ends with {name}{planned}")
+            raise InvalidRequestError(_PARAMETERS, [_of_parameters(f"no parameter's name ends with {name}{planned}")])
         for group in ending:
             if group.role != "router" and not is_stacked(group):
                 module = module_name(group).rsplit(".", 1)[-1]
-                problems.append(f"{group.name} is not planned as a parameter; name {module} in target_modules{planned}")
+                fix = f"{group.name} is not planned as a parameter; name {module} in target_modules{planned}"
+                raise NotPlannedError(_PARAMETERS, [_of_parameters(fix)])
     if named and model_type in _COMPUTES_ALL:
-        problems.append(f"adapters on the experts of {model_type} are not planned; name modules in target_modules")
-    if problems:
-        raise InvalidRequestError(
-            "These parameters cannot be planned.", [FieldProblem("lora.target_parameters", text) for text in problems]
+        fix = f"adapters on the experts of {model_type} are not planned; name modules in target_modules"
+        raise NotPlannedError(_PARAMETERS, [_of_parameters(fix)])
+
+
+def refuse_trained_tokens(census: Census, embedding: TensorGroup, lora: Lora) -> None:
+    """PEFT trains rows of an embedding, or a copy of it; where the head shares it, both are made anew in each step."""
+    field, tokens = "lora.trainable_token_indices", lora.trainable_token_indices or ()
+    wholes = [name for name in lora.modules_to_save or () if module_name(embedding).endswith(name)]
+    if wholes:
+        fix = f"{wholes[0]} is trained as a whole by modules_to_save; keep one of the two"
+        raise InvalidRequestError("These tokens cannot be trained.", [FieldProblem(field, fix)])
+    if max(tokens) >= embedding.shape[0]:
+        fix = f"{max(tokens)} is beyond the vocabulary of {embedding.shape[0]:,} words"
+        raise InvalidRequestError("These tokens cannot be trained.", [FieldProblem(field, fix)])
+    if not any(group.role == "head" for group in census):
+        fix = (
+            "the output head of this model is its embedding, which is not planned; modules_to_save with embed_tokens "
+            "and ensure_weight_tying plans the whole pair, which takes more"
         )
+        raise NotPlannedError("These tokens cannot be planned.", [FieldProblem(field, fix)])
+
+
+_PARAMETERS = "These parameters cannot be planned."
+
+
+def _of_parameters(message: str) -> FieldProblem:
+    return FieldProblem("lora.target_parameters", message)
 
 
 def _end_of(name: str) -> str:

@@ -8,9 +8,12 @@ from planner.request.dtypes import Dtype
 from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES
 from planner.tensors.inventory import Census, Layers, TensorGroup
+from planner.tensors.modules import module_name
+from planner.tensors.refused_targets import refuse_trained_tokens
 from planner.tensors.targets import adapted_weights
 from planner.tensors.whole_modules import refuse_adapted_copies, whole_modules
 
+TOKENS = "trainable_tokens_delta"
 MAGNITUDE = "lora_magnitude_vector"
 # PEFT makes adapters in float32.
 _WIDE_BYTES = 4
@@ -104,6 +107,7 @@ def adapter_tensors(
     refuse_adapted_copies(copied, (weight.name for weight in adapted))
     copies = [_copy(group, dtypes) for group in copied]
     tensors = [copy for copy in copies if copy.embedding]
+    tensors += trained_tokens(census, lora, dtypes)
     for weight in adapted:
         parts: list[tuple[str, tuple[int, ...], int]] = [
             ("lora_A", (weight.rank, weight.columns), matrices_bytes),
@@ -122,6 +126,26 @@ def adapter_tensors(
             for part, shape, itemsize_bytes in parts
         ]
     return (*tensors, *(copy for copy in copies if not copy.embedding))
+
+
+def trained_tokens(census: Census, lora: Lora, dtypes: AdapterDtypes) -> list[Trainable]:
+    """The rows of the embedding that `trainable_token_indices` trains beside the frozen ones.
+
+    Source: peft 0.21.2, tuners/trainable_tokens/layer.py update_layer.
+    """
+    if not lora.trainable_token_indices:
+        return []
+    embedding = next(group for group in census if group.role == "embedding")
+    refuse_trained_tokens(census, embedding, lora)
+    return [
+        Trainable(
+            name=f"{module_name(embedding)}.{TOKENS}",
+            shape=(len(lora.trainable_token_indices), embedding.shape[1]),
+            count=1,
+            itemsize_bytes=DTYPE_BYTES[dtypes.matrices],
+            made_bytes=DTYPE_BYTES[embedding.loaded_dtype(dtypes.originals)],
+        )
+    ]
 
 
 def _copy(group: TensorGroup, dtypes: AdapterDtypes) -> Trainable:

@@ -102,6 +102,8 @@ def test_the_terminal_takes_names_with_commas() -> None:
         ('"init_lora_weights": "pissa_niter_16"', "init_lora_weights", "pissa_niter_16"),
         ('"fan_in_fan_out": false', "fan_in_fan_out", False),
         ('"layers_to_transform": [30, 31], "layers_pattern": "layers"', "layers_to_transform", [30, 31]),
+        ('"trainable_token_indices": [128000, 128001]', "trainable_token_indices", [128000, 128001]),
+        ('"bias": "none"', "bias", "none"),
         ('"target_parameters": ["mlp.experts.down_proj"]', "target_parameters", ["mlp.experts.down_proj"]),
     ],
 )
@@ -163,3 +165,30 @@ def test_the_terminal_says_how_layers_are_written() -> None:
     result = invoke(app, ["plan", "llama 3.1 8b", "h100-sxm-80gb", "--layers-to-transform", "last"])
     assert result.exit_code == 2
     assert "lora.layers_to_transform: write numbers with commas, or spans of them, such as 0,1,8-15" in result.stderr
+
+
+def test_a_file_whose_copies_no_formula_follows_is_a_plan_that_never_simply_fits(
+    site: httpx.Client, tmp_path: Path
+) -> None:
+    config = AXOLOTL.replace("[embed_tokens, lm_head]", "[embed_tokens, model.layers.31.mlp]")
+    answer = site.post("/api/v1/imports", json={"config": config, "gpu": "h100-sxm-80gb"}).json()
+    assert answer["problems"] == []
+    assert answer["plan"]["verdict"] == "tight"
+    (item,) = answer["plan"]["not_planned"]
+    assert item["key"] == "lora_modules_to_save"
+    assert "model.layers.31.mlp is of one layer" in item["why"]
+    path = tmp_path / "run.yml"
+    path.write_text(config)
+    result = invoke(app, ["plan", str(path), "h100-sxm-80gb"])
+    assert result.exit_code == 3
+    assert "without lora_modules_to_save" in result.stdout
+
+
+def test_trained_biases_of_a_model_that_has_some_are_named_as_left_out(site: httpx.Client) -> None:
+    config = ADAPTER.replace('"ensure_weight_tying"', '"bias": "lora_only", "ensure_weight_tying"')
+    without = site.post("/api/v1/imports", json={"config": config, "gpu": "h100-sxm-80gb"}).json()
+    assert without["plan"]["not_planned"] == []
+    qwen = config.replace("meta-llama/Meta-Llama-3-8B", "Qwen/Qwen2.5-7B")
+    (item,) = site.post("/api/v1/imports", json={"config": qwen, "gpu": "h100-sxm-80gb"}).json()["plan"]["not_planned"]
+    assert item["key"] == "bias"
+    assert "lora_only trains the model's own biases beside the adapters" in item["why"]

@@ -264,6 +264,7 @@ AXOLOTL = Trainer(
             rank_pattern="lora_rank_pattern", alpha_pattern="lora_alpha_pattern",
             init_lora_weights="peft_init_lora_weights", layers_to_transform="peft_layers_to_transform",
             layers_pattern="peft_layers_pattern", target_parameters="lora_target_parameters",
+            trainable_token_indices="peft_trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
         ),
         Rule("peft_ensure_weight_tying", "lora.ensure_weight_tying"),
         Rule("peft_use_dora", "lora.use_dora"),

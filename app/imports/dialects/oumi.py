@@ -105,7 +105,7 @@ OUMI = Trainer(
         Rule("peft.lora_dropout", "lora.lora_dropout"),
         *adapter_options(
             exclude_modules="peft.lora_exclude_modules", init_lora_weights="peft.lora_init_weights",
-            target_parameters="peft.lora_target_parameters",
+            target_parameters="peft.lora_target_parameters", bias="peft.lora_bias",
         ),
         Rule("peft.lora_modules_to_save", "lora.modules_to_save", listed),
         Rule("peft.lora_target_modules", "lora.target_modules", names_or_all),

@@ -44,8 +44,6 @@ def _settle_adapter(reading: Reading) -> None:
     reading.use("peft_type", "method", "lora")
     if kind != "LORA":
         reading.leave_out("peft_type", Effect(f"{kind} is not planned; planned as LoRA", "as LoRA", saves=True))
-    if reading.config.get("bias", "none") != "none":
-        reading.leave_out("bias", Effect("trains biases beside the adapters; not in the plan"))
     why = "an adapter's file does not say how it was trained; planned"
     reading.assume("training.per_device_train_batch_size", 1, f"{why} with one sequence")
     reading.assume("training.max_length", 2048, f"{why} with 2,048 tokens")
@@ -68,11 +66,12 @@ ADAPTER = Trainer(
             exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
             init_lora_weights="init_lora_weights", fan_in_fan_out="fan_in_fan_out",
             layers_to_transform="layers_to_transform", layers_pattern="layers_pattern",
-            target_parameters="target_parameters",
+            target_parameters="target_parameters", bias="bias",
+            trainable_token_indices="trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
         ),
         Rule("ensure_weight_tying", "lora.ensure_weight_tying"),
     ),
     settle=_settle_adapter,
-    handled=words("peft_type bias"),
+    handled=words("peft_type"),
     ignored=ignored_keys("adapter_config"),
 )

@@ -272,6 +272,8 @@ TRL = Trainer(
             exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
             init_lora_weights="init_lora_weights", layers_to_transform="layers_to_transform",
             layers_pattern="layers_pattern", target_parameters="lora_target_parameters",
+            trainable_token_indices="trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
+            bias="bias",
         ),
         Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),

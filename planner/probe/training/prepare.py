@@ -122,6 +122,7 @@ def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
         target_modules=targets if isinstance(targets, str) else list(targets),
         exclude_modules=excluded if excluded is None or isinstance(excluded, str) else list(excluded),
         target_parameters=None if lora.target_parameters is None else list(lora.target_parameters),
+        trainable_token_indices=None if lora.trainable_token_indices is None else list(lora.trainable_token_indices),
         layers_to_transform=list(layers) if isinstance(layers, tuple) else layers,
         layers_pattern=list(counted) if isinstance(counted, tuple) else counted,
         rank_pattern=dict(lora.rank_pattern),

@@ -18,11 +18,11 @@ def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
     return Value(None, each, dims, Edge(leaf=True) if trained else None)
 
 
-def embedding_gradient(graph: Graph, each: int, dims: Dims, rows: str) -> Buffer:
+def embedding_gradient(graph: Graph, each: int, dims: Dims, rows: str, tag: str = GRADIENTS) -> Buffer:
     """The dense gradient of an embedding; of many tokens it is summed up in float32 rows first, `rows` of them."""
     indices = graph.new(8, (f"{rows}' indices",), EMBEDDING_WORKSPACE)
     sums = graph.new(4, (rows, dims[-1]), EMBEDDING_WORKSPACE)
-    gradient = graph.new(each, dims, GRADIENTS)
+    gradient = graph.new(each, dims, tag)
     del indices, sums
     return gradient
 

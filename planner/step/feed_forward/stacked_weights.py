@@ -44,9 +44,9 @@ def _permuted(graph: Graph, b: Value) -> Value:
 
 def expert_weight(graph: Graph, project: Projector, part: Linear, factors: Factors) -> Value:
     """`W`, or `baddbmm(W, B, A)`."""
-    held, dims = project.switches.residual, ("E", part.out, part.in_)
+    held, dims = project.switches.held(part.name), ("E", part.out, part.in_)
     if factors is None:
-        return parameter(held, dims, trained=project.switches.trains_base)
+        return parameter(held, dims, trained=project.switches.trains(part.name))
     b, a = factors
     if not graph.needs(b, a):
         return Value(graph.new(held, dims, FOLDED), held, dims)
@@ -103,7 +103,7 @@ class GroupedProduct(NamedTuple):
 def router_weight(graph: Graph, project: Projector, part: Linear) -> Value:
     """The router's matrix, with its adapter's product added where it has one (ParamWrapper of a 2-D parameter)."""
     switches, dims = project.switches, ("E", "h")
-    weight = parameter(switches.residual, dims, trained=switches.trains_base)
+    weight = parameter(switches.held(part.name), dims, trained=switches.trains(part.name))
     if part.name not in project.layer.adapters:
         return weight
     with graph.cause(ADAPTERS):

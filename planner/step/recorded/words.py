@@ -58,7 +58,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
-        "whole modules": _copies(switches.copies),
+        "whole modules": _copies(switches.copies) + (", rows of the embedding" if switches.trains_tokens else ""),
         "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
@@ -219,11 +219,12 @@ def _further(lora: Lora) -> str:
 
 
 def _whole(lora: Lora | None) -> str:
+    rows = ", rows of the embedding" if lora and lora.trainable_token_indices else ""
     if lora is None or not lora.modules_to_save:
-        return "none"
+        return f"none{rows}"
     tied = ", tied ones as one" if lora.ensure_weight_tying else ""
     cast = f", cast to {lora.modules_to_save_dtype}" if lora.modules_to_save_dtype else ""
-    return _joined(lora.modules_to_save) + tied + cast
+    return _joined(lora.modules_to_save) + tied + cast + rows
 
 
 def _adapted(decoder: Decoder, recipe: Recipe, switches: Switches) -> str:

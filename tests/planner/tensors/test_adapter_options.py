@@ -86,6 +86,23 @@ def test_parameters_of_experts_have_one_pair_of_matrices_for_a_whole_stack() -> 
     assert trained(lora, config("gpt_oss")) == {("gate_up_proj", 4 * 8): 4}
 
 
+def test_trained_tokens_are_rows_of_the_embedding_beside_what_they_were() -> None:
+    found = planned({"trainable_token_indices": {"embed_tokens": [7, 8, 9]}}, training={"optim": "adamw_torch"})
+    (rows,) = (tensor for tensor in trained_tensors(found.model, found.recipe) if "tokens_delta" in tensor.name)
+    assert (rows.name, rows.shape) == ("model.embed_tokens.trainable_tokens_delta", (3, 1024))
+    lines = {line.name: line.bytes for line in found.lines}
+    assert lines["trained rows of the embedding"] == 3 * 1024 * 4
+    assert lines["rows of the embedding before training"] == 3 * 1024 * 4
+
+
+def test_tokens_that_cannot_be_trained_are_refused_with_the_reason() -> None:
+    tied = {**LLAMA, "tie_word_embeddings": True}
+    assert "ensure_weight_tying plans the whole pair" in refused({"trainable_token_indices": [7]}, tied)
+    assert "beyond the vocabulary of 8,000 words" in refused({"trainable_token_indices": [8000]})
+    assert "keep one of the two" in refused({"trainable_token_indices": [7], "modules_to_save": ["embed_tokens"]})
+    assert "of the input embedding alone" in refused({"trainable_token_indices": {"lm_head": [7]}})
+
+
 def test_other_parameters_are_refused_with_what_can_be_named() -> None:
     def why(name: str, model: object = LLAMA, **more: Any) -> str:
         return refused({"target_modules": ["q_proj"], "target_parameters": [name], **more}, model)

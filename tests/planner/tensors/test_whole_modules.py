@@ -9,6 +9,7 @@ from planner.answer.static_lines import trained_tensors
 from planner.errors import InvalidRequestError
 from planner.memory.adapters import COPIES
 from planner.request.schema import Request
+from tests.planner.step.models import config
 from tests.planner.step.tables.settings import LLAMA
 
 ENDS = ["embed_tokens", "lm_head"]
@@ -89,12 +90,25 @@ def test_what_is_quantized_cannot_be_copied() -> None:
 
 def test_what_cannot_be_planned_says_what_can() -> None:
     assert "no module's name ends with wte; name one of embed_tokens, norm" in refused({"modules_to_save": ["wte"]})
-    assert "holds other modules" in refused({"modules_to_save": ["mlp"]}, method="lora")
+    around = {"modules_to_save": ["layers"], "target_modules": ["lm_head"]}
+    assert "model.layers holds layers" in refused(around, method="lora")
     assert "is of one layer" in refused({"modules_to_save": ["layers.0.input_layernorm"]})
     assert "has an adapter, too" in refused({"modules_to_save": ["proj"], "target_modules": ["q_proj"]}, method="lora")
-    moe = "Qwen/Qwen3-30B-A3B"
-    only_attention = {"modules_to_save": ["gate"], "target_modules": ["q_proj"]}
-    assert "a trained copy of model.layers.*.mlp.gate is not planned" in refused(only_attention, model=moe)
+    latent = {"modules_to_save": ["kv_b_proj"], "target_modules": ["o_proj"]}
+    assert "self_attn.kv_b_proj is not planned" in refused(latent, model=config("deepseek_v3"), method="lora")
+
+
+def test_a_router_and_a_block_are_copied_with_what_they_hold() -> None:
+    moe, only_attention = config("qwen3_moe"), {"target_modules": ["q_proj"]}
+    assert list(copies({"modules_to_save": ["gate"], **only_attention}, moe)) == ["model.layers.*.mlp.gate.weight"]
+    block = copies({"modules_to_save": ["mlp"], **only_attention}, moe)
+    assert [name.rpartition("mlp.")[2] for name in block] == [
+        "gate.weight", "experts.gate_up_proj", "experts.down_proj",
+    ]  # fmt: skip
+    found = copies({"modules_to_save": ["self_attn"]}, method="lora")
+    assert {name.split(".")[-2] for name in found} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    message = refused({"modules_to_save": ["self_attn"], "target_modules": ["up_proj"]})
+    assert "model.layers.*.self_attn.o_proj is quantized" in message
 
 
 def test_unsloth_is_refused_with_the_way_out() -> None:

@@ -60,6 +60,44 @@ def whole_modules() -> list[dict[str, Any]]:
     return found
 
 
+def blocks() -> list[dict[str, Any]]:
+    """Copies of routers and of whole blocks."""
+    attention = {"target_modules": ["q_proj", "v_proj"]}
+    gate, block = {**attention, "modules_to_save": ["gate"]}, {**attention, "modules_to_save": ["mlp"]}
+    found = []
+    for name in ("mixtral", "qwen3_moe"):
+        found += [
+            _whole(f"{name} trainer router", config(name), gate, {}),
+            _whole(f"{name} trl router off", config(name), gate, OFF, stack="trl"),
+            _whole(f"{name} kbit block", config(name), block, {}, stack="kbit"),
+            _whole(f"{name} loop lora block off", config(name), block, OFF, stack="loop", method="lora"),
+        ]
+    return [
+        *found,
+        _whole("qwen2_moe trainer block", config("qwen2_moe"), block, {}, method="lora"),
+        _whole("trainer lora attention", LLAMA, {"modules_to_save": ["self_attn"]}, {}, method="lora"),
+        _whole("trl lora mlp off", LLAMA, {"modules_to_save": ["mlp"]}, OFF, method="lora", stack="trl"),
+    ]
+
+
+def tokens() -> list[dict[str, Any]]:
+    """`trainable_token_indices`: some rows of an embedding."""
+    rows = {"trainable_token_indices": [7, 100, 7000, 7999]}
+    found = []
+    for stack in STACKS:
+        found += [
+            _adapters(f"{stack} tokens", WIDE, rows, {"max_length": 256}, stack=stack),
+            _adapters(f"{stack} lora tokens off", LLAMA, rows, OFF, stack=stack, method="lora"),
+        ]
+    return [
+        *found,
+        _adapters("trainer tokens accumulation", WIDE, rows, {"max_length": 256, "gradient_accumulation_steps": 4}),
+        _adapters("trl tokens dpo", LLAMA, rows, {"objective": "dpo"}, stack="trl"),
+        _adapters("trainer tokens qwen2", config("qwen2"), rows, {}),
+        _adapters("trainer tokens and head", LLAMA, {**rows, "modules_to_save": ["lm_head"]}, {}),
+    ]
+
+
 def targets_and_ranks() -> list[dict[str, Any]]:
     """`exclude_modules`, `rank_pattern`, `init_lora_weights` and what moves no byte."""
     ranks = {"rank_pattern": {"q_proj": 64, "mlp.down_proj": 4}, "alpha_pattern": {"q_proj": 8.0}}
@@ -120,9 +158,10 @@ def chosen_layers() -> list[dict[str, Any]]:
         _in_layers("trainer pattern of layers off", LLAMA, {"target_modules": r".*\.[23]\..*_proj"}, OFF),
         _in_layers("trainer ranks by layer", LLAMA, {"rank_pattern": {r"layers\.[01]\..*q_proj": 64}}, {}),
         _in_layers("trainer ranks by layer off", LLAMA, {"rank_pattern": {r"layers\.[12]\..*_proj": 4}}, OFF),
+        _in_layers("gpt2 trainer off", config("gpt2"), {"layers_to_transform": [1]}, OFF),
         _in_layers("trainer layers excluded off", LLAMA, {"exclude_modules": r".*layers\.0\..*"}, OFF),
     ]
-    for name in ("gemma2", "gemma3_text", "phi3", "qwen3", "mixtral", "deepseek_v3", "gpt2", "cohere2"):
+    for name in ("gemma2", "gemma3_text", "phi3", "qwen3", "mixtral", "deepseek_v3", "cohere2"):
         names = {"target_modules": ATTENTION if name in {"mixtral", "deepseek_v3"} else "linear-names"}
         chosen = {**names, "layers_to_transform": [1]}
         found += [
@@ -188,7 +227,7 @@ def _whole(
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return whole_modules() + targets_and_ranks() + parameters()
+    return whole_modules() + blocks() + tokens() + targets_and_ranks() + chosen_layers() + parameters()
 
 
 if __name__ == "__main__":

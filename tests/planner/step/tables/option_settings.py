@@ -104,7 +104,10 @@ def liger_settings() -> list[dict[str, Any]]:
             setting(f"{name} trainer liger beside all logits", config(name), {**three, "loss": "full_logits"})
             for name in ("qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "granite")
         ),
-        setting("qwen3 trainer liger rope alone off", config("qwen3"), {"liger_kernel_config": "rope", **OFF}),
+        *(
+            setting(f"{name} trainer liger rope alone off", config(name), {"liger_kernel_config": "rope", **OFF})
+            for name in ("qwen3", "phi3")
+        ),
     ]
 
 
