@@ -29,7 +29,7 @@ from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
 from planner.step.copied_modules import copies_of
 from planner.step.derive_numbers import CHUNK, key_splits
-from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs
+from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs, merges_head
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth
 from planner.step.unsloth_numbers import unsloth_switches
@@ -164,6 +164,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies,
         trains_tokens=bool(recipe.lora and recipe.lora.trainable_token_indices),
+        merges_head=merges_head(decoder, recipe),
         ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),
         liger_head=liger_head(recipe, copies, gpu.compute_capability),
         one_chunk=by_size.one_chunk,

@@ -6,16 +6,16 @@ from planner.families.parts import Attention, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
-from planner.step.engine.ops import GRADIENTS, add, cast, dropout, embedding_gradient, parameter, unary
+from planner.step.engine.ops import add, dropout, embedding_gradient, unary
 from planner.step.gemma4_layer_inputs import layer_inputs
 from planner.step.norms import norm
 from planner.step.passes import scores_by_reference
 from planner.step.projections.linear import Projector
-from planner.step.switches import TRAINED_ROWS, Switches
+from planner.step.projections.trained_rows import MERGED, merged_rows
+from planner.step.switches import Switches
 
 INPUTS = "token ids, positions and rotary tables"
 MASK = "attention mask"
-MERGED = "embedding with its trained rows"
 _TABLES = ("cos", "sin")
 # Their losses are given parts of sequences, and join them.
 JOINS_INPUTS = ("orpo", "cpo", "grpo")
@@ -71,7 +71,7 @@ def embed(
         tokens = replaced[-1].buffer
     with graph.cause(RESIDUAL):
         each = switches.held(structure.embedding)
-        weight = _merged_rows(graph, switches, each) if switches.trains_tokens else None
+        weight = merged_rows(graph, switches, each) if switches.trains_tokens else None
         x = Value(graph.new(each, ("T", "h")), each, ("T", "h"))
         if structure.embedding_scaled == "inside":
             x = unary(graph, x)
@@ -179,22 +179,6 @@ def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
     dims = ("T", "s") if switches.padded or switches.collated or eager else ("s", "s")
     mask = Value(graph.new(1, dims, MASK), 1, dims)
     return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
-
-
-def _merged_rows(graph: Graph, switches: Switches, each: int) -> Value:
-    """A whole embedding with the trained rows among the others, made anew in each forward.
-
-    Source: peft 0.21.2, tuners/trainable_tokens/layer.py get_merged_weights (index_copy).
-    """
-    index = Value(graph.new(8, (TRAINED_ROWS,)), 8, (TRAINED_ROWS,))
-    rows = cast(graph, parameter(switches.adapter, (TRAINED_ROWS, "h"), trained=True), each)
-    edge_in, dims = rows.edge, rows.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, dims, GRADIENTS if edge_in and edge_in.leaf else "")),)
-
-    edge = graph.node(backward, graph.save(index, rows))
-    return Value(graph.new(each, ("V", "h"), MERGED), each, ("V", "h"), edge)
 
 
 def _input_edge(

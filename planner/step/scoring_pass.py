@@ -89,6 +89,7 @@ def switches_of_pass(switches: Switches, one: Pass) -> Switches:
         outside=replace(switches.outside, adapters=frozenset()),
         copies=Copies(),
         trains_tokens=False,
+        merges_head=False,
         has_adapters=False,
         dropout=False,
         dora=False,

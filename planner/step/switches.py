@@ -119,7 +119,8 @@ class Switches:
     `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
     `adapter_recast`: autocast casts adapters from one 16-bit dtype to the other. `gathers_experts`: each token has
     copies of its experts' weights.
-    `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward.
+    `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward;
+    `merges_head`: in the head, too, which is the embedding.
     `ranks`: projections whose adapters have a rank of their own.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
@@ -158,6 +159,7 @@ class Switches:
     outside: Outside = Outside()
     copies: Copies = Copies()
     trains_tokens: bool = False
+    merges_head: bool = False
     ranks: frozenset[str] = frozenset()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False

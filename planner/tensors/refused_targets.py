@@ -100,8 +100,8 @@ def refuse_other_parameters(census: Census, named: list[TensorGroup], model_type
         raise NotPlannedError(_PARAMETERS, [_of_parameters(fix)])
 
 
-def refuse_trained_tokens(census: Census, embedding: TensorGroup, lora: Lora) -> None:
-    """PEFT trains rows of an embedding, or a copy of it; where the head shares it, both are made anew in each step."""
+def refuse_trained_tokens(embedding: TensorGroup, lora: Lora) -> None:
+    """PEFT trains rows of an embedding, or a copy of it."""
     field, tokens = "lora.trainable_token_indices", lora.trainable_token_indices or ()
     wholes = [name for name in lora.modules_to_save or () if module_name(embedding).endswith(name)]
     if wholes:
@@ -110,12 +110,6 @@ def refuse_trained_tokens(census: Census, embedding: TensorGroup, lora: Lora) ->
     if max(tokens) >= embedding.shape[0]:
         fix = f"{max(tokens)} is beyond the vocabulary of {embedding.shape[0]:,} words"
         raise InvalidRequestError("These tokens cannot be trained.", [FieldProblem(field, fix)])
-    if not any(group.role == "head" for group in census):
-        fix = (
-            "the output head of this model is its embedding, which is not planned; modules_to_save with embed_tokens "
-            "and ensure_weight_tying plans the whole pair, which takes more"
-        )
-        raise NotPlannedError("These tokens cannot be planned.", [FieldProblem(field, fix)])
 
 
 _PARAMETERS = "These parameters cannot be planned."

@@ -136,7 +136,7 @@ def trained_tokens(census: Census, lora: Lora, dtypes: AdapterDtypes) -> list[Tr
     if not lora.trainable_token_indices:
         return []
     embedding = next(group for group in census if group.role == "embedding")
-    refuse_trained_tokens(census, embedding, lora)
+    refuse_trained_tokens(embedding, lora)
     return [
         Trainable(
             name=f"{module_name(embedding)}.{TOKENS}",

@@ -101,6 +101,8 @@ class Graph:
         self.first_products: dict[int, int] = {}
         # Where the gradient of the head's weight goes.
         self.head = Edge(leaf=True)
+        # The same of an embedding's trained rows, where the head has them, too.
+        self.rows: Edge | None = None
         self.recording = True
         # Where the nodes of the checkpoint being made again begin.
         self.replay_from: int | None = None

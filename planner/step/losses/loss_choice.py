@@ -1,5 +1,6 @@
 """Which loss runs, and how Liger's head works."""
 
+from planner.errors import FieldProblem, NotPlannedError
 from planner.families.parts import Decoder
 from planner.request.recipe import Recipe
 from planner.request.training_options import LigerKernels as AskedKernels
@@ -11,6 +12,26 @@ def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
     """The loss that runs: where Liger does not replace it, the model's own."""
     fused = decoder.model_type in liger_models.REPLACED - liger_models.KEEPS_LOGITS
     return "full_logits" if recipe.loss == "liger" and not fused else recipe.loss
+
+
+def merges_head(decoder: Decoder, recipe: Recipe) -> bool:
+    """Whether the head is an embedding with trained rows among the others.
+
+    Raises:
+        NotPlannedError: its loss reads the head's weight by itself.
+    """
+    if not (recipe.lora and recipe.lora.trainable_token_indices and decoder.structure.tied):
+        return False
+    loss = loss_that_runs(decoder, recipe)
+    if loss == "full_logits" and recipe.objective == "sft":
+        return True
+    fix = (
+        "TRL's fused head fails on the head that PEFT wraps for it, as this model's is its embedding (it asks for a "
+        "bias); write training.loss full_logits"
+        if loss == "chunked"
+        else f"beside {loss} and {recipe.objective} no formula follows a head that is the embedding; use full_logits"
+    )
+    raise NotPlannedError("These tokens cannot be planned.", [FieldProblem("lora.trainable_token_indices", fix)])
 
 
 def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerKernels:

@@ -12,6 +12,7 @@ from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
 from planner.step.projections.int8 import int8_matmul
 from planner.step.projections.quantized_weights import float8_matmul, packed_matmul
+from planner.step.projections.trained_rows import merged_rows
 from planner.step.switches import LayerSwitches, Switches
 
 EXPANDED = "expanded 4-bit weight"
@@ -158,6 +159,8 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
     weight = parameter(held, (part.out, part.in_), trained=trained)
     if part.role == "head" and trained:
         weight = weight._replace(edge=graph.head)
+    if part.role == "head" and switches.merges_head:
+        weight = merged_rows(graph, switches, held)
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
         recast = trained and switches.copies.recast

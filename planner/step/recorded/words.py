@@ -58,7 +58,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
-        "whole modules": _copies(switches.copies) + (", rows of the embedding" if switches.trains_tokens else ""),
+        "whole modules": _copies(switches.copies) + _rows(switches),
         "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
         "4-bit products": _fused(switches),
         "chunks": _chunks(decoder, switches),
@@ -216,6 +216,12 @@ def _further(lora: Lora) -> str:
     without = f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
     parameters = f", parameters {_targets(lora.target_parameters)}" if lora.target_parameters else ""
     return parameters + without + (", in some layers" if lora.layers_to_transform is not None else "")
+
+
+def _rows(switches: Switches) -> str:
+    if not switches.trains_tokens:
+        return ""
+    return ", rows of the embedding" + (" that is the head" if switches.merges_head else "")
 
 
 def _whole(lora: Lora | None) -> str:

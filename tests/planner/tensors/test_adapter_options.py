@@ -97,7 +97,9 @@ def test_trained_tokens_are_rows_of_the_embedding_beside_what_they_were() -> Non
 
 def test_tokens_that_cannot_be_trained_are_refused_with_the_reason() -> None:
     tied = {**LLAMA, "tie_word_embeddings": True}
-    assert "ensure_weight_tying plans the whole pair" in refused({"trainable_token_indices": [7]}, tied)
+    assert "TRL's fused head fails on the head" in refused({"trainable_token_indices": [7]}, tied, stack="trl")
+    assert "no formula follows" in refused({"trainable_token_indices": [7]}, tied, training={"loss": "liger"})
+    assert planned({"trainable_token_indices": [7]}, tied).peak_allocated_bytes
     assert "beyond the vocabulary of 8,000 words" in refused({"trainable_token_indices": [8000]})
     assert "keep one of the two" in refused({"trainable_token_indices": [7], "modules_to_save": ["embed_tokens"]})
     assert "of the input embedding alone" in refused({"trainable_token_indices": {"lm_head": [7]}})

@@ -94,6 +94,10 @@ def tokens() -> list[dict[str, Any]]:
         _adapters("trainer tokens accumulation", WIDE, rows, {"max_length": 256, "gradient_accumulation_steps": 4}),
         _adapters("trl tokens dpo", LLAMA, rows, {"objective": "dpo"}, stack="trl"),
         _adapters("trainer tokens qwen2", config("qwen2"), rows, {}),
+        _adapters("trainer tied tokens", {**WIDE, "tie_word_embeddings": True}, rows, {"max_length": 256}),
+        _adapters("loop lora tied tokens off", TIED, rows, OFF, stack="loop", method="lora"),
+        _adapters("kbit tied tokens", TIED, rows, {}, stack="kbit"),
+        _adapters("trainer tied tokens gemma", config("gemma"), rows, {}),
         _adapters("trainer tokens and head", LLAMA, {**rows, "modules_to_save": ["lm_head"]}, {}),
     ]
 
