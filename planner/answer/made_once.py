@@ -39,7 +39,8 @@ class MadeOnce:
 def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embeddings_in_32bit: bool) -> MadeOnce:
     """Of a run that trains `tensors`. Full fine-tuning has no use for the adapters."""
     # Copies of whole modules are made when all adapters are there.
-    parts = [tuple(tensor for tensor in tensors if tensor.copied is copied) for copied in (False, True)]
+    made = [tensor for tensor in tensors if not tensor.own]
+    parts = [tuple(tensor for tensor in made if tensor.copied is copied) for copied in (False, True)]
     in_order, trained = [*chain.from_iterable(map(module_by_module, parts))], reached(tensors)
     count = sum(tensor.count for tensor in trained)
     narrow = [

@@ -23,7 +23,13 @@ from planner.step.recorded import nearest, optimizer_words, trained_words, weigh
 from planner.tensors.inventory import Census
 from planner.tensors.targets import adapted_weights
 from planner.tensors.tensor_storage import place, refuse_quantized_copies
-from planner.tensors.trainable import AdapterDtypes, Trainable, adapter_tensors, model_tensors
+from planner.tensors.trainable import (
+    AdapterDtypes,
+    Trainable,
+    adapter_tensors,
+    model_tensors,
+    refuse_biases_beside_other_storage,
+)
 from planner.tensors.whole_modules import copied_buffers
 
 _NO_TRAINING = Training()
@@ -126,12 +132,22 @@ def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable
         matrices=recipe.adapter_dtype,
         magnitudes="float32" if recipe.stack_name == "trl" else recipe.adapter_dtype,
         copies=recipe.lora.modules_to_save_dtype,
+        biases=_dtype_of_biases(recipe),
         originals="float32" if recipe.kbit_preparation else recipe.model_dtype,
     )
     tensors = adapter_tensors(census, model_type, recipe.lora, dtypes)
+    if recipe.quantization is not None and not recipe.quantization.load_in_4bit:
+        refuse_biases_beside_other_storage(tensors)
     if recipe.quantization is not None and recipe.lora.modules_to_save:
         refuse_quantized_copies(place(census, recipe), (tensor.name for tensor in tensors if tensor.copied))
     return tensors
+
+
+def _dtype_of_biases(recipe: Recipe) -> Dtype:
+    """A `Linear4bit` leaves its bias in the dtype that it computes in (planner/tensors/tensor_storage.py)."""
+    if recipe.quantization is not None and recipe.quantization.load_in_4bit:
+        return recipe.compute_dtype
+    return "float32" if recipe.kbit_preparation else recipe.model_dtype
 
 
 def _without_sizes(recipe: Recipe) -> Recipe:

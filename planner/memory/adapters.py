@@ -17,6 +17,7 @@ def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] =
 
     PEFT makes both float32 whatever the base is (autocast_adapter_dtype); TRL then casts the matrices to bfloat16.
     """
+    tensors = [tensor for tensor in tensors if not tensor.own]
     copies = [tensor for tensor in tensors if tensor.copied]
     magnitudes = [tensor for tensor in tensors if tensor.name.endswith(MAGNITUDE)]
     tokens = [tensor for tensor in tensors if tensor.name.endswith(TOKENS)]

@@ -163,6 +163,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies,
+        biases=recipe.lora.bias if recipe.lora else "none",
         trains_tokens=bool(recipe.lora and recipe.lora.trainable_token_indices),
         merges_head=merges_head(decoder, recipe),
         ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),

@@ -19,7 +19,8 @@ _OF_HEADS = frozenset({"d", "dk", "dv", "dp", "P"})
 
 def sums_rows(recipe: Recipe) -> bool:
     """Whether something is trained that has one number per column: biases and norms, or DoRA's magnitudes."""
-    return recipe.lora is None or recipe.lora.use_dora or bool(recipe.lora.modules_to_save)
+    lora = recipe.lora
+    return lora is None or lora.use_dora or bool(lora.modules_to_save) or lora.bias != "none"
 
 
 def row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
@@ -27,12 +28,14 @@ def row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
     found, tokens, count = dict[str, int](), recipe.batch * recipe.length, multiprocessors(gpu)
     heads, widths = ([name for name in sizes if name.split(" of ")[0] in kinds] for kinds in (_HEADS, _OF_HEADS))
     per_head = product(heads, widths)
-    matrices = [*((("T",), width) for width in sizes), *((("T", several), width) for several, width in per_head)]
-    for (_, *per), width in matrices:
-        rows, columns = tokens * prod(sizes[name] for name in per), sizes.get(width, 0)
+    matrices: list[tuple[tuple[str, ...], str]] = [((first,), width) for width in sizes for first in ("T", "s")]
+    matrices += [(("T", several), width) for several, width in per_head]
+    for (first, *per), width in matrices:
+        rows = (tokens if first == "T" else recipe.length) * prod(sizes[name] for name in per)
+        columns = sizes.get(width, 0)
         summed = partial_sums(rows, columns, count, gpu.compute_capability) if columns > 0 else Partial(0, 0)
-        found[row_sums_of(("T", *per), width)] = summed.elements
-        found[semaphores_of(("T", *per), width)] = summed.semaphores
+        found[row_sums_of((first, *per), width)] = summed.elements
+        found[semaphores_of((first, *per), width)] = summed.semaphores
     return found
 
 

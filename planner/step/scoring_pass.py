@@ -88,6 +88,7 @@ def switches_of_pass(switches: Switches, one: Pass) -> Switches:
         layers=layers,
         outside=replace(switches.outside, adapters=frozenset()),
         copies=Copies(),
+        biases="none",
         trains_tokens=False,
         merges_head=False,
         has_adapters=False,

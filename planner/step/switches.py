@@ -119,6 +119,7 @@ class Switches:
     `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
     `adapter_recast`: autocast casts adapters from one 16-bit dtype to the other. `gathers_experts`: each token has
     copies of its experts' weights.
+    `biases`: which of the linear layers' own are trained beside the adapters.
     `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward;
     `merges_head`: in the head, too, which is the embedding.
     `ranks`: projections whose adapters have a rank of their own.
@@ -158,6 +159,7 @@ class Switches:
     noisy: bool = False
     outside: Outside = Outside()
     copies: Copies = Copies()
+    biases: Literal["none", "all", "lora_only"] = "none"
     trains_tokens: bool = False
     merges_head: bool = False
     ranks: frozenset[str] = frozenset()
@@ -207,5 +209,7 @@ class Switches:
         """
         if self.leading is not None:
             return self.leading
+        if self.biases == "all":
+            return 1
         trains = next((kind for kind, layer in enumerate(self.layers) if layer.adapters), 0)
         return 1 if self.checkpointing or self.trains_embedding or not trains else trains + 2

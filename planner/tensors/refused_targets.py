@@ -73,10 +73,12 @@ def refuse_outputs_of_kernels(model_type: str, modules: list[TensorGroup], found
 
 
 def refuse_biases(census: Census, lora: Lora) -> None:
-    """`bias` trains what few models have; where one has none it does nothing."""
-    if lora.bias == "none" or not any(group.role == "bias" for group in census):
+    """Of linear layers within the layers they are planned; `all` trains those of norms, routers and heads, too."""
+    others = [group for group in census if group.role not in {"bias", "buffer"} and group.name.endswith(".bias")]
+    others += [group for group in census if group.role == "bias" and "*" not in group.name]
+    if lora.bias != "all" or not others:
         return
-    fix = f"{lora.bias} trains the model's own biases beside the adapters, which is not planned; write none"
+    fix = f"all trains {others[0].name}, too, which is not planned; write lora_only or none"
     raise NotPlannedError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
 
 

@@ -1,9 +1,10 @@
 """The tensors a run updates: what gradients and optimizer state are made for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from planner.errors import FieldProblem, NotPlannedError
 from planner.request.dtypes import Dtype
 from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES
@@ -27,7 +28,8 @@ class Trainable:
     """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights.
 
     `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that it is made with, before a
-    stack casts it. `layers`: those that have one, where that is known.
+    stack casts it. `layers`: those that have one, where that is known. `own`: the
+    base model's, which is no further tensor.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Trainable:
     copied: bool = False
     made_bytes: int = _WIDE_BYTES
     layers: Layers = ()
+    own: bool = False
 
     @property
     def elements(self) -> int:
@@ -88,6 +91,7 @@ class AdapterDtypes:
     magnitudes: Dtype
     originals: Dtype = "bfloat16"
     copies: Dtype | None = None
+    biases: Dtype = "bfloat16"
 
 
 @lru_cache(maxsize=512)
@@ -125,7 +129,32 @@ def adapter_tensors(
             )
             for part, shape, itemsize_bytes in parts
         ]
+    tensors += trained_biases(census, lora, {weight.name: weight.count for weight in adapted}, dtypes)
     return (*tensors, *(copy for copy in copies if not copy.embedding))
+
+
+def trained_biases(
+    census: Census, lora: Lora, adapted: Mapping[str, int], dtypes: AdapterDtypes
+) -> list[Trainable]:
+    """The model's own biases that are trained: of all linear layers, or of those with an adapter, so many of each name.
+
+    Source: peft 0.21.2, tuners/tuners_utils.py _mark_only_adapters_as_trainable.
+    """
+    if lora.bias == "none":
+        return []
+    kept = dtypes.biases if dtypes.matrices == "float32" else dtypes.matrices
+    return [
+        Trainable(
+            name=group.name,
+            shape=group.shape,
+            count=group.count if lora.bias == "all" else adapted[module_name(group)],
+            itemsize_bytes=DTYPE_BYTES[kept],
+            made_bytes=DTYPE_BYTES[kept],
+            own=True,
+        )
+        for group in census
+        if group.role == "bias" and (lora.bias == "all" or module_name(group) in adapted)
+    ]
 
 
 def trained_tokens(census: Census, lora: Lora, dtypes: AdapterDtypes) -> list[Trainable]:
@@ -146,6 +175,17 @@ def trained_tokens(census: Census, lora: Lora, dtypes: AdapterDtypes) -> list[Tr
             made_bytes=DTYPE_BYTES[embedding.loaded_dtype(dtypes.originals)],
         )
     ]
+
+
+def refuse_biases_beside_other_storage(tensors: Iterable[Trainable]) -> None:
+    """The walk follows the gradients of biases of 4-bit layers, and of those that are not quantized.
+
+    Raises:
+        NotPlannedError: one of the model's own biases is trained.
+    """
+    if any(tensor.own for tensor in tensors):
+        fix = "is planned in 4 bits and without quantization; write none, load_in_4bit, or method lora"
+        raise NotPlannedError("These biases cannot be planned.", [FieldProblem("lora.bias", fix)])
 
 
 def _copy(group: TensorGroup, dtypes: AdapterDtypes) -> Trainable:

@@ -184,11 +184,11 @@ def test_a_file_whose_copies_no_formula_follows_is_a_plan_that_never_simply_fits
     assert "without lora_modules_to_save" in result.stdout
 
 
-def test_trained_biases_of_a_model_that_has_some_are_named_as_left_out(site: httpx.Client) -> None:
-    config = ADAPTER.replace('"ensure_weight_tying"', '"bias": "lora_only", "ensure_weight_tying"')
+def test_trained_biases_of_norms_are_named_as_left_out(site: httpx.Client) -> None:
+    config = ADAPTER.replace('"ensure_weight_tying"', '"bias": "all", "ensure_weight_tying"')
     without = site.post("/api/v1/imports", json={"config": config, "gpu": "h100-sxm-80gb"}).json()
     assert without["plan"]["not_planned"] == []
-    qwen = config.replace("meta-llama/Meta-Llama-3-8B", "Qwen/Qwen2.5-7B")
-    (item,) = site.post("/api/v1/imports", json={"config": qwen, "gpu": "h100-sxm-80gb"}).json()["plan"]["not_planned"]
+    star = config.replace("meta-llama/Meta-Llama-3-8B", "bigcode/starcoder2-7b")
+    (item,) = site.post("/api/v1/imports", json={"config": star, "gpu": "h100-sxm-80gb"}).json()["plan"]["not_planned"]
     assert item["key"] == "bias"
-    assert "lora_only trains the model's own biases beside the adapters" in item["why"]
+    assert "all trains model.norm.bias, too, which is not planned; write lora_only or none" in item["why"]

@@ -36,7 +36,7 @@ def summed_over_rows(graph: Graph, whole: Buffer, dims: Dims, result: Callable[[
 
     def late() -> Buffer:
         out = result()
-        if rows and rows[0] == "T" and len(out.size.dims) == 1:
+        if rows and rows[0] in {"T", "s"} and len(out.size.dims) == 1:
             sums = graph.new(4, (row_sums_of(dims[:-1], dims[-1]),), SUMS)
             semaphores = graph.new(4, (semaphores_of(dims[:-1], dims[-1]),), SUMS)
             del semaphores, sums
@@ -185,7 +185,7 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
     trained one.
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
-    if not graph.needs(x, weight):
+    if not (graph.needs(x, weight) or (bias and graph.recording)):
         result = graph.new(x.each, dims)
         graph.mark_product()
         return Value(result, x.each, dims)

@@ -5,8 +5,8 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 """
 
 from planner.families.parts import Linear
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
-from planner.step.engine.ops import add, cast, clone, dropout, matmul, parameter, unary
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
 from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight
 from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
@@ -47,7 +47,12 @@ class Projector:
             return float8_matmul(self.graph, part, x)
         if self._quantized(part):
             return self._four_bit(part, x)
-        return plain(self.graph, self.switches, part, x)
+        return plain(self.graph, self.switches, part, x, trains_bias=self._trains_bias(part))
+
+    def _trains_bias(self, part: Linear) -> bool:
+        """Whether its own bias is trained beside the adapters."""
+        biases = self.switches.biases
+        return part.bias and (biases == "all" or (biases == "lora_only" and part.name in self.layer.adapters))
 
     def _four_bit(self, part: Linear, x: Value) -> Value:
         """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back.
@@ -72,11 +77,20 @@ class Projector:
         # Autocast's product in the other dtype: the gradient of x is cast to x's, and the weight's dtype is autocast's.
         narrowed = self._narrowed(part, x)
         recast = self.switches.compute_apart and not narrowed and wide == each
-        if not graph.needs(x):
+        biased = self._trains_bias(part) and graph.recording
+        if not graph.needs(x) and not biased:
             return Value(self._expand_and_multiply(part, x), each, dims)
         edge_in, rows = x.edge, x.dims[:-1]
 
+        def of_bias(_: Buffer) -> Outcome:
+            # `grad_output.sum(0)` goes over sequences alone; the engine sums up the rest.
+            whole = graph.new(own, ("s", part.out))
+            late = summed_over_rows(graph, whole, ("s", part.out), lambda: graph.new(own, (part.out,), GRADIENTS))
+            return ((Edge(leaf=True), late),)
+
         def backward(_: Buffer) -> Outcome:
+            if edge_in is None:
+                return ()
             absmax = graph.new(4, weight, EXPANDED, 64) if double else None
             expanded = graph.new(wide, weight, EXPANDED)
             del absmax
@@ -86,7 +100,10 @@ class Projector:
             del expanded
             return ((edge_in, graph.new(own, (*rows, part.in_)) if narrowed or own != each else grad),)
 
-        edge = graph.node(backward)
+        def both(grad: Buffer) -> Outcome:
+            return (*of_bias(grad), *backward(grad))
+
+        edge = graph.node(both if biased else backward)
         return Value(self._expand_and_multiply(part, x), each, dims, edge)
 
     def _product_bytes(self, x: Value) -> int:
@@ -153,7 +170,7 @@ class Projector:
         return unary(graph, high)
 
 
-def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
+def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bias: bool = False) -> Value:
     """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
     trained, held = switches.trains(part.name), switches.held(part.name)
     weight = parameter(held, (part.out, part.in_), trained=trained)
@@ -165,4 +182,4 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value) -> Value:
         x = autocast_input(graph, x, switches.autocast)
         recast = trained and switches.copies.recast
         weight = autocast_weight(graph, weight, switches.autocast, part.name, other=recast)
-    return matmul(graph, x, weight, part.out, bias=held if part.bias and trained else 0)
+    return matmul(graph, x, weight, part.out, bias=held if trains_bias or (part.bias and trained) else 0)

@@ -58,6 +58,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
+        "biases": _biases(decoder, switches),
         "whole modules": _copies(switches.copies) + _rows(switches),
         "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
         "4-bit products": _fused(switches),
@@ -216,6 +217,12 @@ def _further(lora: Lora) -> str:
     without = f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
     parameters = f", parameters {_targets(lora.target_parameters)}" if lora.target_parameters else ""
     return parameters + without + (", in some layers" if lora.layers_to_transform is not None else "")
+
+
+def _biases(decoder: Decoder, switches: Switches) -> str:
+    """Those that are trained, of a model that has some."""
+    has_some = any(part.bias for block in decoder.structure.blocks for part in linears(block))
+    return switches.biases if has_some else "none"
 
 
 def _rows(switches: Switches) -> str:

@@ -136,11 +136,6 @@ def test_what_moves_no_byte_moves_none(lora: dict[str, Any]) -> None:
     ]
 
 
-def test_biases_are_refused_where_a_model_has_some() -> None:
-    message = refused({"bias": "lora_only"}, config("qwen2"))
-    assert "lora.bias: lora_only trains the model's own biases beside the adapters" in message
-
-
 @pytest.mark.parametrize("way", ["pissa", "pissa_niter_16", "olora"])
 def test_a_decomposition_is_a_moment_of_the_preparation_alone(way: str) -> None:
     plain = {phase.name: phase.allocated_bytes for phase in planned({}, method="lora").phases}
@@ -165,3 +160,23 @@ def test_first_values_that_cannot_be_planned_say_why(way: str, why: str) -> None
 def test_unsloth_is_refused_with_the_way_out() -> None:
     message = refused({"rank_pattern": {"q_proj": 8}}, "unsloth/Llama-3.2-1B", stack="unsloth")
     assert "not planned with Unsloth: rank_pattern; drop what is named, or use stack trl" in message
+
+
+def test_a_models_own_biases_are_trained_beside_the_adapters() -> None:
+    def biases(lora: dict[str, Any]) -> dict[str, int]:
+        found = planned(lora, config("qwen2"))
+        return {tensor.name: tensor.count for tensor in trained_tensors(found.model, found.recipe) if tensor.own}
+
+    each = {f"model.layers.*.self_attn.{name}_proj.bias": 3 for name in "qkv"}
+    assert biases({"bias": "all", "target_modules": ["o_proj"]}) == each
+    assert biases({"bias": "lora_only", "target_modules": ["q_proj"]}) == {"model.layers.*.self_attn.q_proj.bias": 3}
+    assert biases({"bias": "none"}) == {}
+    without, beside = (planned({"bias": bias}, config("qwen2")).lines for bias in ("none", "lora_only"))
+    held = [{line.name: line.bytes for line in lines}["LoRA matrices"] for lines in (without, beside)]
+    assert held[0] == held[1]  # they are the model's weights already
+
+
+def test_biases_that_no_formula_follows_are_refused() -> None:
+    assert "final_layer_norm.bias, too" in refused({"bias": "all"}, config("opt"))
+    eight = {"quantization": {"load_in_8bit": True}}
+    assert "is planned in 4 bits" in refused({"bias": "lora_only"}, config("qwen2"), **eight)

@@ -102,6 +102,19 @@ def tokens() -> list[dict[str, Any]]:
     ]
 
 
+def biases() -> list[dict[str, Any]]:
+    """`bias`: those of the adapted layers, and all, of a model that has some."""
+    model, only, several = config("qwen2"), {"bias": "lora_only"}, {"per_device_train_batch_size": 3}
+    return [
+        _adapters("trainer biases", model, only, {}),
+        _adapters("trainer biases off", model, only, OFF),
+        _adapters("loop lora biases off", model, only, OFF, stack="loop", method="lora"),
+        _adapters("trainer lora all biases", model, {"bias": "all"}, {}, method="lora"),
+        _adapters("kbit biases", model, only, {}, stack="kbit"),
+        _adapters("trl biases several off", model, only, {**OFF, **several}, stack="trl"),
+    ]
+
+
 def targets_and_ranks() -> list[dict[str, Any]]:
     """`exclude_modules`, `rank_pattern`, `init_lora_weights` and what moves no byte."""
     ranks = {"rank_pattern": {"q_proj": 64, "mlp.down_proj": 4}, "alpha_pattern": {"q_proj": 8.0}}
@@ -231,7 +244,7 @@ def _whole(
 
 def all_settings() -> list[dict[str, Any]]:
     """The whole table."""
-    return whole_modules() + blocks() + tokens() + targets_and_ranks() + chosen_layers() + parameters()
+    return whole_modules() + blocks() + tokens() + biases() + targets_and_ranks() + chosen_layers() + parameters()
 
 
 if __name__ == "__main__":
