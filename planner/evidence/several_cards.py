@@ -29,17 +29,16 @@ What makes the differences, as far as it is known:
 * Full fine-tuning peaks in the optimizer's step: shards of weights, gradients, two moments, and the copies that AdamW
   makes of all of them (`foreach`), each 2 bytes a parameter over the cards. Nothing else of the step is as high, so the
   releases do not show, and the figure is the measured one.
-* With adapters the peak is in the backward pass. fms-acceleration ran transformers 4.48: the same LoRA rows on one card
-  are 4 % (batch 4) and 6 % (batch 8) above today's releases, and that part grows with the batch. The rest is not shown
-  yet. By torch's source, FSDP 1 keeps embedding, head and last norm gathered together, as one root unit, until the
-  backward pass is over, and gathers the next layer before the current one goes: 0.24 and 0.41 GiB of Mistral 7B that
-  the formula, which follows FSDP 2's units, does not have.
+* With adapters the peak is in the backward pass. The formulas are those of today's releases, to the byte of dry runs of
+  FSDP 1 (`tests/planner/parallel/probed.jsonl`): embedding, head and last norm are one root unit, which stays gathered
+  until the backward pass is over, adapters are units of their own, and the next layer is gathered before the current
+  one goes (BACKWARD_PRE).
+* What is left of fms-acceleration's grows with the tokens: 172 kB each with LoRA, 139 kB with 4-bit weights. Of those,
+  72 kB are in the same rows on one card, too: 64,000 bytes are one more 16-bit copy of the logits, 8,192 one hidden
+  state; and another copy of the logits (64,000) is there on two cards.
 * fsdp_qlora's figures are reserved bytes of releases of March 2024. A dry run of Llama 2 70B's row with today's takes
-  13.79 GiB (README, the gallery's table): of the 5.9 GiB that the formula lacks, 4.8 are the formula's own, and 1.1 are
-  the card's or the releases'. On a card a block that another stream used comes back only when the card's work has come
-  so far (`record_stream`); a virtual card's work is done at once.
-
-FSDP 1 with adapters is therefore planned too low, and never said to fit; `fitproof dry-run` plays it.
+  13.79 GiB (README, the gallery's table), 1.1 GiB less than the card's. On a card a block that another stream used
+  comes back only when the card's work has come so far (`record_stream`); a virtual card's work is done at once.
 """
 
 

@@ -50,7 +50,8 @@ class FsdpStep:
 
     `accumulates`: gradients of earlier micro-batches are whole until the last one's are reduced
     (accelerate's no_sync, _fsdp_param.py to_accumulated_grad_if_needed). `keeps_buffers`: FSDP2 copies out of a buffer
-    of its own; FSDP1 gathers in place.
+    of its own; FSDP1 gathers in place, and `prefetches` the next unit of the backward pass only where it is told to
+    (torch/distributed/fsdp/_runtime_utils.py _pre_backward_hook, BackwardPrefetch.BACKWARD_PRE).
     """
 
     units: SizedUnits
@@ -58,6 +59,7 @@ class FsdpStep:
     on_host: bool
     accumulates: bool
     keeps_buffers: bool = True
+    prefetches: bool = False
 
     def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
         """A stretch for each segment, told by its phase and whether it is a layer.
@@ -143,8 +145,8 @@ class FsdpStep:
         if not self.reshard_after_forward:
             following = NOTHING
             resident = [*resident, *[units.layer] * (left - 1)]
-        during = self._held([*resident, units.layer], following, before, reduced)
-        at_end = self._held(resident, following, units.layer, [*reduced, units.layer])
+        during = self._held([*resident, units.layer, *self._in_place(following)], following, before, reduced)
+        at_end = self._held([*resident, *self._in_place(following)], following, units.layer, [*reduced, units.layer])
         return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
 
     def _tail(self, resident: list[Sized]) -> Stretch:
@@ -157,10 +159,14 @@ class FsdpStep:
         following = units.layer if self.reshard_after_forward else NOTHING
         kept = [] if self.reshard_after_forward else [units.layer] * units.layers
         kept += [] if units.tied else resident
-        during = self._held([*kept, units.tail], NOTHING)
+        during = self._held([*kept, units.tail, *self._in_place(following)], NOTHING)
         if units.tied:
             return Stretch(during, self._held([*kept, units.tail], following))
         return Stretch(during, self._held(kept, following, units.tail, [units.tail]))
+
+    def _in_place(self, following: Sized) -> list[Sized]:
+        """What FSDP1 has gathered of the unit that comes next."""
+        return [following] if self.prefetches and not self.keeps_buffers else []
 
     def _held(
         self, used: Sequence[Sized], gathering: Sized, reducing: Sized | None = None, reduced: Sequence[Sized] = ()

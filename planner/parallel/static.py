@@ -9,15 +9,15 @@ from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.weights import weight_lines
 from planner.parallel.ddp import ddp_lines
-from planner.parallel.units import Unit, is_cut, kept_itemsize, units_of
-from planner.request.parallel import Ddp, DeepSpeed
+from planner.parallel.units import Unit, Units, is_cut, kept_itemsize, units_of
+from planner.parallel.zero import bucket_bytes
+from planner.request.parallel import Ddp, DeepSpeed, Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
 from planner.units import allocated, ceil_div
 
 HOST = "in host memory"
-AFTER_PREPARING = PHASES[2:]
 
 
 def ddp_static_lines(placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe) -> list[Line]:
@@ -38,23 +38,71 @@ def fsdp_static_lines(
     units = units_of(placed, adapters, recipe, max(1, layers))
     shards, on_host = recipe.layout.parameter_shards, recipe.layout.parameters_on_host
     sharded = [_shard(tensor, recipe) for tensor in tensors]
-    moved = (units.embedding, units.layer if layers else Unit(), units.tail)
-    in_transit = max(unit.gathered_bytes(1) for unit in moved)
+    cut_bytes = _cut_bytes(cut, recipe, shards)
     lines = [
-        *weight_lines(whole, recipe, adapters_bytes=0),
+        *_lines_of_what_stays_whole(placed, whole, recipe),
         *_statistics([item for item in cut if item.quantized]),
-        _shards_line("weights: this card's shards", _cut_bytes(cut, recipe, shards), on_host=on_host),
-        Line(
-            name="a unit on its way to its shards", bytes=0 if on_host else in_transit, cause="weights",
-            alive_in=PHASES[1:2], formula="e × the parameters of the largest unit", working=f"{in_transit:,}",
-            evidence="modelled", source="torch/distributed/fsdp/_fully_shard/_fsdp_init.py _move_states_to_device",
-        ),
-    ]  # fmt: skip
+        _shards_line("weights: this card's shards", cut_bytes, on_host=on_host),
+        _on_the_way(placed, adapters, recipe, units if layers else replace(units, layer=Unit()), cut_bytes),
+    ]
     if recipe.lora:
         adapter_bytes = sum(allocated(t.elements * t.itemsize_bytes) * t.count for t in sharded)
         adapter_line = _shards_line("adapters: this card's shards", adapter_bytes, on_host=on_host)
         lines.append(replace(adapter_line, cause="adapters"))
     return [*lines, *update_lines(sharded, recipe, on_host=recipe.layout.optimizer_on_host)]
+
+
+def _lines_of_what_stays_whole(placed: Sequence[Placed], whole: Sequence[Placed], recipe: Recipe) -> list[Line]:
+    """Tensors that are not cut; and, until it is cut, all of a model that `_lies_whole`."""
+    kept = weight_lines(whole, recipe, adapters_bytes=0)
+    if not _lies_whole(recipe):
+        return kept
+    loaded = [line for line in weight_lines(placed, recipe, adapters_bytes=0) if PHASES[0] in line.alive_in]
+    later = [replace(line, alive_in=tuple(phase for phase in line.alive_in if phase in PHASES[2:])) for line in kept]
+    return [
+        *(replace(line, name=f"{line.name}, before it is cut", alive_in=PHASES[:1]) for line in loaded),
+        *(line for line in later if line.alive_in),
+    ]
+
+
+def _lies_whole(recipe: Recipe) -> bool:
+    """Whether all of the model is on each card before it is cut: from_pretrained quantizes on the card
+    (accelerate/utils/fsdp_utils.py fsdp2_prepare_model, "will still cause the VRAM spike").
+
+    A harness of one's own may load otherwise: Answer.AI's quantizes tensor by tensor and keeps the first rank's on the
+    host (fsdp_qlora train.py load_and_quantize_parallel).
+    """
+    return recipe.quantization is not None and recipe.stack_name != "custom"
+
+
+def _on_the_way(
+    placed: Sequence[Placed], adapters: Sequence[Trainable], recipe: Recipe, units: Units, shards_bytes: int
+) -> Line:
+    """What lies on the card beside the shards while they are made.
+
+    FSDP2 cuts one parameter after another. FSDP1 first copies all of a unit into one flat tensor, its root last. Of a
+    quantized model all is there: FSDP2's caller holds it until the end (`original_sd`), FSDP1 lets each unit go.
+    """
+    version_1 = isinstance(recipe.strategy, Fsdp) and recipe.strategy.version == 1
+    layer, root = units.layer.gathered_bytes(1), units.tail.gathered_bytes(1)
+    most = 2 * max(layer, root) if version_1 else max(units.embedding.gathered_bytes(1), layer, root)
+    formula = "2 e × the parameters of the largest unit" if version_1 else "e × the parameters of the largest unit"
+    if _lies_whole(recipe):
+        whole = sum(item.loaded.total_bytes * item.count for item in placed)
+        whole += sum(allocated(item.elements * item.itemsize_bytes) * item.count for item in adapters)
+        statistics = sum(line.bytes for line in _statistics([item for item in placed if item.quantized]))
+        first = whole - statistics + layer - shards_bytes
+        most, formula = (max(first, 2 * root), "all of the model, or 2 e × its root") if version_1 else (
+            whole - statistics, "all of the model"
+        )  # fmt: skip
+    elif recipe.layout.parameters_on_host:
+        most = 0
+    sources = ("_flat_param.py flatten_tensors_into_flat_param", "_fully_shard/_fsdp_init.py _move_states_to_device")
+    return Line(
+        name="what is on its way to its shards", bytes=most, cause="weights", alive_in=PHASES[1:2], formula=formula,
+        working=f"{most:,}", evidence="modelled",
+        source=f"torch/distributed/fsdp/{sources[0] if version_1 else sources[1]}",
+    )  # fmt: skip
 
 
 def zero_static_lines(
@@ -83,16 +131,15 @@ def zero_static_lines(
         ),
         line(
             name=f"float32 copies of what is trained{host if on_host else ''}", bytes=allocated(4 * share),
-            cause="optimizer", alive_in=() if on_host else AFTER_PREPARING, formula="4 n / cards",
-            working=f"4 × {share:,}",
+            cause="optimizer", alive_in=() if on_host else PHASES[1:], formula="4 n / cards", working=f"4 × {share:,}",
         ),
         line(
             name=f"float32 gradients of the step{host if on_host else ''}", bytes=allocated(4 * share),
             cause="gradients", alive_in=() if on_host else PHASES[-1:], formula="4 n / cards", working=f"4 × {share:,}",
         ),
         line(
-            name="16-bit gradients at the step", cause="gradients", formula="2 n, from stage 2 on over the cards",
-            bytes=0 if on_host and options.stage >= 2 else allocated(2 * (trained if options.stage < 2 else share)),
+            name="16-bit gradients at the step", cause="gradients", formula="2 n; in stage 2 2 × 2 n / cards",
+            bytes=_step_gradients_bytes(options, trained, share),
             alive_in=PHASES[-1:], working=f"2 × {trained:,}",
         ),
     ]  # fmt: skip
@@ -103,8 +150,33 @@ def zero_static_lines(
                 working=f"2 × {trained:,}",
             )
         )  # fmt: skip
+    if options.stage == 3:
+        bucket = bucket_bytes(options, hidden_size(placed))
+        lines += [
+            Line(
+                name="ZeRO reduce bucket", bytes=bucket, cause="workspace", alive_in=PHASES[1:],
+                formula="2 × reduce_bucket_size", working=f"{bucket:,}", evidence="modelled",
+                source="deepspeed/runtime/zero/stage3.py _setup_for_real_optimizer",
+            ),
+            Line(
+                name=f"gradients: this card's part{host if on_host else ''}", bytes=allocated(2 * share),
+                cause="gradients", alive_in=() if on_host else PHASES[1:], formula="2 n / cards",
+                working=f"2 × {share:,}", evidence="modelled",
+                source="deepspeed/runtime/zero/stage3.py grad_partitions_flat_buffer",
+            ),
+        ]  # fmt: skip
     updates = update_lines([flat], recipe, on_host=on_host)
     return [*lines, *(found for found in updates if found.cause == "optimizer")]
+
+
+def _step_gradients_bytes(options: DeepSpeed, trained: int, share: int) -> int:
+    """16-bit gradients that are still there when they are turned to float32; stage 3 keeps its own.
+
+    Stage 2 has its part twice, as averaged and as one flat tensor (stage_1_and_2.py step, flat_grad_partition).
+    """
+    if options.stage == 3 or (options.stage == 2 and options.offload_optimizer != "none"):
+        return 0
+    return 2 * allocated(2 * share) if options.stage == 2 else allocated(2 * trained)
 
 
 def _cut_by_zero(placed: Sequence[Placed], options: DeepSpeed, recipe: Recipe) -> tuple[list[Placed], list[Placed]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from planner.request.parallel import Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
@@ -135,10 +136,13 @@ def units_of(
 ) -> Units:
     """Cut a model. `adapters` are what LoRA trains; without any, every parameter is trained.
 
-    Without units of its own (`by_layer`), all of it is gathered first and stays, as a tied embedding does.
+    Without units of its own (`by_layer`), all of it is gathered first and stays, as a tied embedding does; so is what
+    FSDP1 has in its root, which is all that is in no layer
+    (torch/distributed/fsdp/_runtime_utils.py _post_forward_reshard).
     """
     parts: dict[str, list[Part]] = {"embedding": [], "layer": [], "tail": []}
-    tied = not any(item.group.role == "head" for item in placed)
+    one_root = isinstance(recipe.strategy, Fsdp) and recipe.strategy.version == 1
+    tied = one_root or not any(item.group.role == "head" for item in placed)
     for item in placed:
         if is_cut(item, recipe):
             place = _place(item.group.name, item.group.role, tied=tied) if by_layer else "tail"

@@ -26,10 +26,16 @@ _FORMULAS = {
     PARAMETERS: "2 × (the layer in use, what is prefetched, what is used again within max_reuse_distance)",
 }
 _SOURCES = {
-    BUCKETS: "stage_1_and_2.py backward_prologue, stage3.py ipg buckets",
-    PARTITION: "stage_1_and_2.py averaged_gradients, stage3.py grad_partitions_flat_buffer",
+    BUCKETS: "stage_1_and_2.py setup_buckets",
+    PARTITION: "stage_1_and_2.py averaged_gradients",
     PARAMETERS: "partitioned_param_coordinator.py fetch_sub_module, __params_to_release",
 }
+
+
+def bucket_bytes(options: DeepSpeed, hidden: int) -> int:
+    """One tensor that gradients are copied into to be reduced together."""
+    elements = hidden**2 if options.reduce_bucket_size is None else options.reduce_bucket_size
+    return allocated(HALF_BYTES * elements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +55,15 @@ class ZeroStep:
             done = counts[direction]
             counts[direction] += is_layer
             held: Held = self._parameters(direction, done, is_layer=is_layer)
+            at_end = held
             if direction == "backward":
-                held = {**held, **self._gradients(done)}
-            held = {name: size for name, size in held.items() if size}
-            stretches.append(Stretch(held, held, (0, position) if self._reduces(direction) else (0, 0)))
+                at_end = {**held, **self._gradients(done)}
+                # The bucket comes with the first gradient, when those of the logits are gone (process_gradients).
+                held = at_end if is_layer or done else held
+                if not (is_layer or done or _trained(self.units.tail)):
+                    at_end = held
+            gone = (0, position) if self._reduces(direction) else (0, 0)
+            stretches.append(Stretch(_without_nothing(held), _without_nothing(at_end), gone))
         return Beside(tuple(stretches))
 
     def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
@@ -67,11 +78,14 @@ class ZeroStep:
         return direction == "backward" and self.options.stage >= 2
 
     def _gradients(self, done: int) -> dict[str, int]:
+        """Of stages 1 and 2; stage 3 makes its bucket and its part once (planner/parallel/static.py)."""
         options = self.options
-        overlaps = options.stage == 3 if options.overlap_comm is None else options.overlap_comm
-        bucket = self.hidden**2 if options.reduce_bucket_size is None else options.reduce_bucket_size
-        found = {BUCKETS: allocated(HALF_BYTES * bucket) * (2 if overlaps else 1)} if options.stage else {}
-        if options.stage >= 2 and options.offload_optimizer == "none":
+        if options.stage == 3:
+            return {}
+        found = {BUCKETS: bucket_bytes(options, self.hidden) * (2 if options.overlap_comm else 1)}
+        if options.stage == 0:
+            return {}
+        if options.stage == 2 and options.offload_optimizer == "none":
             trained = _trained(self.units.layer) * done + _trained(self.units.tail)
             found[PARTITION] = HALF_BYTES * -(-trained // self.cards)
         return found
@@ -103,3 +117,7 @@ class ZeroStep:
 
 def _trained(unit: Unit) -> int:
     return sum(part.elements * part.count for part in unit.parts if part.trained)
+
+
+def _without_nothing(held: Held) -> Held:
+    return {name: size for name, size in held.items() if size}

@@ -49,7 +49,7 @@ def _outcome(job: Job) -> Outcome:
     if job.options.instrument == "cuda":
         outcome = device_outcome(job)
         return with_smallest(job, outcome, survives_in_a_new_program(job)) if job.options.find_smallest else outcome
-    if job.recipe.layout.strategy != "single":
+    if job.recipe.layout.strategy not in {"single", "device_map"}:
         outcome = ranks_outcome(job)
         survives = _survives_in_a_fork(job, lambda tried: rank_outcome(tried, worst_rank(outcome)))
         return with_smallest(job, outcome, survives) if job.options.find_smallest else outcome

@@ -12,6 +12,7 @@ from planner.request.schema import Request
 from planner.request.unprobed import unprobed
 
 # What transformers imports to load and run weights of a kind (quantizers/quantizer_*.py, validate_environment).
+INSTALL_DEEPSPEED = "install DeepSpeed beside the probe: pip install --no-build-isolation deepspeed==0.19.8"
 _NEEDED = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",), "fp8": ("kernels",)}
 
 
@@ -71,6 +72,8 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
         yield FieldProblem("model.quantization_config", fix)
     if recipe.loss == "cut_cross_entropy":
         yield FieldProblem("training.loss", "no instrument runs Cut Cross-Entropy; plan it by formula, or probe liger")
+    if recipe.layout.strategy == "zero" and importlib.util.find_spec("deepspeed") is None:
+        yield FieldProblem("deepspeed", f"{INSTALL_DEEPSPEED}; or plan it by formula")
     if recipe.training.optim not in optimizers.BUILDERS:
         fix = f"{recipe.training.optim} comes from a package the probe does not install; plan it by formula"
         yield FieldProblem("training.optim", fix)

@@ -32,6 +32,7 @@ class Fsdp(Frozen):
 
     `mixed_precision` is the dtype that parameters are gathered and gradients are reduced in; None leaves it to the
     stack: a trainer sets its autocast dtype (accelerate/utils/dataclasses.py set_mixed_precision), a loop none.
+    `backward_prefetch` is FSDP1's alone: FSDP2 gathers the next unit in any case.
 
     Source: transformers 5.23 training_args.py _process_fsdp_args and _apply_legacy_fsdp_to_config.
     """
@@ -43,6 +44,7 @@ class Fsdp(Frozen):
     hybrid_shard: StrictBool = False
     cards_per_node: Cards = 8
     mixed_precision: HalfDtype | None = None
+    backward_prefetch: Literal["no_prefetch", "backward_pre", "backward_post"] = "no_prefetch"
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +116,8 @@ def _fsdp_fields(data: Mapping[str, Any]) -> dict[str, Any]:
             found["auto_wrap"] = str(value).lower() != "no_wrap"
         elif key in {"sharding_strategy", "reshard_after_forward"} and isinstance(value, str):
             found |= _SHARDING.get(_plain(value), {key: value})
-        elif key == "backward_prefetch" and _plain(str(value)) in {"backward_pre", "no_prefetch", "backward_post"}:
-            continue
+        elif key in {"backward_prefetch", "backward_prefetch_policy"} and isinstance(value, str):
+            found["backward_prefetch"] = _plain(value)
         else:
             found[key] = value
     return found

@@ -230,7 +230,8 @@ class Recipe:
             model_dtype=stack.model_dtype,
             compute_dtype=compute,
             adapter_dtype=stack.adapter_dtype,
-            autocast=stack.autocast,
+            # DeepSpeed's engine computes in the model's own dtype (accelerate/accelerator.py _prepare_deepspeed).
+            autocast=None if request.deepspeed is not None else stack.autocast,
             kbit_preparation=stack.kbit_preparation and quantization is not None,
             outputs_kept=stack.outputs_kept,
             loss=request.training.loss or _default_loss(request),

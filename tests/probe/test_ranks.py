@@ -56,6 +56,45 @@ def test_fsdp1_runs_too() -> None:
     assert (measurement.outcome, len(measurement.ranks)) == ("ok", 1)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_four_bit_weights_are_whole_on_each_card_until_they_are_cut(version: int) -> None:
+    quantization = {"load_in_4bit": True, "bnb_4bit_quant_storage": "bfloat16", "bnb_4bit_compute_dtype": "bfloat16"}
+    asked = request(**FULL | {"method": "qlora"}, quantization=quantization, gpus=2, fsdp={"version": version})
+    measurement = on_card(asked, ranks=1)
+    assert measurement.outcome == "ok"
+    assert resident(measurement, "prepare") < 0.6 * resident(measurement, "load")
+
+
+def test_a_model_over_several_cards_is_one_process_and_each_card_is_read(alone: Measurement) -> None:
+    measurement = on_card(request(**FULL, gpus=2, device_map="auto"))
+    first, second = measurement.ranks
+    assert (first.rank, second.rank, measurement.outcome) == (0, 1, "ok")
+    assert measurement.peak_allocated_bytes == max(first.peak_allocated_bytes, second.peak_allocated_bytes)
+    assert measurement.peak_allocated_bytes < alone.peak_allocated_bytes
+    assert first.peak_allocated_bytes + second.peak_allocated_bytes > alone.peak_allocated_bytes
+
+
+def test_the_card_that_is_full_is_named() -> None:
+    many = {"training": {"max_length": 2048, "per_device_train_batch_size": 64, "gradient_checkpointing": False}}
+    measurement = on_card(request(**FULL, **many, gpus=2, device_map="auto"), memory_limit_bytes=2 << 30)
+    assert measurement.outcome == "out_of_memory"
+    assert [rank.failed_phase for rank in measurement.ranks].count(measurement.failed_phase) == 1
+
+
+def test_without_deepspeed_a_probe_says_how_to_install_it() -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        on_card(request(**FULL, gpus=2, deepspeed={"stage": 2}))
+    (problem,) = refused.value.problems
+    assert (problem.field, "pip install --no-build-isolation deepspeed==" in problem.message) == ("deepspeed", True)
+
+
+def test_what_deepspeed_offloads_is_asked_for_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CEILING_VARIABLE, "1000000")
+    with pytest.raises(InvalidRequestError) as refused:
+        refuse_without_host_memory(request(**FULL, gpus=2, deepspeed="zero3-offload"))
+    assert [problem.field for problem in refused.value.problems] == ["deepspeed.offload_optimizer"]
+
+
 def test_of_a_large_world_the_first_ranks_run_and_the_answer_says_so() -> None:
     measurement = on_card(request(**FULL, gpus=64, fsdp={"hybrid_shard": True}), ranks=1)
     assert [rank.rank for rank in measurement.ranks] == [0]
@@ -93,9 +132,11 @@ def test_a_server_allows_less_than_the_machine_has(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("parts", "field"),
     [
-        ({"deepspeed": {"stage": 2}, "method": "full"}, "deepspeed"),
-        ({"device_map": "auto"}, "device_map"),
-        ({"fsdp": {}, "method": "qlora"}, "quantization"),
+        ({"deepspeed": {"stage": 3, "offload_param": {"device": "nvme"}}, "method": "full"}, "deepspeed"),
+        ({"deepspeed": {"stage": 3}, "method": "qlora"}, "quantization"),
+        ({"device_map": "auto", "method": "lora", "stack": "trl"}, "training.loss"),
+        ({"fsdp": {}, "method": "qlora", "quantization": {"load_in_8bit": True}}, "quantization"),
+        ({"fsdp": {"version": 1}, "method": "qlora"}, "quantization.bnb_4bit_quant_storage"),
         ({"fsdp": {}, "method": "lora", "training": {"optim": "adamw_8bit"}}, "training.optim"),
         ({"method": "lora", "training": {"objective": "dpo"}}, "training.objective"),
     ],

@@ -4,10 +4,10 @@
 
 As convert_published, for rows on more than one GPU under FSDP's FULL_SHARD, each GPU's figure as published.
 
-* fms-acceleration: its accelerate.yaml has FSDP version 1, a unit a layer, mixed precision "no"
+* fms-acceleration: its accelerate.yaml has FSDP version 1, a unit a layer, BACKWARD_PRE, mixed precision "no"
   (scripts/benchmarks/accelerate.yaml of its repository); the rows are means over the cards.
-* fsdp_qlora: its train.py has FSDP version 1 in bfloat16, adapters in units of their own, a plain loop
-  (benchmarks_03_2024.md); the first rank's reserved bytes.
+* fsdp_qlora: its train.py has FSDP version 1 in bfloat16, torch's default of prefetching (BACKWARD_PRE), adapters in
+  units of their own, a plain loop (benchmarks_03_2024.md); the first rank's reserved bytes.
 """
 
 import sys
@@ -49,7 +49,7 @@ def converted_sharded(row: Row) -> Mapping[str, Any]:
     """One line of `published_several_cards.jsonl`."""
     line = converted(as_on_one_card(row))
     own_loop = row["framework"] == _OWN_LOOP
-    fsdp: dict[str, Any] = {"version": 1}
+    fsdp: dict[str, Any] = {"version": 1, "backward_prefetch": "backward_pre"}
     if "CPU offload" in row["parallelism"]:
         fsdp["cpu_offload"] = True
     if own_loop:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from planner.errors import FitproofError
-from planner.measurement import PhaseReading
+from planner.measurement import PhaseReading, RankReading
 from planner.overheads.table import context_band
 from planner.probe.devices.allocator_settings import allocator_settings
 from planner.probe.devices.memory_limit import (
@@ -41,6 +41,8 @@ def device_outcome(job: Job) -> Outcome:
         msg = "No CUDA device is visible here; use --on dry-run or --on cpu, or run it where a card is."
         raise FitproofError(msg)
     meter = open_cuda_meter(snapshot=job.options.snapshot)
+    if job.recipe.layout.strategy == "device_map":
+        meter.beside = [open_cuda_meter(card) for card in range(1, torch.cuda.device_count())]
     meter.tell = job.tell
     if told := allocator_settings(os.environ):
         meter.notes.append(f"torch's allocator was told {told}")
@@ -62,7 +64,7 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
             trained = story(job, device, meter, parts)
     if trained is not None:
         trained.verify()
-    phases = meter.readings()
+    phases = fullest(meter).readings()
     steps = recipe.training.gradient_accumulation_steps * (options.steps - 1)
     timed = options.instrument == "cuda" and not watch.failed
     return Outcome(
@@ -74,9 +76,33 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
         process_bytes=meter.process_bytes,
         context_bytes=meter.context_bytes,
         tokens_per_second=tokens_per_second(phases, STEP_PHASES, recipe.tokens * steps) if timed else None,
+        ranks=_cards_read(meter, watch.device if watch.failed else None) if meter.beside else (),
         peak_parts=parts.beside(max(_steady_peaks(phases), default=0)) if parts else (),
         notes=(*meter.notes, *((watch.message,) if watch.message else ())),
         versions=cuda_versions(),
+    )
+
+
+def fullest(meter: CudaMeter) -> CudaMeter:
+    """Of the meters of one process's cards, that of the card that reserved most."""
+    return max((meter, *meter.beside), key=_reserved)
+
+
+def _reserved(meter: CudaMeter) -> int:
+    return max((phase.peak_reserved_bytes or 0 for phase in meter.readings()), default=0)
+
+
+def _cards_read(meter: CudaMeter, failed: int | None) -> tuple[RankReading, ...]:
+    """Each card of a process that has several; `failed` is the number of the one that was full, if one was."""
+    return tuple(
+        RankReading(
+            rank=card.device_index,
+            outcome="out_of_memory" if card.device_index == failed else "ok",
+            failed_phase=meter.phase if card.device_index == failed else None,
+            peak_allocated_bytes=max((phase.peak_allocated_bytes for phase in card.readings()), default=0),
+            peak_reserved_bytes=_reserved(card),
+        )
+        for card in (meter, *meter.beside)
     )
 
 

@@ -62,9 +62,13 @@ def cap_cuda_allocator(limit: MemoryLimit, cuda: Any, device_index: int = 0) -> 
 
 @dataclass(slots=True)
 class OutOfMemoryWatch:
-    """What happened, once `catch_out_of_memory` is left: None in `requested_bytes` when all went well."""
+    """What happened, once `catch_out_of_memory` is left: None in `requested_bytes` when all went well.
+
+    `device` is the number of the card that was full, the first where torch did not say.
+    """
 
     failed: bool = False
+    device: int = 0
     message: str = ""
     requested_bytes: int | None = None
     short_bytes: int | None = None
@@ -75,8 +79,9 @@ class OutOfMemoryWatch:
         """Whether torch reported a failed allocation."""
         return self._observed is not None
 
-    def observe(self, _device: int, asked_bytes: int, allowed_bytes: int, free_bytes: int) -> None:
+    def observe(self, device: int, asked_bytes: int, allowed_bytes: int, free_bytes: int) -> None:
         """torch's own observer: the segment asked for, what the process is allowed, what the card has free."""
+        self.device = device
         self._observed = (asked_bytes, allowed_bytes, free_bytes)
 
     def settle(self, message: str, reserved_bytes: int) -> None:
@@ -94,7 +99,7 @@ class OutOfMemoryWatch:
 
 
 @contextmanager
-def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator[OutOfMemoryWatch]:
+def catch_out_of_memory(cuda: Any, core: Any) -> Iterator[OutOfMemoryWatch]:
     """Make out of memory on the device an answer. Everything else goes on as an error.
 
     transformers wraps what happens while it converts a weight in a RuntimeError of its own ("We encountered some issues
@@ -114,7 +119,7 @@ def catch_out_of_memory(cuda: Any, core: Any, device_index: int = 0) -> Iterator
     except RuntimeError as error:
         if not (watch.observed or isinstance(error, cuda.OutOfMemoryError) or _DRIVER_REFUSED.search(str(error))):
             raise
-        watch.settle(str(error), int(cuda.memory_reserved(device_index)))
+        watch.settle(str(error), int(cuda.memory_reserved(watch.device)))
 
 
 def smallest_surviving_bytes(

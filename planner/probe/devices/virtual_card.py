@@ -41,6 +41,8 @@ _SMALLEST_BYTES = 2 * GIB
 def insert_card(request: Request, memory_limit_bytes: int | None = None) -> None:
     """Give this process the request's card, or as much of it as the limit says, and import the stack.
 
+    Ranks have a card each; a model that is spread over several by `device_map` has them all in one process.
+
     A limit that is less than any card has is left to torch's allocator (`ondevice`).
 
     Raises:
@@ -48,7 +50,8 @@ def insert_card(request: Request, memory_limit_bytes: int | None = None) -> None
     """
     card = card_of(request.gpu)
     _refuse_what_no_card_can(card, memory_limit_bytes)
-    _insert(card, memory_limit_bytes if (memory_limit_bytes or 0) >= _SMALLEST_BYTES else None)
+    cards = [card] * (request.gpus if request.device_map else 1)
+    _insert(cards, memory_limit_bytes if (memory_limit_bytes or 0) >= _SMALLEST_BYTES else None)
     if "count" in _asked:
         import torch  # noqa: PLC0415  # is there already
 
@@ -61,7 +64,7 @@ def insert_any_card() -> None:
     Raises:
         VirtualCardError: there can be no card here.
     """
-    _insert(card_of(_ANY_CARD), names=(_STACK, *_LOSSES))
+    _insert([card_of(_ANY_CARD)], names=(_STACK, *_LOSSES))
     conversions = importlib.import_module("transformers.conversion_mapping")
     # Builds a table of 900 regular expressions, which every fork would build anew at its first load.
     conversions.get_checkpoint_conversion_mapping("")
@@ -71,7 +74,7 @@ def insert_no_card() -> None:
     """Let torch's CUDA build be imported where neither a card nor NVIDIA's libraries are."""
     built_for_cuda = _installed("torch", "lib/libtorch_cuda.so")
     if built_for_cuda and not _installed("nvidia", "**/libcudnn.so*") and find_library("cuda") is None:
-        _insert(card_of(_ANY_CARD))
+        _insert([card_of(_ANY_CARD)])
 
 
 def _installed(package: str, pattern: str) -> bool:
@@ -80,9 +83,11 @@ def _installed(package: str, pattern: str) -> bool:
     return any(any(Path(place).glob(pattern)) for place in places or ())
 
 
-def _insert(card: CardSpec, memory_limit_bytes: int | None = None, names: Sequence[str] = (_STACK,)) -> None:
+def _insert(
+    cards: Sequence[CardSpec], memory_limit_bytes: int | None = None, names: Sequence[str] = (_STACK,)
+) -> None:
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # it is said of real cards
-    insert_cards([card], memory_limit_bytes)
+    insert_cards(cards, memory_limit_bytes)
     if _STACK not in sys.modules:
         _import_stack(names)
 

@@ -44,7 +44,10 @@ class _Phase:
 
 @dataclass(slots=True)
 class CudaMeter:
-    """`cuda` is `torch.cuda`, `core` is `torch._C`, `driver` reads NVML and may be None where NVML is missing."""
+    """`cuda` is `torch.cuda`, `core` is `torch._C`, `driver` reads NVML and may be None where NVML is missing.
+
+    `beside` are the meters of the same process's other cards, whose phases are this one's.
+    """
 
     cuda: Any
     core: Any
@@ -53,6 +56,7 @@ class CudaMeter:
     snapshot: Path | None = None
     clock: Callable[[], float] = time.monotonic
     tell: Tell = tell_nobody
+    beside: Sequence["CudaMeter"] = ()
     process_bytes: int | None = None
     context_bytes: int | None = None
     cublas_workspace_bytes: int = 0
@@ -72,12 +76,16 @@ class CudaMeter:
         self.cuda.reset_peak_memory_stats(self.device_index)
         if self.snapshot is not None:
             self.cuda.memory._record_memory_history(max_entries=SNAPSHOT_ENTRIES, stacks="python")
+        for other in self.beside:
+            other.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the last phase, write the snapshot (also after out of memory), look for cuBLAS workspaces."""
+        for other in self.beside:
+            other.__exit__(kind, error, trace)
         self._end_phase()
         self._current = None
         if self.snapshot is not None:
@@ -89,6 +97,8 @@ class CudaMeter:
 
     def begin(self, phase: str) -> None:
         """End the current phase and begin `phase`; a name that returns is merged: worst peak, last resident."""
+        for other in self.beside:
+            other.begin(phase)
         self._end_phase()
         self._current = self._phases.setdefault(phase, _Phase(phase))
         self.phase = phase

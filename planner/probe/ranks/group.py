@@ -48,9 +48,10 @@ _held: list[_LoneStore] = []
 
 def join_world(rank: int, world: int) -> None:
     """Be rank `rank` of `world` for the rest of this process."""
-    # torchrun's variables; NCCL's watchdog would ask the store for the others' health.
+    # torchrun's variables, each rank on a node of its own, as its process sees one card, which DeepSpeed takes by its
+    # number there; NCCL's watchdog would ask the store for the others' health.
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+        "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": "1",
         "TORCH_NCCL_ENABLE_MONITORING": "0",
     }  # fmt: skip
     ranks.let_groups_form(distributed_c10d, {"ranks": world}, "")  # type: ignore[no-untyped-call]  # for Python 3.9

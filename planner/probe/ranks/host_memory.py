@@ -22,7 +22,8 @@ def refuse_without_host_memory(request: Request) -> None:
     Raises:
         InvalidRequestError: a rank keeps more in host memory than is free.
     """
-    if request.fsdp is None or not request.fsdp.cpu_offload:
+    field = _what_offloads(request)
+    if field is None:
         return
     try:
         host_bytes = plan(request).host_bytes
@@ -38,4 +39,13 @@ def refuse_without_host_memory(request: Request) -> None:
             f"each rank keeps {format_gib(host_bytes)} in host memory, in a dry run too, and {room}; run it where "
             "there is as much, or plan it by formula"
         )
-        raise InvalidRequestError("This machine has too little memory.", [FieldProblem("fsdp.cpu_offload", fix)])
+        raise InvalidRequestError("This machine has too little memory.", [FieldProblem(field, fix)])
+
+
+def _what_offloads(request: Request) -> str | None:
+    if request.fsdp is not None and request.fsdp.cpu_offload:
+        return "fsdp.cpu_offload"
+    zero = request.deepspeed
+    if zero is not None and "cpu" in {zero.offload_optimizer, zero.offload_param}:
+        return "deepspeed.offload_optimizer" if zero.offload_optimizer == "cpu" else "deepspeed.offload_param"
+    return None

@@ -40,14 +40,22 @@ def _from_pretrained(
 ) -> PreTrainedModel:
     model_class = model_class_of(config, recipe.objective)
     dtype = torch_dtype(recipe.model_dtype)
-    arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+    if recipe.layout.strategy == "zero" and recipe.layout.parameter_shards > 1:
+        from planner.probe.ranks.zero import build_in_parts  # noqa: PLC0415  # brings accelerate's side of DeepSpeed
+
+        return build_in_parts(model_class, config, recipe, dtype)  # type: ignore[no-any-return]  # DeepSpeed's context
+    spread = recipe.layout.strategy == "device_map"
+    arguments: dict[str, Any] = {"dtype": dtype, "device_map": "auto" if spread else {"": device}}
     if recipe.quantization is not None and recipe.quantization.quant_method == "bitsandbytes":
         arguments["quantization_config"] = quantization_config(recipe.quantization)
     if recipe.training.attn_implementation is not None:
         arguments["attn_implementation"] = recipe.training.attn_implementation
     if weights == "synthetic":
         skeleton = build_skeleton(model_class, config)
-        arguments |= {"config": config, "state_dict": synthetic_checkpoint(skeleton, dtype, device)}
+        # Which card a tensor goes to is told while it is loaded; until then it lies where a checkpoint's would.
+        place = torch.device("cpu") if spread else device
+        checkpoint = synthetic_checkpoint(skeleton, dtype, place, values=not spread)
+        arguments |= {"config": config, "state_dict": checkpoint}
         source = None
     else:
         source = hub_id(request) if weights == "hub" else weights
@@ -90,6 +98,7 @@ def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
         bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=torch_dtype(quantization.bnb_4bit_compute_dtype),
+        bnb_4bit_quant_storage=torch_dtype(quantization.bnb_4bit_quant_storage),
         # An empty list is not None: it replaces the automatic list, too.
         llm_int8_skip_modules=None if skipped is None else list(skipped),
     )

@@ -20,11 +20,15 @@ class SyntheticTensor:
     at a time when it quantizes on the way. Made on the target device, so what the device sees is the 16-bit copy.
     """
 
-    def __init__(self, name: str, shape: torch.Size, dtype: torch.dtype, device: torch.device, spread: float) -> None:
+    def __init__(
+        self, name: str, shape: torch.Size, dtype: torch.dtype, device: torch.device, spread: float | None
+    ) -> None:
         self._name, self.shape, self.dtype, self._device, self._spread = name, shape, dtype, device, spread
 
     def __getitem__(self, _: EllipsisType) -> torch.Tensor:
         tensor = torch.empty(self.shape, dtype=self.dtype, device=self._device)
+        if self._spread is None:
+            return tensor
         if not self.dtype.is_floating_point:
             return tensor.zero_()
         if len(self.shape) >= 2:
@@ -37,10 +41,14 @@ class SyntheticTensor:
 
 
 def synthetic_checkpoint(
-    skeleton: PreTrainedModel, dtype: torch.dtype, device: torch.device
+    skeleton: PreTrainedModel, dtype: torch.dtype, device: torch.device, *, values: bool = True
 ) -> Mapping[str, SyntheticTensor]:
-    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds."""
-    spread = float(getattr(skeleton.config.get_text_config(), "initializer_range", None) or 0.02)
+    """One entry per tensor that a checkpoint of `skeleton` (a model on the meta device) holds.
+
+    Without `values` nothing is written, so that tensors in host memory take none of it.
+    """
+    given = float(getattr(skeleton.config.get_text_config(), "initializer_range", None) or 0.02)
+    spread = given if values else None
     return {
         name: SyntheticTensor(name, tensor.shape, tensor.dtype, device, spread)
         for name, tensor in stored_tensors(skeleton, dtype).items()

@@ -75,8 +75,9 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
         meter.begin(LOAD)
         job.progress(LOAD, 0)
         # FSDP's ranks load beside the card, and only shards of it come there (transformers/modeling_utils.py,
-        # is_fsdp_enabled).
-        beside = torch.device("meta") if recipe.layout.strategy == "fsdp" else device
+        # is_fsdp_enabled), unless the weights are quantized, which happens on the card.
+        sharded_first = recipe.layout.strategy == "fsdp" and recipe.quantization is None
+        beside = torch.device("meta") if sharded_first else device
         model = load_model(job.request, recipe, job.config, beside, weights)
         meter.begin(PREPARE)
         job.progress(PREPARE, 0)
@@ -84,7 +85,7 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
             trainable = prepare_model(model, recipe)
         del model
         reference = _reference(job, device, weights)
-    if several := recipe.layout.strategy != "single":
+    if several := recipe.layout.strategy not in {"single", "device_map"}:
         # FSDP brings DTensor and sympy, a tenth of what a cold run on one card imports.
         from planner.probe.ranks.cut import spread_over_cards  # noqa: PLC0415
 

@@ -12,11 +12,10 @@ from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.meters.step_parts import StepParts
 from planner.probe.ranks.group import let_go_of_collectives
 from planner.probe.training.batch import make_batch
-from planner.probe.training.loss_scaling import grad_scaler
 from planner.probe.training.online import grpo
-from planner.probe.training.optimizers import build_optimizer
 from planner.probe.training.preference import preference_loss, run_as_accelerate_does
 from planner.probe.training.stack import Batch, StepLoss, compute_loss, stack_forward
+from planner.probe.training.updates import Updates, updates_of
 from planner.request.recipe import Recipe
 
 Progress = Callable[[str, int], None]
@@ -87,9 +86,7 @@ def _phases_within(trainee: Trainee) -> Iterator[_Phases]:
 def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
     """Run `steps` optimizer steps; the first is metered apart. Returns the last loss, detached."""
     model, recipe = trainee.model, trainee.recipe
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = build_optimizer(recipe, model)
-    scaler = grad_scaler(recipe, trainee.device)
+    updates = updates_of(model, recipe, trainee.device)
     loss_of = _loss_of(trainee)
     loss = torch.zeros(())
     with _phases_within(trainee) as phases:
@@ -97,15 +94,10 @@ def train(trainee: Trainee, steps: int, progress: Progress) -> torch.Tensor:
             phases.prefix = FIRST if step == 0 else ""
             progress("step", step + 1)
             if trainee.parts is not None and step == steps - 1:
-                trainee.parts.begin(model, optimizer)
-            loss = _micro_batches(loss_of, trainee, phases, scaler)
+                trainee.parts.begin(model, updates.optimizer)
+            loss = _micro_batches(loss_of, trainee, phases, updates)
             phases.begin("optimizer")
-            if recipe.training.max_grad_norm > 0:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(parameters, recipe.training.max_grad_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            model.zero_grad()
+            updates.step()
             let_go_of_collectives()
             if recipe.evaluates:
                 _evaluate(trainee, phases)
@@ -143,7 +135,7 @@ def _loss_of(trainee: Trainee) -> LossOf:
     return lambda batch, _: by_trl(batch)
 
 
-def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: torch.amp.GradScaler) -> torch.Tensor:
+def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, updates: Updates) -> torch.Tensor:
     """All micro-batches of one optimizer step; the Trainer fetches them together, then runs them in turn."""
     recipe, device = trainee.recipe, trainee.device
     count = recipe.training.gradient_accumulation_steps
@@ -156,7 +148,7 @@ def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: t
         with trainee.offloading:
             step_loss = loss_of(batch, items)
             phases.begin("backward")
-            scaler.scale(step_loss.loss).backward()
+            updates.backward(step_loss.loss)
         total = total + step_loss.loss.detach()
         del step_loss
     return total
@@ -164,7 +156,8 @@ def _micro_batches(loss_of: LossOf, trainee: Trainee, phases: _Phases, scaler: t
 
 def decoder_of(model: Any) -> torch.nn.Module:
     """The stack of layers below the head."""
-    unwrapped = model.module if isinstance(model, DistributedDataParallel) else model
+    wrapped = isinstance(model, DistributedDataParallel) or type(model).__name__ == "DeepSpeedEngine"
+    unwrapped = model.module if wrapped else model
     base = unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
     decoder: torch.nn.Module = base.get_decoder()
     # Llama 4's language model knows no decoder of its own: its prefix names the one of the whole model.

@@ -6,6 +6,8 @@ from app.forms.plan_form import changed, query_of, read_form
 from planner import Plan, plan
 from planner.request.schema import Request
 
+LONG = {"max_length": 8192, "per_device_train_batch_size": 2}
+
 
 def asked(**changes: Any) -> Plan:
     return plan(Request.parse({"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-3090", "method": "full", **changes}))
@@ -38,10 +40,14 @@ def test_a_run_that_fits_needs_no_more_cards() -> None:
 
 
 def test_four_bit_values_are_kept_so_that_they_can_be_cut() -> None:
-    found = asked(model="meta-llama/Llama-2-70b-hf", method="qlora", training={"max_length": 512})
+    found = asked(model="meta-llama/Llama-2-70b-hf", method="qlora", gpu="rtx-a6000", training=LONG)
     changes = [item["change"] for item in of_several(found)]
     assert changes
     assert all(change["quantization.bnb_4bit_quant_storage"] == "bfloat16" for change in changes)
+
+
+def test_no_number_of_cards_is_named_where_each_has_to_hold_all_of_a_quantized_model_first() -> None:
+    assert of_several(asked(model="meta-llama/Llama-2-70b-hf", method="qlora", training={"max_length": 512})) == []
 
 
 def test_an_address_of_words_reads_back_as_the_section_they_stand_for() -> None:

@@ -23,6 +23,10 @@ def line_bytes(found: Plan, name: str) -> int:
     return sum(line.bytes for line in found.lines if line.name.startswith(name))
 
 
+def in_the_step(found: Plan, name: str) -> int:
+    return sum(line.bytes for line in found.lines if line.name.startswith(name) and "forward" in line.alive_in)
+
+
 def test_several_cards_without_a_strategy_are_torchruns_default() -> None:
     assert answer(gpus=2).to_dict()["cards"] == {"count": 2, "strategy": "ddp", "worst_rank": 0}
 
@@ -60,8 +64,9 @@ def test_four_bit_values_are_cut_only_when_they_are_kept_as_floats() -> None:
     }  # fmt: skip
     whole = answer(method="qlora", gpus=4, fsdp=True, quantization=quantization)
     cut = answer(method="qlora", gpus=4, fsdp=True, quantization=quantization | {"bnb_4bit_quant_storage": "bfloat16"})
-    assert line_bytes(whole, "quantized weights") == 4 * line_bytes(answer(method="qlora"), "quantized weights") // 4
-    assert line_bytes(cut, "quantized weights") == 0
+    assert in_the_step(whole, "quantized weights") == line_bytes(answer(method="qlora"), "quantized weights")
+    assert in_the_step(cut, "quantized weights") == 0
+    assert line_bytes(cut, "quantized weights (nf4), before it is cut") > 0
 
 
 def test_nccls_buffers_are_a_line_of_their_own_outside_torch() -> None:
@@ -75,7 +80,7 @@ def test_a_strategy_that_no_dry_run_has_shown_never_simply_fits() -> None:
     assert (shown.verdict, shown.not_planned) == ("fits", ())
     assert (unshown.verdict, [item.key for item in unshown.not_planned]) == ("tight", ["deepspeed.stage"])
     in_4bit = answer(method="qlora", gpus=2, fsdp=True)
-    assert (in_4bit.verdict, [item.key for item in in_4bit.not_planned]) == ("tight", ["fsdp.quantization"])
+    assert (in_4bit.verdict, in_4bit.not_planned) == ("fits", ())
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])

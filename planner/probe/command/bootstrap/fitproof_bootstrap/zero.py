@@ -5,11 +5,11 @@ ZeRO 3 calls the optimizer once for each sub-group of parameters, so that the en
 
 import functools
 
-from fitproof_bootstrap import recorder
-
 
 def _watch_steps(engine):
     """deepspeed.runtime.engine: the method that runs at the end of each accumulation."""
+    from fitproof_bootstrap import recorder
+
     original = engine.DeepSpeedEngine._take_model_step
 
     @functools.wraps(original)
@@ -29,14 +29,26 @@ def _let_ranks_agree(utils):
     utils.get_lst_from_rank0 = list
 
 
+def let_ranks_agree_everywhere(modules):
+    """Where DeepSpeed was imported without us, its modules have the names of its own functions."""
+    for name, module in list(modules.items()):
+        if name.startswith("deepspeed.") and hasattr(module, "get_lst_from_rank0"):
+            _let_ranks_agree(module)
+    for name, module in list(modules.items()):
+        if name.startswith("deepspeed.") and hasattr(module, "assert_ints_same_as_other_ranks"):
+            module.assert_ints_same_as_other_ranks = lambda _: None
+
+
 def _find_no_infinity(name, stage):
     """A stage's optimizer: as torch's GradScaler is told (planner/probe/values/asked.py, found_no_infinity)."""
     getattr(stage, name).has_overflow = lambda *_, **__: False
 
 
-CHANGES = {
-    "deepspeed.runtime.engine": _watch_steps,
+# What is answered for a healthy run, whoever watches it.
+VALUES = {
     "deepspeed.runtime.zero.utils": _let_ranks_agree,
     "deepspeed.runtime.zero.stage_1_and_2": functools.partial(_find_no_infinity, "DeepSpeedZeroOptimizer"),
     "deepspeed.runtime.zero.stage3": functools.partial(_find_no_infinity, "DeepSpeedZeroOptimizer_Stage3"),
 }
+
+CHANGES = {"deepspeed.runtime.engine": _watch_steps, **VALUES}

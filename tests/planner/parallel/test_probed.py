@@ -1,0 +1,46 @@
+"""The formulas beside probes of several virtual cards: the peak of a step on the fullest rank."""
+
+import json
+from typing import Any
+
+from planner import plan
+from planner.request.schema import Request
+from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
+
+ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+
+
+def foreseen_bytes(request: dict[str, Any]) -> int:
+    phases = {phase.name: phase.allocated_bytes for phase in plan(Request.parse(request)).phases}
+    return max(phases[part] for parts in PHASES.values() for part in parts)
+
+
+def test_every_setting_is_on_record_as_it_is_asked() -> None:
+    assert [(row["name"], row["request"]) for row in ROWS] == list(SETTINGS)
+
+
+def errors(word: str) -> list[float]:
+    """Of each run's peak, as a fraction of what was probed."""
+    chosen = [row for row in ROWS if row["name"].startswith(word)]
+    return [foreseen_bytes(row["request"]) / max(row["peaks"].values()) - 1 for row in chosen]
+
+
+def test_fsdp_of_four_bit_weights_is_the_probes_to_the_page() -> None:
+    assert max(map(abs, errors("fsdp 4 bit"))) < 0.00001
+
+
+def test_fsdp1_is_the_probes_to_a_permille_unless_layers_outweigh_the_vocabulary() -> None:
+    found = dict(zip([row["name"] for row in ROWS if row["name"].startswith("fsdp1")], errors("fsdp1"), strict=True))
+    wide = [name for name in found if "small vocabulary" in name]
+    assert max(abs(error) for name, error in found.items() if name not in wide) < 0.001
+    assert {name: round(found[name], 3) for name in wide} == {
+        "fsdp1 full small vocabulary": 0.046, "fsdp1 lora small vocabulary": -0.083,
+    }  # fmt: skip
+
+
+def test_zero_is_the_probes_to_three_percent() -> None:
+    assert max(map(abs, errors("zero"))) < 0.03
+
+
+def test_no_rank_holds_more_than_the_first() -> None:
+    assert [row["name"] for row in ROWS if max(row["ranks"]) > row["ranks"][0]] == []
