@@ -87,7 +87,11 @@ def test_a_strategy_that_no_dry_run_has_shown_never_simply_fits() -> None:
 def test_each_stage_of_zero_holds_no_more_of_a_model_than_the_one_before(stage: str) -> None:
     stages = ["zero1", "zero2", "zero3"]
     held = [
-        sum(line.bytes for line in answer(gpus=4, deepspeed=name).lines if "optimizer" in line.alive_in)
+        sum(
+            line.bytes
+            for line in answer(gpus=4, deepspeed=name).lines
+            if "optimizer" in line.alive_in and line.cause != "workspace"
+        )
         for name in stages[: stages.index(stage) + 1]
     ]
     assert held == sorted(held, reverse=True)
