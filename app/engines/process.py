@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.engines.procfs import resident_bytes, start_ticks
+from planner.address_space import limit_words
 from planner.units import MIB, format_gib
 
 LOG_NAME = "output.log"
@@ -210,10 +211,11 @@ def _signal(process: Process, number: signal.Signals) -> None:
 def _describe(exit_code: int) -> str:
     if exit_code == 0:
         return ""
+    said = f"the probe ended with exit code {exit_code}"
     if exit_code < 0:
         name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
-        return f"the probe was killed by {name}"
-    return f"the probe ended with exit code {exit_code}"
+        said = f"the probe was killed by {name}"
+    return ". ".join(filter(None, [said, limit_words()]))
 
 
 def _write_ending(folder: Path, ending: Ending) -> None:

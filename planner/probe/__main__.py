@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
+from planner.address_space import limit_words
 from planner.errors import FitproofError
 from planner.measurement import Measurement
 from planner.probe.devices.allocator_settings import settle_allocator
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the boundary: whatever broke inside is one sentence outside
         if options.debug:
             traceback.print_exc()
-        _say(f"The probe failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        _say(*filter(None, [limit_words()]), f"The probe failed: {said}")
         return EXIT_FAILED
     print(measurement.model_dump_json(), flush=True)  # noqa: T201  # the answer
     return 0

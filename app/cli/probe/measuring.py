@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.errors import EXIT_BROKEN, EXIT_BY_VERDICT
 from app.cli.terminal import console, table
+from planner.address_space import limit_words
 from planner.answer.plan import Plan
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.request.schema import Request
@@ -70,7 +71,8 @@ class ProbeRun:
         reason = "; ".join(said.words) or f"it ended with status {said.status}"
         if said.status == 2:
             raise InvalidRequestError("The probe cannot use this.", [FieldProblem("probe", reason)])
-        raise ProbeFailedError(f"The probe failed: {reason}")
+        limited = "" if limit_words() in reason else f"{limit_words()} "
+        raise ProbeFailedError(f"The probe failed: {limited}{reason}")
 
     def _watch(self, request: Request, output: IO[str]) -> "_Said":
         terminal = Console(stderr=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from planner.address_space import limit_words
 from planner.overheads.table import Band
 from planner.probe.card.spec import CardSpec
 from planner.probe.command.lines import CardLine, as_documents, card_lines
@@ -84,7 +85,8 @@ def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, An
     if run.ending.status is None:
         return run.ending.why
     if run.ending.status != 0:
-        return f"The program {_ended(run.ending.status)}{_reason(processes)}."
+        said = f"The program {_ended(run.ending.status)}{_reason(processes)}."
+        return " ".join(filter(None, [said, limit_words()]))
     if worst is None:
         return "The program ended with status 0 and never used a card."
     if not any(process.get("steps") for process in processes):

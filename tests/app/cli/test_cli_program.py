@@ -70,6 +70,23 @@ def test_a_terminal_without_the_signs_of_mathematics_is_no_error() -> None:
     assert json.loads(document.stdout)["verdict"] == "fits"
 
 
+@pytest.mark.parametrize("limit_gib", [1, 3])
+def test_a_probe_without_address_space_says_so_first_whoever_ran_out_of_it(limit_gib: int, tmp_path: Path) -> None:
+    """At 1 GiB torch's own libraries find none and abort, at 3 a checkpoint's file cannot be mapped."""
+    command = [sys.executable, "-m", "app.cli", "probe", "Qwen/Qwen2.5-0.5B", "rtx-4090", "--on", "dry-run"]
+    limited = ["bash", "-c", f'ulimit -v {limit_gib << 20}; exec "$@"', "bash", *command]
+    ended = subprocess.run(
+        limited, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 70
+    assert f"no more than {limit_gib}.00 GiB of address space" in said
+    assert "ulimit -v unlimited" in said
+    assert said.startswith("The probe failed: This process may have"), "before the words of whoever ran out of it"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_that_cannot_start_says_why_in_a_line() -> None:
     ended = program("serve", "--port", "0", FITPROOF_DATABASE_URL="sqlite:////nowhere/fitproof.sqlite3")
     assert ended.returncode not in {0, 1, 2}
