@@ -1,8 +1,10 @@
 """Normalisations as the modelling code writes them: which copy is float32, which is saved."""
 
+from collections.abc import Callable
+
 from planner.families.parts import Norm
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
-from planner.step.engine.ops import GRADIENTS, cast, let_go, mul, parameter, shift, square, summed_over_rows
+from planner.step.engine.ops import GRADIENTS, cast, cast_later, mul, parameter, shift, square, summed_over_rows
 from planner.step.switches import Switches
 
 
@@ -98,7 +100,7 @@ def _rms_gemma(graph: Graph, x: Value, weight: Value) -> Value:
     wide = cast(graph, x, 4)
     out = mul_rows(graph, wide, inverse_root_of(graph, mean(graph, square(graph, wide))))
     del wide
-    out = scale_by_weight(graph, out, _one_plus(graph, weight))
+    out = scale_by_weight(graph, out, _one_plus(graph, weight), weight_last=True)
     return cast(graph, out, x.each)
 
 
@@ -112,7 +114,7 @@ def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
     scaled = mul_rows(graph, wide, square(graph, mean_squared))
     del wide, mean_squared
     if part.weight:
-        scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4))
+        scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4), weight_last=True)
     return cast(graph, scaled, x.each)
 
 
@@ -155,21 +157,29 @@ def _minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
     return Value(graph.new(each, dims), each, dims, graph.node(backward))
 
 
-def scale_by_weight(graph: Graph, x: Value, weight: Value) -> Value:
-    """`weight * x`, the weight broadcast over tokens; a trained weight saves x and sums its gradient."""
+def scale_by_weight(graph: Graph, x: Value, weight: Value, *, weight_last: bool = False) -> Value:
+    """`weight * x`, the weight broadcast over tokens; a trained weight saves x and sums its gradient.
+
+    `weight_last`: it is written `x * weight`. The gradient of the last is made first (MulBackward0::apply).
+    """
     if weight.edge is None:
         return mul(graph, x, weight)
     each, dims = max(x.each, weight.each), x.dims
     x_edge, w_edge, own, width, shape = x.edge, weight.edge, weight.each, x.each, weight.dims
 
-    def backward(_: Buffer) -> Outcome:
-        to_weight = graph.new(each, dims)
-        to_x = graph.new(each, dims) if x_edge else None
+    def to_weight() -> Callable[[], Buffer]:
         tag = GRADIENTS if w_edge and w_edge.leaf else ""
-        late = summed_over_rows(graph, to_weight, dims, lambda: graph.new(own, shape, tag))
-        if to_x and width != each:
-            return (w_edge, late), (x_edge, lambda: graph.new(width, dims))
-        return (w_edge, late), (x_edge, to_x)
+        return summed_over_rows(graph, graph.new(each, dims), dims, lambda: graph.new(own, shape, tag))
+
+    def to_x() -> Buffer | Callable[[], Buffer] | None:
+        return cast_later(graph, graph.new(each, dims), dims, each=each, own=width) if x_edge else None
+
+    def backward(_: Buffer) -> Outcome:
+        if weight_last:
+            summed = to_weight()
+            return (x_edge, to_x()), (w_edge, summed)
+        cast_back = to_x()
+        return (w_edge, to_weight()), (x_edge, cast_back)
 
     saved = graph.save(x, weight) if x_edge else graph.save(x)
     edge = graph.node(backward, saved)
@@ -216,15 +226,15 @@ def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
     x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each
 
     def backward(_: Buffer) -> Outcome:
-        product = graph.new(each, dims)
-        to_x = graph.new(each, dims)
-        if own != each:
-            let_go(saved)
-            to_x = graph.new(own, dims)
-        summed = graph.new(each, row_dims)
-        del product
-        return (row_edge, summed), (x_edge, to_x)
+        product = [graph.new(each, dims)]
+        to_x = cast_later(graph, graph.new(each, dims), dims, each=each, own=own)
 
-    saved = graph.save(rows, x)
-    edge = graph.node(backward, saved)
+        def summed() -> Buffer:
+            out = graph.new(each, row_dims)
+            product.clear()
+            return out
+
+        return (x_edge, to_x), (row_edge, summed)
+
+    edge = graph.node(backward, graph.save(rows, x))
     return Value(graph.new(each, dims), each, dims, edge)

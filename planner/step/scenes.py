@@ -49,11 +49,19 @@ class Alive:
         self.places: dict[int, dict[tuple[int | None, int], tuple[int, int]]] = {}
 
     def take(self, key: int, layer: int | None, born: int) -> tuple[int, int]:
-        """The tensor that goes: of this layer, of the model, or, where a neighbour made it, the latest."""
+        """The tensor that goes: of this layer, of a neighbour the latest, or of the model.
+
+        The walked layer was given what the embedding made; a later one is given what its neighbour made.
+        """
         places = self.places[key]
-        for name in ((layer, born), (None, born)):
-            if name in places:
-                return places.pop(name)
+        if (layer, born) in places:
+            return places.pop((layer, born))
+        if layer is not None:
+            for name in reversed(places):
+                if name[0] not in {None, layer}:
+                    return places.pop(name)
+        if (None, born) in places:
+            return places.pop((None, born))
         return places.popitem()[1]
 
     def make(self, count: int) -> int:

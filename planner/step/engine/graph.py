@@ -5,8 +5,9 @@ long as the tensor it stands for: CPython frees it when the last reference goes,
 out is a list of allocations and frees whose sizes are products of named dimensions. A kind of model is walked once
 and evaluated with numbers afterwards, in microseconds (planner/step/engine/program.py).
 
-The engine follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation, a node's saved tensors
-are released as soon as it has run, then its incoming gradient, and only then are its results accumulated.
+The engine follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation; what a node made is cast and
+summed to the shapes of its inputs, then its incoming gradient goes (call_function), then its saved tensors
+(evaluate_function), and only then are its results accumulated.
 Checkpointing follows torch/utils/checkpoint.py: inside a frame nothing is kept but the inputs, the first node that
 asks for a saved tensor recomputes the frame, and the recomputation stops at the last tensor it has to save. The older,
 reentrant kind recomputes all of it before the first node runs.
@@ -53,6 +54,16 @@ class Holder:
 
 
 Backward = Callable[[Buffer], Outcome]
+
+
+def _let_go(saved: list[Holder]) -> None:
+    """A checkpoint's hooks hand saved tensors over for good, so that they go when the function of their node returns.
+
+    Other saved tensors stay until what it made is cast and summed (torch/csrc/autograd/engine.cpp, evaluate_function).
+    """
+    for holder in saved:
+        if holder.frame is not None:
+            holder.buffer = None
 
 
 class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
@@ -228,8 +239,10 @@ class Graph:
             if grad is not None:
                 self._redo(saved)
                 outcome = list(function(grad))
-                del function, saved, grad
+                _let_go(saved)
                 ready = validated(outcome)
+                del grad
+                del function, saved
                 ready.reverse()
                 while ready:
                     self.accumulate(*ready.pop())

@@ -6,7 +6,7 @@ torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `
 
 from collections.abc import Callable
 
-from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Holder, Outcome, Value
+from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value
 
 GRADIENTS = "gradients of trained weights"
 SUMS = "partial sums over rows"
@@ -151,27 +151,34 @@ def add(graph: Graph, a: Value, b: Value) -> Value:
     return Value(graph.new(each, dims), each, dims, edge)
 
 
-def let_go(saved: list[Holder]) -> None:
-    """A checkpoint's hooks hand saved tensors over for good, so that they go before the engine casts a gradient.
+def cast_later(graph: Graph, wide: Buffer, dims: Dims, *, each: int, own: int) -> Buffer | Callable[[], Buffer]:
+    """A gradient of `each` bytes per element as its tensor of `own` gets it: cast by the engine (validate_outputs)."""
+    if own == each:
+        return wide
+    held = [wide]
 
-    Other saved tensors stay until the node is done (torch/csrc/autograd/engine.cpp, call_function).
-    """
-    for holder in saved:
-        if holder.frame is not None:
-            holder.buffer = None
+    def late() -> Buffer:
+        out = graph.new(own, dims)
+        held.clear()
+        return out
+
+    return late
 
 
 def mul(graph: Graph, a: Value, b: Value) -> Value:
-    """`a * b`: each side is saved for the other's gradient."""
+    """`a * b`: each side is saved for the other's gradient; b's gradient is made first (MulBackward0::apply)."""
     each, dims = max(a.each, b.each), a.dims
     if not graph.needs(a, b):
         return Value(graph.new(each, dims), each, dims)
     sides = ((a.edge, a.each), (b.edge, b.each))
 
     def backward(_: Buffer) -> Outcome:
-        wide = [(edge, graph.new(each, dims), own) for edge, own in sides if edge]
-        let_go(saved)
-        return tuple((edge, grad if own == each else graph.new(own, dims)) for edge, grad, own in wide)
+        made = [
+            (edge, cast_later(graph, graph.new(each, dims), dims, each=each, own=own))
+            for edge, own in reversed(sides)
+            if edge
+        ]
+        return tuple(reversed(made))
 
     saved = (graph.save(b) if a.edge else []) + (graph.save(a) if b.edge else [])
     edge = graph.node(backward, saved)

@@ -1,6 +1,7 @@
 """Operations that pick rows: gather, top-k, and a factor per row. Their gradients are scattered back into zeros."""
 
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.ops import cast_later
 
 
 def gather(graph: Graph, x: Value, index: Value, dims: Dims) -> Value:
@@ -51,27 +52,22 @@ def normalise(graph: Graph, x: Value) -> Value:
 
 
 def scale_rows(graph: Graph, x: Value, factors: Value) -> Value:
-    """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last.
-
-    Casts and sums are the engine's (engine.cpp, validate_outputs): they come when the function has returned, and what
-    a checkpoint had recomputed for it is gone.
-    """
+    """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last."""
     each, dims = max(x.each, factors.each), x.dims
     if not graph.needs(x, factors):
         return Value(graph.new(each, dims), each, dims)
     x_edge, own, factor_edge, factor_each, rows = x.edge, x.each, factors.edge, factors.each, factors.dims
 
     def backward(_: Buffer) -> Outcome:
-        product = graph.new(each, dims) if factor_edge else None
-        to_x = graph.new(each, dims) if x_edge else None
-        for holder in saved:
-            if holder.frame is not None:
-                holder.buffer = None
-        if to_x and own != each:
-            to_x = graph.new(own, dims)
-        summed = graph.new(factor_each, rows) if factor_edge else None
-        del product
-        return (factor_edge, summed), (x_edge, to_x)
+        product = [graph.new(each, dims)] if factor_edge else []
+        to_x = cast_later(graph, graph.new(each, dims), dims, each=each, own=own) if x_edge else None
+
+        def summed() -> Buffer:
+            out = graph.new(factor_each, rows)
+            product.clear()
+            return out
+
+        return (x_edge, to_x), (factor_edge, summed if factor_edge else None)
 
     saved = (graph.save(factors) if x_edge else []) + (graph.save(x) if factor_edge else [])
     edge = graph.node(backward, saved)
