@@ -30,6 +30,7 @@ _SIGNATURES = {
     "pools_delete": (None, (_POINTER,)),
     "pools_allocate": (_INT32, (_POINTER, _INT64)),
     "pools_allocate_many": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
+    "pools_cast_many": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
     "pools_free": (_INT32, (_POINTER, _INT32)),
     "pools_free_many": (_INT32, (_POINTER, _POINTER, _INT32)),
     "pools_free_slots": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),

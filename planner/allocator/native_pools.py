@@ -87,6 +87,10 @@ class NativePools:
         self._checked(self._library.pools_allocate_many(self._pools, _at(sizes), len(sizes), _at(made)))
         return made
 
+    def cast_many(self, sizes: "array[int]", handles: "array[int]") -> None:
+        """Make a tensor of each of `sizes` that is not 0 in place of the one at its handle, one after the other."""
+        self._checked(self._library.pools_cast_many(self._pools, _at(sizes), len(sizes), _at(handles)))
+
     def free(self, handle: int) -> None:
         """Take a block back and merge it with free neighbours."""
         self._checked(self._library.pools_free(self._pools, handle))

@@ -22,14 +22,15 @@ from planner.tensors.trainable import Trainable, module_by_module, reached
 
 @dataclass(frozen=True, slots=True)
 class MadeOnce:
-    """`adapters`: as they are made; `narrow_adapters`: what each is cast to afterwards, empty where none is.
+    """`adapters`: as they are made; `casts`: what each is cast to when all are there, by PEFT and then by the stack, 0
+    where it is not; a round that casts none is left out.
 
     `norms`: clipping's partial norms, a norm for each tensor, these in one tensor, and the norm of all. `states`: the
     optimizer's, parameter after parameter. `copies`: what the optimizer's own step holds at its worst moment.
     """
 
     adapters: "array[int]"
-    narrow_adapters: "array[int]"
+    casts: tuple["array[int]", ...]
     norms: "array[int]"
     states: "array[int]"
     copies: "array[int]"
@@ -43,17 +44,20 @@ def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embedding
     parts = [tuple(tensor for tensor in made if tensor.copied is copied) for copied in (False, True)]
     in_order, trained = [*chain.from_iterable(map(module_by_module, parts))], reached(tensors)
     count = sum(tensor.count for tensor in trained)
-    narrow = [
-        tensor.itemsize_bytes * tensor.elements if tensor.itemsize_bytes != tensor.made_bytes else 0
-        for tensor in in_order
-    ]
+    by_peft = _cast([(tensor.elements, tensor.first_bytes, tensor.made_bytes) for tensor in in_order])
+    by_the_stack = _cast([(tensor.elements, tensor.made_bytes, tensor.itemsize_bytes) for tensor in in_order])
     return MadeOnce(
-        array("q", [tensor.made_bytes * tensor.elements for tensor in in_order]),
-        array("q", narrow if any(narrow) else ()),
+        array("q", [tensor.first_bytes * tensor.elements for tensor in in_order]),
+        tuple(cast for cast in (by_peft, by_the_stack) if any(cast)),
         array("q", [4 * partial_norms(trained), *[4] * count, 4 * count, 4]),
         array("q", _states(module_by_module(trained), optimizer, embeddings_in_32bit)),
         array("q", _copies(trained, optimizer)),
     )
+
+
+def _cast(tensors: Sequence[tuple[int, int, int]]) -> "array[int]":
+    """Of (elements, itemsize before, itemsize after) the bytes of each that changes, 0 of the others."""
+    return array("q", [elements * after if after != before else 0 for elements, before, after in tensors])
 
 
 def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer) -> Iterator[int]:

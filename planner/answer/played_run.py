@@ -11,7 +11,7 @@ from planner.answer.flat_script import flat_script
 from planner.answer.made_once import made_once
 from planner.answer.static_lines import trained_tensors
 from planner.gpu import Gpu
-from planner.memory.runtime import WORKSPACES, workspace_bytes
+from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
 from planner.request.recipe import Recipe
 from planner.step import Step
@@ -32,13 +32,15 @@ class Run:
         self.pools, self.clips = pools, training.max_grad_norm > 0
         tensors = trained_tensors(model, recipe)
         self.made = made_once(tensors, training.optim, embeddings_in_32bit=recipe.by_trainer)
+        # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
+        self.workspaces = dict.fromkeys(("forward", "backward"), workspace_bytes(gpu.compute_capability))
         if recipe.lora:
+            if recipe.lora.use_dora:  # its first magnitudes are norms of products (peft/tuners/lora/dora.py)
+                self._take_workspace("forward")
             self._make_adapters()
         if recipe.reference == "copy":
             own = recipe.of_reference_model
             load_into(pools, place(model.census, own), own)
-        # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
-        self.workspaces = [workspace_bytes(gpu.compute_capability)] * WORKSPACES
         self.has_states = False
 
     def play(self, step: Step) -> None:
@@ -54,20 +56,28 @@ class Run:
         self._free_slots(step.script.gradients, places)
 
     def _make_adapters(self) -> None:
-        """What is trained in 16 bit is cast when all are made, tensor by tensor."""
-        wide = self._keep(self.made.adapters)
-        for handle, size in zip(wide, self.made.narrow_adapters, strict=False):
-            if size:
-                self.pools.allocate(size)
-                self.pools.free(handle)
+        """All in the dtype of their layers, then cast tensor by tensor."""
+        handles = self._keep(self.made.adapters)
+        for sizes in self.made.casts:
+            handles = self._cast(sizes, handles)
 
-    def _take_workspace(self) -> None:
-        if self.workspaces:
-            self.pools.allocate(self.workspaces.pop())
+    def _take_workspace(self, thread: str) -> None:
+        size = self.workspaces.pop(thread, 0)
+        if size:
+            self.pools.allocate(size)
 
     def _keep(self, sizes: "array[int]") -> Sequence[int]:
         """Allocate one tensor for each of `sizes`; returns their handles."""
         return [self.pools.allocate(size) for size in sizes]
+
+    def _cast(self, sizes: "array[int]", handles: Sequence[int]) -> Sequence[int]:
+        """Make a tensor of each size that is not 0 in place of the one before; returns the handles there are then."""
+        cast = list(handles)
+        for number, size in enumerate(sizes):
+            if size:
+                cast[number] = self.pools.allocate(size)
+                self.pools.free(handles[number])
+        return cast
 
     def _free(self, handles: Sequence[int]) -> None:
         for handle in handles:
@@ -81,8 +91,10 @@ class Run:
         places = [0] * step.script.slots
         sized = dict[tuple[int, bool, bool], list[tuple[int, int]]]()
         for number, scene in enumerate(step.script.scenes):
-            if number in {step.script.forward_product, step.script.product}:
-                self._take_workspace()
+            if number == step.script.forward_product:
+                self._take_workspace("forward")
+            if number == step.script.product:
+                self._take_workspace("backward")
             numbered = [places[slot] for slot in scene.freed] + [0] * scene.pattern.made
             key = (id(scene.pattern), scene.large, scene.small)
             if key not in sized:
@@ -116,6 +128,11 @@ class NativeRun(Run):
     def _keep(self, sizes: "array[int]") -> "array[int]":
         return self.pools.allocate_many(sizes)
 
+    def _cast(self, sizes: "array[int]", handles: Sequence[int]) -> "array[int]":
+        cast = as_array(handles)
+        self.pools.cast_many(sizes, cast)
+        return cast
+
     def _free(self, handles: Sequence[int]) -> None:
         self.pools.free_many(as_array(handles))
 
@@ -126,9 +143,10 @@ class NativeRun(Run):
         script, sizes = flat_script(step.script), self._sizes_of(step)
         places, last = array("i", bytes(4 * step.script.slots)), len(step.script.scenes)
         products = (min(number, last) for number in (step.script.forward_product, step.script.product))
-        for number, (first, end) in enumerate(pairwise((0, *products, last))):
-            if number and first < end:
-                self._take_workspace()
+        threads = ("", "forward", "backward")
+        for thread, (first, end) in zip(threads, pairwise((0, *products, last)), strict=True):
+            if thread and first < end:
+                self._take_workspace(thread)
             self.pools.play_scenes(script, sizes, places, range(first, end))
         return places
 

@@ -134,6 +134,7 @@ def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable
         copies=recipe.lora.modules_to_save_dtype,
         biases=_dtype_of_biases(recipe),
         originals="float32" if recipe.kbit_preparation else recipe.model_dtype,
+        layers=_dtype_of_adapted_layers(recipe),
     )
     tensors = adapter_tensors(census, model_type, recipe.lora, dtypes)
     if recipe.quantization is not None and not recipe.quantization.load_in_4bit:
@@ -147,6 +148,13 @@ def _dtype_of_biases(recipe: Recipe) -> Dtype:
     """A `Linear4bit` leaves its bias in the dtype that it computes in (planner/tensors/tensor_storage.py)."""
     if recipe.quantization is not None and recipe.quantization.load_in_4bit:
         return recipe.compute_dtype
+    return "float32" if recipe.kbit_preparation else recipe.model_dtype
+
+
+def _dtype_of_adapted_layers(recipe: Recipe) -> Dtype:
+    """The compute dtype where a layer has one; float32 where weights are whole numbers, which PEFT gives no adapter."""
+    if recipe.quantization is not None:
+        return recipe.compute_dtype if recipe.quantization.load_in_4bit else "float32"
     return "float32" if recipe.kbit_preparation else recipe.model_dtype
 
 

@@ -102,6 +102,19 @@ PUBLIC int32_t pools_allocate_many(pools *all, const int64_t *sizes, int32_t cou
     return 0;
 }
 
+/* Casts tensor after tensor: makes one of each size that is not 0, frees the one before, and keeps its handle. */
+PUBLIC int32_t pools_cast_many(pools *all, const int64_t *sizes, int32_t count, int32_t *handles) {
+    for (int32_t i = 0; i < count; i++) {
+        if (!sizes[i]) continue;
+        const int32_t made = pools_allocate(all, sizes[i]);
+        if (made < 0) return made;
+        const int32_t result = pools_free(all, handles[i]);
+        if (result < 0) return result;
+        handles[i] = made;
+    }
+    return 0;
+}
+
 /* Frees what lies at `slots` of `places`. */
 PUBLIC int32_t pools_free_slots(pools *all, const int32_t *slots, int32_t count, const int32_t *places) {
     int32_t *handles = malloc((count + 1) * sizeof *handles);

@@ -27,9 +27,9 @@ _OUT_OF_REACH = (".indexer.", ".vision_tower.", ".embed_vision.")
 class Trainable:
     """`count` equal trained tensors. `shape` is the optimizer's view, `embedding` marks `nn.Embedding` weights.
 
-    `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that it is made with, before a
-    stack casts it. `layers`: those that have one, where that is known. `own`: the
-    base model's, which is no further tensor.
+    `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that PEFT leaves it with, before
+    a stack casts it; `first_bytes`: the one it has until PEFT casts it, when all are there. `layers`: those that have
+    one, where that is known. `own`: the base model's, which is no further tensor.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Trainable:
     made_bytes: int = _WIDE_BYTES
     layers: Layers = ()
     own: bool = False
+    first_bytes: int = _WIDE_BYTES
 
     @property
     def elements(self) -> int:
@@ -85,6 +86,8 @@ class AdapterDtypes:
     """Of matrices, of DoRA's magnitudes, of what whole modules are copied from, and what a trainer casts the copies to.
 
     TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16, copies of whole modules included.
+    `layers`: that of the adapted layers, which adapters are given first (peft 0.21.2 tuners/tuners_utils.py,
+    _move_adapter_to_device_of_base_layer); of 16 bit all are cast to float32 at the end (cast_adapter_dtype).
     """
 
     matrices: Dtype
@@ -92,6 +95,7 @@ class AdapterDtypes:
     originals: Dtype = "bfloat16"
     copies: Dtype | None = None
     biases: Dtype = "bfloat16"
+    layers: Dtype = "float32"
 
 
 @lru_cache(maxsize=512)
@@ -126,6 +130,7 @@ def adapter_tensors(
                 count=weight.count,
                 itemsize_bytes=itemsize_bytes,
                 layers=weight.layers,
+                first_bytes=DTYPE_BYTES[dtypes.layers],
             )
             for part, shape, itemsize_bytes in parts
         ]
@@ -173,6 +178,7 @@ def trained_tokens(census: Census, lora: Lora, dtypes: AdapterDtypes) -> list[Tr
             count=1,
             itemsize_bytes=DTYPE_BYTES[dtypes.matrices],
             made_bytes=DTYPE_BYTES[embedding.loaded_dtype(dtypes.originals)],
+            first_bytes=DTYPE_BYTES[embedding.loaded_dtype(dtypes.originals)],
         )
     ]
 
@@ -200,6 +206,7 @@ def _copy(group: TensorGroup, dtypes: AdapterDtypes) -> Trainable:
         embedding=group.role == "embedding",
         copied=True,
         made_bytes=DTYPE_BYTES[original],
+        first_bytes=DTYPE_BYTES[original],
     )
 
 

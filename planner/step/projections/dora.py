@@ -5,7 +5,7 @@ Source: peft 0.21 tuners/lora/dora.py DoraLinearLayer.forward and tuners/lora/va
 
 from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
-from planner.step.engine.ops import GRADIENTS, add, cast, matmul, parameter, unary
+from planner.step.engine.ops import GRADIENTS, add, cast, clone, matmul, parameter, unary
 from planner.step.norms import scale_by_weight
 from planner.step.projections.adapters import adapter_matmul
 from planner.step.switches import Switches
@@ -31,6 +31,8 @@ def dora(graph: Graph, switches: Switches, part: Linear, x: Value, result: Value
                 inner, held = cast(graph, x, switches.autocast), cast(graph, weight, switches.autocast)
             result = matmul(graph, inner, held, part.out)
             del inner, held
+        elif part.bias:  # `base_result - bias`, whose gradient is that of base_result
+            result = clone(graph, result)
         left = scale_by_weight(graph, result, _less_one(graph, scale))
         right = unary(graph, scale_by_weight(graph, high, scale))
         out = add(graph, left, right)
