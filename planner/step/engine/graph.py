@@ -20,6 +20,7 @@ from weakref import ref
 from planner.step.engine.buffers import Alias, Buffer, restored
 from planner.step.engine.events import Event, Size
 from planner.step.engine.gradients import Edge, Outcome, validated
+from planner.step.engine.saved import Frame, Holder, let_go
 
 __all__ = ["Alias", "Backward", "Buffer", "Dims", "Edge", "Graph", "Holder", "Outcome", "Value"]
 
@@ -35,35 +36,7 @@ class Value(NamedTuple):
     edge: Edge | None = None
 
 
-class Frame:
-    """One checkpointed call: how to run it again, and the saved tensors it owes."""
-
-    __slots__ = ("done", "holders", "run_again")
-
-    def __init__(self, run_again: Callable[[], object]) -> None:
-        self.run_again, self.holders, self.done = run_again, list["ref[Holder]"](), False
-
-
-class Holder:
-    """A saved tensor, or the promise of one inside a checkpoint frame; the frame forgets it with its node."""
-
-    __slots__ = ("__weakref__", "buffer", "frame")
-
-    def __init__(self, buffer: Buffer | None, frame: Frame | None) -> None:
-        self.buffer, self.frame = buffer, frame
-
-
 Backward = Callable[[Buffer], Outcome]
-
-
-def _let_go(saved: list[Holder]) -> None:
-    """A checkpoint's hooks hand saved tensors over for good, so that they go when the function of their node returns.
-
-    Other saved tensors stay until what it made is cast and summed (torch/csrc/autograd/engine.cpp, evaluate_function).
-    """
-    for holder in saved:
-        if holder.frame is not None:
-            holder.buffer = None
 
 
 class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
@@ -239,7 +212,7 @@ class Graph:
             if grad is not None:
                 self._redo(saved)
                 outcome = list(function(grad))
-                _let_go(saved)
+                let_go(saved)
                 ready = validated(outcome)
                 del grad
                 del function, saved
