@@ -130,7 +130,7 @@ def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable
         return model_tensors(census, recipe.model_dtype)
     dtypes = AdapterDtypes(
         matrices=recipe.adapter_dtype,
-        magnitudes="float32" if recipe.stack_name == "trl" else recipe.adapter_dtype,
+        magnitudes="float32",
         copies=recipe.lora.modules_to_save_dtype,
         biases=_dtype_of_biases(recipe),
         originals="float32" if recipe.kbit_preparation else recipe.model_dtype,

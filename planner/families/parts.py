@@ -36,7 +36,8 @@ class Attention:
     one call (partial_cat), interleaved pairs, in float32, with float32 tables, half tables, complex numbers, or none.
 
     `names_parts`: the layer's own forward turns a part of each head, and names what it turned and what it did not.
-    `gated`: the query projection gives a gate for the output, too (Qwen3-Next).
+    `gated`: the query projection gives a gate for the output, too (Qwen3-Next). `scales_query`: the layer scales
+    queries itself, in a tensor of their own (OPT).
     `keys`: this layer makes its own, stores them for later layers, or reuses those stored (Gemma 4). With `v_norm` and
     without `v`, values are made of the keys' projection.
     """
@@ -60,6 +61,7 @@ class Attention:
     own_scores: bool = False
     late_norm: bool = False
     tempered: bool = False
+    scales_query: bool = False
     v_norm: Norm | None = None
     gated: bool = False
     keys: Literal["own", "stored", "reused"] = "own"
@@ -188,7 +190,8 @@ class Block:
     layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
     result is multiplied in place. `returns_weights`: the layer returns its attention weights, too. `once`: the first or
     last of its like, one layer only: the step makes or frees in it what its like share. `early`: no layer has widened
-    the residual stream yet, as an MLP does whose activation autocast runs in float32.
+    the residual stream yet, as an MLP does whose activation autocast runs in float32. `mlp_inline`: the layer's own
+    code runs a plain MLP, and names its input no longer when it has been multiplied.
     """
 
     prefix: str
@@ -197,6 +200,7 @@ class Block:
     attention: Attention | Latent | DeltaNet | Mamba2 | None
     mlp: Mlp | None
     scaled_residual: bool = False
+    mlp_inline: bool = False
     dropout: bool = False
     lingers: Literal["", "output", "both"] = ""
     norms_first: bool = False

@@ -235,8 +235,10 @@ def opt(fields: Fields) -> Decoder:
             q=Linear("self_attn.q_proj", "q", "h", True), k=Linear("self_attn.k_proj", "k", "h", True),
             v=Linear("self_attn.v_proj", "k", "h", True), o=Linear("self_attn.out_proj", "h", "q", True),
             rotary="none",
+            scales_query=True,
         ),
         mlp=plain_mlp("fc1", "fc2", "relu"),
+        mlp_inline=True,
         dropout=drops(fields, "dropout"),
     )  # fmt: skip
     positions = fields.count("max_position_embeddings") + 2

@@ -23,18 +23,23 @@ def trl_tile_elements(scored_tokens: int) -> int:
     return min(scored_tokens, TRL_TILE_TOKENS) * TRL_TILE_WORDS
 
 
-def liger_chunk_rows(tokens: int, vocabulary: int, hidden: int) -> int:
-    """Liger's chunk: next power of two of `ceil(T / ceil(V / h))`, at most T.
+def liger_chunk_rows(tokens: int, vocabulary: int, hidden: int, states: int) -> int:
+    """Liger's chunk: next power of two of `ceil(T / ceil(V / (c h)))`, at most T.
+
+    `states`: c, of how many tensors of hidden states' size a chunk of logits may be (`chunk_mem_const`).
 
     Source: liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py, fused_linear_cross_entropy_forward.
     """
-    rows = ceil_div(tokens, ceil_div(vocabulary, hidden))
+    rows = ceil_div(tokens, ceil_div(vocabulary, states * hidden))
     return min(tokens, 1 << (rows - 1).bit_length())
 
 
-def fused_sizes(scored: int, tokens: int, vocabulary: int, hidden: int) -> dict[str, int]:
-    """The dimensions that the fused losses are walked with, where `scored` of all `tokens` are scored."""
-    rows = liger_chunk_rows(tokens, vocabulary, hidden)
+def fused_sizes(scored: int, tokens: int, vocabulary: int, hidden: int, *, liger_states: int) -> dict[str, int]:
+    """The dimensions that the fused losses are walked with, where `scored` of all `tokens` are scored.
+
+    `liger_states`: see `liger_chunk_rows`.
+    """
+    rows = liger_chunk_rows(tokens, vocabulary, hidden, liger_states)
     return {
         "N": scored,
         "tile": trl_tile_elements(scored),

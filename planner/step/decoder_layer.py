@@ -10,7 +10,7 @@ from planner.step.attention.standard import Shared, attention
 from planner.step.engine.graph import Graph, Value
 from planner.step.engine.ops import add, cast, dropout, scale_in_place, unary
 from planner.step.feed_forward.mixture import experts
-from planner.step.feed_forward.mlp import gated, plain_mlp
+from planner.step.feed_forward.mlp import gated, inline_mlp, plain_mlp
 from planner.step.feed_forward.parallel_experts import with_experts
 from planner.step.gemma4_layer_inputs import with_layer_input
 from planner.step.norms import norm
@@ -74,7 +74,12 @@ class _Half(NamedTuple):
         del entering
         if part.lingers == "both":
             self.held.append(out)
-        out = _feed(graph, part, out, project) if shared is None else _attend(graph, part, out, project, shared)
+        if shared is None and part.mlp_inline:
+            entering_mlp = [out]
+            del out
+            out = inline_mlp(graph, part.mlp, entering_mlp, project)
+        else:
+            out = _feed(graph, part, out, project) if shared is None else _attend(graph, part, out, project, shared)
         if part.beside and shared is None:
             out = with_experts(graph, part.beside, out, x, project)
         if after:

@@ -7,6 +7,7 @@ from planner.gpu import Gpu, multiprocessors
 from planner.memory import logits, workspace
 from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
+from planner.step import liger_models
 from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import TRAINED_ROWS, rank_dim
@@ -48,7 +49,10 @@ def _numbers(
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **unsloth_numbers(scored, sizes["V"], sizes["h"]),
-        **logits.fused_sizes(scored, batch * length, sizes["V"], sizes["h"]),
+        **logits.fused_sizes(
+            scored, batch * length, sizes["V"], sizes["h"],
+            liger_states=liger_models.STATES_OF_A_CHUNK.get(decoder.model_type, 1),
+        ),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
         "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient work": workspace.efficient_workspace_elements(

@@ -16,5 +16,13 @@ NORMS_BESIDE = frozenset(
 )
 LEAVES_HEAD_NORMS = frozenset({"hunyuan_v1_dense", "olmo2", "olmo3"})
 LEAVES_ROTARY = frozenset({"gemma4", "gemma4_text", "glm4"})
+# Of Gemma 4's norms, modules that stay: apply_liger_kernel_to_gemma4_text names the others.
+LEFT_NORMS = frozenset({
+    "per_layer_projection_norm", "post_per_layer_input_norm", "post_feedforward_layernorm_1",
+    "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2",
+})  # fmt: skip
+# Whose chunks of logits may weigh as much as so many tensors of hidden states; elsewhere one
+# (transformers/model/gpt_oss.py, _GPT_OSS_FLCE_CHUNK_MEM_CONST).
+STATES_OF_A_CHUNK = {"gpt_oss": 8}
 # Who keeps all logits: cross_entropy=True, fused_linear_cross_entropy=False.
 KEEPS_LOGITS = frozenset({"granite"})

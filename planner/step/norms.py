@@ -5,6 +5,7 @@ from collections.abc import Callable
 from planner.families.parts import Norm
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, cast, cast_later, mul, parameter, shift, square, summed_over_rows
+from planner.step.liger_models import LEFT_NORMS
 from planner.step.switches import Switches
 
 
@@ -21,7 +22,7 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
         if part.kind == "layer_float":
             return cast(graph, _layer(graph, cast(graph, x, 4), part, trained), x.each)
         head = part.name.startswith("self_attn.")
-        patched = part.weight or part.kind != "rms_float"
+        patched = (part.weight or part.kind != "rms_float") and part.name.rpartition(".")[2] not in LEFT_NORMS
         if switches.liger.rms_norm and patched and (switches.liger_head_norms or not head):
             return _liger(graph, x, part.width, held if trained else None, in_place=switches.liger_in_place)
         weight = parameter(held, (*part.stored_per, part.width), trained=trained)

@@ -16,7 +16,7 @@ from planner.step.attention.rotary import CONCATENATED, gathered, in_part, join_
 from planner.step.attention.rotary_pairs import halves
 from planner.step.attention.sinks import attend_with_sinks
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
-from planner.step.engine.ops import clone, relayout_gradient, view
+from planner.step.engine.ops import clone, relayout_gradient, unary, view
 from planner.step.engine.slice_ops import pick, piece, split
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
@@ -135,7 +135,8 @@ def _project(graph: Graph, part: Attention, x: Value, project: Projector) -> tup
     if not (part.q and part.k and part.v):
         msg = "attention needs q, k and v or one fused projection"
         raise ValueError(msg)
-    q = normed(graph, part, project(part.q, x), project, query=True)
+    q = project(part.q, x)
+    q = normed(graph, part, unary(graph, q) if part.scales_query else q, project, query=True)
     k = normed(graph, part, project(part.k, x), project, query=False)
     return q, k, project(part.v, x)
 

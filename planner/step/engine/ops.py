@@ -222,8 +222,8 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
 
 
 def dropout(graph: Graph, x: Value) -> Value:
-    """`native_dropout`: the output and a one-byte mask, which is saved; its backward scales by the mask."""
-    out, mask = graph.new(x.each, x.dims), graph.new(1, x.dims)
+    """`native_dropout`: a one-byte mask, which is saved, and the output; its backward scales by the mask."""
+    mask, out = graph.new(1, x.dims), graph.new(x.each, x.dims)
     if not graph.needs(x):
         return Value(out, x.each, x.dims)
     edge_in, each, dims = x.edge, x.each, x.dims

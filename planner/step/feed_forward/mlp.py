@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.py.
 """
 
-from planner.families.parts import GatedMlp, PlainMlp
+from planner.families.parts import GatedMlp, Mlp, PlainMlp
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value
 from planner.step.engine.ops import add, cast, clone, mul, shift, square, unary
 from planner.step.engine.slice_ops import split
@@ -51,6 +51,18 @@ def plain_mlp(graph: Graph, part: PlainMlp, x: Value, project: Projector) -> Val
     """`down(act(up(x)))`."""
     with graph.cause("MLP: inner activations"):
         return project(part.down, _bent(graph, part.act, project(part.up, x), project.switches))
+
+
+def inline_mlp(graph: Graph, part: Mlp | None, entering: list[Value], project: Projector) -> Value:
+    """The same in the layer's own code; what enters is taken out of `entering`, whose name the first product takes."""
+    if not isinstance(part, PlainMlp):
+        msg = "only a plain MLP is run by a layer's own code"
+        raise TypeError(msg)
+    with graph.cause("MLP: inner activations"):
+        up = project(part.up, entering.pop())
+        bent = _bent(graph, part.act, up, project.switches)
+        del up
+        return project(part.down, bent)
 
 
 def shared_expert(graph: Graph, part: GatedMlp | PlainMlp, x: Value, project: Projector) -> Value:

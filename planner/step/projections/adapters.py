@@ -3,7 +3,7 @@
 Source: peft 0.21 tuners/lora/layer.py; torch aten/src/ATen/autocast_mode.cpp, cached_cast.
 """
 
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Value
 from planner.step.engine.ops import cast, matmul, parameter
 from planner.step.switches import Switches
 
@@ -34,6 +34,15 @@ def autocast_input(graph: Graph, x: Value, each: int) -> Value:
     if x.edge is None or x.edge is not graph.leaf_input or x.each != _CACHED_BYTES:
         return cast(graph, x, each)
     return autocast_weight(graph, x, each, EMBEDDED)
+
+
+def narrowed_input(graph: Graph, x: Value, each: int) -> Buffer | None:
+    """The same inside a function of its own, whose gradient is no node's: the leaf's cast is kept all the same."""
+    if x.edge is None or x.edge is not graph.leaf_input or x.each != _CACHED_BYTES:
+        return graph.new(each, x.dims)
+    if EMBEDDED not in graph.casts:
+        graph.casts[EMBEDDED] = Value(graph.new(each, x.dims), each, x.dims)
+    return graph.casts[EMBEDDED].buffer
 
 
 def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:

@@ -7,7 +7,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
-from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight
+from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
 from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
 from planner.step.projections.int8 import int8_matmul
@@ -123,7 +123,7 @@ class Projector:
                 held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
             held.append(graph.new(x.each, weight, EXPANDED))
             if self._narrowed(part, x):
-                held += [graph.new(each, weight, EXPANDED), graph.new(each, x.dims)]
+                held += [graph.new(each, weight, EXPANDED), narrowed_input(graph, x, each)]
         result = graph.new(each, (*x.dims[:-1], part.out))
         graph.mark_product()
         return result
