@@ -25,12 +25,18 @@ DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def default_targets(model: object) -> tuple[str, ...] | None:
-    """The modules for a model of the catalogue or a config.json; None where PEFT asks for names.
+def default_targets(model: object, parameters: object = None) -> tuple[str, ...] | None:
+    """The modules for a model of the catalogue or a config.json; None where PEFT asks for names, none where it has
+    `parameters` to adapt (peft 0.21.2, tuners/lora/model.py _prepare_adapter_config).
 
     A model that only the hub knows is taken for one of the many with q_proj and v_proj: the plan says so, and names
     the model's modules where it has none of these.
     """
+    found = _default_targets(model)
+    return () if found is None and parameters else found
+
+
+def _default_targets(model: object) -> tuple[str, ...] | None:
     if isinstance(model, dict):
         return DEFAULT_TARGETS.get(str(model.get("model_type")))
     try:

@@ -75,9 +75,7 @@ def _quantization(reading: Reading) -> None:
 def _adapters(reading: Reading) -> None:
     reading.assume("lora.r", 8, "oumi's default lora_r")
     if reading.get("lora.target_modules") is None:
-        targets = default_targets(reading.document.get("model", ""))
-        if targets is None and reading.get("lora.target_parameters"):
-            targets = ()  # peft/tuners/lora/model.py, _prepare_adapter_config
+        targets = default_targets(reading.document.get("model", ""), reading.get("lora.target_parameters"))
         if targets is None:
             reading.contradict("peft.lora_target_modules", "missing, and PEFT has no default for this model; name them")
         else:

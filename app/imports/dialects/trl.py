@@ -166,9 +166,7 @@ def _adapters(reading: Reading) -> None:
     reading.assume("lora.lora_alpha", 32, "TRL ModelConfig's default")
     reading.assume("lora.lora_dropout", 0.05, "TRL ModelConfig's default")
     if reading.get("lora.target_modules") is None:
-        targets = default_targets(reading.document.get("model", ""))
-        if targets is None and reading.get("lora.target_parameters"):
-            targets = ()  # peft/tuners/lora/model.py, _prepare_adapter_config
+        targets = default_targets(reading.document.get("model", ""), reading.get("lora.target_parameters"))
         if targets is None:
             reading.contradict("lora_target_modules", "missing, and PEFT has no default for this model; name them")
         else:
@@ -271,9 +269,8 @@ TRL = Trainer(
         *adapter_options(
             exclude_modules="exclude_modules", rank_pattern="rank_pattern", alpha_pattern="alpha_pattern",
             init_lora_weights="init_lora_weights", layers_to_transform="layers_to_transform",
-            layers_pattern="layers_pattern", target_parameters="lora_target_parameters",
+            layers_pattern="layers_pattern", target_parameters="lora_target_parameters", bias="bias",
             trainable_token_indices="trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
-            bias="bias",
         ),
         Rule("modules_to_save", "lora.modules_to_save", listed),
         Rule("use_dora", "lora.use_dora"),

@@ -10,7 +10,7 @@ FLOAT32, BFLOAT16 = AdapterDtypes("float32", "float32"), AdapterDtypes("bfloat16
 
 def test_adapters_are_rounded_tensor_by_tensor() -> None:
     tensors = adapter_tensors(LLAMA, "llama", Lora(r=1, target_modules=("k_proj",)), FLOAT32)
-    matrices, magnitudes, _, _, uncast = adapter_lines(tensors)
+    matrices, magnitudes, *_, uncast = adapter_lines(tensors)
     assert matrices.bytes == 2 * (1024 + 512)  # A is 1 x 256, B is 128 x 1
     assert (magnitudes.bytes, uncast.bytes) == (0, 0)
     assert "load" not in matrices.alive_in
@@ -18,7 +18,7 @@ def test_adapters_are_rounded_tensor_by_tensor() -> None:
 
 def test_sixteen_bit_adapters_were_float32_first() -> None:
     tensors = adapter_tensors(LLAMA, "llama", Lora(r=16), BFLOAT16)
-    matrices, _, _, _, uncast = adapter_lines(tensors)
+    matrices, *_, uncast = adapter_lines(tensors)
     assert (uncast.bytes, uncast.alive_in) == (matrices.bytes, ("prepare",))
 
 
