@@ -1,6 +1,6 @@
 """A plan in the terminal: the verdict first, then the card filling up, then the ledger."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,20 +30,27 @@ _CAUSES = {
 }
 
 
+class Length(NamedTuple):
+    """Tokens the run shall train on, and what an hour of all its cards costs, 0 where nobody said."""
+
+    tokens: int = 0
+    price_per_hour: float = 0.0
+
+
 def show(
-    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, tokens: int = 0
+    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, length: Length = Length()  # noqa: B008  frozen
 ) -> None:
     """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak.
 
-    `planned` says what the verdict is about where the answer names something that was not planned; `tokens` is how many
-    the run shall train on.
+    `planned` says what the verdict is about where the answer names something that was not planned; `length` is how
+    long the run shall be.
     """
     out = console()
     _verdict(out, request, answer, planned)
     _bar(out, answer)
     _ledger(out, answer, every_line=every_line)
     _moments(out, answer)
-    _speed(out, answer["throughput"], tokens)
+    _speed(out, answer["throughput"], length)
     _notes(out, answer)
 
 
@@ -76,17 +83,21 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     out.print()
 
 
-def _speed(out: Console, found: dict[str, Any], tokens: int) -> None:
+def _speed(out: Console, found: dict[str, Any], length: Length) -> None:
     rate = found["tokens_per_second"]
     if rate is None:
         out.print(Text(f"Tokens per second: not known: {found['evidence']}", style="dim"))
         return
     span = f"{rate['low']:,} to {rate['high']:,}" if rate["low"] else f"at most {rate['high']:,}"
     out.print(Text(f"About {rate['likely']:,} tokens per second ({span}); {found['evidence']}", style="dim"))
-    if tokens:
-        hours = [tokens / each / 3600 for each in (rate["high"], rate["likely"], rate["low"]) if each]
+    if length.tokens:
+        hours = [length.tokens / each / 3600 for each in (rate["high"], rate["likely"], rate["low"]) if each]
         until = f" to {hours[2]:,.1f}" if len(hours) > 2 else ", or more"
-        out.print(f"{tokens:,} tokens: about {hours[1]:,.1f} hours ({hours[0]:,.1f}{until})")
+        out.print(f"{length.tokens:,} tokens: about {hours[1]:,.1f} hours ({hours[0]:,.1f}{until})")
+        if length.price_per_hour:
+            costs = [each * length.price_per_hour for each in hours]
+            until = f" to {costs[2]:,.2f}" if len(costs) > 2 else ", or more"
+            out.print(f"at {length.price_per_hour:,.2f} an hour: about {costs[1]:,.2f} ({costs[0]:,.2f}{until})")
 
 
 _CHECKPOINTING = {True: "checkpointing", False: "no checkpointing", "unsloth": "checkpointing, inputs on the host"}

@@ -72,6 +72,8 @@ FLAGS = (
     Flag("--dora", "lora.use_dora", bool, "Use DoRA.", constant=True),
     *map(_of_lora, LORA_OPTIONS),
     Flag("--optim", "training.optim", str, "Optimizer.", "paged_adamw_8bit|adamw_torch|..."),
+    Flag("--optim-targets", "training.optim_target_modules", str, "What GaLore projects.", "all-linear|attn,mlp"),
+    Flag("--optim-args", "training.optim_args", str, "GaLore's and APOLLO's arguments.", "rank=128,proj=random"),
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
     Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger|cut_cross_entropy"),
@@ -235,6 +237,8 @@ def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str,
 
 
 def _converted(name: str, value: object) -> object:
+    if name == "optim_target_modules" and value not in {"all-linear", "linear-names"}:
+        return [part.strip() for part in str(value).split(",") if part.strip()]
     if isinstance(value, str) and name in {"target_modules", *(option.name for option in LORA_OPTIONS)}:
         from app.forms.fields import BY_NAME
 

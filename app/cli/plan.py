@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(takes_a_run(plan))
 
 
-def plan(
+def plan(  # noqa: PLR0913  Typer reads options from parameters
     document: Document,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's document.")] = False,
@@ -24,6 +24,9 @@ def plan(
         str | None, typer.Option(help="Write the trainer's file with the first advice made.", metavar="FILE|-")
     ] = None,
     tokens: Annotated[int, typer.Option(min=0, help="Tokens to train on: says how many hours.")] = 0,
+    price: Annotated[
+        float, typer.Option("--price-per-hour", min=0, help="Of one card, in any currency: says what those hours cost.")
+    ] = 0.0,
     every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
 ) -> None:
     """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight or not wholly planned."""
@@ -31,6 +34,9 @@ def plan(
     from app.cli.terminal import print_json
     from planner.answer.not_planned import as_planned
 
+    if price and not tokens:
+        msg = "of how many tokens? Write --tokens N beside --price-per-hour"
+        raise typer.BadParameter(msg)
     request = local.read(document)
     plan = local.answer(request, document)
     answer = plan.to_dict()
@@ -41,7 +47,8 @@ def plan(
     if as_json:
         print_json(answer)
     elif advised != "-":
-        from app.cli.answer import show
+        from app.cli.answer import Length, show
 
-        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line, tokens=tokens)
+        length = Length(tokens, request.gpus * price)
+        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line, length=length)
     raise typer.Exit(EXIT_BY_VERDICT[answer["verdict"]])

@@ -178,6 +178,8 @@ FIELDS = (
     Field("gradient_checkpointing", ("training", "gradient_checkpointing"), "on", _switch),
     Field("use_reentrant", ("training", "use_reentrant"), "off", _switch),
     Field("optim", ("training", "optim"), "paged_adamw_8bit"),
+    Field("optim_target_modules", ("training", "optim_target_modules"), "", _modules),
+    Field("optim_args", ("training", "optim_args")),
     Field("attn_implementation", ("training", "attn_implementation")),
     Field("sdpa_kernel", ("training", "sdpa_kernel"), "auto"),
     Field("loss", ("training", "loss")),

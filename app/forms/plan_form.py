@@ -5,7 +5,7 @@ that equals the default is left out, so that a shared link is as short as the qu
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 from planner.request.unsloth import UNSLOTH
 
-_MODULES = {"target_modules", "llm_int8_skip_modules"} | names_written("modules", "names")
+_MODULES = {"target_modules", "optim_target_modules", "llm_int8_skip_modules"} | names_written("modules", "names")
 _PATTERNS, _NUMBERS = names_written("patterns"), names_written("numbers")
 
 
@@ -148,9 +148,7 @@ def _told(document: Mapping[str, Any]) -> dict[str, str]:
             values[item.name] = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
         elif found is not None and not isinstance(found, Mapping):
             values[item.name] = _as_text(item.name, found)
-    kernels = _get(document, ("training", "liger_kernel_config"))
-    if isinstance(kernels, Mapping):
-        values["liger_kernel_config"] = ",".join(name for name, on in kernels.items() if on)
+    values |= dict(_objects_in_a_line(document))
     if values["gradient_checkpointing"] == UNSLOTH:
         values["gradient_checkpointing"] = "on"
     if isinstance(document.get("model"), Mapping):
@@ -249,6 +247,16 @@ def _get(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
+
+
+def _objects_in_a_line(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Objects that TrainingArguments takes as text, too."""
+    kernels, arguments = (_get(document, ("training", name)) for name in ("liger_kernel_config", "optim_args"))
+    if isinstance(kernels, Mapping):
+        yield "liger_kernel_config", ",".join(name for name, on in kernels.items() if on)
+    if isinstance(arguments, Mapping):
+        given = {name: _text(value) for name, value in arguments.items() if value is not None}
+        yield "optim_args", ", ".join(f"{name}={text}" for name, text in given.items())
 
 
 def _text(value: Any) -> str:

@@ -50,6 +50,8 @@ LABELS = {
     "max_length": "Length",
     "gradient_checkpointing": "Checkpointing",
     "optim": "Optimizer",
+    "optim_target_modules": "GaLore’s layers",
+    "optim_args": "GaLore’s arguments",
     "attn_implementation": "Attention",
     "loss": "Loss",
     "liger_kernel_config": "Liger’s kernels",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from math import prod
 
 from planner.memory.optimizer import (
     MAP_BYTES,
@@ -17,6 +18,7 @@ from planner.memory.optimizer import (
     working_copies,
 )
 from planner.request.optimizer_names import KEPT, Optimizer
+from planner.tensors.low_rank import in_groups, low_shape
 from planner.tensors.trainable import Trainable, module_by_module, reached
 
 
@@ -50,7 +52,7 @@ def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embedding
         array("q", [tensor.first_bytes * tensor.elements for tensor in in_order]),
         tuple(cast for cast in (by_peft, by_the_stack) if any(cast)),
         array("q", [4 * partial_norms(trained), *[4] * count, 4 * count, 4]),
-        array("q", _states(module_by_module(trained), optimizer, embeddings_in_32bit)),
+        array("q", _states(in_groups(module_by_module(trained)), optimizer, embeddings_in_32bit)),
         array("q", _copies(trained, optimizer)),
     )
 
@@ -68,7 +70,8 @@ def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer) -> Iterator[in
             yield from (tensor.elements * tensor.itemsize_bytes for tensor in module_by_module(tensors))
         return
     for size, times in working_copies(tensors, optimizer):
-        yield from [size] * times
+        if size > 0:  # a gradient that went before is negative
+            yield from [size] * times
 
 
 def _states(tensors: Iterator[Trainable], optimizer: Optimizer, embeddings_in_32bit: bool) -> Iterator[int]:
@@ -77,7 +80,7 @@ def _states(tensors: Iterator[Trainable], optimizer: Optimizer, embeddings_in_32
     maps = len(kept.buffers) if kept.storage == "bnb_8bit" else 0
     known: dict[Trainable, Sequence[int]] = {}
     for tensor in tensors:
-        if maps and tensor.elements >= SMALLEST_8BIT_ELEMENTS:
+        if maps and prod(low_shape(tensor)) >= SMALLEST_8BIT_ELEMENTS:
             yield from [MAP_BYTES] * maps
             maps = 0
         if tensor not in known:

@@ -15,12 +15,15 @@ from planner.memory.weights import reference_lines, weight_lines
 from planner.model.model import Model
 from planner.parallel.static import ddp_static_lines, fsdp_static_lines, zero_static_lines
 from planner.request.dtypes import Dtype
+from planner.request.low_rank import projection_of
 from planner.request.optimizer_names import Optimizer
 from planner.request.parallel import Ddp, DeepSpeed
 from planner.request.recipe import Recipe
 from planner.request.schema import Training
 from planner.step.recorded import nearest, optimizer_words, trained_words, weights_words
 from planner.tensors.inventory import Census
+from planner.tensors.modules import ALL_LINEAR
+from planner.tensors.projected import with_projections
 from planner.tensors.targets import adapted_weights
 from planner.tensors.tensor_storage import place, refuse_quantized_copies
 from planner.tensors.trainable import (
@@ -127,7 +130,11 @@ def _standing_bytes(
 
 def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable, ...]:
     if recipe.lora is None:
-        return model_tensors(census, recipe.model_dtype)
+        tensors, training = model_tensors(census, recipe.model_dtype), recipe.training
+        projection = projection_of(training.optim, training.optim_args)
+        if projection is None:
+            return tensors
+        return with_projections(tensors, census, training.optim_target_modules or ALL_LINEAR, projection)
     dtypes = AdapterDtypes(
         matrices=recipe.adapter_dtype,
         magnitudes="float32",
@@ -163,6 +170,9 @@ def _without_sizes(recipe: Recipe) -> Recipe:
     training = recipe.training
     clips, expandable = training.max_grad_norm > 0, training.expandable_segments
     plain = _plain_training(training.optim, clips, expandable)
+    if training.optim_target_modules is not None:
+        named = {"optim_args": training.optim_args, "optim_target_modules": training.optim_target_modules}
+        plain = plain.model_copy(update=named)
     autocast: Dtype | None = "float16" if recipe.scales_loss else None
     return replace(recipe, training=plain, loss="full_logits", autocast=autocast, outputs_kept=False)
 

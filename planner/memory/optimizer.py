@@ -9,6 +9,7 @@ from math import prod
 
 from planner.ledger import Line
 from planner.request.optimizer_names import KEPT, Kept, Optimizer
+from planner.tensors.low_rank import kept_projection, low_shape, worst_of_a_step
 from planner.tensors.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
@@ -67,6 +68,8 @@ def state_tensors(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bi
     buffers, then their maxima); torchao/optim/subclass_8bit.py (codes, scales, map); Adafactor: rows, columns.
     """
     kept, n = KEPT[optimizer], tensor.elements
+    if kept.low_rank:
+        return _low_rank(tensor, optimizer)
     step = (4,) if kept.step_on_card else ()
     if kept.storage == "factored":
         return (*step, *_factored(tensor.shape))
@@ -78,6 +81,22 @@ def state_tensors(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bi
     paged = kept.paged and n >= SMALLEST_PAGED_ELEMENTS
     buffers = () if paged else _each(kept, n if in_8bit else 4 * n)
     return (*buffers, *(_each(kept, 4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else ()))
+
+
+def _low_rank(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
+    """The projection, moments of what it leaves of the gradient, and norms: Adafactor's of the weight, bitsandbytes' of
+    the update (GaLore gives it percentile_clipping in the place of max_unorm), APOLLO's of a projected one's growth.
+    """
+    kept, shape = KEPT[optimizer], low_shape(tensor)
+    n, projection = prod(shape), kept_projection(tensor, optimizer)
+    if kept.storage == "factored":
+        return (*projection, *_factored(shape), 4)
+    if kept.storage == "own":
+        norm = (4,) if projection and optimizer == "apollo_adamw" else ()
+        return (*projection, *_each(kept, tensor.itemsize_bytes * n), *norm)
+    in_8bit = n >= SMALLEST_8BIT_ELEMENTS
+    maxima = _each(kept, 4 * ceil_div(n, BLOCK_ELEMENTS)) if in_8bit else ()
+    return (*projection, *_each(kept, n if in_8bit else 4 * n), *maxima, 4)
 
 
 def _in_8bit(tensor: Trainable, kept: Kept, embeddings_in_32bit: bool) -> bool:
@@ -107,7 +126,8 @@ def optimizer_lines(
     tensors = reached(tensors)
     states = [(state_of(t, optimizer, embeddings_in_32bit=embeddings_in_32bit), t.count) for t in tensors]
     kept = KEPT[optimizer]
-    uses_maps = kept.storage == "bnb_8bit" and any(tensor.elements >= SMALLEST_8BIT_ELEMENTS for tensor in tensors)
+    sizes = (prod(low_shape(tensor)) for tensor in tensors)
+    uses_maps = kept.storage == "bnb_8bit" and any(size >= SMALLEST_8BIT_ELEMENTS for size in sizes)
     elements = sum(tensor.elements * tensor.count for tensor in tensors)
     working = f"{elements:,} trained parameters in {sum(t.count for t in tensors):,} tensors"
 
@@ -131,6 +151,8 @@ def optimizer_lines(
 def working_copies(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[tuple[int, int]]:
     """What the worst moment of the optimizer's own step allocates: (bytes, how many)."""
     kept = KEPT[optimizer]
+    if kept.low_rank:
+        return worst_of_a_step(tensors, optimizer)
     if kept.storage == "factored":
         return _adafactor_copies(tensors)
     if kept.storage in _TORCHAO_MAP_BYTES:
@@ -146,6 +168,8 @@ def _formula(kept: Kept) -> str:
     if not kept.buffers and kept.storage == "own":
         return "0"
     text = _FORMULAS[kept.storage].format(buffers=sum(kept.buffers))
+    if kept.low_rank:
+        return f"Σ projection + {text}, where n, rows and columns are those of the projected gradient"
     text += " + 512 for step" if kept.step_on_card else ""
     return f"Σ {text}; n ≥ 100,000 paged" if kept.paged else f"Σ {text}"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.options import HUB, Options
-from planner.probe.training import hqq, optimizers
+from planner.probe.training import hqq, low_rank, optimizers
 from planner.request.initialisation import decomposes
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
@@ -74,7 +74,11 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
         yield FieldProblem("training.loss", "no instrument runs Cut Cross-Entropy; plan it by formula, or probe liger")
     if recipe.layout.strategy == "zero" and importlib.util.find_spec("deepspeed") is None:
         yield FieldProblem("deepspeed", f"{INSTALL_DEEPSPEED}; or plan it by formula")
-    if recipe.training.optim not in optimizers.BUILDERS:
+    package = low_rank.PACKAGES.get(recipe.training.optim)
+    if package and importlib.util.find_spec(package) is None:
+        name = package.replace("_", "-")
+        yield FieldProblem("training.optim", f"runs with {name}: pip install --no-deps {name}; or plan it by formula")
+    if not package and recipe.training.optim not in optimizers.BUILDERS:
         fix = f"{recipe.training.optim} comes from a package the probe does not install; plan it by formula"
         yield FieldProblem("training.optim", fix)
 

@@ -53,7 +53,7 @@ def _object(value: str) -> WithJsonSchema:
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings")
 _Token = Annotated[StrictInt, Field(ge=0, le=16_777_216)]
 _Tokens = Annotated[tuple[_Token, ...], Field(min_length=1, max_length=65_536)]
-_Names = Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST]
+Names = Annotated[Pattern, TEXT] | Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES), LIST]
 # The deepest public model has 126 layers (Llama 3.1 405B).
 _Layer = Annotated[StrictInt, Field(ge=0, le=1_024)]
 _Layers = Annotated[_Layer, NUMBER] | Annotated[tuple[_Layer, ...], Field(max_length=1_024), LIST]
@@ -82,13 +82,13 @@ class Lora(Frozen):
     lora_alpha: Alpha = 32
     lora_dropout: Fraction = 0.0
     target_modules: Annotated[
-        _Names, by_kind('write "all-linear", a pattern, or a list of module names')
+        Names, by_kind('write "all-linear", a pattern, or a list of module names')
     ] = "all-linear"
     target_parameters: Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)] | None = None
     trainable_token_indices: Annotated[_Tokens, BeforeValidator(_of_the_embedding)] | None = None
     layers_to_transform: Annotated[_Layers, by_kind("write the number of a layer, or a list of them")] | None = None
     layers_pattern: Annotated[_LayerNames, by_kind("write a name such as layers, or a list of names")] | None = None
-    exclude_modules: Annotated[_Names, by_kind("write a pattern, or a list of module names")] | None = None
+    exclude_modules: Annotated[Names, by_kind("write a pattern, or a list of module names")] | None = None
     rank_pattern: Ranks = ()
     alpha_pattern: Alphas = ()
     use_dora: StrictBool = False

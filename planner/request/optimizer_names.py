@@ -11,7 +11,7 @@ Optimizer = Literal[
     "paged_adamw_8bit", "paged_adamw_32bit", "ademamix", "ademamix_8bit", "paged_ademamix_32bit",
     "paged_ademamix_8bit", "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb",
     "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "adagrad", "adafactor", "sgd", "schedule_free_adamw",
-    "schedule_free_radam", "schedule_free_sgd",
+    "schedule_free_radam", "schedule_free_sgd", "galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw",
 ]  # fmt: skip
 # How buffers are stored: in the parameter's dtype, as bitsandbytes or torchao do, or as row and column means.
 Storage = Literal["own", "bnb_32bit", "bnb_8bit", "torchao_8bit", "torchao_4bit", "factored"]
@@ -22,6 +22,7 @@ class Kept:
     """What one optimizer keeps. `buffers`: each one's size in elements of the tensor; `paged`: the driver may move it.
 
     `foreach_copies`: copies of all trained tensors, in their dtype, that one step makes at once.
+    `low_rank`: of some linear layers it keeps moments of projected gradients (planner/tensors/low_rank.py).
     """
 
     buffers: tuple[int, ...]
@@ -30,17 +31,22 @@ class Kept:
     paged: bool = False
     foreach_copies: int = 0
     step_on_card: bool = False
+    low_rank: bool = False
 
     @property
     def in_8bit_by_bitsandbytes(self) -> bool:
-        """Whether Trainer keeps embeddings out of it (transformers/trainer.py, create_optimizer)."""
-        return self.storage == "bnb_8bit"
+        """Whether Trainer keeps embeddings out of it (transformers/trainer.py, create_optimizer).
+
+        It asks whether the optimizer's class is of bitsandbytes, which GaLore's is not.
+        """
+        return self.storage == "bnb_8bit" and not self.low_rank
 
 
 _BNB = "bitsandbytes/optim/optimizer.py init_state, get_state_buffer"
 _MIX = "bitsandbytes/optim/ademamix.py init_state: the fast and the slow mean in one buffer"
 _AO = "torchao/optim/adam.py _new_buffer, subclass_8bit.py, subclass_4bit.py; block_size 256 from trainer_optimizer.py"
 _FREE = "schedulefree/{}_schedulefree.py step"
+_GALORE = "galore_torch 1.0 {}.py, galore_projector.py"
 
 
 def _bnb(*buffers: int, bits: Literal[8, 32], paged: bool = False, source: str = _BNB) -> Kept:
@@ -93,20 +99,33 @@ KEPT: dict[Optimizer, Kept] = {
         buffers=(1, 1), storage="own", foreach_copies=1, source=_FREE.format("radam") + ": z and exp_avg_sq",
     ),
     "schedule_free_sgd": Kept(buffers=(1,), storage="own", source=_FREE.format("sgd") + ": z"),
+    "galore_adamw": Kept(buffers=(1, 1), storage="own", low_rank=True, source=_GALORE.format("adamw")),
+    "galore_adamw_8bit": Kept(buffers=(1, 1), storage="bnb_8bit", low_rank=True, source=_GALORE.format("adamw8bit")),
+    "galore_adafactor": Kept(
+        buffers=(), storage="factored", step_on_card=True, low_rank=True, source=_GALORE.format("adafactor"),
+    ),
+    "apollo_adamw": Kept(
+        buffers=(1, 1), storage="own", low_rank=True,
+        source="apollo_torch 1.0.3 apollo.py, random_projector.py, svd_projector.py",
+    ),
 }  # fmt: skip
 
-_PROJECTED = "keeps the moments of projected, low-rank gradients; there is no formula for these here"
+_LAYERWISE = (
+    "steps inside the backward pass, parameter by parameter, and keeps no whole gradient; there is no formula for that "
+    "here: {} has the same states"
+)
 _BACKWARD = "updates weights inside the backward pass and keeps no whole gradient; there is no formula for that here"
 NOT_PLANNED: dict[str, str] = {
     "adamw_torch_xla": "runs on a TPU",
     "adamw_torch_npu_fused": "runs on an NPU",
     "adamw_anyprecision": "comes from torchdistx, which no longer installs beside today's torch; use adamw_torch",
-    **dict.fromkeys(
-        (
-            "galore_adamw", "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise",
-            "galore_adamw_8bit_layerwise", "galore_adafactor_layerwise", "apollo_adamw", "apollo_adamw_layerwise",
-        ),
-        _PROJECTED,
+    **{
+        f"{name}_layerwise": _LAYERWISE.format(name)
+        for name in ("galore_adamw", "galore_adamw_8bit", "apollo_adamw")
+    },
+    "galore_adafactor_layerwise": (
+        "is refused by its own class: transformers 5.23 gives it a learning rate beside relative steps "
+        "(trainer_optimizer.py, _get_galore_optimizer); galore_adafactor has the same states"
     ),
     "lomo": _BACKWARD,
     "adalomo": _BACKWARD,

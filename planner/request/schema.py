@@ -21,7 +21,8 @@ from planner.request import unsloth
 from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
-from planner.request.lora import Lora
+from planner.request.lora import Lora, Names
+from planner.request.low_rank import OptimArgs, named_arguments, projection_problem
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
@@ -103,6 +104,8 @@ class Training(OptionFields):
     gradient_checkpointing: Checkpointing = True
     use_reentrant: StrictBool = False
     optim: Annotated[Optimizer, BeforeValidator(checked_optimizer)] = "paged_adamw_8bit"
+    optim_args: Annotated[OptimArgs | None, BeforeValidator(named_arguments)] = None
+    optim_target_modules: Annotated[Names, by_kind('write "all-linear", a pattern, or a list of names')] | None = None
     attn_implementation: Attention | None = None
     sdpa_kernel: SdpaKernel = "auto"
     loss: Loss | None = None
@@ -187,6 +190,10 @@ class Request(Subject):
         training = self.training
         training.check_objective(training.loss, asked)
         training.check_options(self.stack, training.loss, padded=training.padded)
+        cut = next((name for name in asked if name != "ddp"), "")
+        targets = training.optim_target_modules
+        if problem := projection_problem(training.optim, training.optim_args, targets, self.method, cut):
+            raise ValueError(problem)
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
         if training.objective == "grpo" and problem:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from planner.errors import FieldProblem, NotPlannedError
 from planner.request.dtypes import Dtype
 from planner.request.lora import Lora
+from planner.request.low_rank import Projection
 from planner.request.recipe import DTYPE_BYTES
 from planner.tensors.inventory import Census, Layers, TensorGroup
 from planner.tensors.modules import module_name
@@ -30,6 +31,7 @@ class Trainable:
     `copied`: a copy of a whole module beside its original. `made_bytes`: the itemsize that PEFT leaves it with, before
     a stack casts it; `first_bytes`: the one it has until PEFT casts it, when all are there. `layers`: those that have
     one, where that is known. `own`: the base model's, which is no further tensor.
+    `projection`: how its optimizer projects its gradient.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Trainable:
     layers: Layers = ()
     own: bool = False
     first_bytes: int = _WIDE_BYTES
+    projection: Projection | None = None
 
     @property
     def elements(self) -> int:

@@ -98,3 +98,12 @@ def test_transformers_kernels_by_name() -> None:
     found = training(TRL + config)
     assert found["liger_kernel_config"] == {"rope": False}
     assert found.get("loss") != "liger"
+
+
+def test_what_galore_and_apollo_project_is_read_and_is_left_out_beside_other_optimizers() -> None:
+    axolotl = f"{AXOLOTL}optimizer: galore_adamw\noptim_target_modules: [self_attn, mlp]\noptim_args: rank=64\n"
+    read = training(axolotl)
+    assert (read["optim_target_modules"], read["optim_args"]) == (["self_attn", "mlp"], "rank=64")
+    trl = f"{TRL}optim: apollo_adamw\noptim_target_modules: all-linear\noptim_args: proj=random,rank=256\n"
+    assert training(trl)["optim_target_modules"] == "all-linear"
+    assert "optim_args" not in training(f"{TRL}optim: ademamix\noptim_args: alpha=4\n")

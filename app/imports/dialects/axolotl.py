@@ -20,6 +20,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import AXOLOTL as LIGER
 from app.imports.liger import put_axolotl_kernels
 from app.imports.linear_targets import stacks_experts
+from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, put_stack
 from app.imports.rules import Reading, Rule, Trainer, listed, looked_up, words
@@ -73,6 +74,7 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.per_device_train_batch_size", 1, "Axolotl's default micro_batch_size")
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")
+    read_low_rank(reading)
     reading.assume("training.max_length", 512, "Axolotl's default sequence_len")
 
 
@@ -277,7 +279,7 @@ AXOLOTL = Trainer(
         "float16 gradient_checkpointing_kwargs plugins cut_cross_entropy liger_fused_linear_cross_entropy liger_rope "
         "liger_rms_norm liger_glu_activation rl rl_adapter_ref_model trl vllm eval_batch_size sample_packing "
         "pad_to_sequence_len batch_size "
-        "batch_flattening peft_autocast_adapter_dtype"
+        "batch_flattening peft_autocast_adapter_dtype optim_args optim_target_modules"
     ),
     ignored=ignored_keys("axolotl"),
     rewrites={

@@ -14,6 +14,7 @@ from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
+from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.programs import name_the_program
@@ -75,6 +76,7 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.gradient_checkpointing", True, "on unless disable_gradient_checkpointing")
     reading.assume("training.use_reentrant", True, "use_reentrant_gc defaults to true")
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
+    read_low_rank(reading)
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default since transformers 4.57")
     batch = reading.get("training.per_device_train_batch_size")
     evaluates = config.get("eval_strategy", config.get("evaluation_strategy", "no")) not in ("no", False)
@@ -204,7 +206,7 @@ LLAMA_FACTORY = Trainer(
         "command freeze_vision_tower freeze_multi_modal_projector freeze_language_model finetuning_type "
         "quantization_bit quantization_method quantization_type double_quantization flash_attn enable_liger_kernel "
         "per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing "
-        "pissa_init pissa_iter"
+        "pissa_init pissa_iter optim_args optim_target_modules"
     ),
     ignored=ignored_keys("llama_factory"),
     rewrites={

@@ -14,6 +14,7 @@ from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
+from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
@@ -121,6 +122,7 @@ def _step(reading: Reading) -> None:
     reading.use_reentrant("gradient_checkpointing_kwargs")
     reading.assume("training.per_device_train_batch_size", 1, "ms-swift's default")
     reading.assume("training.gradient_checkpointing", True, "ms-swift's default")
+    read_low_rank(reading)
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
     if not config.get("max_length"):
         why = "not there: as long as the model takes it; planned with 2,048 tokens"
@@ -167,7 +169,7 @@ MS_SWIFT = Trainer(
         "command freeze_vit freeze_aligner freeze_llm tuner_type train_type sft_type quant_method quant_bits "
         "quantization_bit bnb_4bit_quant_type bf16 fp16 torch_dtype bnb_4bit_use_double_quant bnb_4bit_compute_dtype "
         "attn_impl use_liger_kernel rlhf_type packing padding_free per_device_eval_batch_size "
-        "gradient_checkpointing_kwargs"
+        "gradient_checkpointing_kwargs optim_args optim_target_modules"
     ),
     ignored=ignored_keys("ms_swift"),
 )

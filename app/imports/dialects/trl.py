@@ -11,10 +11,11 @@ from typing import Any
 
 from app.imports.adapter_options import adapter_options
 from app.imports.attention import put_attention
-from app.imports.dialects.trl_objectives import read_objective
-from app.imports.effects import PREFERENCES, SFT, VLLM, VLLM_SHARE, Effect, card_share
+from app.imports.dialects.trl_objectives import name_the_reference, read_objective
+from app.imports.effects import PREFERENCES, VLLM, VLLM_SHARE, Effect, card_share
 from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import put_transformers_kernels
+from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
@@ -22,7 +23,6 @@ from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
 from app.imports.towers import may_see
 from app.imports.unsloth import put_unsloth
-from planner.answer.not_planned import FrozenCopy
 from planner.request.unsloth import UNSLOTH
 
 _TRL_ONLY = words(
@@ -92,7 +92,7 @@ def _settle(reading: Reading) -> None:
     if objective == "sft":
         name_the_program(reading)
         _loss(reading, is_trl)
-        _reference(reading)
+        name_the_reference(reading)
     _step(reading, is_trl, objective)
     _model_init(reading)
     if method != "full":
@@ -187,6 +187,7 @@ def _step(reading: Reading, is_trl: bool, objective: str) -> None:
         reading.put("training.gradient_checkpointing", True)
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default")
+    read_low_rank(reading)
     reading.assume("training.gradient_checkpointing", is_trl, "SFTConfig checkpoints by default, TrainingArguments not")
     _beside_training(reading, objective)
     if is_trl:
@@ -231,18 +232,6 @@ def _beside_training(reading: Reading, objective: str) -> None:
         reading.leave_out("use_vllm", VLLM, least=card_share(share) if colocated else None)
 
 
-def _reference(reading: Reading) -> None:
-    """The second model of a preference training that no command names."""
-    config = reading.config
-    if "beta" in config and "num_generations" not in config:
-        reference = FrozenCopy() if reading.document.get("method") == "full" else None
-        if config.get("ref_model_name_or_path") or reading.on("reference_free"):
-            reference = None
-        planned = f"{SFT}, without its reference model"
-        reading.not_planned = [item for item in reading.not_planned if item.key != "beta"]
-        reading.leave_out("beta", Effect(PREFERENCES.why, planned), least=reference)
-
-
 TRL = Trainer(
     id="trl",
     name="TRL / TrainingArguments",
@@ -283,7 +272,7 @@ TRL = Trainer(
         "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
         "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
         "per_device_eval_batch_size prepare_model_for_kbit_training packing padding_free packing_strategy "
-        "liger_kernel_config"
+        "liger_kernel_config optim_args optim_target_modules"
     ),
     ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.imports.dialects.trl_grpo import read_grpo
-from app.imports.effects import LESS, Effect
+from app.imports.effects import LESS, PREFERENCES, SFT, Effect
 from app.imports.rules import Ignored, Reading, words
+from planner.answer.not_planned import FrozenCopy
 from planner.request.objective import BY_ALL_LOGITS, PAIRED
 
 # `trl dpo`, `python examples/scripts/kto.py`; online_dpo.py and dpo_vlm.py are others.
@@ -84,3 +85,15 @@ def _read_head(reading: Reading) -> None:
         elif reading.config.get(key):
             why = "a reward model's adapters are of SEQ_CLS, which trains the head, too; planned so"
             reading.leave_out(key, Effect(why, "with its head trained", saves=True))
+
+
+def name_the_reference(reading: Reading) -> None:
+    """The second model of a preference training that no command names."""
+    config = reading.config
+    if "beta" in config and "num_generations" not in config:
+        reference = FrozenCopy() if reading.document.get("method") == "full" else None
+        if config.get("ref_model_name_or_path") or reading.on("reference_free"):
+            reference = None
+        planned = f"{SFT}, without its reference model"
+        reading.not_planned = [item for item in reading.not_planned if item.key != "beta"]
+        reading.leave_out("beta", Effect(PREFERENCES.why, planned), least=reference)

@@ -11,6 +11,7 @@ from bitsandbytes.optim.optimizer import GlobalOptimManager
 from bitsandbytes.optim.rmsprop import RMSprop
 from transformers.optimization import Adafactor
 
+from planner.probe.training.low_rank import PACKAGES, low_rank_optimizer
 from planner.request.optimizer_names import KEPT
 from planner.request.recipe import Recipe
 
@@ -27,6 +28,8 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optim
     manager: Any = GlobalOptimManager.get_instance()
     manager.initialize()
     name = recipe.training.optim
+    if name in PACKAGES:
+        return low_rank_optimizer(recipe, model, LEARNING_RATE)
     if recipe.by_trainer and KEPT[name].in_8bit_by_bitsandbytes:
         embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
         manager.override_config([part.weight for part in embeddings], "optim_bits", 32)

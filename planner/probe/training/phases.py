@@ -14,6 +14,7 @@ from planner.probe.meters.step_parts import StepParts
 from planner.probe.options import Options
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
 from planner.probe.training.load import load_model
+from planner.probe.training.low_rank import decomposing
 from planner.probe.training.offloading import offloading
 from planner.probe.training.patching import Patch, patched
 from planner.probe.training.prepare import TrainableModel, prepare_model, prepare_reference
@@ -92,7 +93,7 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
         trainable = spread_over_cards(trainable, recipe, device)
     before = None if dry else fingerprints(trainable)
     vocabulary = job.config.get_text_config().vocab_size
-    with pinned_attention(recipe, device):
+    with pinned_attention(recipe, device), decomposing(recipe) if dry else nullcontext():
         if recipe.training.neftune_noise_alpha is not None:
             activate_neftune(trainable, recipe.training.neftune_noise_alpha)
         trainee = Trainee(trainable, recipe, device, meter, vocabulary, reference, parts, offloading(recipe, trainable))

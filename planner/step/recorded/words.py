@@ -15,6 +15,7 @@ from typing import NamedTuple
 from planner.families.parts import Decoder, DeltaNet, Mamba2
 from planner.gpu import Gpu
 from planner.request.lora import Lora
+from planner.request.low_rank import projection_of
 from planner.request.recipe import Recipe
 from planner.step.adapted_layers import adapters_by_kind, by_adapters
 from planner.step.derive_switches import linears, switches_of
@@ -107,12 +108,22 @@ def optimizer_words(recipe: Recipe) -> Known:
     """What decides the optimizer's state; its formulas ask of a tensor no more than its size."""
     words = {
         "method": _method(recipe),
-        "optimizer": recipe.training.optim,
+        "optimizer": _optimizer(recipe),
         "gradient norm": "clipped" if recipe.training.max_grad_norm > 0 else "not read",
         "loss scale": "kept" if recipe.scales_loss else "none",
         "embeddings": "in 32 bit" if recipe.by_trainer and recipe.method == "full" else "as the rest",
     }
     return Known("", words)
+
+
+def _optimizer(recipe: Recipe) -> str:
+    """Its name; where it projects gradients, from which side, how, and of which width."""
+    training = recipe.training
+    projection = projection_of(training.optim, training.optim_args)
+    if projection is None:
+        return training.optim
+    how = "decomposed" if projection.decomposed else "random"
+    return f"{training.optim}, {projection.side}, {how}, {recipe.trained_dtype}"
 
 
 def workspace_words(capability: tuple[int, int] | None) -> Known:

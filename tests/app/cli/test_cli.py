@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,16 @@ def test_max_answers_how_far_a_run_can_be_stretched() -> None:
     assert run("plan", *RUN, "--length", str(length)).exit_code == 0
     assert run("plan", *RUN, "--length", str(length + 1)).exit_code != 0
     assert f"{length:,}" in run("max", *RUN).stdout
+
+
+def test_a_price_per_hour_of_one_card_says_what_the_hours_of_all_cost() -> None:
+    long = ("plan", "llama 3.1 8b", "a100-80gb", "--batch", "8", "--tokens", "100000000")
+    hours = float(re.search(r"about ([\d,.]+) hours", run(*long).stdout)[1])  # type: ignore[index]
+    cost = float(re.search(r"at 2\.00 an hour: about ([\d,.]+)", run(*long, "--price-per-hour", "2").stdout)[1])  # type: ignore[index]
+    assert cost == pytest.approx(2 * hours, abs=0.15)
+
+
+def test_a_price_without_a_number_of_tokens_is_refused_with_the_fix() -> None:
+    found = run("plan", "llama 3.1 8b", "a100-80gb", "--price-per-hour", "2")
+    assert found.exit_code == 2
+    assert "--tokens N" in found.output
