@@ -33,12 +33,21 @@ What makes the differences, as far as it is known:
   FSDP 1 (`tests/planner/parallel/probed.jsonl`): embedding, head and last norm are one root unit, which stays gathered
   until the backward pass is over, adapters are units of their own, and the next layer is gathered before the current
   one goes (BACKWARD_PRE).
-* What is left of fms-acceleration's grows with the tokens: 172 kB each with LoRA, 139 kB with 4-bit weights. Of those,
-  72 kB are in the same rows on one card, too: 64,000 bytes are one more 16-bit copy of the logits, 8,192 one hidden
-  state; and another copy of the logits (64,000) is there on two cards.
+* What is left of fms-acceleration's grows with the tokens: 172 kB each with LoRA, 139 kB with 4-bit weights, of which
+  72 kB are in the same rows on one card, too: as much as one more 16-bit copy of the logits (64,000 bytes) and a hidden
+  state (8,192). A dry run of four layers with transformers 4.48.1, peft 0.13.2 and accelerate 1.0.1, its releases, and
+  torch 2.14.1 names the copies that are there at once: 16-bit logits (modeling_mistral.py:848), all of them in float32
+  (loss_utils.py:36), those shifted (:39) and their log-softmax (:26). Today's keeps the last alone and makes two of
+  its size in the backward pass: 23 kB a token less. The rest of the 172 kB it does not show; TRL's trainer,
+  FlashAttention and torch 2.4 were not in it.
 * fsdp_qlora's figures are reserved bytes of releases of March 2024. A dry run of Llama 2 70B's row with today's takes
-  13.79 GiB (README, the gallery's table), 1.1 GiB less than the card's. On a card a block that another stream used
-  comes back only when the card's work has come so far (`record_stream`); a virtual card's work is done at once.
+  13.79 GiB (README, the gallery's table), 1.1 GiB less than the card's. The long rows with 4-bit weights lack 280 to
+  290 kB a token of Llama 2 and Mistral and 583 kB of Yi, whose vocabulary is twice as large: 256,000 and 512,000 bytes
+  are two float32 copies of the logits, which releases of that time made (`logits.float()`, then the shifted copy). On a
+  card a block that another stream used comes back only when the card's work has come so far (`record_stream`); a
+  virtual card's work is done at once.
+
+FSDP 1 never simply fits; `fitproof dry-run` plays it.
 """
 
 

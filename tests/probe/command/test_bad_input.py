@@ -183,7 +183,7 @@ def test_a_world_that_this_machine_has_no_memory_for_is_refused_before_it_starts
     script = f"""
 import json, pathlib, sys
 from planner.probe.command import __main__ as command
-command.available_bytes = lambda: 400 << 20
+command.available_bytes = lambda: 300 << 20
 spec = {{"gpus": ["rtx-4090"] * 2, "memory_limit_bytes": None, "taken_bytes": 0, "ranks": 0, "offline": False,
         "scratch": None, "in_place": False, "steps": 0, "most_steps": 20, "routing": "even", "seed": 0,
         "deadline_seconds": 60, "report": "report.json", "snapshot": None, "find_smallest": False}}
@@ -195,7 +195,7 @@ sys.exit(command.main(["spec.json", "--", *{list(torchrun(2))!r}, {program("fsdp
     done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "This machine has too little memory: 2 ranks take at least 0.5 GiB of it and 0.4 GiB is free, so none was "
+        "This machine has too little memory: 2 ranks take at least 0.4 GiB of it and 0.3 GiB is free, so none was "
         "started; --ranks 1 runs the first of them alone."
     )
 
