@@ -70,7 +70,7 @@ def mixtral(fields: Fields) -> Decoder:
     )
     more: dict[str, Any] = {"final_norm": Norm("model.norm", "h", norm, bias=with_bias)}
     if kind == "phimoe":
-        # Its router draws at random and differentiates by hand (sparsemixer); the walk takes a softmax in its place.
+        # Its router draws at random and differentiates by hand (sparsemixer); the trace takes a softmax in its place.
         lm_bias = fields.flag("lm_head_bias")
         more["head"] = Linear("lm_head", "V", "h", bias=lm_bias, role="head", quantizable=False)
     if kind == "granitemoe":

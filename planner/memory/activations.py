@@ -2,9 +2,9 @@
 
     T tokens   h hidden   I MLP inner width   q = H·d   k = K·d   H query heads   r rank
 
-Bytes per token and layer with flash attention and LoRA on all seven projections, no dropout. The walk in
+Bytes per token and layer with flash attention and LoRA on all seven projections, no dropout. The trace in
 planner/step arrives at the same numbers tensor by tensor (tests/planner/step/test_activations.py).
-Known limits: other wirings, kernels, losses and targets are the walk's business.
+Known limits: other wirings, kernels, losses and targets are the trace's business.
 """
 
 HALF = 2

@@ -1,4 +1,4 @@
-"""What a strategy changes about the step itself: the recipe that is walked, and what is held beside its tensors."""
+"""What a strategy changes about the step itself: the recipe that is traced, and what is held beside its tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -14,7 +14,7 @@ from planner.request.parallel import DeepSpeed
 from planner.step.engine.beside import Beside, Held, Stretch
 from planner.units import allocated
 
-# Both the walk's weights and its gradients are of 16 bit.
+# Both the trace's weights and its gradients are of 16 bit.
 HALF_BYTES = 2
 BUCKETS = "ZeRO reduce buckets"
 PARTITION = "gradients: this card's part so far"

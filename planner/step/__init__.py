@@ -1,4 +1,4 @@
-"""Where the bytes are, instant by instant: one training step walked with buffers that have a size and no values."""
+"""Where the bytes are, instant by instant: one training step traced with buffers that have a size and no values."""
 
 from planner.step.buffered_batch import buffered_batch
 from planner.step.evaluation import evaluated_lines

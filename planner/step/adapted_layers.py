@@ -14,7 +14,7 @@ from planner.tensors.targets import adapted_weights
 # Of one layer or kind of layer: names of projections within it, and their adapters' ranks.
 Ranks = Mapping[str, int]
 _NOTHING: Ranks = {}
-# Each is walked by itself, in 30 ms; the deepest public model has 126 layers.
+# Each is traced by itself, in 30 ms; the deepest public model has 126 layers.
 _MOST_KINDS = 126
 
 

@@ -49,7 +49,7 @@ def _named(decoder: Decoder, lora: Lora) -> frozenset[str]:
 
 
 def _parts(structure: Structure) -> Iterator[tuple[str, str]]:
-    """Module paths whose trained copies the walk follows, each with the name that the part has there."""
+    """Module paths whose trained copies the trace follows, each with the name that the part has there."""
     outside = [structure.embedding, structure.head.name]
     outside += [norm.name for norm in (structure.embedding_norm, structure.final_norm) if norm]
     yield from zip(outside, outside, strict=True)

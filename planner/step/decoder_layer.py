@@ -7,7 +7,7 @@ from planner.step.attention.gated import gated_attention
 from planner.step.attention.gemma4_shared_kv import attention_sharing_keys, shares_keys
 from planner.step.attention.multi_head_latent import latent_attention
 from planner.step.attention.standard import Shared, attention
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, SharedShelf, Value, framed
 from planner.step.engine.ops import add, cast, dropout, scale_in_place, unary
 from planner.step.feed_forward.mixture import experts
 from planner.step.feed_forward.mlp import gated, inline_mlp, plain_mlp
@@ -23,14 +23,15 @@ RESIDUAL = "residual stream"
 STATES = {DeltaNet: ("b", "Hv", "dk", "dv"), Mamba2: ("b", "Hm", "dp", "n")}
 
 
+@framed
 def block(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
-    """Walk one layer; `x` is its input, the residual stream."""
+    """Trace one layer; `x` is its input, the residual stream."""
     try:
         out = _block(graph, part, x, project, shared)
         if part.returns_weights and project.switches.checkpointing and project.switches.reentrant:
-            graph.returned += project.named
+            graph.returned.put([*project.named])
         if part.returns_weights and not graph.runs_backward:
-            graph.outputs = list(project.named)
+            graph.outputs.refill(project.named)
         with graph.cause(RESIDUAL):
             if part.layer_input and shared.layer_input:
                 out = with_layer_input(graph, part.layer_input, out, project, shared.layer_input)
@@ -39,12 +40,14 @@ def block(graph: Graph, part: Block, x: Value, project: Projector, shared: Share
         project.named.clear()
 
 
+@framed
 def _block(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     with graph.cause(RESIDUAL):
         if part.wiring == "parallel":
             return _parallel(graph, part, x, project, shared)
         if part.wiring == "single":
-            return _Half(graph, part, project, [])(x, shared if part.attention else None, part.norms[0], None)
+            half = _Half(graph, part, project, graph.hold(SharedShelf()))
+            return half(x, shared if part.attention else None, part.norms[0], None)
         if part.wiring == "post":
             before: tuple[Norm | None, Norm | None] = (None, None)
             after: tuple[Norm | None, Norm | None] = (part.norms[0], part.norms[1])
@@ -52,8 +55,8 @@ def _block(graph: Graph, part: Block, x: Value, project: Projector, shared: Shar
             before, after = (part.norms[0], part.norms[2]), (part.norms[1], part.norms[3])
         else:
             before, after = (part.norms[0], part.norms[1]), (None, None)
-        half = _Half(graph, part, project, [])
-        x = half(x, shared, before[0], after[0])
+        half = _Half(graph, part, project, graph.hold(SharedShelf()))
+        x = graph.replace(x, half(x, shared, before[0], after[0]))
         return half(x, None, before[1], after[1])
 
 
@@ -63,50 +66,50 @@ class _Half(NamedTuple):
     graph: Graph
     part: Block
     project: Projector
-    held: list[Value]
+    held: SharedShelf
 
+    @framed
     def __call__(self, x: Value, shared: Shared | None, before: Norm | None, after: Norm | None) -> Value:
         """Attention where `shared` is given, the MLP otherwise."""
         graph, part, project = self.graph, self.part, self.project
         # A layer of one mixer casts its input to the norm's dtype (modeling_nemotron_h.py, NemotronHBlock).
         entering = cast(graph, x, project.switches.residual) if part.wiring == "single" else x
-        out = norm(graph, before, entering, project.switches) if before else entering
-        del entering
+        out = graph.hold(norm(graph, before, entering, project.switches) if before else entering)
         if part.lingers == "both":
-            self.held.append(out)
+            self.held.put(out)
         if shared is None and part.mlp_inline:
-            entering_mlp = [out]
-            del out
-            out = inline_mlp(graph, part.mlp, entering_mlp, project)
+            out = graph.hold(inline_mlp(graph, part.mlp, graph.move(out), project))
         else:
-            out = _feed(graph, part, out, project) if shared is None else _attend(graph, part, out, project, shared)
+            fed = _feed(graph, part, out, project) if shared is None else _attend(graph, part, out, project, shared)
+            out = graph.replace(out, fed)
         if part.beside and shared is None:
-            out = with_experts(graph, part.beside, out, x, project)
+            out = graph.replace(out, with_experts(graph, part.beside, out, x, project))
         if after:
-            out = norm(graph, after, out, project.switches)
+            out = graph.replace(out, norm(graph, after, out, project.switches))
         if part.scaled_residual:
-            out = unary(graph, out)
+            out = graph.replace(out, unary(graph, out))
         if part.dropout:
-            out = dropout(graph, out)
+            out = graph.replace(out, dropout(graph, out))
         if part.lingers:
-            self.held.append(out)
+            self.held.put(out)
         return add(graph, x, out)
 
 
+@framed
 def _parallel(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     """`x + attention(norm(x)) + mlp(norm(x))`, from one norm or from two of the same input."""
     two = len(part.norms) > 1
-    inner = norm(graph, part.norms[0], x, project.switches)
+    inner = graph.hold(norm(graph, part.norms[0], x, project.switches))
     second = norm(graph, part.norms[1], x, project.switches) if two and part.norms_first else inner
-    attended = _attend(graph, part, inner, project, shared)
+    attended = graph.hold(_attend(graph, part, inner, project, shared))
     if two and not part.norms_first:
-        del inner, second
+        graph.release(inner)
         second = norm(graph, part.norms[1], x, project.switches)
     fed = _feed(graph, part, second, project)
-    del second
     return add(graph, add(graph, x, attended), fed)
 
 
+@framed
 def _attend(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     if isinstance(part.attention, Attention):
         if shares_keys(part.attention):
@@ -116,16 +119,17 @@ def _attend(graph: Graph, part: Block, x: Value, project: Projector, shared: Sha
         return attention(graph, part.attention, x, project, shared)
     if isinstance(part.attention, DeltaNet | Mamba2):
         if shared.cache:
-            shared.cache.keep_states(graph, x.each, STATES[type(part.attention)])
+            shared.cache.keep_states(x.each, STATES[type(part.attention)])
         if isinstance(part.attention, DeltaNet):
             return delta_net(graph, part.attention, x, project)
         return mamba2(graph, part.attention, x, project)
     if part.attention is not None:
         return latent_attention(graph, part.attention, x, project, shared)
-    msg = "a block without attention has no walk"
+    msg = "a block without attention cannot be traced"
     raise NotImplementedError(msg)
 
 
+@framed
 def _feed(graph: Graph, part: Block, x: Value, project: Projector) -> Value:
     if isinstance(part.mlp, GatedMlp):
         return gated(graph, part.mlp, x, project)
@@ -133,5 +137,5 @@ def _feed(graph: Graph, part: Block, x: Value, project: Projector) -> Value:
         return plain_mlp(graph, part.mlp, x, project)
     if isinstance(part.mlp, Experts):
         return experts(graph, part.mlp, x, project)
-    msg = "a block without an MLP has no walk"
+    msg = "a block without an MLP cannot be traced"
     raise NotImplementedError(msg)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from planner.families.parts import Attention, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, dropout, embedding_gradient, unary
 from planner.step.gemma4_layer_inputs import layer_inputs
 from planner.step.norms import norm
@@ -21,6 +21,7 @@ _TABLES = ("cos", "sin")
 JOINS_INPUTS = ("orpo", "cpo", "grpo")
 
 
+@framed
 def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     """What the collator hands over: ids, labels, how many count, and an attention mask.
 
@@ -30,22 +31,23 @@ def batch_tensors(graph: Graph, switches: Switches) -> list[Buffer]:
     GRPO hands its own loss the advantage of each sequence it generated, and how many tokens count in all of them.
     """
     with graph.cause(INPUTS):
-        ids = [graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())]
+        ids = graph.hold([graph.new(8, ("batch",)), graph.new(8, ()), graph.new(4, ())])
         if switches.objective not in {"reward", "grpo"}:
-            ids.append(graph.new(8, ("batch",)))
+            ids.append(graph.hold(graph.new(8, ("batch",))))
         if switches.collated:
-            ids.append(graph.new(8, ("batch",)))
+            ids.append(graph.hold(graph.new(8, ("batch",))))
         if switches.packed:  # positions, where each document begins, twice, and of which document each token is
-            ids += [graph.new(8, ("batch",)), *(graph.new(4, ()) for _ in "qk"), graph.new(4, ("batch",))]
+            ids += graph.hold([graph.new(8, ("batch",)), *(graph.new(4, ()) for _ in "qk"), graph.new(4, ("batch",))])
         if switches.objective == "kto":
-            ids += [*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("desirable",))]
+            ids += graph.hold([*(graph.new(8, ("batch",)) for _ in range(3)), graph.new(1, ("desirable",))])
         if switches.objective in {"dpo", "kto"} and not scores_by_reference(switches.passes):
-            ids += [graph.new(4, ("pairs",)) for _ in range(2)]
+            ids += graph.hold([graph.new(4, ("pairs",)) for _ in range(2)])
         if switches.objective == "grpo":
-            ids += [graph.new(4, ("generated",)), graph.new(8, ())]
+            ids += graph.hold([graph.new(4, ("generated",)), graph.new(8, ())])
     return ids
 
 
+@framed
 def tensors_of_loss(graph: Graph, switches: Switches) -> list[Buffer]:
     """What a preference's trainer makes of the batch, and names until its loss is there: labels of the completions;
     KTO's numbers of desirable and of other examples; ORPO and CPO join chosen and rejected anew, GRPO prompts,
@@ -57,6 +59,7 @@ def tensors_of_loss(graph: Graph, switches: Switches) -> list[Buffer]:
         return [*(graph.new(8, ("T",)) for _ in range(own)), *numbers]
 
 
+@framed
 def embed(
     graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer], tokens: Buffer | None = None
 ) -> tuple[Value, tuple[Value, ...], Shared, Value | None]:
@@ -67,40 +70,41 @@ def embed(
     """
     replaced: tuple[Value, ...] = ()
     if structure.replaces_media:
-        replaced = _media_replaced(graph)
-        tokens = replaced[-1].buffer
+        replaced = graph.hold(_media_replaced(graph))
+        tokens = graph.replace(tokens, replaced[-1].buffer)
     with graph.cause(RESIDUAL):
         each = switches.held(structure.embedding)
-        weight = merged_rows(graph, switches, each) if switches.trains_tokens else None
-        x = Value(graph.new(each, ("T", "h")), each, ("T", "h"))
+        weight = graph.hold(merged_rows(graph, switches, each)) if switches.trains_tokens else None
+        x = graph.hold(Value(graph.new(each, ("T", "h")), each, ("T", "h")))
         if structure.embedding_scaled == "inside":
-            x = unary(graph, x)
-        leaf = x = x._replace(edge=_input_edge(graph, switches, tokens, weight, tied=structure.tied))
-        del weight
+            x = graph.replace(x, unary(graph, x))
+        edge = _input_edge(graph, switches, tokens, weight, tied=structure.tied)
+        leaf = x = graph.hold(x._replace(edge=edge))
+        graph.release(weight)
         if switches.noisy:  # transformers/integrations/neftune.py, a hook of the embedding
-            x = add(graph, x, Value(graph.new(x.each, x.dims), x.each, x.dims))
+            x = graph.replace(x, add(graph, x, Value(graph.new(x.each, x.dims), x.each, x.dims)))
         if structure.embedding_scaled == "outside":
-            x = unary(graph, x)
-        named = [x]
+            x = graph.replace(x, unary(graph, x))
+        named = graph.hold([x])
         if structure.positions:
             dims = ("T" if structure.positions_each else "s", "h")
-            named.append(Value(graph.new(switches.residual, dims), switches.residual, dims))
-            x = add(graph, *named)
+            named.append(graph.hold(Value(graph.new(switches.residual, dims), switches.residual, dims)))
+            x = graph.replace(x, add(graph, *named))
         if structure.embedding_norm:
             # Its output is what the layers hand on, and counts as that.
-            x = norm(graph, structure.embedding_norm, x, switches, RESIDUAL)
+            x = graph.replace(x, norm(graph, structure.embedding_norm, x, switches, RESIDUAL))
         if structure.embedding_dropout:
-            x = dropout(graph, x)
-    inputs = _inputs_of_layers(graph, structure, switches, x)
+            x = graph.replace(x, dropout(graph, x))
+    inputs = graph.hold(_inputs_of_layers(graph, structure, switches, x))
     with graph.cause(INPUTS):
-        positions = _positions(graph, structure, x.each, given=switches.packed)
-        masks = _masks(graph, switches)
+        positions = graph.hold(_positions(graph, structure, x.each, given=switches.packed))
+        masks = graph.hold(_masks(graph, switches))
         if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
-            named.append(_mask(graph, switches, eager=switches.layers[0].kernel == "eager"))
+            named.append(graph.hold(_mask(graph, switches, eager=switches.layers[0].kernel == "eager")))
         rows = "T" if structure.rotary_each else "s"
-        angles = [graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))]
-        tables = _tables(graph, structure, switches)
-        del angles
+        angles = graph.hold([graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))])
+        tables = graph.hold(_tables(graph, structure, switches))
+        graph.release(angles)
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_embedding else ()
     pair = (tables[0], tables[1]) if tables else None
@@ -121,10 +125,11 @@ def embed(
     )
 
 
+@framed
 def _media_replaced(graph: Graph) -> tuple[Value, ...]:
     """Which ids are of pictures, videos, sounds or any, and the ids without them (Gemma4Model.forward)."""
     with graph.cause(INPUTS):
-        masks = [Value(graph.new(1, ("T",)), 1, ("T",)) for _ in ("pictures", "videos", "sounds", "any")]
+        masks = graph.hold([Value(graph.new(1, ("T",)), 1, ("T",)) for _ in ("pictures", "videos", "sounds", "any")])
         return (*masks, Value(graph.new(8, ("T",)), 8, ("T",)))
 
 
@@ -150,6 +155,7 @@ def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Valu
     return [Value(graph.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in _TABLES]
 
 
+@framed
 def _inputs_of_layers(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value | None:
     if structure.layer_inputs is None:
         return None
@@ -175,12 +181,14 @@ def _masks(graph: Graph, switches: Switches) -> list[Value]:
     return [_mask(graph, switches, eager=eager) for _, eager in kinds]
 
 
+@framed
 def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
     dims = ("T", "s") if switches.padded or switches.collated or eager else ("s", "s")
-    mask = Value(graph.new(1, dims, MASK), 1, dims)
+    mask = graph.hold(Value(graph.new(1, dims, MASK), 1, dims))
     return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
 
 
+@framed
 def _input_edge(
     graph: Graph, switches: Switches, tokens: Buffer | None, merged: Value | None, *, tied: bool
 ) -> Edge | None:

@@ -19,7 +19,7 @@ from planner.step.embedding import batch_tensors, embed
 from planner.step.engine.graph import Graph
 from planner.step.engine.program import Instant, Program, compiled, worst_instants
 from planner.step.engine.tables import tables_of
-from planner.step.layer_kinds import walk_layers
+from planner.step.layer_kinds import trace_layers
 from planner.step.legend import cause_of, shown_name
 from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.losses.full_logits import head_and_loss
@@ -34,26 +34,24 @@ _SOURCE = "planner/step: transformers 5.23 trainer.py prediction_step, torch 2.1
 
 
 @lru_cache(maxsize=512)
-def walk_evaluation(structure: Structure, switches: Switches) -> Program:
+def trace_evaluation(structure: Structure, switches: Switches) -> Program:
     """The segments of one forward and its loss, one layer of each kind, with no gradient anywhere."""
     graph = Graph()
     graph.recording = False
     graph.mark("forward")
-    ids = batch_tensors(graph, switches)
-    del ids[2]  # the sum of its micro-batches' losses is training's
-    x, named, shared, positions = embed(graph, structure, switches, ids)
-    entering = [x]
-    del x
-    x, leading = walk_layers(graph, structure, switches, entering, shared)
+    ids = graph.hold(batch_tensors(graph, switches))
+    graph.release(ids.pop(2))  # the sum of its micro-batches' losses is training's
+    x, named, shared, positions = graph.hold(embed(graph, structure, switches, ids))
+    x, leading = graph.hold(trace_layers(graph, structure, switches, graph.move(x), shared))
     graph.mark("forward")
-    x = norm(graph, structure.final_norm, x, switches, RESIDUAL) if structure.final_norm else x
+    if structure.final_norm:
+        x = graph.replace(x, norm(graph, structure.final_norm, x, switches, RESIDUAL))
     graph.outputs.clear()
-    del named, positions, shared
-    hidden = [x]
-    del x
-    loss, kept = head_and_loss(graph, structure, switches, hidden)
-    del loss, kept, ids
+    graph.release(named, positions, shared)
+    loss, kept = graph.hold(head_and_loss(graph, structure, switches, graph.move(x)))
+    graph.release(loss, kept, ids)
     graph.mark("loss")
+    graph.check_all_freed()
     return compiled(graph, leading=leading)
 
 
@@ -80,7 +78,7 @@ def evaluated_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Line, .
 def _worst(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Instant:
     decoder = by_adapters(decoder, recipe.lora)
     switches = replace(switches_of(decoder, recipe, gpu), dropout=False)
-    program = walk_evaluation(decoder.structure, switches)
+    program = trace_evaluation(decoder.structure, switches)
     tables = numbers_of(decoder, recipe, gpu)
     numbers = (*tables, tables[0], *tables)
     instants = worst_instants(program, ordered(decoder, program.leading), tables_of(program, numbers), shown_name)

@@ -5,7 +5,7 @@ Gemma4TextDecoderLayer.forward. All shares are one tensor of L·P columns; its g
 """
 
 from planner.families.parts import LayerInput, LayerInputs
-from planner.step.engine.graph import Edge, Graph, Value
+from planner.step.engine.graph import Edge, Graph, Value, framed
 from planner.step.engine.ops import add, embedding_gradient, mul, unary, view
 from planner.step.engine.slice_ops import piece
 from planner.step.feed_forward.mlp import activation
@@ -15,13 +15,14 @@ from planner.step.projections.linear import Projector
 INPUTS_OF_LAYERS = "layer inputs (per-layer embeddings)"
 
 
+@framed
 def layer_inputs(graph: Graph, part: LayerInputs, x: Value, project: Projector) -> Value:
     """`(norm(projection(x) · scale) + embedding(ids) · scale) · scale`."""
     each, dims = project.switches.residual, ("T", "L·P")
     with graph.cause(INPUTS_OF_LAYERS):
-        own = unary(graph, Value(graph.new(each, dims), each, dims, _embedding(graph, project)))
+        own = graph.hold(unary(graph, Value(graph.new(each, dims), each, dims, _embedding(graph, project))))
         projected = unary(graph, project(part.projection, x))
-        projected = norm(graph, part.norm, view(projected, ("T", "L", "P")), project.switches)
+        projected = graph.replace(projected, norm(graph, part.norm, view(projected, ("T", "L", "P")), project.switches))
         summed = add(graph, view(projected, dims), own)
         return unary(graph, summed)
 
@@ -35,11 +36,13 @@ def _embedding(graph: Graph, project: Projector) -> Edge | None:
     return graph.node(lambda _: ((Edge(leaf=True), embedding_gradient(graph, each, dims, "input rows")),))
 
 
+@framed
 def share(graph: Graph, inputs: Value | None) -> Value | None:
     """`per_layer_inputs[:, :, i]`, taken outside the layer's checkpoint."""
     return None if inputs is None else piece(graph, inputs, ("T", "P"))
 
 
+@framed
 def with_layer_input(graph: Graph, part: LayerInput, x: Value, project: Projector, own: Value) -> Value:
     """`x + norm(projection(act(gate(x)) · own))`."""
     with graph.cause(INPUTS_OF_LAYERS):

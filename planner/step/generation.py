@@ -21,7 +21,7 @@ from planner.step.derive_numbers import numbers_of
 from planner.step.derive_switches import switches_of
 from planner.step.engine.program import Part, worst_instants
 from planner.step.engine.tables import tables_of
-from planner.step.generating_pass import walk_generation
+from planner.step.generating_pass import trace_generation
 from planner.step.legend import cause_of
 from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.recorded import generation_words, nearest
@@ -62,7 +62,7 @@ class Generation:
         )  # fmt: skip
         recipe = replace(self.recipe, training=training, objective="sft")
         switches = switches_of(self.decoder, recipe, self.gpu)
-        program = walk_generation(self.decoder.structure, switches, decoding=decoding, sampled=self.sampled)
+        program = trace_generation(self.decoder.structure, switches, decoding=decoding, sampled=self.sampled)
         tables = [
             {**table, CACHED: self.sequences * cached_tokens(self.decoder, kind, self.tokens - 1)}
             for kind, table in enumerate(numbers_of(self.decoder, recipe, self.gpu))
@@ -85,7 +85,7 @@ class Generation:
         ]
 
     def _standing_cache(self, phase: str) -> Line:
-        """The whole cache beside a token, which the walk of one token leaves out: the first or the last."""
+        """The whole cache beside a token, which the trace of one token leaves out: the first or the last."""
         each = DTYPE_BYTES[self.recipe.autocast or self.recipe.model_dtype]
         decoder, sequences = self.decoder, self.sequences
         first = cache_bytes(decoder, sequences, self.prompt, each=each, windows=False, repeated=True)

@@ -1,35 +1,31 @@
-"""Every kind of layer walked once, forward, and where the backward pass comes back to it."""
+"""Every kind of layer traced once, forward, and where the backward pass comes back to it."""
 
 from dataclasses import replace
 
 from planner.families.parts import Attention, Block, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import block
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Shelf, Value, framed
 from planner.step.gemma4_layer_inputs import share
 from planner.step.projections.adapters import EMBEDDED
 from planner.step.projections.linear import Projector
 from planner.step.switches import Switches
 
 
-def walk_layers(
-    graph: Graph, structure: Structure, switches: Switches, entering: list[Value], shared: Shared
-) -> tuple[Value, int]:
+@framed
+def trace_layers(graph: Graph, structure: Structure, switches: Switches, x: Value, shared: Shared) -> tuple[Value, int]:
     """Every kind of layer once, after the first layers; how many kinds those are of, none where they are like theirs.
-
-    What enters the first layer is taken out of `entering`, so that it goes when the layer does not keep it.
 
     The first layer is a kind of its own, because the model holds its input; each later one up to the first that trains
     something is of one too. In a step of several passes it always is, as it is in one without gradients.
     """
-    x = entering.pop()
     kinds, before = len(structure.blocks), x.each
 
     def layer(x: Value, part: int) -> Value:
         return _layer(graph, structure.blocks[part], x, Projector(graph, switches, switches.layers[part]), shared)
 
     graph.mark("forward")
-    x = layer(x, 0)
+    x = graph.replace(x, layer(x, 0))
     # The projection for layer inputs saves the embedded tokens, so that they do not go with the first layer.
     goes = structure.layer_inputs is None
     # What only the first leaves behind: outputs that stay until the second layer's are there (every later layer's
@@ -43,7 +39,7 @@ def walk_layers(
     others = [(part, kinds + 1 + part) for part in range(leading - 1)] + [(kind, kind) for kind in range(kinds)]
     for part, kind in others[1:] if alike else others:
         graph.mark(f"forward {kind}")
-        x = layer(x, part)
+        x = graph.replace(x, layer(x, part))
         _leave_layer(graph, kind)
     return x, leading
 
@@ -51,10 +47,11 @@ def walk_layers(
 def _leave_layer(graph: Graph, kind: int) -> None:
     """Set the casts that autocast keeps apart by kind, and mark where the backward pass comes back to it."""
     graph.layer_casts[kind], graph.casts = graph.casts, {}
-    graph.layer_kept_with_graph[kind], graph.kept_with_graph = graph.kept_with_graph, []
+    graph.layer_kept_with_graph[kind], graph.kept_with_graph = graph.kept_with_graph, Shelf()
     graph.mark_backward(f"backward {kind}")
 
 
+@framed
 def _layer(graph: Graph, part: Block, x: Value, project: Projector, shared: Shared) -> Value:
     own = called_with(part, shared, masked=project.layer.masked)
     if own.layer_inputs:
@@ -65,7 +62,9 @@ def _layer(graph: Graph, part: Block, x: Value, project: Projector, shared: Shar
 
     if not project.switches.checkpointing:
         return run(x)
-    return graph.checkpoint_reentrant(run, x) if project.switches.reentrant else graph.checkpoint(run, x)
+    if project.switches.reentrant:
+        return graph.checkpoint_reentrant(run, x, own)
+    return graph.checkpoint(run, x, own)
 
 
 def called_with(part: Block, shared: Shared, *, masked: bool) -> Shared:

@@ -1,4 +1,4 @@
-"""What the symbols in a line's formula mean, and under which names people see what the walk calls its causes."""
+"""What the symbols in a line's formula mean, and under which names people see what the trace calls its causes."""
 
 from planner.ledger import Cause
 

@@ -18,8 +18,8 @@ from planner.step.engine.program import Instant, Part, Program, played, worst_in
 from planner.step.engine.tables import tables_of
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
-from planner.step.trace import walk
-from planner.step.unsloth.step import walk_unsloth
+from planner.step.trace import trace
+from planner.step.unsloth.step import trace_unsloth
 
 _SOURCE = "planner/step: one step of transformers 5.23, peft 0.21, bitsandbytes 0.50, torch 2.14, traced"
 # A formula names its largest terms and sums up the rest.
@@ -125,10 +125,10 @@ def ordered(decoder: Decoder, leading: int, last: int | None = None) -> tuple[in
 
 @lru_cache(maxsize=2048)
 def _program(decoder: Decoder, switches: Switches) -> Program:
-    """`walk`, found again without hashing the model's whole structure."""
+    """`trace`, found again without hashing the model's whole structure."""
     if switches.unsloth:
-        return walk_unsloth(decoder.structure, switches)
-    return walk(decoder.structure, switches)
+        return trace_unsloth(decoder.structure, switches)
+    return trace(decoder.structure, switches)
 
 
 @lru_cache(maxsize=64)

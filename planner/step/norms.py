@@ -3,14 +3,17 @@
 from collections.abc import Callable
 
 from planner.families.parts import Norm
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor
+from planner.step.engine.gradients import later
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, cast_later, mul, parameter, shift, square, summed_over_rows
 from planner.step.liger_models import LEFT_NORMS
 from planner.step.switches import Switches
 
 
+@framed
 def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "norms") -> Value:
-    """Walk one normalisation of `x`."""
+    """Trace one normalisation of `x`."""
     held, trained = switches.held(part.name), switches.trains(part.name)
     with graph.cause(cause):
         if part.kind == "layer":
@@ -31,12 +34,13 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
         return _rms_float(graph, part, x, weight) if part.kind == "rms_float" else _rms(graph, part, x, weight)
 
 
+@framed
 def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place: bool) -> Value:
     """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py).
 
     `trained`: bytes per element of a weight that is; each multiprocessor then sums its part of the gradient.
     """
-    out, rstd = graph.new(x.each, x.dims), graph.new(4, x.dims[:-1])
+    out, rstd = graph.hold((graph.new(x.each, x.dims), graph.new(4, x.dims[:-1])))
     if not graph.needs(x) and not trained:
         return Value(out, x.each, x.dims)
     edge_in, each, dims = x.edge, x.each, x.dims
@@ -44,14 +48,15 @@ def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place:
     def backward(grad: Buffer) -> Outcome:
         partial = graph.new(4, ("multiprocessors", width)) if trained else None
         to_x = grad if in_place else graph.new(each, dims)
-        summed = graph.new(4, (width,), GRADIENTS) if trained else None
+        summed = graph.hold(graph.new(4, (width,), GRADIENTS) if trained else None)
         weight = graph.new(trained, (width,), GRADIENTS) if trained and trained != 4 else summed
-        del partial
+        graph.release(partial)
         return (Edge(leaf=True) if trained else None, weight), (edge_in, to_x)
 
     return Value(out, x.each, x.dims, graph.node(backward, graph.save(x, rstd)))
 
 
+@framed
 def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
     """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
 
@@ -60,7 +65,7 @@ def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) ->
     """
     if not graph.needs(x) and not (trained and graph.recording):
         out, rows = graph.new(x.each, x.dims), (graph.new(4, x.dims[:-1]), graph.new(4, x.dims[:-1]))
-        del rows
+        graph.release(rows)
         return Value(out, x.each, x.dims)
     edge_in, each, dims = x.edge, x.each, x.dims
     learns = trained and part.weight
@@ -79,41 +84,44 @@ def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) ->
     return Value(out, each, dims, graph.node(backward, saved + graph.save(mean, rstd)))
 
 
+@framed
 def _rms(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
     """LlamaRMSNorm and its kin: keeps the float32 copy (4·T·h) and one float32 per token for its backward."""
     if part.kind == "rms_gemma":
         return _rms_gemma(graph, x, weight)
-    wide = cast(graph, x, 4)
-    variance = mean(graph, square(graph, wide))
-    scaled = mul_rows(graph, wide, inverse_root_of(graph, variance))
-    del wide
+    wide = graph.hold(cast(graph, x, 4))
+    variance = graph.hold(mean(graph, square(graph, wide)))
+    scaled = graph.hold(mul_rows(graph, wide, inverse_root_of(graph, variance)))
+    graph.release(wide)
     if not part.weight:
         return cast(graph, scaled, x.each)
     if part.kind == "rms":
         return scale_by_weight(graph, cast(graph, scaled, x.each), weight)
     if part.kind == "rms_wide":
-        weight = cast(graph, weight, 4)
+        weight = graph.replace(weight, cast(graph, weight, 4))
     return cast(graph, scale_by_weight(graph, scaled, weight), x.each)
 
 
+@framed
 def _rms_gemma(graph: Graph, x: Value, weight: Value) -> Value:
     """GemmaRMSNorm: the variance has no name, and what is scaled by the weight takes the name of what was not."""
-    wide = cast(graph, x, 4)
+    wide = graph.hold(cast(graph, x, 4))
     out = mul_rows(graph, wide, inverse_root_of(graph, mean(graph, square(graph, wide))))
-    del wide
+    graph.release(wide)
     out = scale_by_weight(graph, out, _one_plus(graph, weight), weight_last=True)
     return cast(graph, out, x.each)
 
 
+@framed
 def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
     """Gemma4RMSNorm: the same in float32 throughout, with `pow(mean + eps, -0.5)`.
 
     What is raised has a name until its row is scaled; `pow` saves it, and its backward is as `square`'s.
     """
-    wide = cast(graph, x, 4)
-    mean_squared = shift(graph, mean(graph, square(graph, wide)))
+    wide = graph.hold(cast(graph, x, 4))
+    mean_squared = graph.hold(shift(graph, mean(graph, square(graph, wide))))
     scaled = mul_rows(graph, wide, square(graph, mean_squared))
-    del wide, mean_squared
+    graph.release(wide, mean_squared)
     if part.weight:
         scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4), weight_last=True)
     return cast(graph, scaled, x.each)
@@ -122,26 +130,22 @@ def _rms_float(graph: Graph, part: Norm, x: Value, weight: Value) -> Value:
 def _one_plus(graph: Graph, weight: Value) -> Value:
     """`1.0 + weight.float()`: a float32 copy of the weight, saved for the input's gradient."""
     wide = cast(graph, weight, 4)
-    edge_in = wide.edge
-
-    def backward(grad: Buffer) -> Outcome:
-        return ((edge_in, grad),)
-
-    edge = graph.node(backward) if graph.needs(wide) else None
-    return Value(graph.new(4, weight.dims), 4, weight.dims, edge)
+    return new_tensor(graph, wide, 4, weight.dims, passes=True)
 
 
+@framed
 def _cohere(graph: Graph, x: Value, weight: Value) -> Value:
     """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
-    wide = cast(graph, x, 4)
-    middle = mean(graph, wide)
-    variance = mean(graph, square(graph, _minus_rows(graph, wide, middle)))
-    scaled = mul_rows(graph, _minus_rows(graph, wide, middle), inverse_root_of(graph, variance))
-    del wide
-    scaled = scale_by_weight(graph, scaled, cast(graph, weight, 4))
+    wide = graph.hold(cast(graph, x, 4))
+    middle = graph.hold(mean(graph, wide))
+    variance = graph.hold(mean(graph, square(graph, _minus_rows(graph, wide, middle))))
+    scaled = graph.hold(mul_rows(graph, _minus_rows(graph, wide, middle), inverse_root_of(graph, variance)))
+    graph.release(wide)
+    scaled = graph.replace(scaled, scale_by_weight(graph, scaled, cast(graph, weight, 4)))
     return cast(graph, scaled, x.each)
 
 
+@framed
 def _minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
     """`x - rows`, one number per row; the number's gradient is a negated copy before it is summed."""
     each, dims = x.each, x.dims
@@ -152,12 +156,13 @@ def _minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
     def backward(grad: Buffer) -> Outcome:
         negated = graph.new(each, dims)
         summed = graph.new(each, row_dims)
-        del negated
+        graph.release(negated)
         return (row_edge, summed), (x_edge, grad)
 
     return Value(graph.new(each, dims), each, dims, graph.node(backward))
 
 
+@framed
 def scale_by_weight(graph: Graph, x: Value, weight: Value, *, weight_last: bool = False) -> Value:
     """`weight * x`, the weight broadcast over tokens; a trained weight saves x and sums its gradient.
 
@@ -189,33 +194,28 @@ def scale_by_weight(graph: Graph, x: Value, weight: Value, *, weight_last: bool 
 
 def mean(graph: Graph, x: Value) -> Value:
     """`x.mean(-1, keepdim=True)`, one number per row; the gradient is spread over the row and divided."""
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, dims)),)
-
-    edge = graph.node(backward) if graph.needs(x) else None
-    return Value(graph.new(each, dims[:-1]), each, dims[:-1], edge)
+    return new_tensor(graph, x, x.each, x.dims[:-1])
 
 
+@framed
 def inverse_root_of(graph: Graph, x: Value) -> Value:
     """`torch.rsqrt(x + eps)`, saves its output; one number per row."""
     edge_in, each, dims = x.edge, x.each, x.dims
-    shifted = graph.new(each, dims)
+    graph.hold(graph.new(each, dims))  # x + eps
     if not graph.needs(x):
         return Value(graph.new(each, dims), each, dims)
 
     def backward(_: Buffer) -> Outcome:
-        cubed, scaled = graph.new(each, dims), graph.new(each, dims)
+        cubed, scaled = (graph.new(each, dims), graph.new(each, dims))
         out = graph.new(each, dims)
-        del cubed, scaled
+        graph.release(cubed, scaled)
         return ((edge_in, out),)
 
-    out = graph.new(each, dims)
-    del shifted
+    out = graph.hold(graph.new(each, dims))
     return Value(out, each, dims, graph.node(backward, graph.save(out)))
 
 
+@framed
 def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
     """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed.
 
@@ -227,15 +227,8 @@ def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
     x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each
 
     def backward(_: Buffer) -> Outcome:
-        product = [graph.new(each, dims)]
-        to_x = cast_later(graph, graph.new(each, dims), dims, each=each, own=own)
-
-        def summed() -> Buffer:
-            out = graph.new(each, row_dims)
-            product.clear()
-            return out
-
-        return (x_edge, to_x), (row_edge, summed)
+        summed = later(graph.new(each, dims), lambda: graph.new(each, row_dims))
+        return (x_edge, cast_later(graph, graph.new(each, dims), dims, each=each, own=own)), (row_edge, summed)
 
     edge = graph.node(backward, graph.save(rows, x))
     return Value(graph.new(each, dims), each, dims, edge)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from planner.families.parts import Structure
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import INPUTS, embed
-from planner.step.engine.graph import Buffer, Edge, Graph
-from planner.step.layer_kinds import walk_layers
+from planner.step.engine.graph import Buffer, Edge, Graph, framed
+from planner.step.layer_kinds import trace_layers
 from planner.step.losses.full_logits import leave_autocast
 from planner.step.losses.fused import SCORES, Output, log_probabilities, outputs_of
 from planner.step.norms import norm
@@ -16,6 +16,7 @@ from planner.step.passes import Pass, estimates_kl
 from planner.step.switches import Copies, LayerSwitches, Switches
 
 
+@framed
 def score(graph: Graph, structure: Structure, switches: Switches, number: int, ids: list[Buffer]) -> Buffer:
     """Run the pass of this number over the batch; what is left are per-token log-probabilities, and of KTO's estimate
     of how far the models are apart one for each sequence. GRPO scores all that it generated at once.
@@ -23,39 +24,38 @@ def score(graph: Graph, structure: Structure, switches: Switches, number: int, i
     `ids` is what the collator handed over.
     """
     one = switches.passes[number]
+    own, outputs = switches_of_pass(switches, one), outputs_of(switches.objective, one)
     if not estimates_kl(switches.objective, number):
-        scores = _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+        scores = graph.hold(_score(graph, structure, own, ids, outputs))
         if switches.objective != "grpo":
             return scores
         with graph.cause(SCORES):  # torch.cat of the completions' part, of all that were generated
             return graph.new(4, ("completions",))
     with graph.cause(INPUTS):
-        labels = graph.new(8, ("T",))
-    tokens = _score(graph, structure, switches_of_pass(switches, one), ids, outputs_of(switches.objective, one))
+        graph.hold(graph.new(8, ("T",)))  # labels
+    graph.hold(_score(graph, structure, own, ids, outputs))
     with graph.cause(SCORES):
-        summed = graph.new(4, ("b",))
-    del labels, tokens
-    return summed
+        return graph.new(4, ("b",))
 
 
+@framed
 def _score(
     graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer], outputs: frozenset[Output]
 ) -> Buffer:
     with _without_gradients(graph):
         graph.mark("forward")
-        x, named, shared, positions = embed(graph, structure, switches, ids)
+        x, named, shared, positions = graph.hold(embed(graph, structure, switches, ids))
         outside, graph.casts = graph.casts, {}
-        entering = [x]
-        del x
-        x, _ = walk_layers(graph, structure, switches, entering, shared)
+        x, _ = graph.hold(trace_layers(graph, structure, switches, graph.move(x), shared))
         graph.casts.update(outside)
         graph.mark("forward")
-        x = norm(graph, structure.final_norm, x, switches, RESIDUAL) if structure.final_norm else x
+        if structure.final_norm:
+            x = graph.replace(x, norm(graph, structure.final_norm, x, switches, RESIDUAL))
         graph.outputs.clear()
-        del named, shared, positions, outside
+        graph.release(named, shared, positions)
         graph.mark("loss")
-        scores = log_probabilities(graph, switches, x, outputs)
-        del x
+        scores = graph.hold(log_probabilities(graph, switches, x, outputs))
+        graph.release(x)
         leave_autocast(graph)
     return scores
 

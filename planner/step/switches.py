@@ -1,6 +1,6 @@
 """Everything but numbers that decides which tensors a step makes: dtypes, kernels, targets.
 
-Two runs with equal switches make the same tensors, only larger or smaller; the walk is shared between them.
+Two runs with equal switches make the same tensors, only larger or smaller; the trace is shared between them.
 """
 
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class LigerHead:
 @dataclass(frozen=True, slots=True)
 class Unsloth:
     """What Unsloth's own layers ask beside the rest. `offloads`: the layers' inputs wait on the host, but for the last
-    layer's; `tiled_loss`: its cross entropy walks the vocabulary in tiles, not in rows of all logits, or
+    layer's; `tiled_loss`: its cross entropy goes through the vocabulary in tiles, not in rows of all logits, or
     `several_chunks` of them.
     """
 

@@ -1,4 +1,4 @@
-"""One training step, walked once per kind of model: forward, loss, backward, each kind of layer once.
+"""One training step, traced once per kind of model: forward, loss, backward, each kind of layer once.
 
 Equal layers make equal events, so that a model of any depth is put together from these segments
 (planner/step/engine/program.py).
@@ -11,10 +11,10 @@ from planner.families.parts import Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import JOINS_INPUTS, batch_tensors, embed, tensors_of_loss
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Shelf, Value
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, compiled
-from planner.step.layer_kinds import called_with, some_keep_a_state, walk_layers
+from planner.step.layer_kinds import called_with, some_keep_a_state, trace_layers
 from planner.step.losses.full_logits import head_and_loss, start_backward
 from planner.step.losses.fused import kept_outputs
 from planner.step.norms import norm
@@ -24,59 +24,58 @@ from planner.step.switches import Switches
 
 
 @lru_cache(maxsize=512)
-def walk(structure: Structure, switches: Switches) -> Program:
+def trace(structure: Structure, switches: Switches) -> Program:
     """The segments of one step of a model with one layer of each kind.
 
     Where nothing before the layers is trained, the first layers save less than their like (their input needs no
-    gradient); they are walked beside them as kinds of their own, numbered after the last.
+    gradient); they are traced beside them as kinds of their own, numbered after the last.
     """
     graph = Graph(keeps_gradients=switches.accumulates)
     if switches.accumulates:
-        hold_gradients(graph, walk(structure, replace(switches, accumulates=False)))
+        hold_gradients(graph, trace(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
-    ids = batch_tensors(graph, switches)
+    ids = graph.hold(batch_tensors(graph, switches))
     number = switches.passes.index(TRAINED)
-    scores = [score(graph, structure, switches, before, ids) for before in range(number)]
+    scores = graph.hold([score(graph, structure, switches, before, ids) for before in range(number)])
     if scores:
         graph.mark("forward")
-    own = tensors_of_loss(graph, switches)
-    x, named, shared, positions = embed(
-        graph, structure, switches, ids, own[0] if switches.objective in JOINS_INPUTS else None
-    )
-    released: list[object] = []
+    own = graph.hold(tensors_of_loss(graph, switches))
+    tokens = own[0] if switches.objective in JOINS_INPUTS else None
+    x, named, shared, positions = graph.hold(embed(graph, structure, switches, ids, tokens))
+    released = Shelf()
     graph.release_backward(released)
     graph.mark_backward("backward")
     if positions and not structure.hands_on_positions:
         named, positions = (*named, positions), None
     held = (*shared.held, positions) if positions else shared.held
     outside, graph.casts = graph.casts, {}
-    entering = [x]
-    del x
-    x, leading = walk_layers(graph, structure, switches, entering, replace(shared, held=held))
+    x, leading = graph.hold(trace_layers(graph, structure, switches, graph.move(x), replace(shared, held=held)))
     graph.casts.update(outside)
-    del held, outside
     graph.mark("forward")
     # Where layers make the gradient that they hand on, the first to take one takes what the final norm made.
     makes = any(block.scaled_output for block in structure.blocks)
-    x = norm(graph, structure.final_norm, x, switches, RESIDUAL if makes else "norms") if structure.final_norm else x
+    if structure.final_norm:
+        x = graph.replace(x, norm(graph, structure.final_norm, x, switches, RESIDUAL if makes else "norms"))
     graph.outputs.clear()
-    del named
-    released += _saved_by_layers(graph, shared, first_saves=leading <= 1)
+    graph.release(named)
+    released.put(_saved_by_layers(graph, shared, first_saves=leading <= 1))
     if switches.checkpointing:  # checkpoint frames hold what layers were called with; the first layer goes last
         masked = switches.layers[0].masked and not some_keep_a_state(structure)
-        released += [called_with(structure.blocks[0], shared, masked=masked), positions]
-    hidden = [x]
-    del x, shared, positions
-    loss, kept = head_and_loss(graph, structure, switches, hidden)
-    outputs = kept_outputs(graph, switches)
-    scores += [score(graph, structure, switches, after, ids) for after in range(number + 1, len(switches.passes))]
+        released.put((called_with(structure.blocks[0], shared, masked=masked), positions))
+    graph.release(shared, positions)
+    loss, kept = graph.hold(head_and_loss(graph, structure, switches, graph.move(x)))
+    outputs = graph.hold(kept_outputs(graph, switches))
+    later = range(number + 1, len(switches.passes))
+    scores += graph.hold([score(graph, structure, switches, after, ids) for after in later])
     if switches.objective != "grpo":  # whose scores belong to the buffered batch, and stay with it
+        graph.release(*scores)
         scores = []
-    del outputs, own
+    graph.release(outputs, own)
     graph.mark("backward")
     start_backward(graph, loss)
     _leave_graph(graph)
-    del loss, kept, scores, ids
+    graph.release(loss, kept, scores, ids)
+    graph.check_all_freed()
     return compiled(graph, leading=leading)
 
 
@@ -102,7 +101,8 @@ def hold_gradients(graph: Graph, program: Program) -> None:
             for key, count in segment.net:
                 tag, size = program.keys[key]
                 if tag == GRADIENTS:
-                    graph.collected += [graph.new(size.num, size.dims, tag, size.den) for _ in range(count)]
+                    for _ in range(count):
+                        graph.collect(graph.new(size.num, size.dims, tag, size.den))
 
 
 def _saved_by_layers(graph: Graph, shared: Shared, *, first_saves: bool) -> tuple[Value, ...]:

@@ -12,7 +12,7 @@ from planner.units import GIB, MIB, ceil_div
 
 # Inputs of a layer of this size and less stay on the card (MINIMUM_SIZE).
 LEAST_OFFLOADED_BYTES = 2 * MIB
-# Cards of this size and less always walk the vocabulary in tiles; larger ones from so many scored tokens on.
+# Cards of this size and less always go through the vocabulary in tiles; larger ones from so many scored tokens on.
 SMALL_CARD_BYTES = int(24.5 * GIB)
 _TILED_FROM_ROWS = 4096
 _MOST_ROWS = 4096

@@ -7,7 +7,7 @@ masked scores keep their names until the output projection is done, the probabil
 from planner.families.parts import Attention
 from planner.step.attention.kernels import SCORES, product, softmax_in_float32
 from planner.step.attention.kv_cache import KeyValueCache
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, relayout_gradient
 from planner.step.engine.slice_ops import piece
 from planner.step.projections.linear import Projector
@@ -15,6 +15,7 @@ from planner.step.projections.linear import Projector
 _SCORES = ("T", "H", "s")
 
 
+@framed
 def alibi_attention(  # noqa: PLR0913, PLR0917 (each is what the modelling code's forward is given)
     graph: Graph,
     part: Attention,
@@ -27,20 +28,21 @@ def alibi_attention(  # noqa: PLR0913, PLR0917 (each is what the modelling code'
     if not part.fused:
         msg = "attention with ALiBi has one fused projection"
         raise ValueError(msg)
-    fused = project(part.fused, x)
-    q, k, v = _heads(graph, fused, cache, one_sequence=project.switches.one_sequence)
+    fused = graph.hold(project(part.fused, x))
+    q, k, v = graph.hold(_heads(graph, fused, cache, one_sequence=project.switches.one_sequence))
     autocast, wide = project.switches.autocast, q.each
     with graph.cause(SCORES):
-        scores = _scores(graph, q, k, autocast)
-        masked = add(graph, scores, mask) if mask else scores
-        weights = cast(graph, softmax_in_float32(graph, masked, project.switches.float16), wide)
-        context = clone(graph, product(graph, weights, v, ("T", "q"), autocast))
-    project.named.append(weights)
-    out = project(part.o, context)
-    del scores, masked, fused
+        scores = graph.hold(_scores(graph, q, k, autocast))
+        masked = graph.hold(add(graph, scores, mask) if mask else scores)
+        weights = graph.hold(cast(graph, softmax_in_float32(graph, masked, project.switches.float16), wide))
+        context = graph.hold(clone(graph, product(graph, weights, v, ("T", "q"), autocast)))
+    project.named.put(weights)
+    out = graph.hold(project(part.o, context))
+    graph.release(scores, masked, fused)
     return out
 
 
+@framed
 def _heads(
     graph: Graph, fused: Value, cache: KeyValueCache | None, *, one_sequence: bool
 ) -> tuple[Value, Value, Value]:
@@ -50,7 +52,7 @@ def _heads(
     """
     q, k, v = (piece(graph, fused, ("T", width)) for width in ("q", "k", "k"))
     if cache:
-        k, v = cache.update(graph, k, v)
+        k, v = cache.update(k, v)
         return (q if one_sequence else clone(graph, q)), k, v
     if one_sequence:
         return relayout_gradient(graph, q), relayout_gradient(graph, k), v
@@ -58,12 +60,13 @@ def _heads(
     return q, k, v
 
 
+@framed
 def _scores(graph: Graph, q: Value, k: Value, autocast: int) -> Value:
     """`alibi.baddbmm(q, k)`: under autocast the slopes are cast as well."""
     if autocast:
-        k = cast(graph, k, autocast)
-        q = cast(graph, q, autocast)
-    slopes = graph.new(autocast, ("b", "H", "s")) if autocast and autocast != 4 else None
-    scores = bmm(graph, q, k, _SCORES)
-    del slopes
+        k = graph.replace(k, cast(graph, k, autocast))
+        q = graph.replace(q, cast(graph, q, autocast))
+    slopes = graph.hold(graph.new(autocast, ("b", "H", "s")) if autocast and autocast != 4 else None)
+    scores = graph.hold(bmm(graph, q, k, _SCORES))
+    graph.release(slopes)
     return scores

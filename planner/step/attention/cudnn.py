@@ -1,8 +1,9 @@
 """cuDNN's attention, which torch prefers on compute capability 9.x and 10.x."""
 
-from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 
 
+@framed
 def cudnn(graph: Graph, qkv: tuple[Value, Value, Value], bias: Buffer | None, dims: Dims, cause: str) -> Value:
     """Saves q, k, v, the additive mask, the output of `dims`, a float32 log-sum-exp and two random states.
 
@@ -15,8 +16,8 @@ def cudnn(graph: Graph, qkv: tuple[Value, Value, Value], bias: Buffer | None, di
     each = q.each
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v, bias) if graph.needs(q, k, v) else None
-    states = graph.new(8, ()), graph.new(8, ())
-    out = graph.new(each, dims)
+    states = graph.hold((graph.new(8, ()), graph.new(8, ())))
+    out = graph.hold(graph.new(each, dims))
     if saved is None:
         return Value(out, each, dims)
     lse = graph.new(4, (dims[0], "H"))
@@ -24,7 +25,7 @@ def cudnn(graph: Graph, qkv: tuple[Value, Value, Value], bias: Buffer | None, di
     def backward(_: Buffer) -> Outcome:
         grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
         work = graph.new(4, ("cudnn work",), cause)
-        del work
+        graph.release(work)
         return grads
 
     return Value(out, each, dims, graph.node(backward, saved + graph.save(out, lse, *states)))

@@ -9,7 +9,7 @@ from planner.families.parts import Attention
 from planner.step.attention.kernels import attend
 from planner.step.attention.rotary import turn
 from planner.step.attention.standard import QKV, Shared, Stored, summed
-from planner.step.engine.graph import Buffer, Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Value, framed
 from planner.step.engine.ops import relayout_gradient, view
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
@@ -20,6 +20,7 @@ def shares_keys(part: Attention) -> bool:
     return part.v_norm is not None or part.keys == "reused"
 
 
+@framed
 def attention_sharing_keys(graph: Graph, part: Attention, x: Value, project: Projector, shared: Shared) -> Value:
     """`self_attn(x)`."""
     mask = shared.mask if project.layer.masked else None
@@ -31,32 +32,34 @@ def attention_sharing_keys(graph: Graph, part: Attention, x: Value, project: Pro
         before = len(graph.nodes)
         q = view(project(part.q, x), ("T", "H", "d"))
         q = view(norm(graph, part.q_norm, q, project.switches), ("T", "q"))
-        q = turn(graph, q, tables, "full", "q rot")
+        q = graph.replace(q, turn(graph, q, tables, "full", "q rot"))
         if part.keys == "reused":
             k, v, _ = shared.stored[part.window]
         else:
             start = len(graph.nodes)
-            k, v = _keys(part, x, project, tables)
+            k, v = graph.hold(_keys(graph, part, x, project, tables))
             if shared.cache:
-                k, v = shared.cache.update(graph, k, v)
+                k, v = graph.replace((k, v), shared.cache.update(k, v))
             if part.keys == "stored":
                 shared.stored[part.window] = Stored(k, v, _needed(graph, before, start))
         if not project.layer.grouped:
             k, v = view(k, q.dims), view(v, q.dims)
         out, weights = attend(graph, (q, k, v), project.switches, project.layer, mask)
-        project.named += weights
-        out = project(part.o, out)
-        return out  # noqa: RET504  # q, k and v outlive the kernel's output, as the modelling code's names do
+        project.named.put(weights)
+        return project(part.o, out)
 
 
-def _keys(part: Attention, x: Value, project: Projector, tables: tuple[Value, Value]) -> tuple[Value, Value]:
+@framed
+def _keys(
+    graph: Graph, part: Attention, x: Value, project: Projector, tables: tuple[Value, Value]
+) -> tuple[Value, Value]:
     """This layer's own keys and values."""
     if part.k is None or part.k_norm is None or part.v_norm is None:
         msg = "a layer that reuses no keys has a projection and norms for them"
         raise ValueError(msg)
-    graph, reach = project.graph, "sliding" if part.window else "full"
+    reach = "sliding" if part.window else "full"
     k = project(part.k, x)
-    v = project(part.v, x) if part.v else k
+    v = graph.hold(project(part.v, x) if part.v else k)
     # What is stored goes when no layer is on, whose numbers would say how large it was.
     heads = ("T", f"K of {reach}", f"d of {reach}")
     k = view(norm(graph, part.k_norm, view(k, heads), project.switches), ("T", f"k of {reach}"))

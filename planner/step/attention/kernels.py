@@ -6,7 +6,8 @@
 from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
-from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor, view_of
+from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
 from planner.step.switches import LayerSwitches, Switches
 
@@ -20,6 +21,7 @@ _LATENT = ("T", "v")
 _ROWS_OF = {"T": "flash", "kept": "flash row"}
 
 
+@framed
 def attend(
     graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
 ) -> tuple[Value, tuple[Value, ...]]:
@@ -30,18 +32,21 @@ def attend(
     return _fused(graph, qkv, switches, layer, mask), ()
 
 
+@framed
 def _fused(
     graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
 ) -> Value:
     """`scaled_dot_product_attention` with the kernel that torch picks."""
     q, k, v = qkv
     if layer.expands:
-        k, v = (spread(graph, value) if layer.one_group else repeat(graph, value) for value in (k, v))
+        k, v = graph.replace(
+            (k, v), tuple(spread(graph, value) if layer.one_group else repeat(graph, value) for value in (k, v))
+        )
     # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h). The caller keeps a name for
     # what was cast until the kernel returns.
     inner = (_lowered(graph, q, switches), _lowered(graph, k, switches), _lowered(graph, v, switches))
     if layer.kernel == "math":
-        return _math(graph, inner, switches, mask)
+        return _math(graph, inner, mask)
     if layer.kernel == "cudnn":
         bias = _additive(graph, inner[0].each) if mask else None
         return cudnn(graph, inner, bias, _result(inner[0], inner[2]), WORKSPACE)
@@ -64,25 +69,12 @@ def repeat(graph: Graph, x: Value, dims: tuple[str, ...] = ("T", "q")) -> Value:
         return x
     if x.dims[0] == CACHED:
         return Value(graph.new(x.each, (CACHED, *dims[1:])), x.each, dims)
-    edge_in, each, own = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, own)),)
-
-    edge = graph.node(backward) if graph.needs(x) else None
-    return Value(graph.new(each, dims), each, dims, edge)
+    return new_tensor(graph, x, x.each, dims)
 
 
 def spread(graph: Graph, x: Value) -> Value:
     """`repeat_kv` of a single key head: a view, its stride zero; the gradient is summed over all heads."""
-    if not graph.needs(x):
-        return Value(x.buffer, x.each, ("T", "q"))
-    edge_in, each, own = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, own)),)
-
-    return Value(x.buffer, each, ("T", "q"), graph.node(backward))
+    return view_of(graph, x, ("T", "q"))
 
 
 def _result(q: Value, v: Value) -> Dims:
@@ -90,6 +82,7 @@ def _result(q: Value, v: Value) -> Dims:
     return v.dims if v.dims == _LATENT else q.dims
 
 
+@framed
 def flash(
     graph: Graph, qkv: tuple[Value, Value, Value], *, splits_keys: bool = False, in_one_row: bool = False
 ) -> Value:
@@ -106,10 +99,10 @@ def flash(
     each, dims, grouped, rows = q.each, q.dims, k.dims != q.dims, "flash row" if in_one_row else _ROWS_OF[q.dims[0]]
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v) if graph.needs(q, k, v) else None
-    out, lse = graph.new(each, dims), graph.new(4, (dims[0], "H"))
+    out, lse = graph.hold((graph.new(each, dims), graph.new(4, (dims[0], "H"))))
     parts = [graph.new(4, (dims[0], "H", count), WORKSPACE) for count in ("splits", "splits of d") if splits_keys]
-    states = graph.new(16, ()), graph.new(8, ())
-    del parts
+    states = graph.hold((graph.new(16, ()), graph.new(8, ())))
+    graph.release(parts)
     if saved is None:
         return Value(out, each, dims)
 
@@ -118,13 +111,14 @@ def flash(
         work = [graph.new(4, (f"{rows} lse",), WORKSPACE), graph.new(4, (f"{rows} dq",), WORKSPACE)]
         if grouped:
             work += [graph.new(each, dims, WORKSPACE) for _ in "kv"]
-        del work
+        graph.release(work)
         return grads
 
     edge = graph.node(backward, saved + graph.save(out, lse, *states))
     return Value(out, each, dims, edge)
 
 
+@framed
 def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool) -> Value:
     """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
 
@@ -136,15 +130,15 @@ def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | N
     """
     q, k, v = qkv
     each, dims = q.each, _result(q, v)
-    bias = _additive(graph, each) if mask else None
+    bias = graph.hold(_additive(graph, each) if mask else None)
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v, bias) if graph.needs(q, k, v) else None
-    out = graph.new(each, dims)
+    out = graph.hold(graph.new(each, dims))
     lse = graph.new(4, ("efficient lse",)) if saved is not None else None
-    states = graph.new(8, ()), graph.new(8, ())
+    states = graph.hold((graph.new(8, ()), graph.new(8, ())))
     if wide and each == _SIXTEEN_BITS:
         accumulated = graph.new(4, dims, WORKSPACE)
-        del accumulated
+        graph.release(accumulated)
     if saved is None:
         return Value(out, each, dims)
 
@@ -158,47 +152,49 @@ def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | N
         work = [graph.new(4, ("efficient delta",), WORKSPACE)]
         if each == _SIXTEEN_BITS:
             work.append(graph.new(4, ("efficient work",), WORKSPACE))
-        del work, spread_out
+        graph.release(work, spread_out)
         return grads
 
     edge = graph.node(backward, saved + graph.save(out, lse, *states))
     return Value(out, each, dims, edge)
 
 
+@framed
 def _additive(graph: Graph, each: int) -> Buffer:
     """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
     dims = ("T", "s")
     bias = graph.new(each, dims, SCORES)
     inverted = graph.new(1, dims, SCORES)
-    del inverted
+    graph.release(inverted)
     return bias
 
 
-def _math(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, mask: Value | None) -> Value:
+@framed
+def _math(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> Value:
     """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
 
     The call returns the probabilities too, in the input's dtype; they die when the caller has taken the output.
     """
-    del switches
     each, dims = qkv[0].each, _result(qkv[0], qkv[2])
-    q, k, v = (cast(graph, value, 4) for value in qkv)
+    q, k, v = graph.hold(tuple(cast(graph, value, 4) for value in qkv))
     with graph.cause(SCORES):
-        scaled = unary(graph, q)
+        scaled = graph.hold(unary(graph, q))
         bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
-        wide_k, wide_v = repeat(graph, k), repeat(graph, v)
-        scores = bmm(graph, scaled, unary(graph, wide_k), _SCORES)  # the bias is added in place
-        weights = softmax(graph, scores)
+        wide_k, wide_v = graph.hold((repeat(graph, k), repeat(graph, v)))
+        scores = graph.hold(bmm(graph, scaled, unary(graph, wide_k), _SCORES))  # the bias is added in place
+        weights = graph.hold(softmax(graph, scores))
         _rows_without_any(graph)
-        del scores
+        graph.release(scores)
         returned = cast(graph, weights, each)
         out = bmm(graph, weights, wide_v, dims)
         out = cast(graph, out, each)
-        del weights, scaled, wide_k, wide_v, bias, q, k, v
+        graph.release(weights, scaled, wide_k, wide_v, bias, q, k, v)
     result = clone(graph, out)
-    del returned
+    graph.release(returned)
     return result
 
 
+@framed
 def _rows_without_any(graph: Graph) -> None:
     """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row; it sets those
     to a zero that is a tensor.
@@ -206,17 +202,18 @@ def _rows_without_any(graph: Graph) -> None:
     masked = graph.new(1, _SCORES)
     rows = graph.new(1, ("T", "H"))
     zero = graph.new(4, ())
-    del zero, rows, masked
+    graph.release(zero, rows, masked)
 
 
+@framed
 def _causal_bias(graph: Graph) -> Value:
     """ones, tril, where: a float32 square built for every call."""
     ones = graph.new(1, ("s", "s"))
     lower = graph.new(1, ("s", "s"))
-    del ones
+    graph.release(ones)
     numbers = [graph.new(4, ()) for _ in ("zero", "minus infinity")]
     bias = Value(graph.new(4, ("s", "s")), 4, ("s", "s"))
-    del numbers, lower
+    graph.release(numbers, lower)
     return bias
 
 
@@ -225,6 +222,7 @@ def softmax(graph: Graph, x: Value) -> Value:
     return _softmax(graph, x, x.each)
 
 
+@framed
 def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
     """`softmax(x, dtype=float32)`.
 
@@ -234,21 +232,23 @@ def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
     return _softmax(graph, x if float16 else cast(graph, x, 4), 4)
 
 
+@framed
 def _softmax(graph: Graph, x: Value, wide: int) -> Value:
     edge_in, each, dims = x.edge, x.each, x.dims
-    out = graph.new(wide, dims)
+    out = graph.hold(graph.new(wide, dims))
     if not graph.needs(x):
         return Value(out, wide, dims)
 
     def backward(_: Buffer) -> Outcome:
         work = graph.new(wide, dims, WORKSPACE)
         grad = graph.new(each, dims)
-        del work
+        graph.release(work)
         return ((edge_in, grad),)
 
     return Value(out, wide, dims, graph.node(backward, graph.save(out)))
 
 
+@framed
 def _eager(
     graph: Graph, qkv: tuple[Value, Value, Value], layer: LayerSwitches, mask: Value | None, switches: Switches
 ) -> tuple[Value, Value]:
@@ -259,36 +259,40 @@ def _eager(
     """
     one = switches.one_sequence
     apart = spread if layer.one_group and one else repeat
-    q, k, v = qkv[0], apart(graph, qkv[1]), apart(graph, qkv[2])
+    q, k, v = graph.hold((qkv[0], apart(graph, qkv[1]), apart(graph, qkv[2])))
     by_token = not one and not layer.by_head
     copied = {"q": by_token, "k": by_token and k is qkv[1], "v": not one and v is qkv[2]}
     with graph.cause(SCORES):
-        weights = _product(graph, (q, k), (copied["q"], copied["k"]), _SCORES, switches.autocast)
-        weights = unary(graph, weights)
+        weights = graph.hold(_product(graph, (q, k), (copied["q"], copied["k"]), _SCORES, switches.autocast))
+        weights = graph.replace(weights, unary(graph, weights))
         if layer.softcap:
-            weights = unary(graph, unary(graph, unary(graph, weights), saves="output"))
+            weights = graph.replace(weights, unary(graph, unary(graph, unary(graph, weights), saves="output")))
         if mask is not None:
-            weights = add(graph, weights, mask)
-        weights = cast(graph, softmax_in_float32(graph, weights, switches.float16), q.each)
+            weights = graph.replace(weights, add(graph, weights, mask))
+        weights = graph.replace(weights, cast(graph, softmax_in_float32(graph, weights, switches.float16), q.each))
         if layer.dropout:
-            weights = dropout(graph, weights)
-        out = _product(graph, (weights, v), (False, copied["v"]), _result(q, v), switches.autocast)
+            weights = graph.replace(weights, dropout(graph, weights))
+        out = graph.hold(_product(graph, (weights, v), (False, copied["v"]), _result(q, v), switches.autocast))
         return clone(graph, out if one else relayout_gradient(graph, out)), weights
 
 
+@framed
 def product(graph: Graph, a: Value, b: Value, dims: Dims, autocast: int) -> Value:
     """torch.matmul of two sides that lie as bmm wants them."""
     return _product(graph, (a, b), (False, False), dims, autocast)
 
 
+@framed
 def _product(graph: Graph, sides: tuple[Value, Value], copied: tuple[bool, bool], dims: Dims, autocast: int) -> Value:
     """torch.matmul, which is on autocast's lower precision list: float32 sides are cast first, b before a.
 
     `copied` says which sides do not lie as bmm wants them. The call holds what it was given until it returns.
     """
-    a, b = sides
+    a, b = graph.hold(sides)
     if autocast:
-        b = cast(graph, b, autocast)
-        a = cast(graph, a, autocast)
-    first, second = (clone(graph, side) if copies else side for side, copies in zip((a, b), copied, strict=True))
+        b = graph.replace(b, cast(graph, b, autocast))
+        a = graph.replace(a, cast(graph, a, autocast))
+    first, second = graph.hold(
+        tuple(clone(graph, side) if copies else side for side, copies in zip((a, b), copied, strict=True))
+    )
     return bmm(graph, first, second, dims)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from planner.families.parts import Attention, Norm
 from planner.step.attention.rotary_pairs import Tables, complex_pairs
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import cast, view
 from planner.step.engine.row_ops import scale_rows
 from planner.step.norms import norm
@@ -18,20 +18,20 @@ _QUERY = Norm("qk_norm", "d", "rms", weight=False, per=("H",))
 _KEY = Norm("qk_norm", "d", "rms", weight=False, per=("K",))
 
 
+@framed
 def late(
     graph: Graph, part: Attention, qk: tuple[Value, Value], tables: Tables | None, switches: Switches
 ) -> tuple[Value, Value]:
     """q and k as the kernel takes them."""
     q, k = qk
-    del qk
     if part.rotary == "complex" and tables:
-        q, k = complex_pairs(graph, q, k, tables)
+        q, k = graph.replace((q, k), complex_pairs(graph, q, k, tables))
     if part.late_norm:
         if part.q_norm is None:
             switches = replace(switches, liger=LigerKernels())
-        q = view(norm(graph, part.q_norm or _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q"))
-        k = view(norm(graph, part.k_norm or _KEY, view(k, ("T", "K", "d")), switches), ("T", "k"))
+        q = graph.replace(q, view(norm(graph, part.q_norm or _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q")))
+        k = graph.replace(k, view(norm(graph, part.k_norm or _KEY, view(k, ("T", "K", "d")), switches), ("T", "k")))
     if part.tempered:
-        factors = Value(graph.new(4, ("s",)), 4, ("s",))
-        q = cast(graph, scale_rows(graph, q, factors), q.each)
+        factors = graph.hold(Value(graph.new(4, ("s",)), 4, ("s",)))
+        q = graph.replace(q, cast(graph, scale_rows(graph, q, factors), q.each))
     return q, k

@@ -11,42 +11,44 @@ from planner.step.attention.kernels import attend
 from planner.step.attention.rotary import turn
 from planner.step.attention.rotary_pairs import complex_pairs, interleaved_pairs
 from planner.step.attention.standard import QKV, Shared
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import relayout_gradient, view
 from planner.step.engine.slice_ops import concatenate, split
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 
 
+@framed
 def latent_attention(graph: Graph, part: Latent, x: Value, project: Projector, shared: Shared) -> Value:
     """`self_attn(x)`."""
     mask = shared.mask if project.layer.masked else None
     with graph.cause(QKV):
-        low = _low(graph, part, x, project)
+        low = graph.hold(_low(graph, part, x, project))
         q = relayout_gradient(graph, project(part.q, low))
         if part.indexer is None:
-            del low
-        q_pass, q_rot = split(graph, q, (("T", "q nope"), ("T", "q rot")))
-        compressed = project(part.kv_a, x)
-        narrow, k_rot = split(graph, compressed, (("T", "kv low"), ("T", "k rot")))
-        narrow = norm(graph, part.kv_norm, narrow, project.switches)
-        q_rot, k_rot = _turn(graph, part, q_rot, k_rot, shared)
+            graph.release(low)
+        q_pass, q_rot = graph.hold(split(graph, q, (("T", "q nope"), ("T", "q rot"))))
+        compressed = graph.hold(project(part.kv_a, x))
+        narrow, k_rot = graph.hold(split(graph, compressed, (("T", "kv low"), ("T", "k rot"))))
+        narrow = graph.replace(narrow, norm(graph, part.kv_norm, narrow, project.switches))
+        q_rot, k_rot = graph.replace((q_rot, k_rot), _turn(graph, part, q_rot, k_rot, shared))
         if shared.cache:
             if part.indexer:
-                shared.cache.keep(graph, x.each, ("T", "index d"))
-            narrow, k_rot = shared.cache.update(graph, narrow, k_rot)
+                shared.cache.keep(x.each, ("T", "index d"))
+            narrow, k_rot = graph.replace((narrow, k_rot), shared.cache.update(narrow, k_rot))
         query = concatenate(graph, (q_pass, q_rot), ("T", "q"))
-        key, value = _expand(graph, part.kv_b, narrow, k_rot, project)
+        key, value = graph.hold(_expand(graph, part.kv_b, narrow, k_rot, project))
         masks: tuple[Value, ...] = ()
         if part.indexer and shared.tables:
-            masks = sparse_mask(graph, part.indexer, (x, low), shared.tables, project)
-            mask = masks[0]
+            masks = graph.hold(sparse_mask(graph, part.indexer, (x, low), shared.tables, project))
+            mask = graph.replace(mask, masks[0])
         out, weights = attend(graph, (query, key, value), project.switches, project.layer, mask)
-        project.named += weights
-        del masks, q, q_pass, query, key, value, compressed, narrow, k_rot, q_rot
+        project.named.put(weights)
+        graph.release(masks, q_pass, key, value, compressed, narrow, k_rot, q_rot)
         return project(part.o, out)
 
 
+@framed
 def _low(graph: Graph, part: Latent, x: Value, project: Projector) -> Value:
     """What queries are made of: a normed latent of their own, or x itself."""
     if not (part.q_a and part.q_norm):
@@ -54,6 +56,7 @@ def _low(graph: Graph, part: Latent, x: Value, project: Projector) -> Value:
     return norm(graph, part.q_norm, project(part.q_a, x), project.switches)
 
 
+@framed
 def _turn(graph: Graph, part: Latent, q: Value, k: Value, shared: Shared) -> tuple[Value, Value]:
     if shared.tables is None:
         return q, k
@@ -67,6 +70,7 @@ def _turn(graph: Graph, part: Latent, q: Value, k: Value, shared: Shared) -> tup
     return turn(graph, q, shared.tables, "full", "q rot"), turn(graph, k, shared.tables, "full", "k rot")
 
 
+@framed
 def _expand(graph: Graph, part: Linear, x: Value, k_rot: Value, project: Projector) -> tuple[Value, Value]:
     """`expand_kv`: keys are written into an empty tensor, a part of each head at a time."""
     wide = relayout_gradient(graph, project(part, x))
@@ -86,7 +90,7 @@ def _expand(graph: Graph, part: Linear, x: Value, k_rot: Value, project: Project
     def first(_: Buffer) -> Outcome:
         copied = graph.new(each, ("T", "q"))
         own = graph.new(each, ("T", "q nope"))
-        del copied
+        graph.release(copied)
         return ((edges[0], own),)
 
     inner = graph.node(first)
@@ -95,7 +99,7 @@ def _expand(graph: Graph, part: Linear, x: Value, k_rot: Value, project: Project
         copied = graph.new(each, ("T", "q"))
         own = graph.new(each, ("T", "q rot"))
         blank = graph.new(each, ("T", "q rot"))
-        del blank
+        graph.release(blank)
         return (inner, copied), (expanded, own)
 
     edge = graph.node(second)

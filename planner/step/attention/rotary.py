@@ -4,7 +4,7 @@ Sources: apply_rotary_pos_emb of the models named in planner/families.
 """
 
 from planner.families.parts import Rotary
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, SharedShelf, Value, framed
 from planner.step.engine.ops import add, cast, mul
 from planner.step.engine.slice_ops import concatenate, piece
 
@@ -15,6 +15,7 @@ PAIRED = frozenset({"interleaved", "float_halves"})
 CONCATENATED = frozenset({"interleaved", "partial", "partial_cat", "gathered"})
 
 
+@framed
 def layer_tables(graph: Graph, tables: Tables, kind: Rotary) -> Tables:
     """cos and sin as this layer uses them."""
     if kind not in PAIRED:
@@ -23,6 +24,7 @@ def layer_tables(graph: Graph, tables: Tables, kind: Rotary) -> Tables:
     return cos, sin
 
 
+@framed
 def turn(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
     """Positions into one of q and k. `rotated` names the dimension that is turned where only a part is."""
     if kind == "none":
@@ -30,14 +32,15 @@ def turn(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> 
     if kind in {"partial", "interleaved", "partial_cat"}:
         return _in_part(graph, x, tables, kind, rotated)
     if kind == "float_halves":
-        straight = mul(graph, cast(graph, x, 4), tables[0])
-        crossed = mul(graph, cast(graph, rotate_half(graph, x), 4), tables[1])
+        straight = graph.hold(mul(graph, cast(graph, x, 4), tables[0]))
+        crossed = graph.hold(mul(graph, cast(graph, rotate_half(graph, x), 4), tables[1]))
         return cast(graph, add(graph, straight, crossed), x.each)
     if kind == "float":
         return cast(graph, _whole(graph, cast(graph, x, 4), tables), x.each)
     return cast(graph, _whole(graph, x, tables), x.each)
 
 
+@framed
 def _in_part(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> Value:
     """Some columns of each head turned, the rest (which may be none) put back behind them."""
     if kind == "partial_cat":
@@ -45,35 +48,39 @@ def _in_part(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str)
     return join_parts(graph, in_part(graph, x, tables, rotated), x)
 
 
+@framed
 def in_part(graph: Graph, x: Value, tables: Tables, rotated: str) -> tuple[Value, str]:
     """The columns of each head that are turned, and the name of the dimension that is not."""
     return _whole(graph, piece(graph, x, (*x.dims[:-1], rotated)), tables), f"{x.dims[-1]} rest"
 
 
-def gathered(graph: Graph, q: Value, k: Value, named: list[Value]) -> tuple[Value, Value]:
+@framed
+def gathered(graph: Graph, q: Value, k: Value, named: SharedShelf) -> tuple[Value, Value]:
     """GPT-J: each layer copies its own table of positions (float32), gathers the rows of these, and writes sin and cos
     out pairwise for k, then for q. All but those have a name in the layer's forward and join `named`.
     """
     rows = ("s", "rotated")
-    named.append(Value(graph.new(4, ("positions", "rot")), 4, ("positions", "rot")))
-    named.append(Value(graph.new(8, rows), 8, rows))
-    named.append(cast(graph, Value(graph.new(4, rows), 4, rows), k.each))
+    named.put(graph.new(4, ("positions", "rot")))
+    named.put(graph.new(8, rows))
+    named.put(cast(graph, Value(graph.new(4, rows), 4, rows), k.each))
     parts = []
     for x, rotated in ((k, "k rot"), (q, "q rot")):
-        sin, cos = (Value(graph.new(x.each, rows), x.each, rows) for _ in ("sin", "cos"))
-        parts.append(in_part(graph, x, (cos, sin), rotated))
-        del sin, cos
-    named += [part for part, _ in parts]
-    k = join_parts(graph, parts[0], k)
+        sin, cos = graph.hold(tuple(Value(graph.new(x.each, rows), x.each, rows) for _ in ("sin", "cos")))
+        parts.append(graph.hold(in_part(graph, x, (cos, sin), rotated)))
+        graph.release(sin, cos)
+    named.put(parts)
+    k = graph.replace(k, join_parts(graph, parts[0], k))
     return join_parts(graph, parts[1], q), k
 
 
+@framed
 def join_parts(graph: Graph, parts: tuple[Value, str], x: Value) -> Value:
     """Both again in one tensor."""
     turned, rest = parts
     return concatenate(graph, (turned, piece(graph, x, (*x.dims[:-1], rest))), x.dims)
 
 
+@framed
 def _whole(graph: Graph, x: Value, tables: Tables) -> Value:
     """`x * cos + rotate_half(x) * sin`. Nothing but the tables is saved."""
     straight = mul(graph, x, tables[0])
@@ -81,6 +88,7 @@ def _whole(graph: Graph, x: Value, tables: Tables) -> Value:
     return add(graph, straight, crossed)
 
 
+@framed
 def rotate_half(graph: Graph, x: Value) -> Value:
     """`cat((-x2, x1))`. Its backward fills a whole tensor per half (slice_backward) and adds the two."""
     edge_in, each, dims = x.edge, x.each, x.dims
@@ -88,11 +96,11 @@ def rotate_half(graph: Graph, x: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         negated = graph.new(each, dims, den=2)
         second = graph.new(each, dims)
-        del negated
+        graph.release(negated)
         return (edge_in, second), (edge_in, graph.new(each, dims))
 
     edge = graph.node(backward) if graph.needs(x) else None
     negated = graph.new(each, dims, den=2)
     out = graph.new(each, dims)
-    del negated
+    graph.release(negated)
     return Value(out, each, dims, edge)

@@ -1,4 +1,4 @@
-"""What a walk writes down: symbolic sizes, and when tensors of them come and go."""
+"""Symbolic sizes of tensors."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,3 @@ class Size(NamedTuple):
     num: int
     dims: tuple[str, ...]
     den: int = 1
-
-
-class Event(NamedTuple):
-    """One allocation (sign +1) or free (sign -1) of `size` under the line `tag`; `born` is where it was allocated."""
-
-    sign: int
-    size: Size
-    tag: str
-    born: int

@@ -1,80 +1,57 @@
-"""A bytes-only autograd: buffers that have a symbolic size and no values, and a graph that frees what it saved.
+"""A bytes-only autograd: nodes that are recorded forward and run backward. Its theory is in engine/__init__.py.
 
-Code written against it looks like the Hugging Face modelling code it stands for, and a buffer lives exactly as
-long as the tensor it stands for: CPython frees it when the last reference goes, as it frees the tensor. What comes
-out is a list of allocations and frees whose sizes are products of named dimensions. A kind of model is walked once
-and evaluated with numbers afterwards, in microseconds (planner/step/engine/program.py).
-
-The engine follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation; what a node made is cast and
-summed to the shapes of its inputs, then its incoming gradient goes (call_function), then its saved tensors
+It follows torch/csrc/autograd/engine.cpp: nodes run in reverse order of creation; what a node made is cast and summed
+to the shapes of its inputs, then its incoming gradient goes (call_function), then its saved tensors
 (evaluate_function), and only then are its results accumulated.
-Checkpointing follows torch/utils/checkpoint.py: inside a frame nothing is kept but the inputs, the first node that
-asks for a saved tensor recomputes the frame, and the recomputation stops at the last tensor it has to save. The older,
-reentrant kind recomputes all of it before the first node runs.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
-from weakref import ref
 
-from planner.step.engine.buffers import Alias, Buffer, restored
-from planner.step.engine.events import Event, Size
-from planner.step.engine.gradients import Edge, Outcome, validated
-from planner.step.engine.saved import Frame, Holder, let_go
+from planner.step.engine.buffers import Alias, Buffer, drop_temporaries
+from planner.step.engine.checkpoints import checkpoint, checkpoint_reentrant, recompute
+from planner.step.engine.frames import framed
+from planner.step.engine.gradients import Edge, Late, Outcome
+from planner.step.engine.recorder import Recorder, needs_gradient
+from planner.step.engine.saved import CheckpointFrame, Holder, RecomputeDone, let_go, release_all
+from planner.step.engine.values import Dims, SharedShelf, Shelf, Value, buffers_of
 
-__all__ = ["Alias", "Backward", "Buffer", "Dims", "Edge", "Graph", "Holder", "Outcome", "Value"]
-
-Dims = tuple[str, ...]
-
-
-class Value(NamedTuple):
-    """A tensor: memory (None: a parameter, which the static lines count), bytes per element, dims, gradient edge."""
-
-    buffer: Buffer | None
-    each: int
-    dims: Dims
-    edge: Edge | None = None
-
+__all__ = [
+    "Alias",
+    "Backward",
+    "Buffer",
+    "Dims",
+    "Edge",
+    "Graph",
+    "Holder",
+    "Outcome",
+    "SharedShelf",
+    "Shelf",
+    "Value",
+    "buffers_of",
+    "drop_casts",
+    "framed",
+    "let_go",
+]
 
 Backward = Callable[[Buffer], Outcome]
 
 
-class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
-    """A checkpoint's recomputation has saved everything that was asked for."""
-
-
-class Cause:
-    """`with graph.cause(...)`: the line that new buffers belong to."""
-
-    __slots__ = ("before", "graph", "tag")
-
-    def __init__(self, graph: "Graph", tag: str) -> None:
-        self.graph, self.tag, self.before = graph, tag, graph.tag
-
-    def __enter__(self) -> None:
-        self.graph.tag = self.tag
-
-    def __exit__(self, *_: object) -> None:
-        self.graph.tag = self.before
-
-
-class Graph:
-    """Records events; owns the graph."""
+class Graph(Recorder):
+    """The nodes of one trace, and what outlives the functions that made it: casts, outputs, what functions keep."""
 
     def __init__(self, *, keeps_gradients: bool = False) -> None:
-        self.events: list[Event] = []
-        self.marks: list[tuple[str, int]] = []
-        self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str | list[object]] = []
+        super().__init__()
+        # A shelf is cleared, and a string begins a segment, when the backward pass comes back to it.
+        self.nodes: list[tuple[Edge, Backward, list[Holder], str] | str | Shelf] = []
         self.casts: dict[str, Value] = {}
         self.layer_casts: dict[int, dict[str, Value]] = {}
         # What functions keep by a name of their own, which no engine releases: it goes with the graph.
-        self.kept_with_graph: list[Buffer | None] = []
-        self.layer_kept_with_graph: dict[int, list[Buffer | None]] = {}
-        self.collected: list[Buffer] = []
+        self.kept_with_graph = Shelf()
+        self.layer_kept_with_graph: dict[int, Shelf] = {}
         # What the layer under way returns beside its output.
-        self.returned: list[Value] = []
+        self.returned = Shelf()
         # What the latest layer returned beside its output, where the model's loop keeps its tuple: until the next does.
-        self.outputs: list[Value] = []
+        self.outputs = Shelf()
         # The embedded tokens' edge where they are a leaf: autocast keeps a cast of them.
         self.leaf_input: Edge | None = None
         self.keeps_gradients = keeps_gradients
@@ -90,22 +67,12 @@ class Graph:
         self.recording = True
         # Where the nodes of the checkpoint being made again begin.
         self.replay_from: int | None = None
-        self.tag = "other"
-        self._frame: Frame | None = None
-        self._replaying: list[ref[Holder]] | None = None
+        # The checkpointed call under way; what a recomputation owes still, the next one last; what it saved unasked.
+        self.checkpointed: CheckpointFrame | None = None
+        self.replaying: list[Holder] | None = None
+        self.unasked: list[Holder] = []
 
-    def cause(self, tag: str) -> Cause:
-        """Name the line that the next buffers belong to."""
-        return Cause(self, tag)
-
-    def new(self, num: int, dims: Dims, tag: str = "", den: int = 1) -> Buffer:
-        """Allocate `num` bytes per element of `dims`."""
-        return Buffer(self.events, Size(num, dims, den), tag or self.tag)
-
-    def mark(self, name: str) -> None:
-        """Begin a segment of the event list."""
-        self.marks.append((name, len(self.events)))
-
+    # ---------------------------------------------------------------------------------------------------- segments
     def mark_product(self) -> None:
         """Note where the first product of each forward segment is done, and begin a segment at the backward pass's.
 
@@ -122,46 +89,62 @@ class Graph:
         """Begin a segment when the backward pass comes back to this point."""
         self.nodes.append(name)
 
-    def release_backward(self, held: list[object]) -> None:
-        """Let go of what is in `held` when the backward pass comes back to this point."""
-        self.nodes.append(held)
+    def release_backward(self, shelf: Shelf) -> None:
+        """Clear a shelf when the backward pass comes back to this point."""
+        self.nodes.append(shelf)
 
+    # ------------------------------------------------------------------------------------------------------ forward
     @property
     def defers(self) -> bool:
         """Whether saved tensors are promised, as in a checkpoint's first pass, and not kept."""
-        return self._frame is not None and self._replaying is None
+        return self.checkpointed is not None and self.replaying is None
 
     def needs(self, *values: Value | None) -> bool:
         """Whether an operation on `values` becomes a node of the graph."""
-        return self.recording and any(value is not None and value.edge is not None for value in values)
+        return self.recording and needs_gradient(*values)
 
     def save(self, *saved: Value | Buffer | None) -> list[Holder]:
-        """Keep buffers for the backward, one call per saved tensor in torch's order.
+        """Keep buffers for the backward, one call per saved tensor in torch's order; a temporary that is not kept goes.
 
         Raises:
             RecomputeDone: inside a recomputation, nothing further is needed (early_stop).
         """
-        return [self._keep(item.buffer if isinstance(item, Value) else item) for item in saved]
+        return [self._saved(item.buffer if isinstance(item, Value) else item) for item in saved]
 
-    def _keep(self, buffer: Buffer | None) -> Holder:
-        if not self.recording:
-            return Holder(None, None)
-        if self._replaying is not None:
-            holder = self._replaying.pop()() or Holder(None, None)
-            holder.buffer = buffer
-            if not self._replaying:
-                raise RecomputeDone
-            return holder
-        if self._frame is not None:
-            holder = Holder(None, self._frame)
-            self._frame.holders.append(ref(holder))
-            return holder
-        return Holder(buffer, None)
+    def _saved(self, buffer: Buffer | None) -> Holder:
+        if self.recording and self.replaying is not None:
+            return self._replayed(self.replaying, buffer)
+        if self.recording and self.checkpointed is None:
+            return Holder(buffer)
+        if buffer is not None and not buffer.owners:
+            buffer.free()
+        if not self.recording or self.checkpointed is None:
+            return Holder(None)
+        holder = Holder(None, self.checkpointed)
+        self.checkpointed.holders.append(holder)
+        return holder
+
+    def _replayed(self, owed: list[Holder], buffer: Buffer | None) -> Holder:
+        holder = owed.pop()
+        if holder.released:  # its node was dropped, so that nobody waits for the tensor
+            holder = Holder(buffer)
+            self.unasked.append(holder)
+        else:
+            holder.fill(buffer)
+        if not owed:
+            raise RecomputeDone
+        return holder
 
     def keep_with_graph(self, value: Value) -> None:
         """Keep a tensor until the graph dies: after its last backward, or with the recomputation that made it."""
         if self.recording:
-            self.kept_with_graph.append(value.buffer)
+            self.kept_with_graph.put(value)
+
+    def keep_cast(self, name: str, value: Value) -> None:
+        """Keep a cast until autocast ends."""
+        for buffer in buffers_of(value):
+            buffer.own()
+        self.casts[name] = value
 
     def node(self, backward: Backward, saved: list[Holder] | None = None) -> Edge:
         """Add a node of the graph, unless it is not recorded (torch.no_grad); returns the edge of its output."""
@@ -170,117 +153,108 @@ class Graph:
             self.nodes.append((edge, backward, saved or [], self.tag))
         return edge
 
+    def forget(self, nodes: slice) -> None:
+        """Drop nodes whose output nobody used; what they saved goes with them. Casts that autocast keeps stay."""
+        kept = {value.edge for value in self.casts.values()}
+        found, staying = self.nodes[nodes], []
+        for entry in found:
+            if isinstance(entry, tuple) and entry[0] not in kept:
+                release_all(entry[2])
+            else:
+                staying.append(entry)
+        self.nodes[nodes] = staying
+
+    def checkpoint(self, run: Callable[[Value], Value], x: Value, given: object) -> Value:
+        """torch.utils.checkpoint(use_reentrant=False) of `run(x)`, which is `given` more beside x."""
+        return checkpoint(self, run, x, given)
+
+    def checkpoint_reentrant(
+        self, run: Callable[[Value], Value], x: Value, given: object, *, offloads: bool = False
+    ) -> Value:
+        """torch.utils.checkpoint(use_reentrant=True) of the same. `offloads`: x waits on the host."""
+        return checkpoint_reentrant(self, run, x, given, offloads=offloads)
+
+    # ----------------------------------------------------------------------------------------------------- backward
     def accumulate(self, edge: Edge | None, grad: Buffer | None) -> None:
         """Deliver a gradient. A second one is added to the first, in place where nobody else holds that.
 
         Source: torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace. A parameter's edge takes what comes
         (functions/accumulate_grad.h), and adds to it in place.
         """
-        if edge is None or grad is None:
+        if grad is None:
             return
-        if edge.leaf:
-            if not self.keeps_gradients:
-                self.collected.append(grad)
-            return
-        first, edge.grad = edge.grad, None
-        if first is None:
-            edge.grad = grad
-        elif isinstance(first, Alias):
-            edge.grad = Buffer(self.events, first.size, first.tag)
+        if edge is None or (edge.leaf and self.keeps_gradients):
+            drop_temporaries([grad])
+        elif edge.leaf:
+            self.collect(grad)
+        elif edge.grad is None:
+            edge.put(grad)
         else:
-            size, tag, before = first.size, first.tag, len(self.events)
-            del first
-            # Memory that goes when the engine lets go of it had no other owner, so it takes the sum.
-            alone = len(self.events) > before
-            edge.grad = restored(self.events) if alone else Buffer(self.events, size, tag)
+            first = edge.grad
+            if isinstance(first, Alias):
+                edge.put(self.new(first.size.num, first.size.dims, first.tag, first.size.den))
+                first.disown()
+            elif first.owners > 1:
+                first.disown()
+                edge.put(self.new(first.size.num, first.size.dims, first.tag, first.size.den))
+            drop_temporaries([grad])
 
     def backward(self, down_to: int = 0) -> None:
         """Run the nodes created after the first `down_to` ones, last first."""
         before, self.runs_backward = self.tag, True
+        # What a node saved that no gradient reached goes when the next one is reached.
+        skipped: list[Holder] = []
         while len(self.nodes) > down_to:
             entry = self.nodes.pop()
             if isinstance(entry, str):
                 self.mark(entry)
-                continue
-            if isinstance(entry, list):
+            elif isinstance(entry, Shelf):
                 entry.clear()
-                continue
-            edge, function, saved, tag = entry
-            self.tag = f"{tag} (gradients)"
-            del entry
-            grad, edge.grad = edge.grad, None
-            if grad is not None:
-                self._redo(saved)
-                outcome = list(function(grad))
-                let_go(saved)
-                ready = validated(outcome)
-                del grad
-                del function, saved
-                ready.reverse()
-                while ready:
-                    self.accumulate(*ready.pop())
+            else:
+                edge, function, saved, tag = entry
+                self.tag = f"{tag} (gradients)"
+                release_all(skipped)
+                grad, edge.grad = edge.grad, None
+                skipped = saved if grad is None else []
+                if grad is not None:
+                    self._run(function, saved, grad)
+        release_all(skipped)
         self.tag = before
 
-    def forget(self, nodes: slice) -> None:
-        """Drop nodes whose output nobody used; what they saved goes with them. Casts that autocast keeps stay."""
-        kept = {id(value.edge) for value in self.casts.values()}
-        self.nodes[nodes] = [entry for entry in self.nodes[nodes] if id(entry[0]) in kept]
+    def _run(self, function: Backward, saved: list[Holder], grad: Buffer) -> None:
+        """One node: gradients are brought to their tensors' shapes, then the incoming one goes, then what it saved."""
+        recompute(self, saved)
+        held: list[Buffer] = []
+        self.frames.append(held)
+        outcome = function(grad)
+        self.frames.pop()
+        for _, made in outcome:
+            if isinstance(made, Buffer):
+                made.own()
+        for buffer in held:
+            buffer.disown()
+        let_go(saved)
+        ready = [(edge, _validated(made)) for edge, made in outcome]
+        grad.disown()
+        release_all(saved)
+        for edge, made in ready:
+            self.accumulate(edge, made)
+            if made is not None:
+                made.disown()
 
-    def checkpoint(self, run: Callable[[Value], Value], x: Value) -> Value:
-        """torch.utils.checkpoint(use_reentrant=False): keep what `run` closes over and x, recompute on demand."""
-        outer, self._frame = self._frame, Frame(lambda: run(x))
-        try:
-            return run(x)
-        finally:
-            self._frame = outer
 
-    def checkpoint_reentrant(self, run: Callable[[Value], Value], x: Value, *, offloads: bool = False) -> Value:
-        """torch.utils.checkpoint(use_reentrant=True): one node, whose backward is a whole backward of its own.
+def _validated(made: Buffer | Late | None) -> Buffer | None:
+    """A gradient of its tensor's shape and dtype, made now if the node has another (engine.cpp, validate_outputs)."""
+    if made is None or isinstance(made, Buffer):
+        return made
+    buffer = made()
+    buffer.own()
+    return buffer
 
-        Everything is recomputed before the first gradient moves; outputs and incoming gradients stay until all is done
-        (CheckpointFunction.backward holds them). Unused outputs have zeros for it (python_function.cpp). `offloads`:
-        the input waits on the host, and comes back into memory that is there throughout.
-        """
-        recording, self.recording = self.recording, False
-        out = run(x)
-        self.recording = recording
-        edge_in, each, dims, kept = x.edge, x.each, x.dims, self.save(None if offloads else x)
-        others, self.returned = [(value.each, value.dims) for value in self.returned], []
 
-        def backward(grad: Buffer) -> Outcome:
-            zeros = [self.new(*other) for other in others]
-            entrance, below, casts, self.casts = Edge(), len(self.nodes), self.casts, {}
-            held, self.kept_with_graph = self.kept_with_graph, []
-            again = run(Value(kept[0].buffer, each, dims, entrance))
-            returned, self.returned = self.returned, []
-            self.casts = casts
-            if again.edge is not None:
-                again.edge.grad = grad
-                for value, blank in zip(returned, zeros, strict=True):
-                    if value.edge:
-                        value.edge.grad = blank
-                self.backward(below)
-            self.kept_with_graph = held
-            return ((edge_in, entrance.grad),)
-
-        return out._replace(edge=self.node(backward, kept))
-
-    def _redo(self, saved: list[Holder]) -> None:
-        frame = next((holder.frame for holder in saved if holder.frame), None)
-        if frame is None or frame.done:
-            return
-        frame.done = True
-        self._replaying = frame.holders[::-1]
-        frame.holders = []
-        nodes, tag, casts, held = len(self.nodes), self.tag, self.casts, self.kept_with_graph
-        self.replay_from = nodes
-        self.tag = "other"
-        self.casts, self.kept_with_graph = {}, []
-        try:
-            frame.run_again()
-        except RecomputeDone:
-            pass
-        finally:
-            del self.nodes[nodes:]
-            self._replaying, self.tag, self.casts, self.replay_from = None, tag, casts, None
-            self.kept_with_graph = held
+def drop_casts(casts: dict[str, Value]) -> None:
+    """The end of autocast: casts that it kept go."""
+    values = list(casts.values())
+    casts.clear()
+    for buffer in buffers_of(values):
+        buffer.disown()

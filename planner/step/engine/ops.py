@@ -6,7 +6,9 @@ torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `
 
 from collections.abc import Callable
 
-from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor, view_of
+from planner.step.engine.gradients import later
+from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value, framed
 
 GRADIENTS = "gradients of trained weights"
 SUMS = "partial sums over rows"
@@ -18,12 +20,13 @@ def parameter(each: int, dims: Dims, *, trained: bool = False) -> Value:
     return Value(None, each, dims, Edge(leaf=True) if trained else None)
 
 
+@framed
 def embedding_gradient(graph: Graph, each: int, dims: Dims, rows: str, tag: str = GRADIENTS) -> Buffer:
     """The dense gradient of an embedding; of many tokens it is summed up in float32 rows first, `rows` of them."""
     indices = graph.new(8, (f"{rows}' indices",), EMBEDDING_WORKSPACE)
     sums = graph.new(4, (rows, dims[-1]), EMBEDDING_WORKSPACE)
     gradient = graph.new(each, dims, tag)
-    del indices, sums
+    graph.release(indices, sums)
     return gradient
 
 
@@ -32,18 +35,17 @@ def summed_over_rows(graph: Graph, whole: Buffer, dims: Dims, result: Callable[[
 
     Of many rows several blocks sum up parts for each column, in memory (planner/memory/row_sums.py).
     """
-    held, rows = [whole], dims[:-1]
+    rows = dims[:-1]
 
-    def late() -> Buffer:
+    def summed() -> Buffer:
         out = result()
         if rows and rows[0] in {"T", "s"} and len(out.size.dims) == 1:
             sums = graph.new(4, (row_sums_of(dims[:-1], dims[-1]),), SUMS)
             semaphores = graph.new(4, (semaphores_of(dims[:-1], dims[-1]),), SUMS)
-            del semaphores, sums
-        held.clear()
+            graph.release(semaphores, sums)
         return out
 
-    return late
+    return later(whole, summed)
 
 
 def row_sums_of(rows: Dims, width: str) -> str:
@@ -63,48 +65,36 @@ def cast(graph: Graph, x: Value, each: int, *, other: bool = False) -> Value:
     """
     if x.each == each and not other:
         return x
-    if not graph.needs(x):
-        return Value(graph.new(each, x.dims), each, x.dims)
-    edge_in, dims, before = x.edge, x.dims, x.each
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(before, dims, GRADIENTS if edge_in and edge_in.leaf else "")),)
-
-    edge = graph.node(backward)
-    return Value(graph.new(each, dims), each, dims, edge)
+    tag = GRADIENTS if x.edge and x.edge.leaf else ""
+    return new_tensor(graph, x, each, x.dims, tag=tag)
 
 
-def unary(graph: Graph, x: Value, *, saves: str = "", backward_copies: int = 1) -> Value:
+def unary(graph: Graph, x: Value, *, saves: str = "") -> Value:
     """An element-wise function with an output of its own: scaling, negation, activation.
 
-    `saves` is "input", "output" or "" (a scalar factor, neg). `backward_copies` counts the allocations of its
-    backward; the last one is the gradient.
+    `saves` is "input", "output" or "" (a scalar factor, neg).
     """
-    if not graph.needs(x):
-        return Value(graph.new(x.each, x.dims), x.each, x.dims)
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        work = [graph.new(each, dims) for _ in range(backward_copies)]
-        return ((edge_in, work.pop()),)
-
     if saves == "output":
-        out = graph.new(each, dims)
-        return Value(out, each, dims, graph.node(backward, graph.save(out)))
-    edge = graph.node(backward, graph.save(x) if saves == "input" else None)
-    return Value(graph.new(each, dims), each, dims, edge)
+        return _saves_output(graph, x)
+    return new_tensor(graph, x, x.each, x.dims, (x,) if saves else ())
 
 
-def scale_in_place(graph: Graph, x: Value) -> Value:
-    """`x *= buffer`: saves the buffer alone, so that a checkpoint is made again up to here; the gradient is new."""
-    if not graph.needs(x):
-        return x
+@framed
+def _saves_output(graph: Graph, x: Value) -> Value:
     edge_in, each, dims = x.edge, x.each, x.dims
+    out = graph.hold(graph.new(each, dims))
+    if not graph.needs(x):
+        return Value(out, each, dims)
 
     def backward(_: Buffer) -> Outcome:
         return ((edge_in, graph.new(each, dims)),)
 
-    return Value(x.buffer, each, dims, graph.node(backward, graph.save(None)))
+    return Value(out, each, dims, graph.node(backward, graph.save(out)))
+
+
+def scale_in_place(graph: Graph, x: Value) -> Value:
+    """`x *= buffer`: saves the buffer alone, so that a checkpoint is made again up to here; the gradient is new."""
+    return view_of(graph, x, x.dims, (None,))
 
 
 def shift(graph: Graph, x: Value) -> Value:
@@ -114,29 +104,15 @@ def shift(graph: Graph, x: Value) -> Value:
 
 def clone(graph: Graph, x: Value) -> Value:
     """`x.clone()` or a contiguous copy; the gradient passes through untouched."""
-    if not graph.needs(x):
-        return Value(graph.new(x.each, x.dims), x.each, x.dims)
-    edge_in = x.edge
-
-    def backward(grad: Buffer) -> Outcome:
-        return ((edge_in, grad),)
-
-    edge = graph.node(backward)
-    return Value(graph.new(x.each, x.dims), x.each, x.dims, edge)
+    return new_tensor(graph, x, x.each, x.dims, passes=True)
 
 
 def relayout_gradient(graph: Graph, x: Value) -> Value:
     """A view (transpose, reshape) whose incoming gradient lies otherwise in memory and is copied."""
-    if not graph.needs(x):
-        return x
-    edge_in, each, dims = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, dims)),)
-
-    return Value(x.buffer, each, dims, graph.node(backward))
+    return view_of(graph, x, x.dims)
 
 
+@framed
 def add(graph: Graph, a: Value, b: Value) -> Value:
     """`a + b`, the wider dtype wins. Saves nothing; both sides receive the same gradient, cast where narrower."""
     each, dims = max(a.each, b.each), a.dims
@@ -153,18 +129,10 @@ def add(graph: Graph, a: Value, b: Value) -> Value:
 
 def cast_later(graph: Graph, wide: Buffer, dims: Dims, *, each: int, own: int) -> Buffer | Callable[[], Buffer]:
     """A gradient of `each` bytes per element as its tensor of `own` gets it: cast by the engine (validate_outputs)."""
-    if own == each:
-        return wide
-    held = [wide]
-
-    def late() -> Buffer:
-        out = graph.new(own, dims)
-        held.clear()
-        return out
-
-    return late
+    return wide if own == each else later(wide, lambda: graph.new(own, dims))
 
 
+@framed
 def mul(graph: Graph, a: Value, b: Value) -> Value:
     """`a * b`: each side is saved for the other's gradient; b's gradient is made first (MulBackward0::apply)."""
     each, dims = max(a.each, b.each), a.dims
@@ -185,6 +153,7 @@ def mul(graph: Graph, a: Value, b: Value) -> Value:
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) -> Value:
     """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
 
@@ -193,22 +162,26 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not (graph.needs(x, weight) or (bias and graph.recording)):
-        result = graph.new(x.each, dims)
+        result = graph.hold(graph.new(x.each, dims))
         graph.mark_product()
         return Value(result, x.each, dims)
     each, x_edge, w_edge, width = x.each, x.edge, weight.edge, x.dims[-1]
 
     def gradient_of_bias() -> Buffer:
         summed = graph.new(each, (out,), GRADIENTS)
-        return summed if bias == each else graph.new(bias, (out,), GRADIENTS)
+        if bias == each:
+            return summed
+        wide = graph.new(bias, (out,), GRADIENTS)
+        graph.release(summed)
+        return wide
 
     def backward(grad: Buffer) -> Outcome:
         tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is graph.head) else ""
         # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
-        to_weight = (w_edge, Alias(graph.new(each, (out, width), tag))) if w_edge else (None, None)
+        to_weight = graph.hold((w_edge, Alias(graph.new(each, (out, width), tag))) if w_edge else (None, None))
         if w_edge:
             graph.mark_product()
-        to_input = (x_edge, Alias(graph.new(each, (*rows, width)))) if x_edge else (None, None)
+        to_input = graph.hold((x_edge, Alias(graph.new(each, (*rows, width)))) if x_edge else (None, None))
         graph.mark_product()
         if not bias:
             return to_input, to_weight
@@ -216,14 +189,15 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
 
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
     edge = graph.node(backward, saved)
-    result = graph.new(each, dims)
+    result = graph.hold(graph.new(each, dims))
     graph.mark_product()
     return Value(result, each, dims, edge)
 
 
+@framed
 def dropout(graph: Graph, x: Value) -> Value:
     """`native_dropout`: a one-byte mask, which is saved, and the output; its backward scales by the mask."""
-    mask, out = graph.new(1, x.dims), graph.new(x.each, x.dims)
+    mask, out = graph.hold((graph.new(1, x.dims), graph.new(x.each, x.dims)))
     if not graph.needs(x):
         return Value(out, x.each, x.dims)
     edge_in, each, dims = x.edge, x.each, x.dims
@@ -234,21 +208,23 @@ def dropout(graph: Graph, x: Value) -> Value:
     return Value(out, each, dims, graph.node(backward, graph.save(mask)))
 
 
+@framed
 def square(graph: Graph, x: Value) -> Value:
     """`x.pow(2)`; its backward makes x**1, 2·x and grad·2x, each of x's size."""
     edge_in, each, dims = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
-        power = graph.new(each, dims)
-        doubled = graph.new(each, dims)
-        out = graph.new(each, dims)
-        del power, doubled
+        power = graph.hold(graph.new(each, dims))
+        doubled = graph.hold(graph.new(each, dims))
+        out = graph.hold(graph.new(each, dims))
+        graph.release(power, doubled)
         return ((edge_in, out),)
 
     edge = graph.node(backward, graph.save(x)) if graph.needs(x) else None
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def bmm(graph: Graph, a: Value, b: Value, dims: Dims) -> Value:
     """A batched product of two activations; each is saved for the other's gradient, where one is wanted.
 

@@ -28,7 +28,7 @@ class Segment:
     """One stretch of the step. `moves` index the program's keys: i allocates key i, ~i frees it.
 
     `kind` is the layer kind, or None outside the layers; `net` is what the stretch leaves behind, per key. `births`
-    says for each move which event of the walk allocated its tensor, `passing` whether that comes and goes within (1).
+    says for each move which event of the trace allocated its tensor, `passing` whether that comes and goes within (1).
     `first_product`: in the forward pass, the moves up to the output of the stretch's first product.
     """
 
@@ -41,7 +41,7 @@ class Segment:
     first_product: int | None = None
 
 
-# Compared by identity: a walk is done once and its program found again without hashing its events.
+# Compared by identity: a trace is done once and its program found again without hashing its events.
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """A step without numbers. A key is (line, symbolic size).
@@ -70,12 +70,11 @@ class Instant:
 
 
 def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
-    """Number the (line, size) pairs of a walk and cut it at its marks."""
+    """Number the (line, size) pairs of a trace and cut it at its marks."""
     keys: dict[tuple[str, Size], int] = {}
-    moves = array("i")
-    for sign, size, tag, _ in graph.events:
-        index = keys.setdefault((tag, size), len(keys))
-        moves.append(index if sign > 0 else ~index)
+    key_of = [keys.setdefault((buffer.tag, buffer.size), len(keys)) for buffer in graph.made]
+    numbers, births = _in_order(graph)
+    moves = array("i", [key_of[number] if number >= 0 else ~key_of[~number] for number in numbers])
     ends = [start for _, start in graph.marks[1:]] + [len(moves)]
     segments = []
     for number, ((name, start), end) in enumerate(zip(graph.marks, ends, strict=True)):
@@ -85,14 +84,36 @@ def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
             index = move if move >= 0 else ~move
             net[index] = net.get(index, 0) + (1 if move >= 0 else -1)
         left = tuple((index, count) for index, count in net.items() if count)
-        births = array("i", [event.born for event in graph.events[start:end]])
-        come, gone = ({event.born for event in graph.events[start:end] if event.sign == sign} for sign in (1, -1))
-        within = come & gone
-        passing = bytes(born in within for born in births)
+        own = [number if number >= 0 else ~number for number in numbers[start:end]]
+        come = {number for number in numbers[start:end] if number >= 0}
+        within = come.intersection([~number for number in numbers[start:end] if number < 0])
+        passing = bytes([number in within for number in own])
         product = graph.first_products[number] - start if number in graph.first_products else None
-        own = int(kind) if kind else None
-        segments.append(Segment(phase, own, moves[start:end], left, births, passing, product))
+        of_kind = int(kind) if kind else None
+        segments.append(Segment(phase, of_kind, moves[start:end], left, births[start:end], passing, product))
     return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product, last)
+
+
+def _in_order(graph: Graph) -> tuple[list[int], "array[int]"]:
+    """The events, and where each one's tensor was allocated. What goes between two allocations goes in the order it
+    came: which of them an engine lets go of first, no allocator could tell afterwards.
+    """
+    numbers, run = list[int](), list[int]()
+    starts = {start for _, start in graph.marks}
+    born = [0] * len(graph.made)
+    for position, number in enumerate(graph.events):
+        if run and (number >= 0 or position in starts):
+            run.sort(reverse=True)
+            numbers += run
+            run.clear()
+        if number >= 0:
+            born[number] = position
+            numbers.append(number)
+        else:
+            run.append(number)
+    run.sort(reverse=True)
+    numbers += run
+    return numbers, array("i", [born[number if number >= 0 else ~number] for number in numbers])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +161,7 @@ def worst_instants(
     name_of: Callable[[str], str] = str,
     beside: Beside | None = None,
 ) -> tuple[Instant, ...]:
-    """`worst_of_phases` with what each line holds there; `name_of` says which line a walk's cause belongs to."""
+    """`worst_of_phases` with what each line holds there; `name_of` says which line a trace's cause belongs to."""
     sequence = played(program, tuple(order))
     instants = []
     for worst in worst_of_phases(program, order, tables, beside):

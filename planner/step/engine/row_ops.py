@@ -1,22 +1,17 @@
 """Operations that pick rows: gather, top-k, and a factor per row. Their gradients are scattered back into zeros."""
 
-from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor
+from planner.step.engine.gradients import later
+from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import cast_later
 
 
 def gather(graph: Graph, x: Value, index: Value, dims: Dims) -> Value:
     """`x[index]` or `x.gather(index)`: saves the index; backward puts the rows into zeros."""
-    if not graph.needs(x):
-        return Value(graph.new(x.each, dims), x.each, dims)
-    edge_in, each, whole = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, whole)),)
-
-    edge = graph.node(backward, graph.save(index))
-    return Value(graph.new(each, dims), each, dims, edge)
+    return new_tensor(graph, x, x.each, dims, (index,))
 
 
+@framed
 def top_k(graph: Graph, x: Value) -> tuple[Value, Value]:
     """`torch.topk`: the values, and where they were (8 bytes each), which is saved."""
     dims = (*x.dims[:-1], "top")
@@ -27,15 +22,16 @@ def top_k(graph: Graph, x: Value) -> tuple[Value, Value]:
     def backward(_: Buffer) -> Outcome:
         return ((edge_in, graph.new(each, whole)),)
 
-    values, index = graph.new(each, dims), graph.new(8, dims)
+    values, index = graph.hold((graph.new(each, dims), graph.new(8, dims)))
     edge = graph.node(backward, graph.save(index))
     return Value(values, each, dims, edge), Value(index, 8, dims)
 
 
+@framed
 def normalise(graph: Graph, x: Value) -> Value:
     """`x /= x.sum(-1, keepdim=True)`: in place, so that the values it had are copied and saved with the sums."""
     rows = x.dims[:-1]
-    sums = graph.new(4, rows)
+    sums = graph.hold(graph.new(4, rows))
     if not graph.needs(x):
         return Value(x.buffer, x.each, x.dims)
     before = graph.new(x.each, x.dims)
@@ -44,13 +40,14 @@ def normalise(graph: Graph, x: Value) -> Value:
     def backward(_: Buffer) -> Outcome:
         to_sums = graph.new(4, dims)
         divided = graph.new(each, dims)
-        del to_sums
+        graph.release(to_sums)
         return (edge_in, divided), (edge_in, graph.new(each, dims))
 
     edge = graph.node(backward, graph.save(before, sums))
     return Value(x.buffer, each, dims, edge)
 
 
+@framed
 def scale_rows(graph: Graph, x: Value, factors: Value) -> Value:
     """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last."""
     each, dims = max(x.each, factors.each), x.dims
@@ -59,15 +56,9 @@ def scale_rows(graph: Graph, x: Value, factors: Value) -> Value:
     x_edge, own, factor_edge, factor_each, rows = x.edge, x.each, factors.edge, factors.each, factors.dims
 
     def backward(_: Buffer) -> Outcome:
-        product = [graph.new(each, dims)] if factor_edge else []
+        summed = later(graph.new(each, dims), lambda: graph.new(factor_each, rows)) if factor_edge else None
         to_x = cast_later(graph, graph.new(each, dims), dims, each=each, own=own) if x_edge else None
-
-        def summed() -> Buffer:
-            out = graph.new(factor_each, rows)
-            product.clear()
-            return out
-
-        return (x_edge, to_x), (factor_edge, summed if factor_edge else None)
+        return (x_edge, to_x), (factor_edge, summed)
 
     saved = (graph.save(factors) if x_edge else []) + (graph.save(x) if factor_edge else [])
     edge = graph.node(backward, saved)
@@ -76,12 +67,4 @@ def scale_rows(graph: Graph, x: Value, factors: Value) -> Value:
 
 def sum_pairs(graph: Graph, x: Value, dims: Dims, out: int) -> Value:
     """`x.view(T, top, h).sum(1)` into `out` bytes per element; backward writes the gradient out once per pair."""
-    if not graph.needs(x):
-        return Value(graph.new(out, dims), out, dims)
-    edge_in, each, whole = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, whole)),)
-
-    edge = graph.node(backward)
-    return Value(graph.new(out, dims), out, dims, edge)
+    return new_tensor(graph, x, out, dims)

@@ -1,27 +1,86 @@
-"""What a node of the graph saves for its backward, and the checkpointed call that owes it."""
+"""Tensors that nodes save for their backward, and the checkpoints that promise them."""
 
 from collections.abc import Callable
-from weakref import ref
 
 from planner.step.engine.buffers import Buffer
 
 
-class Frame:
-    """One checkpointed call: how to run it again, and the saved tensors it owes."""
+class CheckpointFrame:
+    """One checkpointed call: how to run it again, what it owns for that, and the saved tensors it owes.
 
-    __slots__ = ("done", "holders", "run_again")
+    Its owners are the call while it runs, and each saved tensor that it owes.
+    """
 
-    def __init__(self, run_again: Callable[[], object]) -> None:
-        self.run_again, self.holders, self.done = run_again, list["ref[Holder]"](), False
+    __slots__ = ("done", "holders", "inputs", "owners", "run_again")
+
+    def __init__(self, run_again: Callable[[], object], inputs: list[Buffer]) -> None:
+        self.run_again, self.holders, self.done = run_again, list[Holder](), False
+        self.inputs, self.owners = inputs, 1
+        for buffer in inputs:
+            buffer.own()
+
+    def disown(self) -> None:
+        """Count one owner less; with the last one the inputs go."""
+        self.owners -= 1
+        if not self.owners:
+            for buffer in self.inputs:
+                buffer.disown()
 
 
 class Holder:
-    """A saved tensor, or the promise of one inside a checkpoint frame; the frame forgets it with its node."""
+    """A saved tensor, which it owns, or the promise of one inside a checkpoint frame; released with its node."""
 
-    __slots__ = ("__weakref__", "buffer", "frame")
+    __slots__ = ("buffer", "frame", "released")
 
-    def __init__(self, buffer: Buffer | None, frame: Frame | None) -> None:
-        self.buffer, self.frame = buffer, frame
+    def __init__(self, buffer: Buffer | None, frame: CheckpointFrame | None = None) -> None:
+        self.buffer, self.frame, self.released = buffer, frame, False
+        if buffer is not None:
+            buffer.own()
+        if frame is not None:
+            frame.owners += 1
+
+    def fill(self, buffer: Buffer | None) -> None:
+        """Keep the promise."""
+        if buffer is not None:
+            buffer.own()
+        self.buffer = buffer
+
+    def drop(self) -> None:
+        """Disown the tensor."""
+        buffer, self.buffer = self.buffer, None
+        if buffer is not None:
+            buffer.disown()
+
+    def release(self) -> None:
+        """The end of the node: the tensor goes, and the frame that owes it has an owner less."""
+        if self.released:
+            return
+        self.released = True
+        self.drop()
+        if self.frame is not None:
+            self.frame.disown()
+
+
+class Given(Holder):
+    """What a reentrant checkpoint was called with beside its input, which its node owns."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: list[Buffer]) -> None:
+        super().__init__(None)
+        self.given = given
+        for buffer in given:
+            buffer.own()
+
+    def drop(self) -> None:
+        """Disown all."""
+        given, self.given = self.given, []
+        for buffer in given:
+            buffer.disown()
+
+
+class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
+    """A checkpoint's recomputation has saved everything that was asked for."""
 
 
 def let_go(saved: list[Holder]) -> None:
@@ -31,4 +90,10 @@ def let_go(saved: list[Holder]) -> None:
     """
     for holder in saved:
         if holder.frame is not None:
-            holder.buffer = None
+            holder.drop()
+
+
+def release_all(saved: list[Holder]) -> None:
+    """What a node saved goes with it."""
+    for holder in saved:
+        holder.release()

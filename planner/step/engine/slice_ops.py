@@ -2,34 +2,21 @@
 
 from collections.abc import Sequence
 
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor, view_of
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 
 
 def piece(graph: Graph, x: Value, dims: Dims) -> Value:
     """`x[..., a:b]`, a view; its backward (slice_backward) fills a tensor of x's size."""
-    if not graph.needs(x):
-        return Value(x.buffer, x.each, dims)
-    edge_in, each, whole = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, whole)),)
-
-    return Value(x.buffer, x.each, dims, graph.node(backward))
+    return view_of(graph, x, dims)
 
 
 def pick(graph: Graph, x: Value, dims: Dims) -> Value:
     """`x[..., [i]]`, a copy; its backward puts it into a blank of x's size (index_put)."""
-    if not graph.needs(x):
-        return Value(graph.new(x.each, dims), x.each, dims)
-    edge_in, each, whole = x.edge, x.each, x.dims
-
-    def backward(_: Buffer) -> Outcome:
-        return ((edge_in, graph.new(each, whole)),)
-
-    edge = graph.node(backward)
-    return Value(graph.new(each, dims), each, dims, edge)
+    return new_tensor(graph, x, x.each, dims)
 
 
+@framed
 def concatenate(graph: Graph, parts: Sequence[Value], dims: Dims) -> Value:
     """`torch.cat`, a copy; its backward hands out views of the one gradient."""
     each = max(part.each for part in parts)
@@ -44,6 +31,7 @@ def concatenate(graph: Graph, parts: Sequence[Value], dims: Dims) -> Value:
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def split(graph: Graph, x: Value, parts: Sequence[Dims]) -> tuple[Value, ...]:
     """`x.chunk(n)` or `x.split(...)`: views; the backward waits for all gradients and copies them together."""
     if not graph.needs(x):
@@ -54,7 +42,7 @@ def split(graph: Graph, x: Value, parts: Sequence[Dims]) -> tuple[Value, ...]:
     def backward(_: Buffer) -> Outcome:
         joined = graph.new(each, whole)
         for other in others:
-            other.grad = None
+            other.drop()
         return ((edge_in, joined),)
 
     edges = (graph.node(backward), *others)
@@ -63,8 +51,4 @@ def split(graph: Graph, x: Value, parts: Sequence[Dims]) -> tuple[Value, ...]:
 
 def pad(graph: Graph, x: Value, dims: Dims) -> Value:
     """`F.pad`, a copy even where nothing is added (constant_pad_nd); so is its gradient."""
-    if not graph.needs(x):
-        return Value(graph.new(x.each, dims), x.each, dims)
-    edge_in, each, own = x.edge, x.each, x.dims
-    edge = graph.node(lambda _: ((edge_in, graph.new(each, own)),))
-    return Value(graph.new(each, dims), each, dims, edge)
+    return new_tensor(graph, x, x.each, dims)

@@ -4,7 +4,8 @@ Source: transformers 5.23 models/llama4/modeling_llama4.py, Llama4TextMoe, Llama
 """
 
 from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
-from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor
+from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, mul, parameter, unary
 from planner.step.engine.row_ops import scale_rows, sum_pairs, top_k
 from planner.step.engine.slice_ops import split
@@ -14,67 +15,65 @@ from planner.step.projections.linear import Projector, plain
 _ALL = ("E", "T")
 
 
+@framed
 def dense_experts(graph: Graph, part: Experts, beside: GatedMlp | PlainMlp, x: Value, project: Projector) -> Value:
     """`feed_forward(x)`; the shared expert `beside` runs last, and its output is added to in place."""
-    scores = _scores(graph, part, x, project)
-    routed = scale_rows(graph, _repeated(graph, x), scores)
-    out = _experts(graph, part, routed, project)
-    shared = shared_expert(graph, beside, x, project)
-    summed = sum_pairs(graph, out, ("T", "h"), 4 if project.switches.autocast else out.each)
-    result = _added(graph, shared, summed)
-    del scores, routed, out
+    scores = graph.hold(_scores(graph, part, x, project))
+    routed = graph.hold(scale_rows(graph, _repeated(graph, x), scores))
+    out = graph.hold(_experts(graph, part, routed, project))
+    shared = graph.hold(shared_expert(graph, beside, x, project))
+    summed = graph.hold(sum_pairs(graph, out, ("T", "h"), 4 if project.switches.autocast else out.each))
+    result = graph.hold(_added(graph, shared, summed))
+    graph.release(scores, routed, out)
     return result
 
 
+@framed
 def _scores(graph: Graph, part: Experts, x: Value, project: Projector) -> Value:
     """The chosen logits scattered among minus infinities, through a sigmoid in float32."""
     with graph.cause("router"):
-        logits = plain(graph, project.switches, part.router, x)
-        values, index = top_k(graph, logits)
-        filled = Value(graph.new(logits.each, ("T", "E")), logits.each, ("T", "E"), values.edge)
-        weights = unary(graph, cast(graph, filled, 4), saves="output")
-        weights = cast(graph, weights, logits.each)
-        del values, index, filled
+        logits = graph.hold(plain(graph, project.switches, part.router, x))
+        values, index = graph.hold(top_k(graph, logits))
+        filled = graph.hold(Value(graph.new(logits.each, ("T", "E")), logits.each, ("T", "E"), values.edge))
+        weights = graph.hold(unary(graph, cast(graph, filled, 4), saves="output"))
+        weights = graph.replace(weights, cast(graph, weights, logits.each))
+        graph.release(values, index, filled)
         return _transposed(graph, weights)
 
 
 def _transposed(graph: Graph, x: Value) -> Value:
-    each, edge_in = x.each, x.edge
-    edge = graph.node(lambda grad: ((edge_in, grad),)) if graph.needs(x) else None
-    return Value(graph.new(each, _ALL), each, _ALL, edge)
+    return new_tensor(graph, x, x.each, _ALL, passes=True)
 
 
 def _repeated(graph: Graph, x: Value) -> Value:
     """`x.repeat(E, 1)`; backward sums over the experts."""
-    each, dims, edge_in, own = x.each, (*_ALL, "h"), x.edge, x.dims
-    if not graph.needs(x):
-        return Value(graph.new(each, dims), each, dims)
-    edge = graph.node(lambda _: ((edge_in, graph.new(each, own)),))
-    return Value(graph.new(each, dims), each, dims, edge)
+    return new_tensor(graph, x, x.each, (*_ALL, "h"))
 
 
+@framed
 def _experts(graph: Graph, part: Experts, x: Value, project: Projector) -> Value:
     """Two batched products, one matrix per expert."""
     inner = (*_ALL, "J")
-    both = _bmm(graph, x, part.up, (*_ALL, "2J"), project)
-    gate, up = split(graph, both, (inner, inner))
-    product = mul(graph, up, activation(graph, part.act, gate, project.switches.autocast))
+    both = graph.hold(_bmm(graph, x, part.up, (*_ALL, "2J"), project))
+    gate, up = graph.hold(split(graph, both, (inner, inner)))
+    product = graph.hold(mul(graph, up, activation(graph, part.act, gate, project.switches.autocast)))
     return _bmm(graph, product, part.down, (*_ALL, "h"), project)
 
 
+@framed
 def _bmm(graph: Graph, x: Value, part: Linear, dims: Dims, project: Projector) -> Value:
     """`torch.bmm` with the stack, which autocast casts every time where it is float32."""
     switches = project.switches
     weight = parameter(switches.residual, ("E", part.in_, part.out), trained=switches.trains_base)
     if switches.autocast:
-        x, weight = cast(graph, x, switches.autocast), cast(graph, weight, switches.autocast)
+        x, weight = graph.replace(x, (cast(graph, x, switches.autocast), cast(graph, weight, switches.autocast)))
     if not graph.needs(x, weight):
         return Value(graph.new(x.each, dims), x.each, dims)
     each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
 
     def backward(_: Buffer) -> Outcome:
-        to_weight = graph.new(each, w_dims, GRADIENTS if w_edge.leaf else "") if w_edge else None
-        to_x = graph.new(each, x_dims) if x_edge else None
+        to_weight = graph.hold(graph.new(each, w_dims, GRADIENTS if w_edge.leaf else "") if w_edge else None)
+        to_x = graph.hold(graph.new(each, x_dims) if x_edge else None)
         return (x_edge, to_x), (w_edge, to_weight)
 
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
@@ -82,6 +81,7 @@ def _bmm(graph: Graph, x: Value, part: Linear, dims: Dims, project: Projector) -
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def _added(graph: Graph, x: Value, other: Value) -> Value:
     """`x.add_(other)`: in place; the wider side's gradient is cast."""
     if not graph.needs(x, other):

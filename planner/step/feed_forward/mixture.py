@@ -6,7 +6,7 @@ goes to, and the T·top rows are multiplied in one call whichever experts they c
 """
 
 from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, cast, unary
 from planner.step.engine.row_ops import gather, scale_rows, sum_pairs
 from planner.step.feed_forward.dense_experts import dense_experts
@@ -22,6 +22,7 @@ EXPERTS = "experts: each token's rows, gate, up and results"
 _PAIRS = ("T", "top")
 
 
+@framed
 def experts(graph: Graph, part: Experts, x: Value, project: Projector) -> Value:
     """The feed-forward part of a sparse layer."""
     with graph.cause(EXPERTS):
@@ -32,58 +33,61 @@ def experts(graph: Graph, part: Experts, x: Value, project: Projector) -> Value:
             return dense_experts(graph, part, part.shared, x, project)
         if part.shared_gate is not None:
             return _weighed(graph, part, (part.shared, part.shared_gate), x, project)
-        routing = route(graph, part, x, project)
+        routing = graph.hold(route(graph, part, x, project))
         chosen = routed(graph, part, x, routing, project)
         return add(graph, chosen, shared_expert(graph, part.shared, x, project))
 
 
+@framed
 def _weighed(
     graph: Graph, part: Experts, beside: tuple[GatedMlp | PlainMlp, Linear], x: Value, project: Projector
 ) -> Value:
     """Qwen 2 MoE: the shared expert first, weighed by a gate of its own at the end."""
     shared = shared_expert(graph, beside[0], x, project)
-    routing = route(graph, part, x, project)
+    routing = graph.hold(route(graph, part, x, project))
     chosen = routed(graph, part, x, routing, project)
-    weight = unary(graph, project(beside[1], x), saves="output")
+    weight = graph.hold(unary(graph, project(beside[1], x), saves="output"))
     shared = scale_rows(graph, shared, Value(weight.buffer, weight.each, weight.dims[:-1], weight.edge))
     return add(graph, chosen, shared)
 
 
+@framed
 def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Projector) -> Value:
     """`grouped_mm_experts_forward`. Its local tensors live to its end, as Python's names do."""
     if project.switches.gathers_experts:
         return gathered_experts(graph, part, x, routing, project)
     if project.switches.liger.swiglu and not part.bias:
         return liger_experts(graph, part, x, routing, project)
-    down_factors = factors_of(graph, project, part.down)
-    up_factors = factors_of(graph, project, part.up)
-    order, permutation = graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)
-    rows = Value(graph.new(8, _PAIRS), 8, _PAIRS)
-    chosen = gather(graph, x, rows, (*_PAIRS, "h"))
-    del rows  # `perm // num_top_k` has no name
-    weights = gather(graph, routing.weights, permutation, _PAIRS)
-    counted, counts = graph.new(4, _PAIRS), graph.new(4, ("E",))
-    product = GroupedProduct(graph, Value(graph.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts)
-    up_weight = expert_weight(graph, project, part.up, up_factors)
-    bias = _bias(graph, part, "2J", up_weight.each)
-    up = product(chosen, up_weight, part.up.out)
-    inner = _inner(graph, part, up, project.switches.autocast)
-    del up
-    down_weight = expert_weight(graph, project, part.down, down_factors)
-    bias = _bias(graph, part, "h", up_weight.each)
-    out = product(inner, down_weight, "h")
-    del inner
-    weighted = scale_rows(graph, out, weights)
-    inverse = Value(graph.new(8, _PAIRS), 8, _PAIRS)
-    graph.new(8, _PAIRS)
-    weighted = gather(graph, weighted, inverse, weighted.dims)
+    down_factors = graph.hold(factors_of(graph, project, part.down))
+    up_factors = graph.hold(factors_of(graph, project, part.up))
+    order, permutation = graph.hold((graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)))
+    rows = graph.hold(Value(graph.new(8, _PAIRS), 8, _PAIRS))
+    chosen = graph.hold(gather(graph, x, rows, (*_PAIRS, "h")))
+    graph.release(rows)  # `perm // num_top_k` has no name
+    weights = graph.hold(gather(graph, routing.weights, permutation, _PAIRS))
+    counted, counts = graph.hold((graph.new(4, _PAIRS), graph.new(4, ("E",))))
+    product = graph.hold(GroupedProduct(graph, Value(graph.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts))
+    up_weight = graph.hold(expert_weight(graph, project, part.up, up_factors))
+    bias = graph.hold(_bias(graph, part, "2J", up_weight.each))
+    up = graph.hold(product(chosen, up_weight, part.up.out))
+    inner = graph.hold(_inner(graph, part, up, project.switches.autocast))
+    graph.release(up)
+    down_weight = graph.hold(expert_weight(graph, project, part.down, down_factors))
+    bias = graph.replace(bias, _bias(graph, part, "h", up_weight.each))
+    out = graph.hold(product(inner, down_weight, "h"))
+    graph.release(inner)
+    weighted = graph.hold(scale_rows(graph, out, weights))
+    inverse = graph.hold(Value(graph.new(8, _PAIRS), 8, _PAIRS))
+    graph.release(graph.new(8, _PAIRS))
+    weighted = graph.replace(weighted, gather(graph, weighted, inverse, weighted.dims))
     # Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype).
-    summed = sum_pairs(graph, weighted, ("T", "h"), 4 if project.switches.autocast else weighted.each)
-    result = cast(graph, summed, x.each)
-    del order, counted, counts, bias, chosen, down_factors, up_factors
+    summed = graph.hold(sum_pairs(graph, weighted, ("T", "h"), 4 if project.switches.autocast else weighted.each))
+    result = graph.hold(cast(graph, summed, x.each))
+    graph.release(order, counted, counts, bias, chosen, down_factors, up_factors)
     return result
 
 
+@framed
 def _inner(graph: Graph, part: Experts, up: Value, autocast: int) -> Value:
     """`act(gate) * up`, or `act(up)` of experts without a gate."""
     if part.gated:

@@ -4,7 +4,7 @@ Source: transformers 5.23 models/llama/modeling_llama.py LlamaMLP; activations.p
 """
 
 from planner.families.parts import GatedMlp, Mlp, PlainMlp
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, cast, clone, mul, shift, square, unary
 from planner.step.engine.slice_ops import split
 from planner.step.feed_forward.xielu import xielu
@@ -14,11 +14,12 @@ from planner.step.switches import Switches
 MLP = "MLP: gate, up and their product"
 
 
+@framed
 def gated(graph: Graph, part: GatedMlp, x: Value, project: Projector) -> Value:
     """`down(act(gate(x)) * up(x))`: saves gate (for act), act's output and up (for the product)."""
     with graph.cause(MLP):
         if part.fused:
-            gate, up = split(graph, project(part.fused, x), (("T", "I"), ("T", "I")))
+            gate, up = graph.hold(split(graph, project(part.fused, x), (("T", "I"), ("T", "I"))))
             # Liger's kernel wants gate and up contiguous (ops/swiglu.py, ensure_contiguous).
             if project.switches.liger.swiglu:
                 return project(part.down, _liger(graph, clone(graph, gate), clone(graph, up)))
@@ -30,10 +31,10 @@ def gated(graph: Graph, part: GatedMlp, x: Value, project: Projector) -> Value:
             return project(part.down, _liger(graph, project(part.gate, x), project(part.up, x)))
         bent = activation(graph, part.act, project(part.gate, x), project.switches.autocast)
         product = mul(graph, bent, project(part.up, x))
-        del bent
         return project(part.down, product)
 
 
+@framed
 def _liger(graph: Graph, gate: Value, up: Value) -> Value:
     """Saves gate and up and writes their gradients over them (ops/swiglu.py)."""
     out = graph.new(gate.each, gate.dims)
@@ -47,38 +48,43 @@ def _liger(graph: Graph, gate: Value, up: Value) -> Value:
     return Value(out, gate.each, gate.dims, graph.node(backward, saved))
 
 
+@framed
 def plain_mlp(graph: Graph, part: PlainMlp, x: Value, project: Projector) -> Value:
     """`down(act(up(x)))`."""
     with graph.cause("MLP: inner activations"):
         return project(part.down, _bent(graph, part.act, project(part.up, x), project.switches))
 
 
-def inline_mlp(graph: Graph, part: Mlp | None, entering: list[Value], project: Projector) -> Value:
-    """The same in the layer's own code; what enters is taken out of `entering`, whose name the first product takes."""
+@framed
+def inline_mlp(graph: Graph, part: Mlp | None, x: Value, project: Projector) -> Value:
+    """The same in the layer's own code, where the first product takes the name of what enters."""
     if not isinstance(part, PlainMlp):
         msg = "only a plain MLP is run by a layer's own code"
         raise TypeError(msg)
     with graph.cause("MLP: inner activations"):
-        up = project(part.up, entering.pop())
+        up = graph.replace(x, project(part.up, x))
         bent = _bent(graph, part.act, up, project.switches)
-        del up
+        graph.release(up)
         return project(part.down, bent)
 
 
+@framed
 def shared_expert(graph: Graph, part: GatedMlp | PlainMlp, x: Value, project: Projector) -> Value:
     """The expert that every token goes to, beside the chosen ones."""
     return gated(graph, part, x, project) if isinstance(part, GatedMlp) else plain_mlp(graph, part, x, project)
 
 
+@framed
 def _bent(graph: Graph, act: str, x: Value, switches: Switches) -> Value:
     return xielu(graph, x, switches) if act == "xielu" else activation(graph, act, x, switches.autocast)
 
 
+@framed
 def activation(graph: Graph, act: str, x: Value, autocast: int) -> Value:
     """SiLU, GELU (exact or tanh): one kernel, saves its input. ReLU saves its output. The rest is written out."""
     if act == "relu2":
         # torch.square is pow(2), which autocast runs in float32 (autocast_mode.h).
-        x = unary(graph, x, saves="output")
+        x = graph.replace(x, unary(graph, x, saves="output"))
         return square(graph, cast(graph, x, 4) if autocast else x)
     if act == "gelu_bloom":
         return _gelu_bloom(graph, x)
@@ -87,6 +93,7 @@ def activation(graph: Graph, act: str, x: Value, autocast: int) -> Value:
     return unary(graph, x, saves="output" if act == "relu" else "input")
 
 
+@framed
 def _gelu_new(graph: Graph, x: Value, autocast: int) -> Value:
     """`0.5·x · (1 + tanh(√(2/π) · (x + 0.044715·x³)))`, operator by operator: keeps x, 0.5·x, tanh and 1 + tanh.
 
@@ -95,18 +102,14 @@ def _gelu_new(graph: Graph, x: Value, autocast: int) -> Value:
     half = unary(graph, x)
     cubed = square(graph, cast(graph, x, 4) if autocast else x)
     scaled = unary(graph, cubed)
-    del cubed
     summed = add(graph, x, scaled)
-    del scaled
     inner = unary(graph, summed)
-    del summed
     bent = unary(graph, inner, saves="output")
-    del inner
     shifted = shift(graph, bent)
-    del bent
     return mul(graph, half, shifted)
 
 
+@framed
 def _gelu_bloom(graph: Graph, x: Value) -> Value:
     """BloomGelu: a function of its own that saves x alone and works the rest out again in its backward.
 
@@ -118,43 +121,43 @@ def _gelu_bloom(graph: Graph, x: Value) -> Value:
         return graph.new(each, dims)
 
     def inner() -> Buffer:
-        outer, cube = fresh(), fresh()
-        cube = fresh()
-        cube = fresh()
+        outer, cube = graph.hold((fresh(), fresh()))
+        cube = graph.replace(cube, fresh())
+        cube = graph.replace(cube, fresh())
         out = fresh()
-        del outer, cube
+        graph.release(outer, cube)
         return out
 
     def bent() -> Buffer:
-        argument = inner()
+        argument = graph.hold(inner())
         out = fresh()
-        del argument
+        graph.release(argument)
         return out
 
     def backward(_: Buffer) -> Outcome:
-        tanh = bent()
-        half, work = fresh(), fresh()
-        work = fresh()
-        other = fresh()
-        other = fresh()
-        other = fresh()
-        work = fresh()
-        other = half
-        left = fresh()
-        del half, work, other
-        right = fresh()
-        right = fresh()
-        slope = fresh()
-        del left, right
-        grad = fresh()
-        del tanh, slope
+        tanh = graph.hold(bent())
+        half, work = graph.hold((fresh(), fresh()))
+        work = graph.replace(work, fresh())
+        other = graph.hold(fresh())
+        other = graph.replace(other, fresh())
+        other = graph.replace(other, fresh())
+        work = graph.replace(work, fresh())
+        other = graph.replace(other, half)
+        left = graph.hold(fresh())
+        graph.release(half, work, other)
+        right = graph.hold(fresh())
+        right = graph.replace(right, fresh())
+        slope = graph.hold(fresh())
+        graph.release(left, right)
+        grad = graph.hold(fresh())
+        graph.release(tanh, slope)
         return ((edge_in, grad),)
 
     saved = graph.save(x) if graph.needs(x) else None
-    half = fresh()
-    tanh = bent()
-    shifted = fresh()
-    del tanh
-    out = fresh()
-    del half, shifted
+    half = graph.hold(fresh())
+    tanh = graph.hold(bent())
+    shifted = graph.hold(fresh())
+    graph.release(tanh)
+    out = graph.hold(fresh())
+    graph.release(half, shifted)
     return Value(out, each, dims, graph.node(backward, saved) if saved else None)

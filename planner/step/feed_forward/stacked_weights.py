@@ -7,7 +7,7 @@ stack, `E·out·in`; it lives until the experts are done, and until their backwa
 from typing import NamedTuple
 
 from planner.families.parts import Linear
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, matmul, parameter, unary
 from planner.step.projections.adapters import autocast_weight
 from planner.step.projections.linear import ADAPTERS, Projector
@@ -16,6 +16,7 @@ FOLDED = "expert weights with their adapters folded in"
 Factors = tuple[Value, Value] | None
 
 
+@framed
 def factors_of(graph: Graph, project: Projector, part: Linear) -> Factors:
     """B and A in the weights' dtype, made when the wrapper is entered; None where the stack has no adapter.
 
@@ -30,10 +31,11 @@ def factors_of(graph: Graph, project: Projector, part: Linear) -> Factors:
         a = parameter(adapter, ("E", rank, part.in_), trained=True)
         a = cast(graph, _permuted(graph, a) if part.transposed else a, held)
     tried = graph.new(held, ("E", part.out, part.in_), FOLDED)
-    del tried
+    graph.release(tried)
     return b, a
 
 
+@framed
 def _permuted(graph: Graph, b: Value) -> Value:
     """A view of `lora_B`; its gradient is copied back to the order the parameter has."""
     edge_in, each, dims = b.edge, b.each, b.dims
@@ -42,6 +44,7 @@ def _permuted(graph: Graph, b: Value) -> Value:
     return Value(None, each, dims, graph.node(lambda _: ((edge_in, graph.new(each, dims, GRADIENTS)),)))
 
 
+@framed
 def expert_weight(graph: Graph, project: Projector, part: Linear, factors: Factors) -> Value:
     """`W`, or `baddbmm(W, B, A)`."""
     held, dims = project.switches.held(part.name), ("E", part.out, part.in_)
@@ -56,10 +59,10 @@ def expert_weight(graph: Graph, project: Projector, part: Linear, factors: Facto
     def backward(_: Buffer) -> Outcome:
         product = graph.new(held, shapes[0])
         to_b = graph.new(held, shapes[0])
-        del product
+        graph.release(product)
         product = graph.new(held, shapes[1])
         to_a = graph.new(held, shapes[1], GRADIENTS if leaf else "")
-        del product
+        graph.release(product)
         return (edges[0], to_b), (edges[1], to_a)
 
     with graph.cause(ADAPTERS):
@@ -78,10 +81,11 @@ class GroupedProduct(NamedTuple):
     offsets: Value
     loops: bool
 
+    @framed
     def __call__(self, x: Value, weight: Value, out: str) -> Value:
         """The product, `out` wide."""
         graph, loops = self.graph, self.loops
-        x, dims = cast(graph, x, weight.each), (*x.dims[:-1], out)
+        x, dims = graph.replace(x, cast(graph, x, weight.each)), (*x.dims[:-1], out)
         if not graph.needs(x, weight):
             return Value(graph.new(x.each, dims), x.each, dims)
         each, x_edge, w_edge, x_dims, w_dims = x.each, x.edge, weight.edge, x.dims, weight.dims
@@ -100,6 +104,7 @@ class GroupedProduct(NamedTuple):
         return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def router_weight(graph: Graph, project: Projector, part: Linear) -> Value:
     """The router's matrix, with its adapter's product added where it has one (ParamWrapper of a 2-D parameter)."""
     switches, dims = project.switches, ("E", "h")

@@ -3,12 +3,13 @@
 Source: transformers 5.23 activations.py XIELUActivation._xielu_python; expm1 runs in float32 under autocast.
 """
 
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, mul, parameter
 from planner.step.norms import scale_by_weight
 from planner.step.switches import Switches
 
 
+@framed
 def xielu(graph: Graph, x: Value, switches: Switches) -> Value:
     """`where(x > 0, αp·x·x + β·x, (expm1(min(x, ε)) - x)·αn + β·x)`.
 
@@ -17,27 +18,30 @@ def xielu(graph: Graph, x: Value, switches: Switches) -> Value:
     product before it is summed.
     """
     autocast = switches.autocast
-    alpha_p, alpha_n = (_softplus(graph, 4 if autocast else x.each, switches) for _ in ("positive", "negative"))
+    alpha_p, alpha_n = graph.hold(
+        tuple(_softplus(graph, 4 if autocast else x.each, switches) for _ in ("positive", "negative"))
+    )
     beta = Value(None, 2, ())
-    positive = graph.new(1, x.dims)
-    squared = mul(graph, scale_by_weight(graph, x, alpha_p), x)
-    right = add(graph, squared, mul(graph, x, beta))
-    del squared
-    smaller = _minimum(graph, x)
-    bent = _expm1(graph, cast(graph, smaller, 4) if autocast else smaller)
-    del smaller
-    lower = _subtract(graph, bent, x)
-    del bent
-    scaled = scale_by_weight(graph, lower, alpha_n)
-    del lower
-    left = add(graph, scaled, mul(graph, x, beta))
-    del scaled
+    positive = graph.hold(graph.new(1, x.dims))
+    squared = graph.hold(mul(graph, scale_by_weight(graph, x, alpha_p), x))
+    right = graph.hold(add(graph, squared, mul(graph, x, beta)))
+    graph.release(squared)
+    smaller = graph.hold(_minimum(graph, x))
+    bent = graph.hold(_expm1(graph, cast(graph, smaller, 4) if autocast else smaller))
+    graph.release(smaller)
+    lower = graph.hold(_subtract(graph, bent, x))
+    graph.release(bent)
+    scaled = graph.hold(scale_by_weight(graph, lower, alpha_n))
+    graph.release(lower)
+    left = graph.hold(add(graph, scaled, mul(graph, x, beta)))
+    graph.release(scaled)
     return _where(graph, positive, right, left)
 
 
+@framed
 def _softplus(graph: Graph, each: int, switches: Switches) -> Value:
     """`softplus(weight)` of one element."""
-    out = graph.new(each, ("one",))
+    out = graph.hold(graph.new(each, ("one",)))
     if not switches.trains_base:
         return Value(out, each, ("one",))
     weight, own = parameter(each, ("one",), trained=True), switches.residual
@@ -48,37 +52,40 @@ def _softplus(graph: Graph, each: int, switches: Switches) -> Value:
     return Value(out, each, ("one",), graph.node(backward))
 
 
+@framed
 def _minimum(graph: Graph, x: Value) -> Value:
     """`torch.min(x, ε)`: its backward halves ties with two masks."""
     edge_in, each, dims = x.edge, x.each, x.dims
 
     def backward(_: Buffer) -> Outcome:
-        halved = graph.new(each, dims)
-        equal = graph.new(1, dims)
-        out = graph.new(each, dims)
-        larger = graph.new(1, dims)
-        del halved, equal, larger
+        halved = graph.hold(graph.new(each, dims))
+        equal = graph.hold(graph.new(1, dims))
+        out = graph.hold(graph.new(each, dims))
+        larger = graph.hold(graph.new(1, dims))
+        graph.release(halved, equal, larger)
         return ((edge_in, out),)
 
     edge = graph.node(backward, graph.save(x)) if graph.needs(x) else None
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def _expm1(graph: Graph, x: Value) -> Value:
     edge_in, each, dims = x.edge, x.each, x.dims
-    out = graph.new(each, dims)
+    out = graph.hold(graph.new(each, dims))
     if not graph.needs(x):
         return Value(out, each, dims)
 
     def backward(_: Buffer) -> Outcome:
-        raised = graph.new(each, dims)
-        grad = graph.new(each, dims)
-        del raised
+        raised = graph.hold(graph.new(each, dims))
+        grad = graph.hold(graph.new(each, dims))
+        graph.release(raised)
         return ((edge_in, grad),)
 
     return Value(out, each, dims, graph.node(backward, graph.save(out)))
 
 
+@framed
 def _subtract(graph: Graph, a: Value, b: Value) -> Value:
     each, dims = max(a.each, b.each), a.dims
     if not graph.needs(a, b):
@@ -86,15 +93,16 @@ def _subtract(graph: Graph, a: Value, b: Value) -> Value:
     a_edge, b_edge, b_each = a.edge, b.edge, b.each
 
     def backward(grad: Buffer) -> Outcome:
-        negated = graph.new(each, dims)
+        negated = graph.hold(graph.new(each, dims))
         if b_each != each:
-            negated = graph.new(b_each, dims)
+            negated = graph.replace(negated, graph.new(b_each, dims))
         return (a_edge, grad), (b_edge, negated)
 
     edge = graph.node(backward)
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def _where(graph: Graph, condition: Buffer, a: Value, b: Value) -> Value:
     each, dims = max(a.each, b.each), a.dims
     if not graph.needs(a, b):

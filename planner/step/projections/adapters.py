@@ -3,7 +3,7 @@
 Source: peft 0.21 tuners/lora/layer.py; torch aten/src/ATen/autocast_mode.cpp, cached_cast.
 """
 
-from planner.step.engine.graph import Buffer, Graph, Value
+from planner.step.engine.graph import Buffer, Graph, Value, framed
 from planner.step.engine.ops import cast, matmul, parameter
 from planner.step.switches import Switches
 
@@ -12,6 +12,7 @@ _CACHED_BYTES = 4
 EMBEDDED = "embedded tokens"
 
 
+@framed
 def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other: bool = False) -> Value:
     """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends.
 
@@ -21,10 +22,11 @@ def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other:
         return graph.casts[name]
     copy = cast(graph, weight, each, other=other)
     if copy is not weight and weight.edge is not None and weight.each == _CACHED_BYTES:
-        graph.casts[name] = copy
+        graph.keep_cast(name, copy)
     return copy
 
 
+@framed
 def autocast_input(graph: Graph, x: Value, each: int) -> Value:
     """What a linear layer is given, under autocast. Float32 embeddings that require a gradient are a leaf.
 
@@ -41,10 +43,11 @@ def narrowed_input(graph: Graph, x: Value, each: int) -> Buffer | None:
     if x.edge is None or x.edge is not graph.leaf_input or x.each != _CACHED_BYTES:
         return graph.new(each, x.dims)
     if EMBEDDED not in graph.casts:
-        graph.casts[EMBEDDED] = Value(graph.new(each, x.dims), each, x.dims)
+        graph.keep_cast(EMBEDDED, Value(graph.new(each, x.dims), each, x.dims))
     return graph.casts[EMBEDDED].buffer
 
 
+@framed
 def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str, str], name: str) -> Value:
     """`lora_A` or `lora_B` of the projection `name`: a trained weight of `shape` (in, out)."""
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)

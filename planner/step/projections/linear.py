@@ -5,7 +5,7 @@ peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.
 """
 
 from planner.families.parts import Linear
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
 from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
 from planner.step.projections.dora import dora
@@ -21,13 +21,14 @@ _HALF_BYTES = 2
 
 
 class Projector:
-    """Walks the projections of one layer under one set of switches."""
+    """Traces the projections of one layer under one set of switches."""
 
     def __init__(self, graph: Graph, switches: Switches, layer: LayerSwitches) -> None:
         self.graph, self.switches, self.layer = graph, switches, layer
         # What the layer's code keeps a name for until it returns, beside its residual stream.
-        self.named: list[Value] = []
+        self.named = Shelf()
 
+    @framed
     def __call__(self, part: Linear, x: Value) -> Value:
         """The projection of `x`, adapter included."""
         result = self._with_adapter(part, x) if part.name in self.layer.adapters else self._base(part, x)
@@ -38,6 +39,7 @@ class Projector:
     def _quantized(self, part: Linear) -> bool:
         return self.switches.storage is not None and part.quantizable
 
+    @framed
     def _base(self, part: Linear, x: Value) -> Value:
         if self._quantized(part) and self.switches.storage == "int8":
             return int8_matmul(self.graph, self.switches, part, x)
@@ -54,18 +56,20 @@ class Projector:
         biases = self.switches.biases
         return part.bias and (biases == "all" or (biases == "lora_only" and part.name in self.layer.adapters))
 
+    @framed
     def _four_bit(self, part: Linear, x: Value) -> Value:
         """`Linear4bit.forward`: cast to the compute dtype, multiply, cast back.
 
         The product is in autocast's dtype where torch makes it, and in the compute dtype where bitsandbytes does.
         """
         apart = self.switches.compute_apart and x.each == _HALF_BYTES
-        inner = cast(self.graph, x, self.switches.compute, other=apart)
+        inner = self.graph.hold(cast(self.graph, x, self.switches.compute, other=apart))
         if self.switches.storage == "hqq":
             return cast(self.graph, group_wise_matmul(self.graph, part, inner), x.each)
         by_torch = self.switches.autocast and part.name not in self.layer.fused
         return cast(self.graph, self._matmul_four_bit(part, inner), x.each, other=apart and not by_torch)
 
+    @framed
     def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
         """MatMul4Bit saves neither x nor the expanded weight; the backward expands the weight again.
 
@@ -91,13 +95,13 @@ class Projector:
         def backward(_: Buffer) -> Outcome:
             if edge_in is None:
                 return ()
-            absmax = graph.new(4, weight, EXPANDED, 64) if double else None
-            expanded = graph.new(wide, weight, EXPANDED)
-            del absmax
+            absmax = graph.hold(graph.new(4, weight, EXPANDED, 64) if double else None)
+            expanded = graph.hold(graph.new(wide, weight, EXPANDED))
+            graph.release(absmax)
             if wide != each or recast:
-                expanded = graph.new(each, weight, EXPANDED)
-            grad = graph.new(each, (*rows, part.in_))
-            del expanded
+                expanded = graph.replace(expanded, graph.new(each, weight, EXPANDED))
+            grad = graph.hold(graph.new(each, (*rows, part.in_)))
+            graph.release(expanded)
             return ((edge_in, graph.new(own, (*rows, part.in_)) if narrowed or own != each else grad),)
 
         def both(grad: Buffer) -> Outcome:
@@ -115,61 +119,56 @@ class Projector:
         apart = self.switches.compute_apart and self.switches.autocast > 0
         return part.name not in self.layer.fused and (self._product_bytes(x) != x.each or apart)
 
+    @framed
     def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
         graph, weight, each = self.graph, (part.out, part.in_), self._product_bytes(x)
-        held = []
         if part.name not in self.layer.fused:
             if self.switches.double_quant:
-                held += [graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)]
-            held.append(graph.new(x.each, weight, EXPANDED))
+                graph.hold((graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)))
+            graph.hold(graph.new(x.each, weight, EXPANDED))
             if self._narrowed(part, x):
-                held += [graph.new(each, weight, EXPANDED), narrowed_input(graph, x, each)]
+                graph.hold((graph.new(each, weight, EXPANDED), narrowed_input(graph, x, each)))
         result = graph.new(each, (*x.dims[:-1], part.out))
         graph.mark_product()
         return result
 
     # ---------------------------------------------------------------------------------------------- adapter
+    @framed
     def _with_adapter(self, part: Linear, x: Value) -> Value:
         graph, switches = self.graph, self.switches
-        result = self._base(part, x)
+        result = graph.hold(self._base(part, x))
         # An FP8 layer is an nn.Linear to peft, whose adapter is that of any other (tuners/lora/layer.py).
         quantized = self._quantized(part) and switches.storage != "fp8"
         if quantized and switches.storage in {"4bit", "hqq"}:
-            result = clone(graph, result)  # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
+            # "defensively", peft/tuners/lora/bnb.py Linear4bit.forward
+            result = graph.replace(result, clone(graph, result))
         expected = result.each
         with graph.cause(ADAPTERS):
             if not (switches.autocast and quantized):
-                x = cast(graph, x, switches.adapter)
+                x = graph.replace(x, cast(graph, x, switches.adapter))
             if switches.dora:
-                inner = dropout(graph, x) if switches.dropout else x
-                high = dora(graph, switches, part, inner, result)
-                result = add(graph, result, high)
-                del inner, high
+                inner = graph.hold(dropout(graph, x) if switches.dropout else x)
+                high = graph.hold(dora(graph, switches, part, inner, result))
+                result = graph.replace(result, add(graph, result, high))
+                graph.release(inner, high)
                 return result if switches.autocast and quantized else cast(graph, result, expected)
             high = self._low_rank(part, x)
-            if quantized:  # bnb.py names the update, layer.py does not
-                high = high if switches.autocast else cast(graph, high, expected)
-                result = add(graph, result, high)
-                del high
-            else:
-                summed = add(graph, result, high)
-                del high
-                result = summed
-                del summed
-            result = cast(graph, result, expected)
-            return result  # noqa: RET504  # what was cast goes before x does
+            if quantized and not switches.autocast:
+                high = cast(graph, high, expected)
+            result = graph.replace(result, add(graph, result, high))
+            return cast(graph, result, expected)
 
+    @framed
     def _low_rank(self, part: Linear, x: Value) -> Value:
         """`lora_B(lora_A(dropout(x))) * scaling`."""
         graph, switches = self.graph, self.switches
         inner = dropout(graph, x) if switches.dropout else x
         low = adapter_matmul(graph, switches, inner, (part.in_, switches.rank(part.name)), part.name)
-        del inner
         high = adapter_matmul(graph, switches, low, (switches.rank(part.name), part.out), part.name)
-        del low
         return unary(graph, high)
 
 
+@framed
 def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bias: bool = False) -> Value:
     """`F.linear` with a 16 or 32-bit weight; autocast casts both sides, a frozen float32 weight every time."""
     trained, held = switches.trains(part.name), switches.held(part.name)

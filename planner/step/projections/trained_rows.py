@@ -3,17 +3,18 @@
 Source: peft 0.21.2, tuners/trainable_tokens/layer.py get_merged_weights (index_copy).
 """
 
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast
 from planner.step.switches import TRAINED_ROWS, Switches
 
 MERGED = "embedding with its trained rows"
 
 
+@framed
 def merged_rows(graph: Graph, switches: Switches, each: int) -> Value:
     """The whole, `each` bytes per element; where the head reads it, too, both gradients meet before they are kept."""
-    index = Value(graph.new(8, (TRAINED_ROWS,)), 8, (TRAINED_ROWS,))
-    rows = cast(graph, Value(None, switches.adapter, (TRAINED_ROWS, "h"), _leaf(graph, switches)), each)
+    index = graph.hold(Value(graph.new(8, (TRAINED_ROWS,)), 8, (TRAINED_ROWS,)))
+    rows = graph.hold(cast(graph, Value(None, switches.adapter, (TRAINED_ROWS, "h"), _leaf(graph, switches)), each))
     edge_in, dims = rows.edge, rows.dims
     tag = GRADIENTS if edge_in and (edge_in.leaf or edge_in is graph.rows) else ""
 

@@ -1,8 +1,10 @@
 """What scans in chunks share: running sums within a chunk, masks over its pairs, and what is left at its end."""
 
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 
 
+@framed
 def cumulative(graph: Graph, x: Value) -> Value:
     """`cumsum`; backward turns the gradient round, sums, and turns it back."""
     edge_in, dims = x.edge, x.dims
@@ -11,7 +13,7 @@ def cumulative(graph: Graph, x: Value) -> Value:
         turned = graph.new(4, dims)
         summed = graph.new(4, dims)
         out = graph.new(4, dims)
-        del turned, summed
+        graph.release(turned, summed)
         return ((edge_in, out),)
 
     edge = graph.node(backward) if graph.needs(x) else None
@@ -20,13 +22,10 @@ def cumulative(graph: Graph, x: Value) -> Value:
 
 def masked(graph: Graph, x: Value, mask: Buffer) -> Value:
     """`masked_fill`; the gradient is filled, too."""
-    edge_in, dims = x.edge, x.dims
-    if not graph.needs(x):
-        return Value(graph.new(4, dims), 4, dims)
-    edge = graph.node(lambda _: ((edge_in, graph.new(4, dims)),), graph.save(mask))
-    return Value(graph.new(4, dims), 4, dims, edge)
+    return new_tensor(graph, x, 4, x.dims, (mask,))
 
 
+@framed
 def to_end(graph: Graph, x: Value) -> Value:
     """`x[..., -1:] - x`; the gradient of the last column is put into rows of its own."""
     edge_in, rows = x.edge, x.dims
@@ -35,13 +34,14 @@ def to_end(graph: Graph, x: Value) -> Value:
         negated = graph.new(4, rows)
         last = graph.new(4, ("chunks", "b", rows[-1]))
         placed = graph.new(4, rows)
-        del last
+        graph.release(last)
         return (edge_in, negated), (edge_in, placed)
 
     edge = graph.node(backward) if graph.needs(x) else None
     return Value(graph.new(4, rows), 4, rows, edge)
 
 
+@framed
 def ends(graph: Graph, x: Value) -> Value:
     """`x[..., -1]`, a view."""
     edge_in, rows = x.edge, x.dims

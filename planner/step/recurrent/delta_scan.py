@@ -1,6 +1,6 @@
 """The scan of the gated delta rule: a state goes from chunk to chunk, and every chunk reads and updates it.
 
-Each chunk saves as much as any other. The last two are walked operator by operator, for there the backward pass stands
+Each chunk saves as much as any other. The last two are traced operator by operator, for there the backward pass stands
 highest; all earlier ones are one node that holds what they saved.
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from planner.step.attention.kernels import product
 from planner.step.attention.rotary_pairs import subtract
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add
 from planner.step.engine.slice_ops import piece
 from planner.step.norms import mul_rows
@@ -29,22 +29,22 @@ class Scanned(NamedTuple):
     decays: Value
 
 
+@framed
 def scan(graph: Graph, x: Scanned, state: Value, out: Value, autocast: int) -> Value:
     """`core_attn_out` after all chunks, written in place."""
     state, out = _earlier(graph, x, state, out, autocast)
     last_but_one = _Chunk(graph, x, ("second chunk",), ("third chunk",), autocast)
-    values = last_but_one.values(state)
-    read = last_but_one.read(state)
+    values = graph.hold(last_but_one.values(state))
+    read = graph.hold(last_but_one.read(state))
     out = _write(graph, out, last_but_one.attended(read, values), last_but_one.times)
-    state = last_but_one.updated(state, values)
+    state = graph.replace(state, last_but_one.updated(state, values))
     last = _Chunk(graph, x, (), (), autocast)
-    values = last.values(state)
-    read = last.read(state)
+    values = graph.replace(values, last.values(state))
+    read = graph.replace(read, last.read(state))
     out = _write(graph, out, last.attended(read, values), ())
     before = len(graph.nodes)
-    last.updated(state, values)
+    graph.release(last.updated(state, values))
     graph.forget(slice(before, None))
-    del values, read
     return out
 
 
@@ -60,34 +60,42 @@ class _Chunk(NamedTuple):
     sides: Dims
     autocast: int
 
+    @framed
     def values(self, state: Value) -> Value:
         """`new_values[i] - k_cumdecay[i] @ state`."""
         own = self._part(self.x.values, _V)
         return subtract(self.graph, own, self._product(self._side(self.x.keys), state, _V))
 
+    @framed
     def read(self, state: Value) -> Value:
         """`query[i] @ state`."""
         return self._product(self._side(self.x.q), state, _V)
 
+    @framed
     def attended(self, read: Value, values: Value) -> Value:
         """`read + intra_chunk_attn[i] @ values`."""
         return add(self.graph, read, self._product(self._part(self.x.within, _PAIRS), values, _V))
 
+    @framed
     def updated(self, state: Value, values: Value) -> Value:
         """`state * decay[i] + key[i].T @ values`."""
         decayed = mul_rows(self.graph, state, self._part(self.x.decays, ("b", "Hv")))
         return add(self.graph, decayed, self._product(self._part(self.x.k, _K), values, _STATE))
 
+    @framed
     def _part(self, x: Value, dims: Dims) -> Value:
         return piece(self.graph, x, (*self.times, *dims))
 
+    @framed
     def _side(self, x: Value) -> Value:
         return piece(self.graph, x, (*self.sides, *_K))
 
+    @framed
     def _product(self, a: Value, b: Value, dims: Dims) -> Value:
         return product(self.graph, a, b, (*self.times, *dims), self.autocast)
 
 
+@framed
 def _write(graph: Graph, out: Value, x: Value, times: Dims) -> Value:
     """`out[:, :, i] = x` (CopySlices): its backward copies the whole gradient, and the part of it twice."""
     if not graph.needs(x):
@@ -96,15 +104,16 @@ def _write(graph: Graph, out: Value, x: Value, times: Dims) -> Value:
 
     def backward(_: Buffer) -> Outcome:
         whole = graph.new(4, dims)
-        copied = graph.new(4, part)
+        copied = graph.hold(graph.new(4, part))
         blank = graph.new(4, part)
         own = copied if each == 4 else graph.new(each, part)
-        del copied, blank
+        graph.release(blank)
         return (edges[0], whole), (edges[1], own)
 
     return Value(out.buffer, 4, dims, graph.node(backward))
 
 
+@framed
 def _earlier(graph: Graph, x: Scanned, state: Value, out: Value, autocast: int) -> tuple[Value, Value]:
     """All chunks but the last two."""
     if not graph.needs(*x):
@@ -113,7 +122,7 @@ def _earlier(graph: Graph, x: Scanned, state: Value, out: Value, autocast: int) 
     later = Edge()
 
     def backward(_: Buffer) -> Outcome:
-        later.grad = None
+        later.drop()
         return ()
 
     edge = graph.node(backward, graph.save(*saved))

@@ -6,7 +6,7 @@ Source: transformers 5.23 models/{qwen3_5,qwen3_next}/modeling_*.py, the GatedDe
 from dataclasses import replace
 
 from planner.families.parts import DeltaNet, Norm
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, clone, mul, parameter, relayout_gradient, shift, unary, view
 from planner.step.engine.slice_ops import concatenate, split
 from planner.step.norms import norm
@@ -19,40 +19,37 @@ LINEAR = "linear attention: projections, convolution, gates"
 _QKV: tuple[Dims, Dims, Dims] = (("T", "key"), ("T", "key"), ("T", "value"))
 
 
+@framed
 def delta_net(graph: Graph, part: DeltaNet, x: Value, project: Projector) -> Value:
     """`linear_attn(x)`."""
     switches = project.switches
     with graph.cause(LINEAR):
         if switches.padded:
-            x = unary(graph, x)  # padding is multiplied away
-        held: list[Value] = []
-        mixed, z, b, a = _projected(part, x, project, held)
-        mixed = convolved(graph, mixed, project)
-        q, k, v = split(graph, mixed, _QKV)
-        v = relayout_gradient(graph, v)
+            x = graph.replace(x, unary(graph, x))  # padding is multiplied away
+        if part.z and part.a:
+            projections = (part.qkv, part.z, part.b, part.a)
+            mixed, z, b, a = graph.hold([project(one, x) for one in projections])
+        else:  # Qwen3-Next's two projections keep their names to the end
+            both = graph.hold((project(part.qkv, x), project(part.b, x)))
+            mixed, z, b, a = graph.hold(_regrouped(graph, *both))
+        mixed = graph.replace(mixed, convolved(graph, mixed, project))
+        q, k, v = graph.hold(split(graph, mixed, _QKV))
+        v = graph.replace(v, relayout_gradient(graph, v))
         if not part.repeats:
-            q, k = (view(relayout_gradient(graph, value), ("T", "Hv", "dk")) for value in (q, k))
-        inputs = Inputs(q, k, view(v, ("T", "Hv", "dv")), _decay(graph, a, project), unary(graph, b, saves="output"))
-        out = delta_rule(graph, inputs, switches.autocast)
-        out = _gated_norm(graph, part.norm, out, z, project)
-        result = project(part.out, view(out, ("T", "value")))
-        del held, mixed, z, b, a, inputs
+            q, k = graph.replace(
+                (q, k), tuple(view(relayout_gradient(graph, value), ("T", "Hv", "dk")) for value in (q, k))
+            )
+        inputs = graph.hold(
+            Inputs(q, k, view(v, ("T", "Hv", "dv")), _decay(graph, a, project), unary(graph, b, saves="output"))
+        )
+        out = graph.hold(delta_rule(graph, inputs, switches.autocast))
+        out = graph.replace(out, _gated_norm(graph, part.norm, out, z, project))
+        result = graph.hold(project(part.out, view(out, ("T", "value"))))
+        graph.release(mixed, z, b, a, inputs)
         return result
 
 
-def _projected(
-    part: DeltaNet, x: Value, project: Projector, held: list[Value]
-) -> tuple[Value, Value, Value, Value]:
-    """Queries, keys and values together; the gate; what beta and the decay are made of.
-
-    Qwen3-Next's two projections keep their names, `held`, to the end.
-    """
-    if part.z and part.a:
-        return project(part.qkv, x), project(part.z, x), project(part.b, x), project(part.a, x)
-    held += [project(part.qkv, x), project(part.b, x)]
-    return _regrouped(project.graph, *held)
-
-
+@framed
 def _regrouped(graph: Graph, qkvz: Value, ba: Value) -> tuple[Value, Value, Value, Value]:
     """Qwen3-Next, fix_query_key_value_ordering: cut per key head, and put together again in the other order."""
     q, k, v, z = split(graph, qkvz, (*_QKV, ("T", "value")))
@@ -62,17 +59,19 @@ def _regrouped(graph: Graph, qkvz: Value, ba: Value) -> tuple[Value, Value, Valu
     return concatenate(graph, (q, k, v), ("T", "conv")), z, b, a
 
 
+@framed
 def _decay(graph: Graph, a: Value, project: Projector) -> Value:
     """`-exp(A_log.float()) * softplus(a.float() + dt_bias)`."""
     trained = project.switches.trains_base
-    rate = cast(graph, parameter(project.switches.residual, ("Hv",), trained=trained), 4)
-    rate = unary(graph, unary(graph, rate, saves="output"))
+    rate = graph.hold(cast(graph, parameter(project.switches.residual, ("Hv",), trained=trained), 4))
+    rate = graph.replace(rate, unary(graph, unary(graph, rate, saves="output")))
     step = unary(graph, _biased(graph, cast(graph, a, 4), trained, project.switches.residual), saves="input")
     if not trained:
         return mul(graph, step, Value(rate.buffer, 4, ("T", "Hv")))
     return mul(graph, step, Value(rate.buffer, 4, ("T", "Hv"), rate.edge))
 
 
+@framed
 def _biased(graph: Graph, x: Value, trained: bool, each: int) -> Value:
     if not trained:
         return shift(graph, x)
@@ -84,12 +83,12 @@ def _biased(graph: Graph, x: Value, trained: bool, each: int) -> Value:
     return Value(graph.new(4, dims), 4, dims, graph.node(backward))
 
 
+@framed
 def _gated_norm(graph: Graph, part: Norm, x: Value, gate: Value, project: Projector) -> Value:
     """`(weight * norm(x)) * silu(gate.float())`, back in the dtype of x."""
     each = x.each
     with graph.cause("norms"):
         # No kernel of Liger's takes its place.
-        normed = norm(graph, part, x, replace(project.switches, liger=LigerKernels()))
-        bent = unary(graph, cast(graph, view(gate, ("T", "Hv", "dv")), 4), saves="input")
+        normed = graph.hold(norm(graph, part, x, replace(project.switches, liger=LigerKernels())))
+        bent = graph.hold(unary(graph, cast(graph, view(gate, ("T", "Hv", "dv")), 4), saves="input"))
         return cast(graph, mul(graph, normed, bent), each)
-

@@ -8,7 +8,8 @@ name lives as long as that of the code.
 from typing import NamedTuple
 
 from planner.step.attention.kernels import product
-from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.cards import new_tensor
+from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, mul, parameter, relayout_gradient, shift, unary
 from planner.step.engine.slice_ops import concatenate, pad, piece
 from planner.step.norms import mul_rows
@@ -42,38 +43,39 @@ class _Chunked(NamedTuple):
     c: Value
 
 
+@framed
 def chunk_scan(graph: Graph, inputs: Inputs, switches: Switches) -> Value:
     """`mamba2_chunk_scan(...)`, in float32."""
     with graph.cause(SCAN):
-        dt = _steps(graph, inputs.dt, switches)
-        hidden = cast(graph, inputs.hidden, 4)
-        b, c = (_repeated(graph, cast(graph, value, 4)) for value in (inputs.b, inputs.c))
+        dt = graph.hold(_steps(graph, inputs.dt, switches))
+        hidden = graph.hold(cast(graph, inputs.hidden, 4))
+        b, c = graph.hold(tuple(_repeated(graph, cast(graph, value, 4)) for value in (inputs.b, inputs.c)))
         skipped = _times_heads(graph, pad(graph, hidden, _HIDDEN), switches)
-        hidden = mul_rows(graph, hidden, cast(graph, dt, 4))
+        hidden = graph.replace(hidden, mul_rows(graph, hidden, cast(graph, dt, 4)))
         decay = _decayed(graph, cast(graph, dt, 4), inputs.rate)
         chunked = _in_chunks(graph, [hidden, decay, b, c], switches)
-        del hidden, decay, b, c
-        out = _scanned(graph, chunked, switches, skipped)
-        del dt, skipped, chunked
-        return out
+        graph.release(hidden, b, c)
+        return _scanned(graph, chunked, switches, skipped)
 
 
+@framed
 def _steps(graph: Graph, dt: Value, switches: Switches) -> Value:
     """`clamp(softplus(dt + dt_bias))`; autocast runs softplus in float32 (autocast_mode.h)."""
-    dt = _biased(graph, dt, switches)
-    dt = unary(graph, cast(graph, dt, 4) if switches.autocast else dt, saves="input")
+    dt = graph.replace(dt, _biased(graph, dt, switches))
+    dt = graph.replace(dt, unary(graph, cast(graph, dt, 4) if switches.autocast else dt, saves="input"))
     edge_in, each, dims = dt.edge, dt.each, dt.dims
 
     def backward(_: Buffer) -> Outcome:
-        within = graph.new(1, dims), graph.new(1, dims)
+        within = (graph.new(1, dims), graph.new(1, dims))
         out = graph.new(each, dims)
-        del within
+        graph.release(within)
         return ((edge_in, out),)
 
     edge = graph.node(backward, graph.save(dt)) if graph.needs(dt) else None
     return Value(graph.new(each, dims), each, dims, edge)
 
 
+@framed
 def _biased(graph: Graph, dt: Value, switches: Switches) -> Value:
     if not switches.trains_base:
         return shift(graph, dt)
@@ -87,9 +89,7 @@ def _biased(graph: Graph, dt: Value, switches: Switches) -> Value:
 
 def _repeated(graph: Graph, x: Value) -> Value:
     """`repeat_interleave`, a group for each of its heads; the gradient is summed over the heads."""
-    edge_in, own = x.edge, x.dims
-    edge = graph.node(lambda _: ((edge_in, graph.new(4, own)),)) if graph.needs(x) else None
-    return Value(graph.new(4, ("T", "Hm", "n")), 4, ("T", "Hm", "n"), edge)
+    return new_tensor(graph, x, 4, ("T", "Hm", "n"))
 
 
 def _times_heads(graph: Graph, x: Value, switches: Switches) -> Value:
@@ -103,6 +103,7 @@ def _decayed(graph: Graph, dt: Value, rate: Value) -> Value:
     return _by_parameter(graph, dt, rate)
 
 
+@framed
 def _by_parameter(graph: Graph, x: Value, factor: Value) -> Value:
     x_edge, edge, dims, own = x.edge, factor.edge, x.dims, factor.each
     if not graph.needs(x, factor):
@@ -114,24 +115,27 @@ def _by_parameter(graph: Graph, x: Value, factor: Value) -> Value:
             return ((x_edge, to_x),)
         full = graph.new(4, dims)
         summed = graph.new(own, ("Hm",), GRADIENTS if edge.leaf else "")
-        del full
+        graph.release(full)
         return (x_edge, to_x), (edge, summed)
 
     saved = (graph.save(x) if edge else []) + (graph.save(factor) if x_edge else [])
     return Value(graph.new(4, dims), 4, dims, graph.node(backward, saved))
 
 
+@framed
 def _in_chunks(graph: Graph, wide: list[Value], switches: Switches) -> _Chunked:
     """`reshape_into_chunks` of each; all that was padded goes when the last is."""
     return _Chunked(*(_whole(graph, x, switches) for x in wide))
 
 
+@framed
 def _whole(graph: Graph, x: Value, switches: Switches) -> Value:
     """Of several chunks, the gradients of heads' columns come back otherwise in memory."""
     whole = pad(graph, x, ("TC", *x.dims[1:]))
     return whole if whole.dims == ROWS or switches.one_chunk else relayout_gradient(graph, whole)
 
 
+@framed
 def _scanned(graph: Graph, x: _Chunked, switches: Switches, skipped: Value) -> Value:
     """The diagonal blocks, the state at each chunk's start, and what is read out of it.
 
@@ -140,66 +144,66 @@ def _scanned(graph: Graph, x: _Chunked, switches: Switches, skipped: Value) -> V
     """
     autocast, chunks = switches.autocast, not switches.one_chunk
     apart = chunks or not switches.one_sequence
-    total = cumulative(graph, x.decay)
-    within = unary(graph, _segment_sums(graph, x.decay, PAIRS, ("chunk", "chunk")), saves="output")
-    scores = _contracted(graph, (x.c, x.b), PAIRS, autocast, (apart, apart))
-    weights = mul(graph, scores, within)
-    own = _contracted(graph, (weights, x.hidden), _HIDDEN, autocast, (False, chunks))
+    total = graph.hold(cumulative(graph, x.decay))
+    within = graph.hold(unary(graph, _segment_sums(graph, x.decay, PAIRS, ("chunk", "chunk")), saves="output"))
+    scores = graph.hold(_contracted(graph, (x.c, x.b), PAIRS, autocast, (apart, apart)))
+    weights = graph.hold(mul(graph, scores, within))
+    own = graph.hold(_contracted(graph, (weights, x.hidden), _HIDDEN, autocast, (False, chunks)))
     own = relayout_gradient(graph, own) if apart else own
-    leaving = unary(graph, to_end(graph, total), saves="output")
-    written = mul_rows(graph, x.b, leaving)
+    leaving = graph.hold(unary(graph, to_end(graph, total), saves="output"))
+    written = graph.hold(mul_rows(graph, x.b, leaving))
     states = _contracted(graph, (x.hidden, written), _STATES, autocast, (chunks, apart))
-    held = [relayout_gradient(graph, states) if chunks else states]
-    del states
-    started = _started(graph, held, total, switches)
-    reaching = unary(graph, total, saves="output")
+    states = relayout_gradient(graph, states) if chunks else states
+    # What `_started` names stays to the end of the scan.
+    started, *_ = graph.hold(_started(graph, graph.move(states), total, switches))
+    reaching = graph.hold(unary(graph, total, saves="output"))
     own_start = piece(graph, started, _STATES)
-    read = _contracted(graph, (x.c, own_start), _HIDDEN, autocast, (apart, chunks))
-    del own_start
+    read = graph.hold(_contracted(graph, (x.c, own_start), _HIDDEN, autocast, (apart, chunks)))
     read = relayout_gradient(graph, read) if apart else read
-    decayed = mul_rows(graph, read, reaching)
+    decayed = graph.hold(mul_rows(graph, read, reaching))
     out = clone(graph, add(graph, own, decayed))
     out = add(graph, out, skipped)
     if switches.filled_up:
         out = piece(graph, out, ("T", "Hm", "dp"))
-    del total, within, scores, weights, own, leaving, written, started, held, reaching, read, decayed
     return out
 
 
-def _started(graph: Graph, held: list[Value], total: Value, switches: Switches) -> Value:
-    """The state at the start of every chunk and at the end, from what the chunks write, which is taken from `held`.
-
-    What keeps its name to the end of the scan goes there instead.
+@framed
+def _started(graph: Graph, states: Value, total: Value, switches: Switches) -> tuple[Value, Value, Value]:
+    """The state at the start of every chunk and at the end, from what the chunks write; and what else
+    keeps its name to the end of the scan.
     """
-    many, states = not switches.one_sequence, held.pop()
-    before = Value(graph.new(states.each, states.dims[1:]), states.each, states.dims[1:])
-    states = concatenate(graph, (states, before), _ALL_STATES)
-    padded = pad(graph, ends(graph, total), _STEPS)
-    decays = unary(graph, _segment_sums(graph, padded, _STEP_PAIRS, ("chunks+1", "chunks+1")), saves="output")
-    del padded
-    held += [before, decays]
+    many = not switches.one_sequence
+    before = graph.hold(Value(graph.new(states.each, states.dims[1:]), states.each, states.dims[1:]))
+    states = graph.replace(states, concatenate(graph, (states, before), _ALL_STATES))
+    padded = graph.hold(pad(graph, ends(graph, total), _STEPS))
+    decays = graph.hold(
+        unary(graph, _segment_sums(graph, padded, _STEP_PAIRS, ("chunks+1", "chunks+1")), saves="output")
+    )
+    graph.release(padded)
     started = _contracted(graph, (decays, states), _ALL_STATES, switches.autocast, (False, many))
-    return relayout_gradient(graph, started) if many else started
+    return relayout_gradient(graph, started) if many else started, before, decays
 
 
+@framed
 def _segment_sums(graph: Graph, x: Value, pairs: Dims, square: Dims) -> Value:
     """`segment_sum`: a row's numbers spread over all pairs, masked, summed up, masked again."""
-    lower = _lower_triangle(graph, square)
-    spread = masked(graph, _spread(graph, x, pairs), graph.new(1, square))
+    lower = graph.hold(_lower_triangle(graph, square))
+    spread = graph.hold(masked(graph, _spread(graph, x, pairs), graph.new(1, square)))
     sums = cumulative(graph, spread)
-    lower = _lower_triangle(graph, square)
-    out = masked(graph, sums, graph.new(1, square))
-    del sums, spread, lower
-    return out
+    lower = graph.replace(lower, _lower_triangle(graph, square))
+    return masked(graph, sums, graph.new(1, square))
 
 
+@framed
 def _lower_triangle(graph: Graph, square: Dims) -> Buffer:
     ones = graph.new(1, square)
     lower = graph.new(1, square)
-    del ones
+    graph.release(ones)
     return lower
 
 
+@framed
 def _spread(graph: Graph, x: Value, pairs: Dims) -> Value:
     """`x[..., None].expand(...)`, a view; the gradient is summed and seen through another."""
     edge_in, rows = x.edge, x.dims
@@ -207,6 +211,7 @@ def _spread(graph: Graph, x: Value, pairs: Dims) -> Value:
     return Value(x.buffer, 4, pairs, edge)
 
 
+@framed
 def _seen(graph: Graph, x: Value) -> Value:
     """`permute`, forward and backward a view."""
     edge_in = x.edge
@@ -214,6 +219,7 @@ def _seen(graph: Graph, x: Value) -> Value:
     return Value(x.buffer, x.each, x.dims, edge)
 
 
+@framed
 def _contracted(
     graph: Graph, sides: tuple[Value, Value], dims: Dims, autocast: int, copied: tuple[bool, bool] = (False, False)
 ) -> Value:
@@ -224,12 +230,10 @@ def _contracted(
     """
     a, b = sides
     if autocast:
-        a, b = cast(graph, a, autocast), cast(graph, b, autocast)
+        a, b = graph.replace((a, b), (cast(graph, a, autocast), cast(graph, b, autocast)))
     first, second = _seen(graph, a), _seen(graph, b)
     if copied[0]:
         first = clone(graph, first)
     if copied[1]:
         second = clone(graph, second)
-    out = product(graph, first, second, dims, 0)
-    del sides, a, b, first, second
-    return out
+    return product(graph, first, second, dims, 0)

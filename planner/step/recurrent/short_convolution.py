@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/{qwen3_next,granitemoehybrid}/modeling_*.py, causal_conv1d_fn in plain torch.
 """
 
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, parameter, unary
 from planner.step.engine.slice_ops import piece
 from planner.step.projections.linear import Projector
@@ -11,19 +11,21 @@ from planner.step.projections.linear import Projector
 _CONV: Dims = ("T conv", "conv")
 
 
+@framed
 def convolved(graph: Graph, x: Value, project: Projector, *, bias: bool = False) -> Value:
     """`silu(conv1d(x))`; the filter's output is longer than the sequence by the filter less one."""
     switches, before = project.switches, x.each
     weight = parameter(switches.residual, ("conv", "conv kernel"), trained=switches.trains_base)
     x = cast(graph, x, weight.each)
     if switches.autocast:
-        weight = cast(graph, weight, switches.autocast)
+        weight = graph.hold(cast(graph, weight, switches.autocast))
         x = cast(graph, x, switches.autocast)
-    x = _filtered(graph, x, weight, bias=bias and switches.trains_base)
+    x = graph.replace(x, _filtered(graph, x, weight, bias=bias and switches.trains_base))
     x = piece(graph, x, ("T", "conv"))
     return cast(graph, unary(graph, x, saves="input"), before)
 
 
+@framed
 def _filtered(graph: Graph, x: Value, weight: Value, *, bias: bool) -> Value:
     """`bias`: it is trained, and gets a gradient of its own."""
     edges, each, dims, shape = (x.edge, weight.edge), x.each, x.dims, weight.dims

@@ -6,18 +6,19 @@ flash-attn or xformers, torch's own kernels run, and batches are one row of sequ
 
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kernels import flash, mem_efficient
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import clone, relayout_gradient
 from planner.step.switches import LayerSwitches, Switches
 
 
+@framed
 def norm(graph: Graph, x: Value, *, overwrites: bool, cause: str = "norms") -> Value:
     """Saves its input and one float32 per row; `overwrites`: its gradient is written over the incoming one.
 
     Weights of a frozen model get no gradient.
     """
     with graph.cause(cause):
-        out, rstd = graph.new(x.each, x.dims), graph.new(4, x.dims[:-1])
+        out, rstd = graph.hold((graph.new(x.each, x.dims), graph.new(4, x.dims[:-1])))
         if not graph.needs(x):
             return Value(out, x.each, x.dims)
         edge_in, each, dims = x.edge, x.each, x.dims
@@ -28,6 +29,7 @@ def norm(graph: Graph, x: Value, *, overwrites: bool, cause: str = "norms") -> V
         return Value(out, each, dims, graph.node(backward, graph.save(x, rstd)))
 
 
+@framed
 def rotated(graph: Graph, q: Value, k: Value, *, one_head: bool) -> tuple[Value, Value]:
     """q and k in one launch, into tensors of their own; a single key head lies contiguous and is turned in place.
 
@@ -42,13 +44,14 @@ def rotated(graph: Graph, q: Value, k: Value, *, one_head: bool) -> tuple[Value,
 
     def backward(_: Buffer) -> Outcome:
         grads = [graph.new(each, own) for own in dims]
-        other.grad = None
+        other.drop()
         return tuple(zip(edges, grads, strict=True))
 
     first = graph.node(backward)
     return Value(made, each, q.dims, first), Value(turned, each, k.dims, other)
 
 
+@framed
 def attend(graph: Graph, qkv: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches) -> Value:
     """Attention over a row of sequences.
 

@@ -8,7 +8,7 @@ is expanded forward into one buffer that all layers share (planner/memory/unslot
 from collections.abc import Sequence
 
 from planner.families.parts import Attention, GatedMlp, Linear
-from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, SharedShelf, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS
 from planner.step.projections.linear import ADAPTERS, EXPANDED, Projector
 from planner.step.switches import Switches
@@ -22,87 +22,88 @@ def fused(project: Projector, *parts: Linear | None) -> bool:
     return not project.switches.dora and all(part and part.name in adapters and not part.bias for part in parts)
 
 
+@framed
 def qkv(graph: Graph, part: Attention, x: Value, project: Projector) -> tuple[Value, Value, Value]:
     """LoRA_QKV: saves what it was given, and writes its gradient there."""
     switches, parts = project.switches, _all(part.q, part.k, part.v)
-    masks: list[Buffer] = []
+    masks = graph.hold(SharedShelf())
     made, dropped = [], None
     for one in parts:
-        dropped = _dropped(graph, switches, x.dims, masks)
+        dropped = graph.replace(dropped, _dropped(graph, switches, x.dims, masks))
         made.append(_product(graph, switches, x.dims, one))
-    del dropped
     dims = [(*x.dims[:-1], one.out) for one in parts]
     if not graph.recording:
         return _three([Value(each, x.each, own) for each, own in zip(made, dims, strict=True)])
-    others, edge_in, saved = [Edge(), Edge()], x.edge, graph.save(x, *masks)
+    others, edge_in, saved = [Edge(), Edge()], x.edge, graph.save(x, *masks.buffers())
 
     def backward(_: Buffer) -> Outcome:
         work = [*_casts(graph, switches, parts), *_gradients(graph, switches, parts)]
         work += [graph.new(switches.model, (*x.dims[:-1], "r"), ADAPTERS) for _ in parts]
         again = None
         for _one in parts:
-            again = _dropped_again(graph, switches, x.dims)
+            again = graph.replace(again, _dropped_again(graph, switches, x.dims))
             _through_rank(graph, switches, x.dims)
-        del again
+        graph.release(again)
         for one in parts:
             _expand(graph, switches, one)
             _add_lora_dx(graph, switches, x.dims)
-        del work
+        graph.release(work)
         grads = _leaves(graph, switches, parts)
         for other in others:
-            other.grad = None
+            other.drop()
         return (edge_in, saved[0].buffer), *grads
 
     edges = (graph.node(backward, saved), *others)
     return _three([Value(each, x.each, own, edge) for each, own, edge in zip(made, dims, edges, strict=True)])
 
 
+@framed
 def output(graph: Graph, part: Linear, x: Value, project: Projector) -> Value:
     """LoRA_W: the output projection; its gradient is a tensor of its own."""
-    switches, dims, masks = project.switches, (*x.dims[:-1], part.out), list[Buffer]()
+    switches, dims, masks = project.switches, (*x.dims[:-1], part.out), graph.hold(SharedShelf())
     dropped = _dropped(graph, switches, x.dims, masks)
     made = _product(graph, switches, x.dims, part)
-    del dropped
+    graph.release(dropped)
     if not graph.recording:
         return Value(made, x.each, dims)
-    edge_in, saved, own = x.edge, graph.save(x, *masks), x.dims
+    edge_in, saved, own = x.edge, graph.save(x, *masks.buffers()), x.dims
 
     def backward(_: Buffer) -> Outcome:
         work = [*_casts(graph, switches, [part]), *_gradients(graph, switches, [part])]
         work.append(graph.new(switches.model, (*own[:-1], "r"), ADAPTERS))
         again = _dropped_again(graph, switches, own)
         _through_rank(graph, switches, own)
-        del again
+        graph.release(again)
         weight = _expanded(graph, switches, part)
         to_x = graph.new(switches.model, own)
-        del weight
+        graph.release(weight)
         _add_lora_dx(graph, switches, own)
-        del work
+        graph.release(work)
         return (edge_in, to_x), *_leaves(graph, switches, [part])
 
     return Value(made, x.each, dims, graph.node(backward, saved))
 
 
+@framed
 def mlp(graph: Graph, part: GatedMlp, x: Value, project: Projector) -> Value:
     """LoRA_MLP: saves what it was given, gate and up; the gradients of all three are written over them."""
     switches = project.switches
     gate, up = _all(part.gate, part.up)
     parts, rows = (gate, up, part.down), x.dims[:-1]
     with graph.cause(MLP):
-        masks: list[Buffer] = []
-        dropped = _dropped(graph, switches, x.dims, masks)
-        gated = _product(graph, switches, x.dims, gate)
-        dropped = _dropped(graph, switches, x.dims, masks)
-        upper = _product(graph, switches, x.dims, up)
-        del dropped
-        inner = graph.new(x.each, (*rows, part.down.in_))
+        masks = graph.hold(SharedShelf())
+        dropped = graph.hold(_dropped(graph, switches, x.dims, masks))
+        gated = graph.hold(_product(graph, switches, x.dims, gate))
+        dropped = graph.replace(dropped, _dropped(graph, switches, x.dims, masks))
+        upper = graph.hold(_product(graph, switches, x.dims, up))
+        graph.release(dropped)
+        graph.hold(graph.new(x.each, (*rows, part.down.in_)))  # the product of gate and up
         dropped = _dropped(graph, switches, (*rows, part.down.in_), masks)
         made = _product(graph, switches, (*rows, part.down.in_), part.down)
-        del inner, dropped
+        graph.release(dropped)
         if not graph.recording:
             return Value(made, x.each, x.dims)
-        edge_in, saved = x.edge, graph.save(x, gated, upper, *masks)
-        del gated, upper
+        edge_in, saved = x.edge, graph.save(x, gated, upper, *masks.buffers())
 
         def backward(_: Buffer) -> Outcome:
             casts, inner = _casts(graph, switches, parts), (*rows, part.down.in_)
@@ -111,30 +112,31 @@ def mlp(graph: Graph, part: GatedMlp, x: Value, project: Projector) -> Value:
             seen = _dropped_again(graph, switches, inner)
             work = [*casts, *_gradients(graph, switches, parts)]
             low = graph.new(switches.model, (*rows, "r"), ADAPTERS)
-            del low
+            graph.release(low)
             low = graph.new(switches.model, ("r", *rows), ADAPTERS)
-            del low
+            graph.release(low)
             work += [graph.new(switches.model, (*rows, "r"), ADAPTERS) for _ in "ug"]
             again = None
             for _one in (up, gate):
-                again = _dropped_again(graph, switches, x.dims)
+                again = graph.replace(again, _dropped_again(graph, switches, x.dims))
                 _through_rank(graph, switches, x.dims)
-            del again
+            graph.release(again)
             for one in (up, gate):
                 _expand(graph, switches, one)
                 _add_lora_dx(graph, switches, x.dims)
-            del to_inner, seen, work, casts
+            graph.release(to_inner, seen, work)
             return (edge_in, saved[0].buffer), *_leaves(graph, switches, parts)
 
         return Value(made, x.each, x.dims, graph.node(backward, saved))
 
 
-def _dropped(graph: Graph, switches: Switches, dims: Dims, masks: list[Buffer]) -> Buffer | None:
+@framed
+def _dropped(graph: Graph, switches: Switches, dims: Dims, masks: Shelf) -> Buffer | None:
     """What the adapter reads where it has dropout; its mask is saved."""
     if not switches.dropout:
         return None
     made = graph.new(switches.model, dims)
-    masks.append(graph.new(1, dims))
+    masks.put(graph.new(1, dims))
     return made
 
 
@@ -143,6 +145,7 @@ def _dropped_again(graph: Graph, switches: Switches, dims: Dims) -> Buffer | Non
     return graph.new(switches.model, dims) if switches.dropout else None
 
 
+@framed
 def _product(graph: Graph, switches: Switches, dims: Dims, part: Linear) -> Buffer:
     """`matmul_lora`: the base product, to which the low-rank one is added in place. With dropout the weight is expanded
     for itself.
@@ -151,26 +154,27 @@ def _product(graph: Graph, switches: Switches, dims: Dims, part: Linear) -> Buff
     weight = _expanded(graph, switches, part) if switches.dropout else None
     made = graph.new(each, (*rows, part.out))
     graph.mark_product()
-    del weight
+    graph.release(weight)
     down = graph.new(each, (part.in_, "r"), ADAPTERS) if switches.adapter != each else None
     low = graph.new(each, (*rows, "r"), ADAPTERS)
-    del down
+    graph.release(down)
     up = graph.new(each, ("r", part.out), ADAPTERS) if switches.adapter != each else None
-    del up, low
+    graph.release(up, low)
     return made
 
 
+@framed
 def _gradient_of_inner(graph: Graph, switches: Switches, down: Linear, dims: Dims) -> Buffer:
     """Of the product of gate and up. With dropout the adapter's part goes through the mask before it is added."""
     weight = _expanded(graph, switches, down) if switches.dropout else None
     made = graph.new(switches.model, dims)
-    del weight
-    low = graph.new(switches.model, (*dims[:-1], "r"), ADAPTERS)
+    graph.release(weight)
+    low = graph.hold(graph.new(switches.model, (*dims[:-1], "r"), ADAPTERS))
     if switches.dropout:
         product = graph.new(switches.model, dims)
-        del low
+        graph.release(low)
         replayed = graph.new(switches.model, dims)
-        del product, replayed
+        graph.release(product, replayed)
     return made
 
 
@@ -187,6 +191,7 @@ def _gradients(graph: Graph, switches: Switches, parts: Sequence[Linear]) -> lis
     return [graph.new(switches.model, shape, ADAPTERS) for shape in shapes]
 
 
+@framed
 def _leaves(graph: Graph, switches: Switches, parts: Sequence[Linear]) -> Outcome:
     """What the engine makes of those: gradients in the adapters' dtype, one after another."""
     narrow = _gradients(graph, switches, parts)
@@ -194,31 +199,34 @@ def _leaves(graph: Graph, switches: Switches, parts: Sequence[Linear]) -> Outcom
     found = []
     for shape in shapes:
         found.append((Edge(leaf=True), graph.new(switches.adapter, shape, GRADIENTS)))
-        narrow.pop(0)
+        graph.release(narrow.pop(0))
     return tuple(found)
 
 
+@framed
 def _through_rank(graph: Graph, switches: Switches, dims: Dims) -> None:
     """`A.t() @ X.t()`."""
     low = graph.new(switches.model, ("r", *dims[:-1]), ADAPTERS)
-    del low
+    graph.release(low)
 
 
+@framed
 def _add_lora_dx(graph: Graph, switches: Switches, dims: Dims) -> None:
     """Added in place; through the mask, a product and its masked copy come first."""
     if switches.dropout:
         product = graph.new(switches.model, dims)
         replayed = graph.new(switches.model, dims)
-        del product, replayed
+        graph.release(product, replayed)
 
 
 def _expanded(graph: Graph, switches: Switches, part: Linear) -> Buffer | None:
     return graph.new(switches.model, (part.out, part.in_), EXPANDED) if switches.storage == "4bit" else None
 
 
+@framed
 def _expand(graph: Graph, switches: Switches, part: Linear) -> None:
     weight = _expanded(graph, switches, part)
-    del weight
+    graph.release(weight)
 
 
 def _all(*parts: Linear | None) -> list[Linear]:

@@ -4,7 +4,7 @@ Source: unsloth_zoo 2026.10.9 fused_losses/fused_linear.py (_ce_checked, _ce_imp
 chunked_logprob.py (_ce_targets); a frozen head has no gradient. `N` counts the scored tokens.
 """
 
-from planner.step.engine.graph import Buffer, Graph, Outcome, Value
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import unary
 from planner.step.losses.fused import SCORES, TILE
 from planner.step.switches import Switches
@@ -16,10 +16,10 @@ _OF_CHUNK, _OF_TILE = 7, 8
 _SCALARS = 7
 
 
-def fused_cross_entropy(graph: Graph, switches: Switches, hidden: list[Value]) -> Value:
-    """The loss; `hidden` is emptied when the model's forward returns."""
+@framed
+def fused_cross_entropy(graph: Graph, switches: Switches, x: Value) -> Value:
+    """The loss; `x` goes when the model's forward returns."""
     with graph.cause(SCORES):
-        x = hidden[0]
         masked = graph.new(8, ("T",))
         targets = graph.new(8, ("T",))
         checked = graph.new(1, ("T",))
@@ -33,18 +33,18 @@ def fused_cross_entropy(graph: Graph, switches: Switches, hidden: list[Value]) -
             _chunks(graph, x.each, several=bool(switches.unsloth and switches.unsloth.several_chunks))
         wide = graph.new(8, ("N",))
         negated = graph.new(8, ("N",))
-        del wide, negated, scores, index, scalars, checked, targets, masked
+        graph.release(wide, negated, scores, index, scalars, checked, targets, masked)
         edge_in, each, kept = x.edge, x.each, graph.save(gradient)
-        del gradient, x
 
         def backward(_: Buffer) -> Outcome:
             return ((edge_in, graph.new(each, ("T", "h"))),)
 
         loss = Value(graph.new(4, ()), 4, (), graph.node(backward, kept))
-        hidden.clear()
+        graph.release(x)
         return unary(graph, loss)
 
 
+@framed
 def _tiles(graph: Graph, each: int) -> None:
     """Tiles of the vocabulary: float32 logits, over which their probabilities are written, and sums of them."""
     rows = "tile rows of logits"
@@ -55,20 +55,21 @@ def _tiles(graph: Graph, each: int) -> None:
     copied = graph.new(each, (rows, "h"))
     labels = graph.new(8, (rows,))
     parts = graph.new(4 * _OF_TILE, (rows, "parts of V"))
-    del lse, tile, summed, most, copied, labels, parts
+    graph.release(lse, tile, summed, most, copied, labels, parts)
 
 
+@framed
 def _chunks(graph: Graph, each: int, *, several: bool) -> None:
     """Rows of float32 logits, over which their gradient is written. The loop's names hold the chunk before."""
     logits = graph.new(_LOGIT_BYTES, ("chunk rows", "V8"), TILE)
     copied = labels = lse = gradient = None
     for rows in ("chunk rows", "next chunk rows") if several else ("chunk rows",):
-        copied = graph.new(each, (rows, "h"))
-        labels = graph.new(8, (rows,))
-        lse = graph.new(4, (rows,))
+        copied = graph.replace(copied, graph.new(each, (rows, "h")))
+        labels = graph.replace(labels, graph.new(8, (rows,)))
+        lse = graph.replace(lse, graph.new(4, (rows,)))
         parts = graph.new(4 * _OF_CHUNK, (rows, "row parts"))
-        del parts
-        gradient = graph.new(4, (rows, "h"))
+        graph.release(parts)
+        gradient = graph.replace(gradient, graph.new(4, (rows, "h")))
         narrow = graph.new(each, (rows, "h"))
-        del narrow
-    del logits, copied, labels, lse, gradient
+        graph.release(narrow)
+    graph.release(logits)

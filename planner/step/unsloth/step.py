@@ -1,4 +1,4 @@
-"""One training step of Unsloth, walked once: the first layer, those between, and the last.
+"""One training step of Unsloth, traced once: the first layer, those between, and the last.
 
 Source: unsloth 2026.10.9 models/llama.py (LlamaModel_fast_forward, CausalLM_fast_forward), unsloth_zoo 2026.10.9
 gradient_checkpointing.py. The model holds the first layer's input; the last layer's is never offloaded.
@@ -10,7 +10,7 @@ from functools import lru_cache
 from planner.families.parts import Structure
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import INPUTS, batch_tensors
-from planner.step.engine.graph import Graph, Value
+from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import unary
 from planner.step.engine.program import Program, compiled
 from planner.step.losses.full_logits import leave_autocast, start_backward
@@ -28,55 +28,55 @@ BETWEEN, FIRST, LAST = 0, 1, 2
 
 
 @lru_cache(maxsize=512)
-def walk_unsloth(structure: Structure, switches: Switches) -> Program:
+def trace_unsloth(structure: Structure, switches: Switches) -> Program:
     """The segments of one step."""
     graph = Graph(keeps_gradients=switches.accumulates)
     if switches.accumulates:
-        hold_gradients(graph, walk_unsloth(structure, replace(switches, accumulates=False)))
+        hold_gradients(graph, trace_unsloth(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
-    ids = batch_tensors(graph, switches)
-    x = _embedded(graph, structure, switches)
+    ids = graph.hold(batch_tensors(graph, switches))
+    x = graph.hold(_embedded(graph, structure, switches))
     graph.mark_backward("backward")
-    named = [x]
     with graph.cause(INPUTS):
         # Positions, which the rotary embeddings read again backward; of each micro-batch its sequences' lengths; where
         # they begin, and how many tokens count.
-        read = [graph.new(4, ("T",)), graph.new(ALLOCATION_GRANULE_BYTES, ("micro-batches",))]
-        read += [graph.new(4, ("b",)), graph.new(4, ())]
+        read = graph.hold([graph.new(4, ("T",)), graph.new(ALLOCATION_GRANULE_BYTES, ("micro-batches",))])
+        read += graph.hold([graph.new(4, ("b",)), graph.new(4, ())])
     # The embedded tokens are a leaf, which the graph holds to its end.
-    leaf = x
+    leaf = graph.hold(x)
     for kind in (FIRST, BETWEEN, LAST):
         graph.mark(f"forward {kind}")
-        x = _layer(graph, structure, switches, x, kind)
+        x = graph.replace(x, _layer(graph, structure, switches, x, kind))
         graph.layer_casts[kind], graph.casts = graph.casts, {}
         graph.mark_backward(f"backward {kind}")
     graph.mark("forward")
     final = structure.final_norm
-    x = norm(graph, x, overwrites=final is not None and final.kind == "rms", cause=RESIDUAL)
-    del named
-    hidden = [x]
-    del x
+    x = graph.replace(x, norm(graph, x, overwrites=final is not None and final.kind == "rms", cause=RESIDUAL))
     graph.mark("loss")
-    loss = fused_cross_entropy(graph, switches, hidden)
+    loss = graph.hold(fused_cross_entropy(graph, switches, graph.move(x)))
     leave_autocast(graph)
     graph.mark("backward")
     with graph.cause(SCORES):
-        divided = unary(graph, loss)  # by accelerate, be it by one
+        divided = graph.hold(unary(graph, loss))  # by accelerate, be it by one
     start_backward(graph, divided)
     graph.mark("backward")
-    del loss, divided, leaf, read, ids
+    graph.release(loss, divided, leaf, read, ids)
+    graph.check_all_freed()
     return compiled(graph, leading=1, last=LAST)
 
 
 def _embedded(graph: Graph, structure: Structure, switches: Switches) -> Value:
     """Embedded tokens, which require a gradient, checkpointed or not; Gemma's are scaled before."""
     with graph.cause(RESIDUAL):
-        x = Value(graph.new(switches.model, ("T", "h")), switches.model, ("T", "h"))
+        embedded = graph.new(switches.model, ("T", "h"))
         if structure.embedding_scaled:
-            x = Value(graph.new(switches.model, ("T", "h")), switches.model, ("T", "h"))
-        return x._replace(edge=graph.node(lambda _: ()))
+            scaled = graph.new(switches.model, ("T", "h"))
+            graph.release(embedded)
+            embedded = scaled
+        return Value(embedded, switches.model, ("T", "h"), graph.node(lambda _: ()))
 
 
+@framed
 def _layer(graph: Graph, structure: Structure, switches: Switches, x: Value, kind: int) -> Value:
     part, layer = structure.blocks[0], switches.layers[0]
 
@@ -86,4 +86,4 @@ def _layer(graph: Graph, structure: Structure, switches: Switches, x: Value, kin
     if not switches.checkpointing:
         return run(x)
     waits = bool(switches.unsloth and switches.unsloth.offloads) and kind != LAST
-    return graph.checkpoint_reentrant(run, x, offloads=waits)
+    return graph.checkpoint_reentrant(run, x, (), offloads=waits)
