@@ -35,7 +35,7 @@ def liger_chunk_rows(tokens: int, vocabulary: int, hidden: int, states: int) -> 
 
 
 def fused_sizes(scored: int, tokens: int, vocabulary: int, hidden: int, *, liger_states: int) -> dict[str, int]:
-    """The dimensions that the fused losses are walked with, where `scored` of all `tokens` are scored.
+    """The dimensions that the fused losses are traced with, where `scored` of all `tokens` are scored.
 
     `liger_states`: see `liger_chunk_rows`.
     """

@@ -19,8 +19,8 @@ from planner.model.quantized_checkpoint import on_card
 from planner.model.resolved_request import settled
 from planner.request.recipe import Recipe
 from planner.serving.request import Inference
-from planner.step.generation import Generation
 from planner.step.recorded import Known, generation_words, nearest
+from planner.step.without_gradients.generation import Generation
 from planner.tensors.tensor_storage import place
 
 PHASES: tuple[str, str, str] = ("load", "prefill", "decode")

@@ -1,11 +1,11 @@
 """Where the bytes are, instant by instant: one training step traced with buffers that have a size and no values."""
 
-from planner.step.buffered_batch import buffered_batch
-from planner.step.evaluation import evaluated_lines
-from planner.step.generation import generated_lines
 from planner.step.lines import HeldBeside, step_lines, step_totals
 from planner.step.scenes import Pattern
 from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Step, largest_bytes, step_of
+from planner.step.without_gradients.buffered_batch import buffered_batch
+from planner.step.without_gradients.evaluation import evaluated_lines
+from planner.step.without_gradients.generation import generated_lines
 
 __all__ = [
     "LAYERS_PLAYED_BACKWARD",

@@ -9,13 +9,13 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
-from planner.step.adapted_layers import by_adapters
-from planner.step.derive_numbers import numbers_of
-from planner.step.derive_switches import switches_of
 from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
 from planner.step.engine.program import Instant, Part, Program, played, worst_instants, worst_of_phases
 from planner.step.engine.tables import tables_of
+from planner.step.from_recipe.adapted_layers import by_adapters
+from planner.step.from_recipe.derive_numbers import numbers_of
+from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import trace

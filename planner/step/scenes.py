@@ -51,7 +51,7 @@ class Alive:
     def take(self, key: int, layer: int | None, born: int) -> tuple[int, int]:
         """The tensor that goes: of this layer, of a neighbour the latest, or of the model.
 
-        The walked layer was given what the embedding made; a later one is given what its neighbour made.
+        The traced layer was given what the embedding made; a later one is given what its neighbour made.
         """
         places = self.places[key]
         if (layer, born) in places:

@@ -23,9 +23,9 @@ from planner.memory.adapters import COPIES
 from planner.model.model import Model
 from planner.request.dtypes import Dtype
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.step.copied_modules import copies_of
-from planner.step.derive_switches import switches_of
 from planner.step.engine.program import Program, played
+from planner.step.from_recipe.copied_modules import copies_of
+from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.lines import program_order_and_tables
 from planner.step.switches import Kernel
 from planner.tensors.inventory import TensorGroup

@@ -64,7 +64,7 @@ class Recorder:
             UseAfterFreeError: its memory has been freed.
         """
         held = self.frames[-1]
-        for buffer in (thing,) if type(thing) is Buffer else buffers_of(thing):
+        for buffer in buffers_of(thing):
             if buffer.owners < 0:
                 raise UseAfterFreeError(freed_too_early(buffer, "hold"))
             buffer.owners += 1

@@ -17,8 +17,8 @@ from planner.gpu import Gpu
 from planner.request.lora import Lora
 from planner.request.low_rank import projection_of
 from planner.request.recipe import Recipe
-from planner.step.adapted_layers import adapters_by_kind, by_adapters
-from planner.step.derive_switches import linears, switches_of
+from planner.step.from_recipe.adapted_layers import adapters_by_kind, by_adapters
+from planner.step.from_recipe.derive_switches import linears, switches_of
 from planner.step.switches import Copies, LayerSwitches, LigerKernels, Switches
 from planner.step.unsloth_numbers import offloads
 

@@ -6,7 +6,7 @@ from planner.catalog import resolve_gpu
 from planner.model.model import resolve_model
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step.derive_switches import switches_of
+from planner.step.from_recipe.derive_switches import switches_of
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from planner.catalog import resolve_gpu
 from planner.model.model import resolve_model
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step.derive_switches import switches_of
 from planner.step.engine.buffers import LeakError, UseAfterFreeError
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, cast, square, unary
 from planner.step.engine.program import Program
+from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.trace import trace
 from tests.planner.step.tables.latest_settings import LATEST
 

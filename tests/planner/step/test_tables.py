@@ -11,10 +11,10 @@ from planner.catalog import resolve_gpu
 from planner.model.model import resolve_model
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step.derive_numbers import numbers_of
 from planner.step.engine import tables
 from planner.step.engine.events import Size
 from planner.step.engine.program import Program
+from planner.step.from_recipe.derive_numbers import numbers_of
 from planner.step.lines import program_order_and_tables
 
 NAMES = ("T", "h", "V", "none")

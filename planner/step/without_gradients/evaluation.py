@@ -11,14 +11,14 @@ from planner.families.parts import Decoder, Structure
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
-from planner.step.adapted_layers import by_adapters
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.derive_numbers import numbers_of
-from planner.step.derive_switches import switches_of
 from planner.step.embedding import batch_tensors, embed
 from planner.step.engine.graph import Graph
 from planner.step.engine.program import Instant, Program, compiled, worst_instants
 from planner.step.engine.tables import tables_of
+from planner.step.from_recipe.adapted_layers import by_adapters
+from planner.step.from_recipe.derive_numbers import numbers_of
+from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.layer_kinds import trace_layers
 from planner.step.legend import cause_of, shown_name
 from planner.step.lines import formula_of, largest_terms, ordered

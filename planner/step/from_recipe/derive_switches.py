@@ -24,11 +24,11 @@ from planner.request.lora import Lora
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
-from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
-from planner.step.copied_modules import copies_of
-from planner.step.derive_numbers import CHUNK, key_splits
+from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
+from planner.step.from_recipe.copied_modules import copies_of
+from planner.step.from_recipe.derive_numbers import CHUNK, key_splits
 from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs, merges_head
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth

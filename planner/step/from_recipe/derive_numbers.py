@@ -8,7 +8,7 @@ from planner.memory import logits, workspace
 from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
-from planner.step.adapted_layers import Ranks, adapters_by_kind, own_ranks
+from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import TRAINED_ROWS, rank_dim
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers

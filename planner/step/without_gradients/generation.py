@@ -13,18 +13,18 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import DTYPE_BYTES, Recipe
-from planner.step.adapted_layers import by_adapters
 from planner.step.attention.kv_cache import CACHE, CACHED
-from planner.step.buffered_batch import buffered_batch
 from planner.step.cache_bytes import cache_bytes, cached_tokens
-from planner.step.derive_numbers import numbers_of
-from planner.step.derive_switches import switches_of
 from planner.step.engine.program import Part, worst_instants
 from planner.step.engine.tables import tables_of
-from planner.step.generating_pass import trace_generation
+from planner.step.from_recipe.adapted_layers import by_adapters
+from planner.step.from_recipe.derive_numbers import numbers_of
+from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.legend import cause_of
 from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.recorded import generation_words, nearest
+from planner.step.without_gradients.buffered_batch import buffered_batch
+from planner.step.without_gradients.generating_pass import trace_generation
 
 _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, bitsandbytes 0.50, torch 2.14, traced"
 

@@ -1,0 +1,1 @@
+"""Forwards without gradients that take turns with training: evaluation, and what `generate` makes and keeps."""
