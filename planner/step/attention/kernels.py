@@ -185,7 +185,7 @@ def _math(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> 
         weights = graph.hold(softmax(graph, scores))
         _rows_without_any(graph)
         graph.release(scores)
-        returned = cast(graph, weights, each)
+        returned = graph.hold(cast(graph, weights, each))
         out = bmm(graph, weights, wide_v, dims)
         out = cast(graph, out, each)
         graph.release(weights, scaled, wide_k, wide_v, bias, q, k, v)
