@@ -88,7 +88,7 @@ def _low_rank(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
     the update (GaLore gives it percentile_clipping in the place of max_unorm), APOLLO's of a projected one's growth.
     """
     kept, shape = KEPT[optimizer], low_shape(tensor)
-    n, projection = prod(shape), kept_projection(tensor, optimizer)
+    n, projection = prod(shape), kept_projection(tensor)
     if kept.storage == "factored":
         return (*projection, *_factored(shape), 4)
     if kept.storage == "own":

@@ -8,7 +8,7 @@ from one parameter to the next. The step is one that makes every projection anew
 cuSOLVER's own workspace is not counted; the rest of its decomposition is (aten/src/ATen/native/cuda/linalg/
 BatchLinearAlgebraLib.cpp, svd_cusolver: a copy of the matrix beside U, S, Vh and info).
 
-Source: galore_torch 1.0 galore_projector.py, adamw.py, adamw8bit.py, adafactor.py; apollo_torch 1.0.3 apollo.py,
+Source: galore_torch 1.0 galore_projector.py, adamw.py, adamw8bit.py; apollo_torch 1.0.3 apollo.py,
 random_projector.py, svd_projector.py.
 """
 
@@ -68,17 +68,17 @@ def low_shape(tensor: Trainable) -> tuple[int, ...]:
     return {"right": (rows, rank), "left": (rank, columns), "full": (rank, rank)}[_side(tensor, projection)]
 
 
-def kept_projection(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
+def kept_projection(tensor: Trainable) -> tuple[int, ...]:
     """Bytes of each tensor that the projection keeps alive.
 
     A decomposition of float32 gradients gives a view of all of U or Vh, and so keeps all of it; of 16-bit gradients it
-    is copied to their dtype. GaLore's Adafactor projects float32 copies.
+    is copied to their dtype.
     """
     projection = tensor.projection
     if projection is None:
         return ()
     (rows, columns), inner = tensor.shape, _inner(tensor, projection)
-    wide = projection.decomposed and (tensor.itemsize_bytes == _WIDE or optimizer == "galore_adafactor")
+    wide = projection.decomposed and tensor.itemsize_bytes == _WIDE
     length = min(rows, columns) if wide else inner
     itemsize_bytes = _WIDE if wide else tensor.itemsize_bytes
     sizes = {"left": itemsize_bytes * rows * length, "right": itemsize_bytes * length * columns}
@@ -218,30 +218,6 @@ def _galore_adamw_8bit(held: _Held, tensor: Trainable) -> None:
     held.drop("update", "weight")
 
 
-def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
-    """In float32 throughout: 16-bit gradients and weights are copied."""
-    narrow, wide_bytes = tensor.itemsize_bytes < _WIDE, _WIDE * tensor.elements
-    held.drop("gradient")
-    if narrow:
-        held.make("gradient", wide_bytes)
-    if tensor.projection:
-        _project(held, tensor, tensor.projection, itemsize_bytes=_WIDE, wide=True)
-        held.rename("low", "gradient")
-    held.drop("weight")
-    if narrow:
-        held.make("weight", wide_bytes)
-    low_bytes = _WIDE * _elements(low_shape(tensor))
-    held.make("squared", low_bytes)
-    held.make("squared with eps", low_bytes)
-    held.drop("squared")
-    held.rename("squared with eps", "update")
-    held.make("update", low_bytes)
-    if tensor.projection:
-        _project_back(held, tensor, tensor.projection, _WIDE, "update")
-    held.make("negative", wide_bytes)
-    held.drop("negative")
-
-
 def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
     """The gradient itself, scaled row by row or column by column, and once more over the limit of its growth."""
     held.drop("gradient")
@@ -262,6 +238,5 @@ def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
 _STEPS: dict[str, Callable[[_Held, Trainable], None]] = {
     "galore_adamw": _galore_adamw,
     "galore_adamw_8bit": _galore_adamw_8bit,
-    "galore_adafactor": _galore_adafactor,
     "apollo_adamw": _apollo_adamw,
 }
