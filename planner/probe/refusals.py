@@ -12,7 +12,11 @@ from planner.request.schema import Request
 from planner.request.unprobed import unprobed
 
 # What transformers imports to load and run weights of a kind (quantizers/quantizer_*.py, validate_environment).
-INSTALL_DEEPSPEED = "install DeepSpeed beside the probe: pip install --no-build-isolation deepspeed==0.19.8"
+# Without --no-deps pip would fetch NVIDIA's libraries, which nothing here calls; its other needs are the probe's own.
+INSTALL_DEEPSPEED = (
+    "install DeepSpeed beside the probe: "
+    "pip install --no-build-isolation --no-deps deepspeed==0.19.8 hjson msgpack ninja py-cpuinfo"
+)
 _NEEDED = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",), "fp8": ("kernels",)}
 
 
