@@ -150,6 +150,15 @@ def zero_static_lines(
                 working=f"2 × {trained:,}",
             )
         )  # fmt: skip
+    if options.stage in (1, 2) and on_host:
+        buffer_bytes = allocated(2 * max((tensor.elements for tensor in tensors), default=0))
+        lines.append(
+            Line(
+                name="ZeRO buffer for gradients on their way to the host", bytes=buffer_bytes, cause="workspace",
+                alive_in=PHASES[1:], formula="2 × the largest trained parameter", working=f"{buffer_bytes:,}",
+                evidence="modelled", source="deepspeed/runtime/zero/stage_1_and_2.py temp_grad_buffer_for_gpu_offload",
+            )
+        )  # fmt: skip
     if options.stage == 3:
         bucket = bucket_bytes(options, hidden_size(placed))
         lines += [
@@ -170,12 +179,14 @@ def zero_static_lines(
 
 
 def _step_gradients_bytes(options: DeepSpeed, trained: int, share: int) -> int:
-    """16-bit gradients that are still there when they are turned to float32; stage 3 keeps its own.
+    """16-bit gradients that are still there when they are turned to float32, beside stage 3's own part.
 
     Stage 2 has its part twice, as averaged and as one flat tensor (stage_1_and_2.py step, flat_grad_partition).
     """
-    if options.stage == 3 or (options.stage == 2 and options.offload_optimizer != "none"):
+    if options.stage >= 2 and options.offload_optimizer != "none":
         return 0
+    if options.stage == 3:  # stage3.py _prepare_fp32_grad_for_sub_group: the part as one flat tensor
+        return allocated(2 * share)
     return 2 * allocated(2 * share) if options.stage == 2 else allocated(2 * trained)
 
 

@@ -18,6 +18,7 @@ CUT = {
     "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_quant_storage": "bfloat16",
 }  # fmt: skip
 WHOLE = CUT | {"bnb_4bit_quant_storage": "uint8"}
+OFFLOADED = {"stage": 3, "offload_optimizer": "cpu", "offload_param": "cpu"}
 PHASES = {"forward": ("forward", "loss"), "backward": ("backward",), "optimizer": ("optimizer",)}
 
 
@@ -39,7 +40,9 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("zero 1 full", asked("full", deepspeed={"stage": 1}, stack="trainer")),
     ("zero 2 full", asked("full", deepspeed={"stage": 2}, stack="trainer")),
     ("zero 2 lora", asked("lora", deepspeed={"stage": 2}, stack="trainer")),
+    ("zero 2 full offload", asked("full", deepspeed={"stage": 2, "offload_optimizer": "cpu"}, stack="trainer")),
     ("zero 3 full", asked("full", deepspeed={"stage": 3}, stack="trainer")),
+    ("zero 3 full offload", asked("full", deepspeed=OFFLOADED, stack="trainer")),
 )
 
 
