@@ -103,8 +103,12 @@ def _choice(size: str, row: ModelRow, gpu: Gpu) -> Choice:
     longest = _furthest(leanest, model, gpu, "max_length")
     if longest >= SHORTEST:
         return _stretched(size, row, plan(_with(leanest, "max_length", longest), model=model, gpu=gpu))
-    several = fewest_cards(leanest, model=model, gpu=gpu)
-    return _stretched(size, row, several) if several else Choice(size, row, "nothing")
+    # Where 4-bit weights lie whole on each card before they are cut, those of 16 bit may still do: they are cut first.
+    for method in reversed([method for method in methods if method != "full"]):
+        several = fewest_cards(_request(row, gpu, method, model), model=model, gpu=gpu)
+        if several is not None:
+            return _stretched(size, row, several)
+    return Choice(size, row, "nothing")
 
 
 def _request(row: ModelRow, gpu: Gpu, method: Method, model: Model) -> Request:

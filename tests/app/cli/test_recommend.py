@@ -35,16 +35,18 @@ def test_each_choice_is_a_plan_that_fits_and_a_token_more_does_not(client: httpx
 
 
 def test_what_trains_more_of_the_model_comes_first(client: httpx.Client) -> None:
-    methods = [choice.method for choice in recommended(client, "4090").choices]
+    methods = [choice.method or "" for choice in recommended(client, "4090").choices if choice.outcome == "card"]
     assert sorted(methods, key=["full", "lora", "qlora"].index) == methods
     assert set(methods) == {"full", "lora", "qlora"}
 
 
 def test_a_model_too_large_for_one_card_is_given_several(client: httpx.Client) -> None:
-    largest = recommended(client, "4090").choices[-1]
-    assert (largest.outcome, largest.cards, largest.verdict) == ("cards", 4, "tight")
+    """In 16 bit: transformers loads 4-bit weights whole on each card, where 70 billion of them find no room."""
+    largest = recommended(client, "rtx-5090").choices[-1]
+    assert (largest.method, largest.outcome, largest.cards, largest.verdict) == ("lora", "cards", 8, "fits")
     assert largest.request is not None
-    assert plan(Request.parse(largest.request)).planned_verdict == "fits"
+    assert plan(Request.parse(largest.request)).verdict == "fits"
+    assert recommended(client, "4090").choices[-1].outcome == "nothing"
 
 
 def test_a_card_that_nobody_knows_is_an_error_that_names_others(client: httpx.Client) -> None:
@@ -60,8 +62,10 @@ def test_the_terminal_prints_what_the_api_answers(client: httpx.Client) -> None:
 
 
 def test_the_limits_say_how_many_of_a_card_a_run_needs(client: httpx.Client) -> None:
-    asked = {"model": "meta-llama/Llama-3.3-70B-Instruct", "gpu": "rtx-4090"}
-    assert client.get("/api/v1/limits", params=asked).json()["cards_of_this_kind"] == 4
+    asked = {"model": "meta-llama/Llama-3.3-70B-Instruct", "gpu": "a100-pcie-40gb", "method": "lora"}
+    assert client.get("/api/v1/limits", params=asked).json()["cards_of_this_kind"] == 8
+    four_bit_on_each = asked | {"gpu": "rtx-4090", "method": "qlora"}
+    assert client.get("/api/v1/limits", params=four_bit_on_each).json()["cards_of_this_kind"] is None
 
 
 def test_a_card_is_named_by_place_or_by_flag_but_not_two_of_them() -> None:
