@@ -37,8 +37,11 @@ class Length(NamedTuple):
     price_per_hour: float = 0.0
 
 
+UNSAID = Length()
+
+
 def show(
-    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, length: Length = Length()  # noqa: B008  frozen
+    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, length: Length = UNSAID
 ) -> None:
     """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak.
 
@@ -92,12 +95,15 @@ def _speed(out: Console, found: dict[str, Any], length: Length) -> None:
     out.print(Text(f"About {rate['likely']:,} tokens per second ({span}); {found['evidence']}", style="dim"))
     if length.tokens:
         hours = [length.tokens / each / 3600 for each in (rate["high"], rate["likely"], rate["low"]) if each]
-        until = f" to {hours[2]:,.1f}" if len(hours) > 2 else ", or more"
-        out.print(f"{length.tokens:,} tokens: about {hours[1]:,.1f} hours ({hours[0]:,.1f}{until})")
+        least, likely, *most = (f"{each:,.1f}" for each in hours)
+        out.print(f"{length.tokens:,} tokens: about {likely} hours ({least}{_until(most)})")
         if length.price_per_hour:
-            costs = [each * length.price_per_hour for each in hours]
-            until = f" to {costs[2]:,.2f}" if len(costs) > 2 else ", or more"
-            out.print(f"at {length.price_per_hour:,.2f} an hour: about {costs[1]:,.2f} ({costs[0]:,.2f}{until})")
+            least, likely, *most = (f"{each * length.price_per_hour:,.2f}" for each in hours)
+            out.print(f"at {length.price_per_hour:,.2f} an hour: about {likely} ({least}{_until(most)})")
+
+
+def _until(most: list[str]) -> str:
+    return f" to {most[0]}" if most else ", or more"
 
 
 _CHECKPOINTING = {True: "checkpointing", False: "no checkpointing", "unsloth": "checkpointing, inputs on the host"}

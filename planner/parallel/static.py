@@ -84,23 +84,25 @@ def _on_the_way(
     quantized model all is there: FSDP2's caller holds it until the end (`original_sd`), FSDP1 lets each unit go.
     """
     version_1 = isinstance(recipe.strategy, Fsdp) and recipe.strategy.version == 1
-    layer, root = units.layer.gathered_bytes(1), units.tail.gathered_bytes(1)
-    most = 2 * max(layer, root) if version_1 else max(units.embedding.gathered_bytes(1), layer, root)
+    layer_bytes, root_bytes = units.layer.gathered_bytes(1), units.tail.gathered_bytes(1)
+    unit_bytes = max(layer_bytes, root_bytes)
+    most_bytes = 2 * unit_bytes if version_1 else max(units.embedding.gathered_bytes(1), unit_bytes)
     formula = "2 e × the parameters of the largest unit" if version_1 else "e × the parameters of the largest unit"
     if _lies_whole(recipe):
-        whole = sum(item.loaded.total_bytes * item.count for item in placed)
-        whole += sum(allocated(item.elements * item.itemsize_bytes) * item.count for item in adapters)
-        statistics = sum(line.bytes for line in _statistics([item for item in placed if item.quantized]))
-        first = whole - statistics + layer - shards_bytes
-        most, formula = (max(first, 2 * root), "all of the model, or 2 e × its root") if version_1 else (
-            whole - statistics, "all of the model"
-        )  # fmt: skip
+        whole_bytes = sum(item.loaded.total_bytes * item.count for item in placed)
+        whole_bytes += sum(allocated(item.elements * item.itemsize_bytes) * item.count for item in adapters)
+        # Statistics of quantized weights are not cut and have lines of their own.
+        whole_bytes -= sum(line.bytes for line in _statistics([item for item in placed if item.quantized]))
+        most_bytes, formula = whole_bytes, "all of the model"
+        if version_1:
+            most_bytes = max(whole_bytes + layer_bytes - shards_bytes, 2 * root_bytes)
+            formula = "all of the model, or 2 e × its root"
     elif recipe.layout.parameters_on_host:
-        most = 0
+        most_bytes = 0
     sources = ("_flat_param.py flatten_tensors_into_flat_param", "_fully_shard/_fsdp_init.py _move_states_to_device")
     return Line(
-        name="what is on its way to its shards", bytes=most, cause="weights", alive_in=PHASES[1:2], formula=formula,
-        working=f"{most:,}", evidence="modelled",
+        name="what is on its way to its shards", bytes=most_bytes, cause="weights", alive_in=PHASES[1:2],
+        formula=formula, working=f"{most_bytes:,}", evidence="modelled",
         source=f"torch/distributed/fsdp/{sources[0] if version_1 else sources[1]}",
     )  # fmt: skip
 
