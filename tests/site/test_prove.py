@@ -110,6 +110,22 @@ def test_the_ranks_of_several_cards_stand_on_the_page(live: Page, bench: Bench) 
     expect(rows.nth(1)).to_contain_text("6.00")
 
 
+def test_the_cards_of_one_process_are_not_called_ranks(live: Page, bench: Bench) -> None:
+    """No formula plans `device_map`, so that its probe is ordered at the API."""
+    asked = {"model": "HuggingFaceTB/SmolLM2-135M", "gpu": "h100-sxm-80gb", "training": {"max_length": 512}}
+    ordered = {**asked, "method": "lora", "gpus": 2, "device_map": "auto", "instrument": "dry-run"}
+    made = bench.client.post("/api/v1/probes", json=ordered)
+    assert made.status_code == 202, made.text
+    read = {"outcome": "ok", "peak_allocated_bytes": 5 << 30, "peak_reserved_bytes": 6 << 30}
+    cards = [{"rank": number, **read} for number in (0, 1)]
+    bench.say(fake_probe.measurement(asked, "dry-run", fake_probe.QUICK) | {"ranks": cards})
+    bench.engine.states[bench.job()] = Status("succeeded")
+    live.goto(f"/probes/{made.json()['id']}")
+    region = live.get_by_role("region", name="Each card")
+    expect(region.locator("tbody tr")).to_have_count(2)
+    expect(region).to_contain_text("One process has all cards")
+
+
 def phase(name: str, peak_bytes: int, *, ended: bool) -> dict[str, object]:
     line = {"phase": name, "peak_allocated_bytes": peak_bytes, "allocated_bytes": peak_bytes, "ended": ended}
     return line | {"seconds": 0.5}

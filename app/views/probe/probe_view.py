@@ -116,6 +116,11 @@ class ProbeView:
         return self.measurement.ranks if self.measurement else ()
 
     @property
+    def is_one_process(self) -> bool:
+        """Whether its cards are those of one process, as `device_map` has them, and no ranks."""
+        return self.probe.request.get("device_map") is not None
+
+    @property
     def why_apart(self) -> list[str]:
         """Why what was read may differ from what was foreseen."""
         return explanations(self.probe.prediction, self.measurement) if self.measurement else []
