@@ -27,6 +27,7 @@ from planner.gpu import Gpu
 from planner.model.model import Model, local_config, resolve_model
 from planner.model.resolved_request import settled
 from planner.request.library_switches import without_switches
+from planner.request.parallel_words import counted_cards
 from planner.request.schema import Request, Subject
 from planner.serving.request import Inference
 
@@ -178,8 +179,17 @@ class Planning:
         if isinstance(model, str) and model and RepoName.parse(model) is None:
             errors.append(_attempt(lambda name: resolve_model(name, local_files=self._local_files), model)[1])
         if isinstance(gpu, str) and gpu:
-            errors.append(_attempt(resolve_gpu, gpu)[1])
+            errors.append(_attempt(resolve_gpu, _one_of(gpu))[1])
         return [problem for error in errors if error for problem in error.problems]
+
+
+def _one_of(gpu: str) -> str:
+    """The card of `2x3090`; a count that cannot be is another field's problem."""
+    try:
+        counted = counted_cards(gpu)
+    except ValueError:
+        return gpu
+    return counted[1] if counted else gpu
 
 
 @lru_cache(maxsize=512)

@@ -9,6 +9,7 @@ from rich.text import Text
 from app.cli.terminal import console, table
 from planner.request.objective import PAIRED
 from planner.request.schema import Request
+from planner.request.unsloth import UNSLOTH
 from planner.units import GIB, MIB, format_gib
 
 _BAR_CELLS = 60
@@ -75,7 +76,11 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
         f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "
         f"of {format_gib(answer['usable_bytes'])} usable{' on each card' if several else ''}: {rest}"
     )
-    out.print(Text(_recipe(request), style="dim"))
+    out.print(Text(_recipe(request, cards["strategy"]), style="dim"))
+    offloads = cards["strategy"] != "single" or request.stack == UNSLOTH
+    if answer["host_bytes"] and offloads:
+        each = " for each process" if cards["strategy"] != "single" else ""
+        out.print(f"and {_size(answer['host_bytes'])} of host memory{each}")
     if answer["recorded"]:
         out.print(Text(f"{answer['recorded']['sentence']}.", style="dim"))
     for item in answer["not_planned"]:
@@ -109,7 +114,7 @@ def _until(most: list[str]) -> str:
 _CHECKPOINTING = {True: "checkpointing", False: "no checkpointing", "unsloth": "checkpointing, inputs on the host"}
 
 
-def _recipe(request: Request) -> str:
+def _recipe(request: Request, strategy: str) -> str:
     training, lora, quantization = request.training, request.lora, request.quantization
     parts: list[str] = [request.method]
     if request.method == "qlora" and quantization:
@@ -127,7 +132,7 @@ def _recipe(request: Request) -> str:
     parts.append(training.optim)
     parts += ["packed"] if training.packing else []
     parts.append(_CHECKPOINTING[training.gradient_checkpointing])
-    if request.gpus > 1:
+    if strategy != "single":
         parts.append(_strategy(request))
     parts.append(f"stack {request.stack if isinstance(request.stack, str) else 'custom'}")
     return ", ".join(parts)

@@ -144,6 +144,8 @@ def document_of(given: Mapping[str, Any]) -> Document:
     for place in ("model", "gpu"):
         if given.get(place) and not (place == "model" and document.imported):
             document[place] = given[place]
+    if given.get("gpu") and (given.get("memory") or given.get("capability")):
+        raise _bad("gpu", f"{given['gpu']} has a memory and kernels of its own; keep it, or --memory and --capability")
     for flag in FLAGS:
         value = given.get(flag.name)
         if value is not None and value is not False:

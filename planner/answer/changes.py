@@ -28,10 +28,21 @@ class Candidate:
 
 def candidates(plan: Planned) -> Iterator[Candidate]:
     """Single changes that may save memory, whether or not they are enough."""
+    yield from _without_a_strategy(plan)
     yield from _training_changes(plan)
     yield from _model_changes(plan)
     yield from _adapter_changes(plan)
     yield from _with_unsloth(plan)
+
+
+def _without_a_strategy(plan: Planned) -> Iterator[Candidate]:
+    """One card that shards with nobody and keeps nothing on the host has the strategy's copies and buckets alone."""
+    layout = plan.recipe.layout
+    if layout.world == 1 and not (layout.parameters_on_host or layout.optimizer_on_host):
+        if plan.request.deepspeed:
+            yield Candidate({"deepspeed": None}, "none; one card has nobody to share with", FREE)
+        if plan.request.fsdp:
+            yield Candidate({"fsdp": None}, "none; one card has nobody to share with", FREE)
 
 
 def _with_unsloth(plan: Planned) -> Iterator[Candidate]:

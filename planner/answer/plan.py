@@ -70,14 +70,20 @@ class Plan(Planned):
             return ()
         planned = replace(self, not_planned=()) if self.not_planned else self
         advice = advise(planned, self._replan_planned, self._smallest_cards)
-        return tuple(replace(item, verdict=self.said(item.verdict)) for item in advice)
+        of_the_file = replace(self, not_planned=self._of_the_file)
+        return tuple(replace(item, verdict=of_the_file.said(item.verdict)) for item in advice)
+
+    @property
+    def _of_the_file(self) -> tuple[NotPlanned, ...]:
+        """What the file asked for: it stays in any change; what of the strategy is unproved goes with the strategy."""
+        return tuple(item for item in self.not_planned if item.key not in UNPROVED_FIELDS)
 
     def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
-        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self.not_planned)
+        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self._of_the_file)
 
     def _replan(self, request: Request) -> "Plan":
         model = self.model if request.model == self.request.model else None
-        return plan(request, model=model, gpu=self.gpu, not_planned=self.not_planned)
+        return plan(request, model=model, gpu=self.gpu, not_planned=self._of_the_file)
 
     def _replan_planned(self, request: Request) -> "Plan":
         """As if the file had asked for nothing else; a strategy that no dry run has shown is still named."""

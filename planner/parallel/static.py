@@ -140,7 +140,7 @@ def zero_static_lines(
             cause="gradients", alive_in=() if on_host else PHASES[-1:], formula="4 n / cards", working=f"4 × {share:,}",
         ),
         line(
-            name="16-bit gradients at the step", cause="gradients", formula="2 n; in stage 2 2 × 2 n / cards",
+            name="16-bit gradients at the step", cause="gradients", formula="2 × 2 n / cards; without ZeRO 2 n",
             bytes=_step_gradients_bytes(options, trained, share),
             alive_in=PHASES[-1:], working=f"2 × {trained:,}",
         ),
@@ -183,13 +183,14 @@ def zero_static_lines(
 def _step_gradients_bytes(options: DeepSpeed, trained: int, share: int) -> int:
     """16-bit gradients that are still there when they are turned to float32, beside stage 3's own part.
 
-    Stage 2 has its part twice, as averaged and as one flat tensor (stage_1_and_2.py step, flat_grad_partition).
+    Stages 1 and 2 have their part twice, as averaged and as one flat tensor (stage_1_and_2.py step,
+    flat_grad_partition); what other cards update is gone by then.
     """
     if options.stage >= 2 and options.offload_optimizer != "none":
         return 0
     if options.stage == 3:  # stage3.py _prepare_fp32_grad_for_sub_group: the part as one flat tensor
         return allocated(2 * share)
-    return 2 * allocated(2 * share) if options.stage == 2 else allocated(2 * trained)
+    return 2 * allocated(2 * share) if options.stage else allocated(2 * trained)
 
 
 def _cut_by_zero(placed: Sequence[Placed], options: DeepSpeed, recipe: Recipe) -> tuple[list[Placed], list[Placed]]:

@@ -41,10 +41,12 @@ ONE_CARD = Layout()
 def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: bool) -> Layout:
     """What the request's cards and strategy come to; several cards without one are torchrun's default, DDP.
 
+    One card that is asked for FSDP or ZeRO has what they hold, too: float32 copies, buckets, gathered layers.
+
     `by_accelerate`: a trainer prepares the model, so that trained parameters are float32 under FSDP's mixed precision
     (accelerate/utils/fsdp_utils.py fsdp2_prepare_model), unless the model is quantized to 4 bit.
     """
-    if request.gpus == 1 and not _offloads(request):
+    if request.gpus == 1 and request.fsdp is None and request.deepspeed is None:
         return ONE_CARD
     world = request.gpus
     if request.fsdp is not None:
@@ -71,9 +73,3 @@ def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: 
         return Layout(strategy="device_map", world=world)
     return Layout(strategy="ddp", world=world)
 
-
-def _offloads(request: "Request") -> bool:
-    """Whether one card alone has something of its run on the host."""
-    if request.deepspeed is not None:
-        return request.deepspeed.offload_optimizer != "none" or request.deepspeed.offload_param != "none"
-    return request.fsdp is not None and request.fsdp.cpu_offload

@@ -196,7 +196,8 @@ def test_every_bad_field_is_named_and_nothing_is_printed_to_stdout() -> None:
     ("words", "said"),
     [
         (["plan"], "model: is required"),
-        (["plan", *RUN, "--memory", "lots"], "write 24GiB"),
+        (["plan", RUN[0], "--memory", "lots"], "write 24GiB"),
+        (["plan", *RUN, "--memory", "10GiB"], "keep it, or --memory and --capability"),
         (["plan", "--request", "/nowhere/run.json"], "No such file"),
         (["plan", *RUN, "--length", "many"], "--length"),
         (["plan", *RUN, "--colour", "red"], "--colour"),
@@ -208,6 +209,19 @@ def test_bad_input_is_status_two(words: list[str], said: str) -> None:
     assert result.exit_code == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_count_of_cards_is_no_problem_of_a_request_that_is_wrong_elsewhere() -> None:
+    result = run("plan", RUN[0], "2x4090", "--fsdp", "fll_shard")
+    assert (result.exit_code, "fsdp: fll_shard is no option" in result.stderr) == (2, True)
+    assert "gpu:" not in result.stderr
+
+
+def test_a_run_that_keeps_its_state_on_the_host_says_how_much_on_one_card_too() -> None:
+    result = run("plan", "llama 3.1 8b", "4090", "--method", "full", "--deepspeed", "zero3-offload")
+    assert "checkpointing, ZeRO 3, on the host," in result.stdout
+    assert "GiB of host memory for each process" in result.stdout
+    assert "host memory" not in run("plan", *RUN).stdout
 
 
 def test_a_file_that_is_not_json_says_where_it_breaks(tmp_path: Path) -> None:

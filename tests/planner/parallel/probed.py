@@ -43,6 +43,10 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("zero 2 full offload", asked("full", deepspeed={"stage": 2, "offload_optimizer": "cpu"}, stack="trainer")),
     ("zero 3 full", asked("full", deepspeed={"stage": 3}, stack="trainer")),
     ("zero 3 full offload", asked("full", deepspeed=OFFLOADED, stack="trainer")),
+    ("one card: fsdp full", asked("full", gpus=1, fsdp={}, stack="trainer")),
+    ("one card: zero 1 full", asked("full", gpus=1, deepspeed={"stage": 1}, stack="trainer")),
+    ("one card: zero 2 full", asked("full", gpus=1, deepspeed={"stage": 2}, stack="trainer")),
+    ("one card: zero 3 full", asked("full", gpus=1, deepspeed={"stage": 3}, stack="trainer")),
 )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from app.forms.plan_form import changed, query_of, read_form
 from planner import Plan, plan
 from planner.request.schema import Request
@@ -37,6 +39,16 @@ def test_a_change_gives_the_verdict_that_it_promises_and_has_an_address() -> Non
 
 def test_a_run_that_fits_needs_no_more_cards() -> None:
     assert of_several(asked(gpu="h200")) == []
+
+
+@pytest.mark.parametrize("strategy", [{"deepspeed": {"stage": 2}}, {"fsdp": "full_shard"}])
+def test_one_card_that_shares_with_nobody_is_told_to_drop_its_strategy(strategy: dict[str, Any]) -> None:
+    training = {"optim": "adamw_torch", "max_length": 512}
+    found = asked(model="Qwen/Qwen2.5-1.5B", training=training, **strategy)
+    (dropped,) = (item for item in found.advice if list(item.change) == list(strategy))
+    alone = asked(model="Qwen/Qwen2.5-1.5B", training=training)
+    assert dropped.verdict == alone.verdict == "fits"
+    assert dropped.saves_bytes == found.smallest_bytes - alone.smallest_bytes
 
 
 def test_four_bit_values_are_kept_so_that_they_can_be_cut() -> None:

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from planner import plan
 from planner.request.schema import Request
 from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
@@ -41,6 +43,13 @@ def test_fsdp1_is_the_probes_to_a_permille_unless_layers_outweigh_the_vocabulary
 def test_zero_is_the_probes_to_a_tenth_of_a_permille_offloaded_or_not() -> None:
     assert len(errors("zero")) == 6
     assert max(map(abs, errors("zero"))) < 0.0001
+
+
+def test_one_card_holds_the_copies_of_its_strategy_too() -> None:
+    found = dict(zip(("fsdp", "zero 1", "zero 2", "zero 3"), errors("one card"), strict=True))
+    # Stage 2 is planned with its part twice, which a card that has all of it keeps once.
+    assert found.pop("zero 2") == pytest.approx(0.081, abs=0.001)
+    assert max(map(abs, found.values())) < 0.0001
 
 
 def test_no_rank_holds_more_than_the_first() -> None:
