@@ -46,5 +46,7 @@ labels = ids.clone()
 labels[:, : tokens // 2] = -100
 positions = torch.arange(tokens, device=device).view(1, 1, tokens).expand(3, 1, tokens).clone()
 torch.cuda.reset_peak_memory_stats()
-model(input_ids=ids, labels=labels, position_ids=positions, use_cache=False).loss.backward()
+# Their programs keep the outputs, logits among them, until the step has ended.
+outputs = model(input_ids=ids, labels=labels, position_ids=positions, use_cache=False)
+outputs.loss.backward()
 optimizer.step()

@@ -69,6 +69,20 @@ def test_a_torch_without_cuda_is_named_with_what_to_install(place: Path) -> None
     ]
 
 
+def test_a_hub_library_too_old_to_read_headers_from_is_named_with_what_to_install(place: Path) -> None:
+    hub = place / "site" / "huggingface_hub"
+    hub.mkdir(parents=True)
+    (hub / "__init__.py").write_text("__version__ = '0.21.4'\n")
+    (hub / "file_download.py").touch()
+    script = f"import sys; sys.path.insert(0, {str(place / 'site')!r}); import huggingface_hub.file_download"
+    done = run(sys.executable, "-c", script, cwd=place)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "huggingface_hub 0.21.4 is installed here, and the dry run fetches hub models through 0.23 or newer: install "
+        "that for this run (`pip install -U huggingface_hub`)."
+    ]
+
+
 def test_an_environment_without_torch_is_the_programs_own_error(place: Path) -> None:
     done = run(sys.executable, "-S", "-c", "import torch", cwd=place)
     assert done.returncode == 2

@@ -146,7 +146,7 @@ class _HubLoader(_Loader):
         from fitproof_bootstrap import hub
 
         self.load(module)
-        hub.make_hollow(module)
+        hub.make_hollow(module, self.run)
         if self.run["offline"]:
             hub.make_up_what_is_missing(module, self.run)
 

@@ -26,8 +26,18 @@ _AS_THEY_ARE = ("training_args.bin", "adapter_", "optimizer.", "scheduler.", "rn
 _MARK = "fitproof: "
 
 
-def make_hollow(file_download):
-    """Let huggingface_hub's one place of downloads fetch of weights what names their tensors."""
+def make_hollow(file_download, run):
+    """Let huggingface_hub's one place of downloads fetch of weights what names their tensors.
+
+    Releases before 0.23 (May 2024) download in more places than one, and are refused.
+    """
+    if not hasattr(file_download, "_download_to_tmp_and_move"):
+        release = sys.modules["huggingface_hub"].__version__
+        refusal.refuse(
+            run,
+            f"huggingface_hub {release} is installed here, and the dry run fetches hub models through 0.23 or newer: "
+            "install that for this run (`pip install -U huggingface_hub`).",
+        )
     original = file_download._download_to_tmp_and_move
     signature = inspect.signature(original)
 
