@@ -84,14 +84,6 @@ def efficient_lse_elements(b: int, s: int, heads: int) -> int:
     return b * heads * ceil_div(s, 32) * 32
 
 
-def efficient_delta_elements(b: int, s: int, heads: int) -> int:
-    """float32 delta of the mem-efficient backward: one number per head and row, rows padded to 16.
-
-    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/attention_backward.cu.
-    """
-    return b * heads * ceil_div(s, 16) * 16
-
-
 def efficient_workspace_elements(b: int, s: int, heads: int, head_dim: int, capability: tuple[int, int] | None) -> int:
     """float32 workspace of the mem-efficient backward in 16 bit: dq in tiles, each with a header of four words; dk and
     dv, too, for every split of the keys, where the kernel does not keep them in registers.
@@ -109,6 +101,13 @@ def efficient_workspace_elements(b: int, s: int, heads: int, head_dim: int, capa
     return b * heads * (2 * keys + tiles)
 
 
+def efficient_float32_elements(b: int, s: int, heads: int, head_dim: int, capability: tuple[int, int] | None) -> int:
+    """The same in float32: dq alone, as the kernel writes dk and dv where they are to be (kNeedsAccumGradK)."""
+    large = (capability or (8, 0)) >= (8, 0) and not _has_small_shared_memory(capability)
+    rows = 128 if head_dim > _NARROW and large else 64
+    return b * heads * ceil_div(s, rows) * ceil_div(head_dim, _NARROW) * (rows * _NARROW + 4)
+
+
 def _efficient_kernel(head_dim: int, capability: tuple[int, int] | None) -> tuple[int, int, int]:
     """Rows of queries and of keys in one tile, and the widest head, of the first kernel that takes this one.
 
@@ -124,8 +123,13 @@ def _efficient_kernel(head_dim: int, capability: tuple[int, int] | None) -> tupl
         return 128, 64, WIDEST_IN_REGISTERS
     if head_dim <= _MIDDLE:
         return 128, 64, _MIDDLE
-    small = capability in {(8, 6), (8, 9)} or capability >= (12, 0)
+    small = _has_small_shared_memory(capability)
     return (64, 64, WIDEST_IN_REGISTERS) if small else (128, 128, WIDEST_IN_REGISTERS)
+
+
+def _has_small_shared_memory(capability: tuple[int, int] | None) -> bool:
+    """Whether a multiprocessor has 99 KiB of it for one block."""
+    return capability is not None and (capability in {(8, 6), (8, 9)} or capability >= (12, 0))
 
 
 def embedding_partial_rows(tokens: int, words: int) -> int:

@@ -18,12 +18,12 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
     with graph.cause(cause):
         if part.kind == "layer":
             if not switches.autocast:
-                return _layer(graph, x, part, trained)
+                return layer_norm(graph, x, part, trained)
             wide = cast(graph, x, 4)
             gains = [graph.new(4, (part.width,)) for _ in "wb"] if held != 4 else []
-            return _layer(graph, wide, part, trained, *gains)
+            return layer_norm(graph, wide, part, trained, *gains)
         if part.kind == "layer_float":
-            return cast(graph, _layer(graph, cast(graph, x, 4), part, trained), x.each)
+            return cast(graph, layer_norm(graph, cast(graph, x, 4), part, trained), x.each)
         head = part.name.startswith("self_attn.")
         patched = (part.weight or part.kind != "rms_float") and part.name.rpartition(".")[2] not in LEFT_NORMS
         if switches.liger.rms_norm and patched and (switches.liger_head_norms or not head):
@@ -57,7 +57,7 @@ def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place:
 
 
 @framed
-def _layer(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
+def layer_norm(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
     """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
 
     Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy, and
@@ -138,15 +138,15 @@ def _cohere(graph: Graph, x: Value, weight: Value) -> Value:
     """CohereLayerNorm: mean and variance by hand, `x - mean` made twice, the weight cast to float32."""
     wide = graph.hold(cast(graph, x, 4))
     middle = graph.hold(mean(graph, wide))
-    variance = graph.hold(mean(graph, square(graph, _minus_rows(graph, wide, middle))))
-    scaled = graph.hold(mul_rows(graph, _minus_rows(graph, wide, middle), inverse_root_of(graph, variance)))
+    variance = graph.hold(mean(graph, square(graph, minus_rows(graph, wide, middle))))
+    scaled = graph.hold(mul_rows(graph, minus_rows(graph, wide, middle), inverse_root_of(graph, variance)))
     graph.release(wide)
     scaled = graph.replace(scaled, scale_by_weight(graph, scaled, cast(graph, weight, 4)))
     return cast(graph, scaled, x.each)
 
 
 @framed
-def _minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
+def minus_rows(graph: Graph, x: Value, rows: Value) -> Value:
     """`x - rows`, one number per row; the number's gradient is a negated copy before it is summed."""
     each, dims = x.each, x.dims
     if not graph.needs(x, rows):

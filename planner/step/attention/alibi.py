@@ -5,8 +5,9 @@ masked scores keep their names until the output projection is done, the probabil
 """
 
 from planner.families.parts import Attention
-from planner.step.attention.kernels import SCORES, product, softmax_in_float32
+from planner.step.attention.kernels import SCORES, product
 from planner.step.attention.kv_cache import KeyValueCache
+from planner.step.attention.softmax import softmax_in_float32
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, relayout_gradient
 from planner.step.engine.slice_ops import piece

@@ -3,7 +3,8 @@
 Source: transformers 5.23 models/falcon/modeling_falcon.py, FalconAttention.forward.
 """
 
-from planner.step.attention.kernels import SCORES, repeat, softmax, spread
+from planner.step.attention.kernels import SCORES, repeat, spread
+from planner.step.attention.softmax import softmax
 from planner.step.engine.graph import Dims, Graph, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, scale_in_place
 from planner.step.projections.linear import Projector

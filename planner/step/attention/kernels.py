@@ -6,15 +6,16 @@
 from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
+from planner.step.attention.softmax import WORKSPACE, softmax, softmax_in_float32
 from planner.step.engine.cards import new_tensor, view_of
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
 from planner.step.switches import LayerSwitches, Switches
 
-WORKSPACE = "attention backward workspace"
 _SIXTEEN_BITS = 2
 SCORES = "attention scores"
 _SCORES = ("T", "H", "s")
+_ROWS = ("T", "H")
 # Values of latent attention, narrower than its keys and never grouped.
 _LATENT = ("T", "v")
 # The flash backward's padded rows: sequence by sequence, or all of a row of tokens.
@@ -46,7 +47,7 @@ def _fused(
     # what was cast until the kernel returns.
     inner = (_lowered(graph, q, switches), _lowered(graph, k, switches), _lowered(graph, v, switches))
     if layer.kernel == "math":
-        return _math(graph, inner, mask)
+        return math(graph, inner, mask, one_sequence=switches.one_sequence, by_head=layer.by_head)
     if layer.kernel == "cudnn":
         bias = _additive(graph, inner[0].each) if mask else None
         return cudnn(graph, inner, bias, _result(inner[0], inner[2]), WORKSPACE)
@@ -125,34 +126,36 @@ def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | N
     `wide`: the output is summed up in float32, in memory (mem_eff_attention/kernel_forward.h,
     kNeedsOutputAccumulatorBuffer).
 
-    Backward (attention_backward.cu): delta in float32 over rows padded to 16, and in 16 bit a float32 accumulator
-    of dq over 64 x 64 blocks.
+    Backward (attention_backward.cu; mem_eff_attention/kernel_backward.h): delta, a number per head and row, and an
+    accumulator of dq in blocks. In float32 the kernel makes no delta (kKernelComputesDelta): it is a product of the
+    gradient and the output, summed up, and a copy of that.
     """
     q, k, v = qkv
     each, dims = q.each, _result(q, v)
     bias = graph.hold(_additive(graph, each) if mask else None)
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v, bias) if graph.needs(q, k, v) else None
+    states = graph.hold((graph.new(8, ()), graph.new(8, ())))
     out = graph.hold(graph.new(each, dims))
     lse = graph.new(4, ("efficient lse",)) if saved is not None else None
-    states = graph.hold((graph.new(8, ()), graph.new(8, ())))
     if wide and each == _SIXTEEN_BITS:
         accumulated = graph.new(4, dims, WORKSPACE)
         graph.release(accumulated)
     if saved is None:
         return Value(out, each, dims)
 
-    query_dims = q.dims
+    query_dims, wide_inputs = q.dims, each != _SIXTEEN_BITS
     grouped = k.dims not in {query_dims, _LATENT} and v.dims != _LATENT
 
     def backward(_: Buffer) -> Outcome:
         grads = tuple((edge, graph.new(each, own)) for edge, own in inputs)
         # Of grouped keys and values the gradients are made for every query head, then summed up.
         spread_out = [graph.new(each, query_dims, WORKSPACE) for _ in "kv"] if grouped else []
-        work = [graph.new(4, ("efficient delta",), WORKSPACE)]
-        if each == _SIXTEEN_BITS:
-            work.append(graph.new(4, ("efficient work",), WORKSPACE))
-        graph.release(work, spread_out)
+        summed = [graph.new(4, dims, WORKSPACE), graph.new(4, _ROWS, WORKSPACE)] if wide_inputs else []
+        delta = graph.new(4, _ROWS, WORKSPACE)
+        graph.release(summed)
+        work = graph.new(4, ("efficient float32 work" if wide_inputs else "efficient work",), WORKSPACE)
+        graph.release(delta, work, spread_out)
         return grads
 
     edge = graph.node(backward, saved + graph.save(out, lse, *states))
@@ -162,18 +165,21 @@ def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | N
 @framed
 def _additive(graph: Graph, each: int) -> Buffer:
     """A boolean mask becomes 0 and minus infinity in the kernel's dtype, once per layer (attention.cpp)."""
-    dims = ("T", "s")
-    bias = graph.new(each, dims, SCORES)
-    inverted = graph.new(1, dims, SCORES)
-    graph.release(inverted)
+    numbers = [graph.new(each, (), SCORES) for _ in ("zero", "minus infinity")]
+    bias = graph.new(each, ("T", "s"), SCORES)
+    graph.release(numbers)
     return bias
 
 
 @framed
-def _math(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> Value:
+def math(
+    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, one_sequence: bool, by_head: bool = False
+) -> Value:
     """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
 
-    The call returns the probabilities too, in the input's dtype; they die when the caller has taken the output.
+    matmul makes sequences and heads one dimension: of several sequences what does not lie head by head is copied, and
+    so is the gradient of what it returns.
+    The call returns the probabilities too, in the input's dtype; they go when the caller has taken the output.
     """
     each, dims = qkv[0].each, _result(qkv[0], qkv[2])
     q, k, v = graph.hold(tuple(cast(graph, value, 4) for value in qkv))
@@ -181,17 +187,21 @@ def _math(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None) -> 
         scaled = graph.hold(unary(graph, q))
         bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
         wide_k, wide_v = graph.hold((repeat(graph, k), repeat(graph, v)))
-        scores = graph.hold(bmm(graph, scaled, unary(graph, wide_k), _SCORES))  # the bias is added in place
+        lies = one_sequence or by_head
+        copied = (not lies, not lies and wide_k.dims == k.dims)
+        # The bias is added in place.
+        scores = graph.hold(_product(graph, (scaled, unary(graph, wide_k)), copied, _SCORES, 0))
         weights = graph.hold(softmax(graph, scores))
         _rows_without_any(graph)
         graph.release(scores)
         returned = graph.hold(cast(graph, weights, each))
-        out = bmm(graph, weights, wide_v, dims)
-        out = cast(graph, out, each)
+        copied = (False, not one_sequence and wide_v.dims == v.dims)
+        out = _product(graph, (weights, wide_v), copied, dims, 0)
+        out = cast(graph, out if one_sequence else relayout_gradient(graph, out), each)
         graph.release(weights, scaled, wide_k, wide_v, bias, q, k, v)
-    result = clone(graph, out)
+    graph.hold(out)
     graph.release(returned)
-    return result
+    return clone(graph, out)
 
 
 @framed
@@ -215,37 +225,6 @@ def _causal_bias(graph: Graph) -> Value:
     bias = Value(graph.new(4, ("s", "s")), 4, ("s", "s"))
     graph.release(numbers, lower)
     return bias
-
-
-def softmax(graph: Graph, x: Value) -> Value:
-    """Saves its output; its CUDA backward holds `grad * output` beside the result (SoftMax.cu)."""
-    return _softmax(graph, x, x.each)
-
-
-@framed
-def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
-    """`softmax(x, dtype=float32)`.
-
-    CUDA reads float16 as it is and writes float32 (`half_to_float`, aten/src/ATen/native/SoftMax.cpp); bfloat16 is
-    copied to float32 first.
-    """
-    return _softmax(graph, x if float16 else cast(graph, x, 4), 4)
-
-
-@framed
-def _softmax(graph: Graph, x: Value, wide: int) -> Value:
-    edge_in, each, dims = x.edge, x.each, x.dims
-    out = graph.hold(graph.new(wide, dims))
-    if not graph.needs(x):
-        return Value(out, wide, dims)
-
-    def backward(_: Buffer) -> Outcome:
-        work = graph.new(wide, dims, WORKSPACE)
-        grad = graph.new(each, dims)
-        graph.release(work)
-        return ((edge_in, grad),)
-
-    return Value(out, wide, dims, graph.node(backward, graph.save(out)))
 
 
 @framed

@@ -4,7 +4,8 @@ Source: transformers 5.23 models/gpt_oss/modeling_gpt_oss.py, eager_attention_fo
 sinks (_supports_sdpa = False).
 """
 
-from planner.step.attention.kernels import SCORES, repeat, softmax
+from planner.step.attention.kernels import SCORES, repeat
+from planner.step.attention.softmax import softmax
 from planner.step.engine.cards import new_tensor
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, unary

@@ -17,7 +17,8 @@ from planner.step.attention.rotary_pairs import halves
 from planner.step.attention.sinks import attend_with_sinks
 from planner.step.engine.graph import Buffer, Graph, Outcome, SharedShelf, Value, buffers_of, framed
 from planner.step.engine.ops import clone, relayout_gradient, unary, view
-from planner.step.engine.slice_ops import pick, piece, split
+from planner.step.engine.row_ops import column_at
+from planner.step.engine.slice_ops import piece, split
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 from planner.step.switches import LayerSwitches
@@ -209,7 +210,7 @@ def _split(graph: Graph, part: Attention, qkv: Value) -> tuple[Value, Value, Val
 def _grouped(graph: Graph, qkv: Value, *, repeats: bool) -> tuple[Value, Value, Value]:
     """Falcon: keys and values are indexed out of the projection (copies); the new layout writes them once per head."""
     q = graph.hold(piece(graph, qkv, ("T", "q")))
-    k, v = graph.hold((pick(graph, qkv, ("T", "k")), pick(graph, qkv, ("T", "k"))))
+    k, v = graph.hold((column_at(graph, qkv, ("T", "k")), column_at(graph, qkv, ("T", "k"))))
     if not repeats:
         return relayout_gradient(graph, q), k, v
     q = graph.replace(q, clone(graph, q))

@@ -157,8 +157,8 @@ def mul(graph: Graph, a: Value, b: Value) -> Value:
 def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) -> Value:
     """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
 
-    x has dims (rows..., in). The weight's gradient comes first, as torch computes it. `bias`: bytes per element of a
-    trained one.
+    x has dims (rows..., in). The weight's gradient comes first, x's where there is a trained bias (AddmmBackward0).
+    `bias`: bytes per element of that.
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not (graph.needs(x, weight) or (bias and graph.recording)):
@@ -177,14 +177,20 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
 
     def backward(grad: Buffer) -> Outcome:
         tag = GRADIENTS if w_edge and (w_edge.leaf or w_edge is graph.head) else ""
-        # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
-        to_weight = graph.hold((w_edge, Alias(graph.new(each, (out, width), tag))) if w_edge else (None, None))
-        if w_edge:
+
+        def product(edge: Edge | None, shape: Dims, tag: str = "") -> tuple[Edge | None, Buffer | None]:
+            # The weight's gradient is a transposed view; for x's, rows are flattened for the product.
+            if edge is None:
+                return None, None
+            made = graph.hold((edge, Alias(graph.new(each, shape, tag))))
             graph.mark_product()
-        to_input = graph.hold((x_edge, Alias(graph.new(each, (*rows, width)))) if x_edge else (None, None))
-        graph.mark_product()
+            return made
+
         if not bias:
-            return to_input, to_weight
+            to_weight = product(w_edge, (out, width), tag)
+            return product(x_edge, (*rows, width)), to_weight
+        to_input = product(x_edge, (*rows, width))
+        to_weight = product(w_edge, (out, width), tag)
         return (Edge(leaf=True), summed_over_rows(graph, grad, dims, gradient_of_bias)), to_input, to_weight
 
     saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])

@@ -2,13 +2,43 @@
 
 from planner.step.engine.cards import new_tensor
 from planner.step.engine.gradients import later
-from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
+from planner.step.engine.graph import Alias, Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import cast_later
 
 
-def gather(graph: Graph, x: Value, index: Value, dims: Dims) -> Value:
-    """`x[index]` or `x.gather(index)`: saves the index; backward puts the rows into zeros."""
-    return new_tensor(graph, x, x.each, dims, (index,))
+def gather(graph: Graph, x: Value, index: Value) -> Value:
+    """`x.gather(-1, index)`: saves x and the index; backward puts the numbers into zeros."""
+    return new_tensor(graph, x, x.each, index.dims, (x, index))
+
+
+@framed
+def rows_at(graph: Graph, x: Value, index: Value, dims: Dims) -> Value:
+    """`x[index]`: saves the index; backward puts the rows into zeros, sorted by index (index_put_, accumulate).
+
+    Source: torch 2.13 aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: the index wrapped, in bytes of
+    a row, both sorted, and a range. What cub sorts in besides is a byte for as many as one block takes, which is all
+    that is counted here.
+    """
+    edge_in, each, shape, count = x.edge, x.each, x.dims, index.dims
+    if not graph.needs(x):
+        return Value(graph.new(each, dims), each, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        blank = graph.new(each, shape)
+        wrapped = graph.new(8, count)
+        linear = graph.new(8, count)
+        graph.release(wrapped)
+        graph.release([linear, *(graph.new(8, count) for _ in ("range", "sorted", "order")), graph.new(1, ())])
+        return ((edge_in, blank),)
+
+    edge = graph.node(backward, graph.save(index))
+    return Value(graph.new(each, dims), each, dims, edge)
+
+
+@framed
+def column_at(graph: Graph, x: Value, dims: Dims) -> Value:
+    """`x[..., [i]]`, a copy: the list becomes an index on the card."""
+    return rows_at(graph, x, Value(graph.new(8, ()), 8, ()), dims)
 
 
 @framed
@@ -29,19 +59,24 @@ def top_k(graph: Graph, x: Value) -> tuple[Value, Value]:
 
 @framed
 def normalise(graph: Graph, x: Value) -> Value:
-    """`x /= x.sum(-1, keepdim=True)`: in place, so that the values it had are copied and saved with the sums."""
+    """`x /= x.sum(-1, keepdim=True)`: in place, so that the values it had are copied and saved with the sums.
+
+    Backward (div_tensor_other_backward) the gradient negated, x over the sums, that over the sums again, and their
+    product, which the engine sums up; then x's own. What comes back from the sums is added to that in place.
+    """
     rows = x.dims[:-1]
     sums = graph.hold(graph.new(4, rows))
     if not graph.needs(x):
         return Value(x.buffer, x.each, x.dims)
     before = graph.new(x.each, x.dims)
     edge_in, each, dims = x.edge, x.each, x.dims
+    to_sums = graph.node(lambda grad: ((edge_in, Alias(grad)),))
 
     def backward(_: Buffer) -> Outcome:
-        to_sums = graph.new(4, dims)
-        divided = graph.new(each, dims)
-        graph.release(to_sums)
-        return (edge_in, divided), (edge_in, graph.new(each, dims))
+        factors = [graph.new(4, dims) for _ in ("negated", "divided", "divided twice")]
+        summed = later(graph.new(4, dims), lambda: graph.new(4, rows))
+        graph.release(factors)
+        return (edge_in, graph.new(each, dims)), (to_sums, summed)
 
     edge = graph.node(backward, graph.save(before, sums))
     return Value(x.buffer, each, dims, edge)

@@ -11,11 +11,6 @@ def piece(graph: Graph, x: Value, dims: Dims) -> Value:
     return view_of(graph, x, dims)
 
 
-def pick(graph: Graph, x: Value, dims: Dims) -> Value:
-    """`x[..., [i]]`, a copy; its backward puts it into a blank of x's size (index_put)."""
-    return new_tensor(graph, x, x.each, dims)
-
-
 @framed
 def concatenate(graph: Graph, parts: Sequence[Value], dims: Dims) -> Value:
     """`torch.cat`, a copy; its backward hands out views of the one gradient."""

@@ -8,7 +8,7 @@ goes to, and the T·top rows are multiplied in one call whichever experts they c
 from planner.families.parts import Experts, GatedMlp, Linear, PlainMlp
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, cast, unary
-from planner.step.engine.row_ops import gather, scale_rows, sum_pairs
+from planner.step.engine.row_ops import rows_at, scale_rows, sum_pairs
 from planner.step.feed_forward.dense_experts import dense_experts
 from planner.step.feed_forward.gates import gate
 from planner.step.feed_forward.gathered_experts import gathered_experts
@@ -62,9 +62,9 @@ def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Pro
     up_factors = graph.hold(factors_of(graph, project, part.up))
     order, permutation = graph.hold((graph.new(8, _PAIRS), Value(graph.new(8, _PAIRS), 8, _PAIRS)))
     rows = graph.hold(Value(graph.new(8, _PAIRS), 8, _PAIRS))
-    chosen = graph.hold(gather(graph, x, rows, (*_PAIRS, "h")))
+    chosen = graph.hold(rows_at(graph, x, rows, (*_PAIRS, "h")))
     graph.release(rows)  # `perm // num_top_k` has no name
-    weights = graph.hold(gather(graph, routing.weights, permutation, _PAIRS))
+    weights = graph.hold(rows_at(graph, routing.weights, permutation, _PAIRS))
     counted, counts = graph.hold((graph.new(4, _PAIRS), graph.new(4, ("E",))))
     product = graph.hold(GroupedProduct(graph, Value(graph.new(4, ("E",)), 4, ("E",)), project.switches.loops_experts))
     up_weight = graph.hold(expert_weight(graph, project, part.up, up_factors))
@@ -79,7 +79,7 @@ def routed(graph: Graph, part: Experts, x: Value, routing: Routing, project: Pro
     weighted = graph.hold(scale_rows(graph, out, weights))
     inverse = graph.hold(Value(graph.new(8, _PAIRS), 8, _PAIRS))
     graph.release(graph.new(8, _PAIRS))
-    weighted = graph.replace(weighted, gather(graph, weighted, inverse, weighted.dims))
+    weighted = graph.replace(weighted, rows_at(graph, weighted, inverse, weighted.dims))
     # Autocast sums in float32 (autocast_mode.h, fp32_set_opt_dtype).
     summed = graph.hold(sum_pairs(graph, weighted, ("T", "h"), 4 if project.switches.autocast else weighted.each))
     result = graph.hold(cast(graph, summed, x.each))

@@ -4,10 +4,10 @@ Source: transformers 5.23 models/gemma4/modeling_gemma4.py, Gemma4TextDecoderLay
 """
 
 from planner.families.parts import Beside
-from planner.step.attention.kernels import softmax_in_float32
+from planner.step.attention.softmax import softmax_in_float32
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, mul, parameter, unary
-from planner.step.engine.row_ops import gather, normalise, top_k
+from planner.step.engine.row_ops import normalise, rows_at, top_k
 from planner.step.feed_forward.mixture import routed
 from planner.step.feed_forward.routers import ROUTER, Routing
 from planner.step.norms import norm, scale_by_weight
@@ -38,4 +38,4 @@ def _route(graph: Graph, part: Beside, x: Value, project: Projector) -> Routing:
         values, index = graph.hold(top_k(graph, probabilities))
         values = normalise(graph, values)
         each = parameter(switches.residual, ("E",), trained=switches.trains_base)
-        return Routing(mul(graph, values, gather(graph, each, index, index.dims)), index, probabilities)
+        return Routing(mul(graph, values, rows_at(graph, each, index, index.dims)), index, probabilities)

@@ -7,7 +7,7 @@ Tensors of one number per group of experts are left out: at most 8 per token.
 from typing import NamedTuple
 
 from planner.families.parts import Experts
-from planner.step.attention.kernels import softmax
+from planner.step.attention.softmax import softmax
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import cast, matmul, unary
 from planner.step.engine.row_ops import gather, normalise, top_k
@@ -88,7 +88,7 @@ def _sigmoid(graph: Graph, part: Experts, logits: Value) -> Routing:
         choice, group_mask = graph.replace((choice, group_mask), (masked, masked))
     best, index = graph.hold(top_k(graph, Value(choice, 4, _SCORES)))
     graph.release(best)
-    values = gather(graph, scores, index, index.dims)
+    values = gather(graph, scores, index)
     return Routing(_finished(graph, part, values, values.each), index, logits)
 
 

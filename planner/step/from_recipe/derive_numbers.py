@@ -54,8 +54,10 @@ def _numbers(
             liger_states=liger_models.STATES_OF_A_CHUNK.get(decoder.model_type, 1),
         ),
         "efficient lse": workspace.efficient_lse_elements(batch, length, heads),
-        "efficient delta": workspace.efficient_delta_elements(batch, length, heads),
         "efficient work": workspace.efficient_workspace_elements(
+            batch, length, heads, head_dim, gpu.compute_capability
+        ),
+        "efficient float32 work": workspace.efficient_float32_elements(
             batch, length, heads, head_dim, gpu.compute_capability
         ),
         "multiprocessors": multiprocessors(gpu),

@@ -130,8 +130,10 @@ def cross_entropy(graph: Graph, logits: Value, one_sequence: bool) -> Value:
         def pick(_: Buffer) -> Outcome:
             return ((inner, graph.new(4, dims)),)
 
+        summed = graph.hold(graph.new(4, ()))
         edge = graph.node(pick, graph.save(normalised, labels, graph.new(4, ())))
-        return unary(graph, Value(graph.new(4, ()), 4, (), edge))
+        graph.release(log_probs)
+        return unary(graph, Value(summed, 4, (), edge))
 
 
 @framed

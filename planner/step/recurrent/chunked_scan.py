@@ -1,7 +1,9 @@
 """What scans in chunks share: running sums within a chunk, masks over its pairs, and what is left at its end."""
 
 from planner.step.engine.cards import new_tensor
+from planner.step.engine.gradients import later
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
+from planner.step.engine.slice_ops import piece
 
 
 @framed
@@ -27,23 +29,32 @@ def masked(graph: Graph, x: Value, mask: Buffer) -> Value:
 
 @framed
 def to_end(graph: Graph, x: Value) -> Value:
-    """`x[..., -1:] - x`; the gradient of the last column is put into rows of its own."""
+    """`x[..., -1:] - x`; the gradient of the last column is summed, then put into rows of its own."""
     edge_in, rows = x.edge, x.dims
+    last = piece(graph, x, ("chunks", "b", rows[-1]))
 
-    def backward(_: Buffer) -> Outcome:
-        negated = graph.new(4, rows)
-        last = graph.new(4, ("chunks", "b", rows[-1]))
-        placed = graph.new(4, rows)
-        graph.release(last)
-        return (edge_in, negated), (edge_in, placed)
+    def backward(grad: Buffer) -> Outcome:
+        return (edge_in, graph.new(4, rows)), (last.edge, later(grad, lambda: graph.new(4, last.dims)))
 
     edge = graph.node(backward) if graph.needs(x) else None
     return Value(graph.new(4, rows), 4, rows, edge)
 
 
-@framed
 def ends(graph: Graph, x: Value) -> Value:
     """`x[..., -1]`, a view."""
-    edge_in, rows = x.edge, x.dims
-    edge = graph.node(lambda _: ((edge_in, graph.new(4, rows)),)) if graph.needs(x) else None
-    return Value(x.buffer, 4, ("chunks", "b", rows[-1]), edge)
+    return piece(graph, x, ("chunks", "b", x.dims[-1]))
+
+
+@framed
+def clamp(graph: Graph, x: Value) -> Value:
+    """`x.clamp(lowest, highest)`; backward asks of each number whether it is within both, and takes zero where not."""
+    edge_in, each, dims = x.edge, x.each, x.dims
+
+    def backward(_: Buffer) -> Outcome:
+        within = (graph.new(each, ()), graph.new(1, dims), graph.new(1, dims))
+        out = graph.new(each, dims)
+        graph.release(within)
+        return ((edge_in, out),)
+
+    edge = graph.node(backward, graph.save(x)) if graph.needs(x) else None
+    return Value(graph.new(each, dims), each, dims, edge)

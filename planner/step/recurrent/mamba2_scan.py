@@ -13,7 +13,7 @@ from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome,
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, mul, parameter, relayout_gradient, shift, unary
 from planner.step.engine.slice_ops import concatenate, pad, piece
 from planner.step.norms import mul_rows
-from planner.step.recurrent.chunked_scan import cumulative, ends, masked, to_end
+from planner.step.recurrent.chunked_scan import clamp, cumulative, ends, masked, to_end
 from planner.step.switches import Switches
 
 SCAN = "state-space layers: chunked scan"
@@ -63,16 +63,7 @@ def _steps(graph: Graph, dt: Value, switches: Switches) -> Value:
     """`clamp(softplus(dt + dt_bias))`; autocast runs softplus in float32 (autocast_mode.h)."""
     dt = graph.replace(dt, _biased(graph, dt, switches))
     dt = graph.replace(dt, unary(graph, cast(graph, dt, 4) if switches.autocast else dt, saves="input"))
-    edge_in, each, dims = dt.edge, dt.each, dt.dims
-
-    def backward(_: Buffer) -> Outcome:
-        within = (graph.new(1, dims), graph.new(1, dims))
-        out = graph.new(each, dims)
-        graph.release(within)
-        return ((edge_in, out),)
-
-    edge = graph.node(backward, graph.save(dt)) if graph.needs(dt) else None
-    return Value(graph.new(each, dims), each, dims, edge)
+    return clamp(graph, dt)
 
 
 @framed

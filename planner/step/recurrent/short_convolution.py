@@ -20,23 +20,29 @@ def convolved(graph: Graph, x: Value, project: Projector, *, bias: bool = False)
     if switches.autocast:
         weight = graph.hold(cast(graph, weight, switches.autocast))
         x = cast(graph, x, switches.autocast)
-    x = graph.replace(x, _filtered(graph, x, weight, bias=bias and switches.trains_base))
+    x = graph.replace(x, filtered(graph, x, weight, _CONV, bias=bias and switches.trains_base))
     x = piece(graph, x, ("T", "conv"))
     return cast(graph, unary(graph, x, saves="input"), before)
 
 
 @framed
-def _filtered(graph: Graph, x: Value, weight: Value, *, bias: bool) -> Value:
-    """`bias`: it is trained, and gets a gradient of its own."""
+def filtered(graph: Graph, x: Value, weight: Value, out: Dims, *, bias: bool = False) -> Value:
+    """`conv1d` of one filter per channel. `bias`: it is trained, and gets a gradient of its own.
+
+    What it reads lies token by token and is copied channel by channel, forward and backward (conv_depthwise2d).
+    """
     edges, each, dims, shape = (x.edge, weight.edge), x.each, x.dims, weight.dims
     if not graph.needs(x, weight):
-        return Value(graph.new(each, _CONV), each, _CONV)
+        graph.hold(graph.new(each, dims))
+        return Value(graph.new(each, out), each, out)
 
     def backward(_: Buffer) -> Outcome:
         to_x = graph.new(each, dims) if edges[0] else None
         to_weight = graph.new(each, shape, GRADIENTS) if edges[1] else None
         to_bias = (Edge(leaf=True), graph.new(each, shape[:1], GRADIENTS)) if bias else (None, None)
+        graph.release(graph.new(each, dims))
         return (edges[0], to_x), (edges[1], to_weight), to_bias
 
     edge = graph.node(backward, graph.save(x, weight))
-    return Value(graph.new(each, _CONV), each, _CONV, edge)
+    graph.hold(graph.new(each, dims))
+    return Value(graph.new(each, out), each, out, edge)

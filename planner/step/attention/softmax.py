@@ -1,0 +1,36 @@
+"""Softmax over the last dimension, in the dtype of its input or in float32."""
+
+from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
+from planner.step.engine.ops import cast
+
+WORKSPACE = "attention backward workspace"
+
+
+def softmax(graph: Graph, x: Value) -> Value:
+    """Saves its output; its CUDA backward makes `grad * output` beside the result (SoftMax.cu)."""
+    return _softmax(graph, x, x.each)
+
+
+@framed
+def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
+    """`softmax(x, dtype=float32)`.
+
+    CUDA reads float16 as it is and writes float32 (`half_to_float`, aten/src/ATen/native/SoftMax.cpp); bfloat16 is
+    copied to float32 first.
+    """
+    return _softmax(graph, x if float16 else cast(graph, x, 4), 4)
+
+
+@framed
+def _softmax(graph: Graph, x: Value, wide: int) -> Value:
+    edge_in, each, dims = x.edge, x.each, x.dims
+    out = graph.hold(graph.new(wide, dims))
+    if not graph.needs(x):
+        return Value(out, wide, dims)
+
+    def backward(_: Buffer) -> Outcome:
+        grad = graph.new(each, dims)
+        graph.release(graph.new(wide, dims, WORKSPACE))
+        return ((edge_in, grad),)
+
+    return Value(out, wide, dims, graph.node(backward, graph.save(out)))
