@@ -15,10 +15,12 @@ from planner.units import GIB
 
 _KEYS = {
     "context": {"card", "compute_capability", "gib", "source"},
-    "formula": {"setting", "method", "runs", "worst_error", "source"},
     "parallel": {"setting", "runs", "worst_error", "source"},
     "reserved": {"setting", "runs", "lowest", "highest", "source"},
 }
+# One line per method: `runs` compared, the largest error of an allocated peak, and where that was read; made by
+# `python -m tests.planner.step.compared` from the recorded tables.
+FORMULA_ERRORS = "formula_errors"
 # From this share of the peak on, a tensor counts as large. Of the replays that made none, none lost more than 15 %;
 # of the others, up to 31 % (planner/overheads/fragmentation.jsonl).
 LARGE_SHARE = 0.08
@@ -74,8 +76,8 @@ class Overheads:
     """The evidence table, folded on demand into bands."""
 
     context: tuple[dict[str, Any], ...]
-    formula: tuple[dict[str, Any], ...]
     reserved: tuple[dict[str, Any], ...]
+    formula: tuple[dict[str, Any], ...] = ()
     parallel: tuple[dict[str, Any], ...] = ()
     replays: tuple[Replay, ...] = ()
     jumps: tuple[dict[str, Any], ...] = ()
@@ -142,16 +144,16 @@ def overheads() -> Overheads:
         CatalogError: a row has a missing or unknown key; names the row.
     """
     folder = resources.files("planner.overheads")
-    replays = folder.joinpath("fragmentation.jsonl").read_text(encoding="utf-8").splitlines()
     table = parse_overheads(folder.joinpath("overheads.toml").read_text(encoding="utf-8"))
-    jumps = folder.joinpath("jumps.jsonl").read_text(encoding="utf-8").splitlines()
-    return replace(
-        table, replays=tuple(Replay.of(json.loads(line)) for line in replays), jumps=tuple(map(json.loads, jumps))
+    replays, jumps, formula = (
+        [json.loads(line) for line in folder.joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for name in ("fragmentation", "jumps", FORMULA_ERRORS)
     )
+    return replace(table, replays=tuple(map(Replay.of, replays)), jumps=tuple(jumps), formula=tuple(formula))
 
 
 def parse_overheads(text: str) -> Overheads:
-    """Read an evidence table from TOML; it has no replays.
+    """Read an evidence table from TOML; it has no replays, jumps or errors of the formula.
 
     Raises:
         CatalogError: a row has a missing or unknown key; names the row.

@@ -74,7 +74,7 @@ def test_lengths_that_vary_never_are_enough_with_less() -> None:
 
 def replays(*rows: tuple[float, bool, bool, bool]) -> Overheads:
     """By (fraction lost, expandable segments, varying lengths, large pieces)."""
-    return Overheads(context=(), formula=(), reserved=(), replays=tuple(Replay(*row) for row in rows))
+    return Overheads(context=(), reserved=(), replays=tuple(Replay(*row) for row in rows))
 
 
 TABLE = replays(

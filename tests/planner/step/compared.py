@@ -1,7 +1,9 @@
-"""`python -m tests.planner.step.compared`: write planner/step/recorded/comparison.jsonl from every recorded dry run.
+"""`python -m tests.planner.step.compared`: write what the product says of its own errors, from every recorded dry run.
 
-For each part of a run, one row per family and set of switches: how many dry runs have them, and of each phase that was
-not equal in all, in how many it was and how far it was off at most.
+planner/step/recorded/comparison.jsonl: for each part of a run, one row per family and set of switches: how many dry
+runs have them, and of each phase that was not equal in all, in how many it was and how far it was off at most.
+planner/overheads/formula_errors.jsonl: for each method, how many dry runs there are, and how far a peak was
+off at most.
 """
 
 import json
@@ -9,8 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from math import ceil
+from pathlib import Path
 from typing import NamedTuple
 
+import planner.overheads
+from planner.overheads.table import FORMULA_ERRORS
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
@@ -39,6 +44,11 @@ from tests.planner.unsloth.beside import beside as unsloth_runs
 
 # Fractions are rounded up to this.
 _FINEST = 1e-6
+ERRORS_FILE = Path(planner.overheads.__file__).with_name(f"{FORMULA_ERRORS}.jsonl")
+_SOURCES = {
+    "adapters": "formula against dry run, tests/planner/step",
+    "full": "formula against dry run of full fine-tuning, tests/planner/step",
+}
 
 
 class ComparedRow(NamedTuple):
@@ -141,6 +151,16 @@ def lines(found: Iterable[Entry]) -> Iterator[str]:
             )
 
 
+def peak_errors() -> Iterator[str]:
+    """The other file, line by line. Preferences are held to ranges of their own."""
+    rows = [each for each in compared() if each.row.request["training"].get("objective", "sft") == "sft"]
+    for method, source in _SOURCES.items():
+        full = method == "full"
+        errors = [abs(each.peak_fraction) for each in rows if (each.row.request.get("method") == "full") == full]
+        worst = round(ceil(max(errors) / _FINEST) * _FINEST, 6)
+        yield json.dumps({"method": method, "runs": len(errors), "worst_error": worst, "source": source})
+
+
 def _commonest(rows: Iterable[Iterable[tuple[str, str]]]) -> dict[str, str]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for words in rows:
@@ -162,3 +182,4 @@ def _unequal(runs: list[dict[str, float]]) -> dict[str, tuple[int, float]]:
 
 if __name__ == "__main__":
     FILE.write_text("".join(f"{line}\n" for line in lines(entries())), encoding="utf-8")
+    ERRORS_FILE.write_text("".join(f"{line}\n" for line in peak_errors()), encoding="utf-8")
