@@ -19,7 +19,7 @@ from planner.request.schema import CHAPTER_QUANTIZATION, Request
 
 Replan = Callable[[Request], Planned]
 
-LONGEST_COMBINATION = 6
+LONGEST_COMBINATION = 8
 MOST_SHOWN = 8
 
 
@@ -55,7 +55,8 @@ def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Se
     """
     if plan.verdict == "fits":
         return ()
-    tried = _helping(plan, _tried(plan, replan, candidates(plan)))
+    every = list(_tried(plan, replan, candidates(plan)))
+    tried = _helping(plan, every)
     fitting = [item for item in tried if item.plan.verdict == "fits"]
     freed = _freed(plan, replan, tried)
     if freed and freed.plan.verdict == "fits":
@@ -65,9 +66,11 @@ def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Se
     searched = _helping(plan, _searched(plan, replan, freed))
     fitting += [item for item in searched if item.plan.verdict == "fits"]
     if not fitting:
-        helping = [*tried, *searched]
-        combined = _combined(plan, replan, helping)
-        near = [combined] if combined and combined.plan.verdict != "does_not_fit" else helping
+        # What does not help alone may help beside another change: 4-bit weights once activations are not kept.
+        combined = _combined(plan, replan, [*every, *searched])
+        if combined and combined.plan.verdict == "does_not_fit":
+            combined = next(_cut_further(combined, replan), None)
+        near = [combined] if combined and combined.plan.verdict != "does_not_fit" else [*tried, *searched]
         fitting = [item for item in near if item.plan.verdict != "does_not_fit"]
     fitting.sort(key=lambda item: (item.candidate.rank, _changes_stack(item), item.plan.smallest_bytes))
     shown = [_advice(plan, item) for item in (*fitting[:MOST_SHOWN], *_smaller(plan, replan))]
@@ -162,8 +165,18 @@ def _searched(plan: Planned, replan: Replan, freed: _Tried | None) -> Iterator[_
     if freed is None:
         yield from _cut(plan, replan)
         return
-    for item in _cut(freed.plan, replan):
-        both = _merged([freed.candidate, item.candidate])
+    yield from _on_top(freed, _cut(freed.plan, replan))
+
+
+def _cut_further(combined: _Tried, replan: Replan) -> Iterator[_Tried]:
+    """The longest length that fits with all that helps."""
+    return _on_top(combined, _shorter(combined.plan, replan))
+
+
+def _on_top(first: _Tried, found: Iterable[_Tried]) -> Iterator[_Tried]:
+    """What was `found` beyond `first`, as one change of the plan that was asked about."""
+    for item in found:
+        both = _merged([first.candidate, item.candidate])
         if both:
             yield _Tried(both, item.plan)
 
@@ -188,18 +201,22 @@ def _cut(plan: Planned, replan: Replan) -> Iterator[_Tried]:
 
 def _shorter(plan: Planned, replan: Replan) -> Iterator[_Tried]:
     step = 64
-    before = plan.recipe.training.max_length
+    training = plan.recipe.training
+    before = training.max_length
+    # What GRPO generates keeps its length, and a prompt comes before it.
+    kept = training.completion // step if plan.recipe.objective == "grpo" else 0
 
     @cache
     def at(steps: int) -> _Tried:
-        change = {"training.max_length": steps * step}
-        cost = f"examples cut at {steps * step:,} tokens instead of {before:,}"
+        length = (kept + steps) * step
+        change = {"training.max_length": length}
+        cost = f"examples cut at {length:,} tokens instead of {before:,}"
         return _Tried(Candidate(change, cost, DIFFERENT), replan(apply(plan.request, change)))
 
     def room(steps: int) -> int:
         return at(steps).plan.usable_bytes - at(steps).plan.estimate.enough_bytes
 
-    steps = largest(lambda count: at(count).plan.verdict == "fits", (before - 1) // step, room)
+    steps = largest(lambda count: at(count).plan.verdict == "fits", (before - 1) // step - kept, room)
     if steps:
         yield at(steps)
 

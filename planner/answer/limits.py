@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import gcd
 from typing import Any
 
 from planner.answer.fewest_cards import fewest_cards
@@ -75,19 +76,35 @@ def limits(request: Request, *, model: Model | None = None, gpu: Gpu | None = No
 
 
 def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
+    shortest, unit = _whole_generations(request, field)
+
     @cache
-    def at(value: int) -> Plan:
-        training = request.training.model_copy(update={field: value})
+    def at(count: int) -> Plan:
+        training = request.training.model_copy(update={field: shortest + count * unit})
         return plan(request.model_copy(update={"training": training}), model=model, gpu=gpu)
 
-    def surely_left(value: int) -> int:
-        return gpu.usable_bytes - at(value).estimate.enough_bytes
+    def surely_left(count: int) -> int:
+        return gpu.usable_bytes - at(count).estimate.enough_bytes
 
-    def perhaps_left(value: int) -> int:
-        return gpu.usable_bytes - at(value).estimate.lowest_bytes
+    def perhaps_left(count: int) -> int:
+        return gpu.usable_bytes - at(count).estimate.lowest_bytes
 
-    fits = furthest(lambda value: at(value).verdict == "fits", MOST[field], surely_left)
-    return Limit(fits, furthest(lambda value: at(value).verdict != "does_not_fit", MOST[field], perhaps_left, fits))
+    most = (MOST[field] - shortest) // unit
+    fits = furthest(lambda count: at(count).verdict == "fits", most, surely_left)
+    tight = furthest(lambda count: at(count).verdict != "does_not_fit", most, perhaps_left, fits)
+    return Limit(*(shortest + count * unit if count else 0 for count in (fits, tight)))
+
+
+def _whole_generations(request: Request, field: str) -> tuple[int, int]:
+    """What a value of `field` lies above, and in which steps: GRPO's sequences hold a completion, its batches groups."""
+    training = request.training
+    if training.objective != "grpo":
+        return 0, 1
+    if field == "max_length":
+        return training.completion, 1
+    groups = training.num_generations or 1
+    steps = training.steps_per_generation or training.gradient_accumulation_steps
+    return 0, groups // gcd(groups, request.gpus * steps)
 
 
 def furthest(

@@ -42,7 +42,7 @@ LIBRARIES = {
         ),
     ),
     "libcublasLt": Library(("blaslt.cpp",), 15, _matching(r"cublasLtMatmul$|cublasLt\w+SetAttribute$")),
-    "libcudnn": Library(("dnn.cpp", "dnn_graph.cpp"), 3000),
+    "libcudnn": Library(("dnn.cpp", "dnn_graph.cpp", "dnn_batch_norm.cpp"), 3000),
     "libcusparse": Library(("sparse.cpp",), 10, _matching(r"cusparseSet")),
     "libnccl": Library(("nccl.cpp",), 3),
     # The profiler: nothing runs, so there is nothing to record.

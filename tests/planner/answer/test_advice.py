@@ -136,6 +136,54 @@ def test_limits_are_the_last_values_that_fit() -> None:
         assert plan(asked(**{field: limit.tight + 1})).verdict == "does_not_fit"
 
 
+def test_four_bit_weights_are_advised_once_activations_are_no_longer_kept() -> None:
+    kept = asked(per_device_train_batch_size=4, max_length=4096, gradient_checkpointing=False, optim="sgd")
+    dora = {"r": 64, "use_dora": True}
+    request = Request.parse({
+        **kept.model_dump(), "model": "mistralai/Mistral-Nemo-Instruct-2407", "method": "lora", "quantization": None,
+        "lora": dora, "stack": "trl",
+    })  # fmt: skip
+    (together,) = (item for item in plan(request).advice if item.change.keys() >= {"method"})
+    assert together.change == {
+        "training.gradient_checkpointing": True, "lora.use_dora": False, "method": "qlora",
+    }  # fmt: skip
+    assert plan(apply(request, together.change)).verdict == together.verdict == "fits"
+
+
+def test_a_length_is_cut_on_top_of_all_that_helps() -> None:
+    request = Request.parse({
+        "model": "google/gemma-3-27b-it", "gpu": "rtx-5090", "method": "lora", "stack": "kbit",
+        "lora": {"r": 4, "target_modules": ["q_proj", "v_proj"]},
+        "training": {"per_device_train_batch_size": 2, "max_length": 8192, "gradient_checkpointing": False},
+    })  # fmt: skip
+    first = plan(request).advice[0]
+    assert first.change.keys() >= {"method", "training.gradient_checkpointing", "training.max_length"}
+    assert plan(apply(request, first.change)).verdict == first.verdict == "fits"
+
+
+def generating(**training: object) -> Request:
+    return Request.parse({
+        "model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-3060-12gb", "stack": "trl",
+        "training": {"objective": "grpo", "max_length": 4096, "max_completion_length": 2048, **training},
+    })  # fmt: skip
+
+
+def test_a_run_that_generates_keeps_its_completion_in_what_is_advised() -> None:
+    request = generating(per_device_train_batch_size=4)
+    advice = [item for item in plan(request).advice if "training.max_length" in item.change]
+    assert all(plan(apply(request, item.change)).verdict == item.verdict for item in advice)
+    assert plan(request).verdict == "does_not_fit"
+
+
+def test_limits_of_a_run_that_generates_are_whole_groups_beyond_a_completion() -> None:
+    found = limits(generating(num_generations=2, per_device_train_batch_size=2))
+    assert plan(generating(num_generations=2, per_device_train_batch_size=2, max_length=found.max_length.fits))
+    assert found.max_length.fits > 2048
+    batch = found.per_device_train_batch_size
+    assert (batch.fits % 2, batch.tight % 2) == (0, 0)
+    assert plan(generating(num_generations=2, per_device_train_batch_size=batch.fits)).verdict == "fits"
+
+
 def test_limits_of_what_never_fits_are_zero() -> None:
     request = Request.parse({"model": "meta-llama/Llama-2-70b-hf", "gpu": "rtx-4060"})
     assert limits(request).to_dict()["max_length"] == {"fits": 0, "tight": 0}

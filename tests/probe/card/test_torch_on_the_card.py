@@ -149,6 +149,36 @@ def test_cudnn_attention_is_chosen_on_hopper_and_its_workspace_is_called_modelle
     assert "cuDNN's own workspace is modelled as 0 bytes" in seen["modelled"][0]
 
 
+def test_a_network_of_convolutions_and_batch_normalization_trains_and_is_evaluated(tmp_path: Path) -> None:
+    seen = on_card(
+        tmp_path,
+        """
+        insert("rtx-4090")
+        import torch
+        from torch import nn
+        layers = nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        net = nn.Sequential(*layers, nn.Linear(64, 10)).cuda()
+        optimizer, scaler = torch.optim.SGD(net.parameters(), momentum=0.9), torch.amp.GradScaler("cuda")
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            images = torch.randn(16, 3, 32, 32, device="cuda").to(memory_format=memory_format)
+            with torch.autocast("cuda", torch.float16):
+                loss = net(images).square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        answer["peak"] = torch.cuda.max_memory_allocated()
+        with torch.no_grad():
+            answer["shape"] = list(net.eval()(images).shape)
+        answer["modelled"] = modelled()
+        """,
+    )
+    # Half-precision outputs of the convolution and of its normalization, saved for the backward pass.
+    assert seen["peak"] > 2 * 2 * 16 * 64 * 32 * 32
+    assert seen["shape"] == [16, 10]
+    assert any("batch normalization" in note for note in seen["modelled"])
+
+
 def test_expandable_segments_grow_within_the_card_and_give_back(tmp_path: Path) -> None:
     seen = on_card(
         tmp_path,
