@@ -96,7 +96,7 @@ def _stretch(request: Request, model: Model, gpu: Gpu, field: str) -> Limit:
 
 
 def _whole_generations(request: Request, field: str) -> tuple[int, int]:
-    """What a value of `field` lies above, and in which steps: GRPO's sequences hold a completion, its batches groups."""
+    """What a value of `field` lies above, and in which steps: GRPO's sequences hold a completion, batches groups."""
     training = request.training
     if training.objective != "grpo":
         return 0, 1

@@ -50,6 +50,20 @@ def refuse_layers_of_patterns(lora: Lora) -> None:
     raise InvalidRequestError("PEFT refuses these layers.", [FieldProblem("lora.layers_to_transform", fix)])
 
 
+def narrowed_to_nothing(modules: list[TensorGroup], lora: Lora) -> FieldProblem | None:
+    """Targets that are there, of which the other fields leave none; None where no other field narrows them."""
+    if lora.layers_pattern:
+        where = ", ".join(lora.layers_pattern) if isinstance(lora.layers_pattern, tuple) else lora.layers_pattern
+        return FieldProblem("lora.layers_pattern", f"none of the targets lies in a chosen layer of {where}")
+    if lora.layers_to_transform is not None:
+        numbered = (group for group in modules if group.name.count("*") == 1)
+        last = max((layer for group in numbered for layer in group.layers or range(group.count)), default=0)
+        return FieldProblem("lora.layers_to_transform", f"leaves no target; layers are counted from 0 to {last}")
+    if lora.exclude_modules:
+        return FieldProblem("lora.exclude_modules", "leaves no target; name fewer modules")
+    return None
+
+
 def refuse_linear_routers(model_type: str, modules: list[TensorGroup], lora: Lora) -> None:
     """All that "all-linear" would name but the router is the way out."""
     whole = isinstance(lora.target_modules, str) and lora.target_modules.lower() in {ALL_LINEAR, LINEAR_NAMES}

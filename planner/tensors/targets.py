@@ -26,6 +26,7 @@ from planner.tensors.modules import (
 )
 from planner.tensors.peft_matching import WRAPPED, excluder, layer_chooser, matcher, ranks, wrappers
 from planner.tensors.refused_targets import (
+    narrowed_to_nothing,
     refuse_biases,
     refuse_layers_of_patterns,
     refuse_linear_routers,
@@ -105,10 +106,9 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
         found = _all_adapted(modules, lora.target_modules, census, lora)
     found += _on_parameters(census, model_type, lora, {weight.name for weight in found})
     if not found:
-        raise InvalidRequestError(
-            "No module of this model matches the LoRA targets.",
-            [FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")],
-        )
+        narrowed = narrowed_to_nothing(modules, lora) if _named(modules, lora.target_modules) else None
+        nothing = FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")
+        raise InvalidRequestError("No module of this model matches the LoRA targets.", [narrowed or nothing])
     refuse_outputs_of_kernels(model_type, modules, found)
     refuse_biases(census, lora)
     if lora.target_parameters or any(weight.stacked_experts for weight in found):

@@ -77,7 +77,9 @@ def test_layers_of_all_linear_and_layers_that_are_counted_nowhere_are_refused() 
     assert refused({"layers_to_transform": [0]}).startswith("lora.layers_to_transform: PEFT chooses layers of listed")
     assert "layers_pattern: says where layers are counted" in refused({"layers_pattern": "layers"})
     elsewhere = {"target_modules": ["q_proj"], "layers_to_transform": [0], "layers_pattern": "h"}
-    assert "nothing matches q_proj" in refused(elsewhere)
+    assert refused(elsewhere) == "lora.layers_pattern: none of the targets lies in a chosen layer of h"
+    beyond = {"target_modules": ["q_proj"], "layers_to_transform": [400]}
+    assert "lora.layers_to_transform: leaves no target; layers are counted from 0 to" in refused(beyond)
 
 
 def test_parameters_of_experts_have_one_pair_of_matrices_for_a_whole_stack() -> None:
@@ -118,7 +120,8 @@ def test_other_parameters_are_refused_with_what_can_be_named() -> None:
 def test_what_is_excluded_has_no_adapter() -> None:
     assert "k_proj" not in ranks({"exclude_modules": ["k_proj"]})
     assert set(ranks({"exclude_modules": r".*mlp.*"})) == {"q_proj", "k_proj", "v_proj", "o_proj"}
-    assert "nothing matches" in refused({"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]})
+    nothing_left = {"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]}
+    assert refused(nothing_left) == "lora.exclude_modules: leaves no target; name fewer modules"
 
 
 @pytest.mark.parametrize(

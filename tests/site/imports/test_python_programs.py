@@ -57,6 +57,35 @@ def test_a_trl_script_is_planned_with_the_libraries_own_defaults() -> None:
     assert imported(TRL).not_planned == ()
 
 
+OPTIONS = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("-m", "--base-model", default="Qwen/Qwen2.5-0.5B")
+parser.add_argument("--bs", type=int, default=4)
+parser.add_argument("--bf16", action="store_true")
+parser.add_argument("--layers", type=int)
+cli = parser.parse_args()
+model = AutoModelForCausalLM.from_pretrained(cli.base_model)
+lora = LoraConfig(r=8, target_modules=["q_proj"], layers_to_transform=list(range(16, 24)))
+trainer = transformers.Trainer(model, TrainingArguments("out", per_device_train_batch_size=cli.bs, bf16=cli.bf16))
+"""
+
+
+def test_an_option_of_the_script_is_worth_its_default_and_a_range_its_numbers() -> None:
+    document = imported(OPTIONS).document
+    assert document["model"] == "Qwen/Qwen2.5-0.5B"
+    assert document["training"]["per_device_train_batch_size"] == 4
+    assert document["lora"]["layers_to_transform"] == list(range(16, 24))
+    without = imported(OPTIONS.replace("cli.bs", "cli.layers"))
+    assert "per_device_train_batch_size" in {item.key for item in without.not_planned}
+
+
+@pytest.mark.parametrize("layers", ["range(0, 8, 0)", "range(10**6)", "range(n)", "range(2.5)", "range()"])
+def test_a_range_that_cannot_be_is_named(layers: str) -> None:
+    found = imported(OPTIONS.replace("range(16, 24)", layers))
+    assert any("layers_to_transform" in item.key for item in found.not_planned)
+
+
 def test_an_unsloth_notebook_is_planned_with_its_own_layers() -> None:
     install = {"cell_type": "code", "source": ["%%capture\n", "!pip install unsloth"]}
     cells = [{"cell_type": "markdown", "source": ["# Train"]}, install]
