@@ -9,13 +9,8 @@ from planner.families.parts import (
     Attention,
     Block,
     Decoder,
-    DeltaNet,
-    Experts,
-    GatedMlp,
     Latent,
     Linear,
-    Mamba2,
-    PlainMlp,
 )
 from planner.gpu import Gpu
 from planner.memory import workspace
@@ -29,6 +24,7 @@ from planner.step.attention.rotary import CONCATENATED
 from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.from_recipe.copied_modules import copies_of
 from planner.step.from_recipe.derive_numbers import CHUNK, key_splits
+from planner.step.from_recipe.linears import linears, trained_biases
 from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs, merges_head
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth
@@ -163,7 +159,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         noisy=training.neftune_noise_alpha is not None,
         outside=_outside(decoder, by_size.outside_fused, adapted),
         copies=copies,
-        biases=recipe.lora.bias if recipe.lora else "none",
+        biases=trained_biases(decoder, recipe.lora),
         trains_tokens=bool(recipe.lora and recipe.lora.trainable_token_indices),
         merges_head=merges_head(decoder, recipe),
         ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),
@@ -260,36 +256,3 @@ def _adapted(decoder: Decoder, lora: Lora) -> frozenset[str]:
     """Module paths that carry an adapter; a router's `gate.weight` goes by its module's name like any other."""
     weights = adapted_weights(census_of(decoder), decoder.model_type, lora)
     return frozenset(weight.name.removesuffix(".weight") for weight in weights)
-
-
-def linears(block: Block) -> Iterator[Linear]:
-    """Every `nn.Linear` of a block, in the order of its modules."""
-    attention, mlp = block.attention, block.mlp
-    if block.layer_input:
-        yield from (block.layer_input.gate, block.layer_input.projection)
-    if block.beside:
-        experts = block.beside.experts
-        yield from (experts.router, experts.up, experts.down)
-    if isinstance(attention, Attention):
-        yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
-    elif isinstance(attention, DeltaNet):
-        yield from filter(None, (attention.qkv, attention.z, attention.b, attention.a, attention.out))
-    elif isinstance(attention, Mamba2):
-        yield from (attention.in_, attention.out)
-    elif isinstance(attention, Latent):
-        yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
-        if attention.indexer:
-            yield from (attention.indexer.q, attention.indexer.k)
-    if isinstance(mlp, Experts):
-        yield from (mlp.router, mlp.up, mlp.down)
-        yield from _linears_of(mlp.shared)
-        yield from filter(None, (mlp.shared_gate,))
-    else:
-        yield from _linears_of(mlp)
-
-
-def _linears_of(mlp: GatedMlp | PlainMlp | None) -> Iterator[Linear]:
-    if isinstance(mlp, GatedMlp):
-        yield from filter(None, (mlp.gate, mlp.up, mlp.fused, mlp.down))
-    elif mlp:
-        yield from (mlp.up, mlp.down)

@@ -18,7 +18,8 @@ from planner.request.lora import Lora
 from planner.request.low_rank import projection_of
 from planner.request.recipe import Recipe
 from planner.step.from_recipe.adapted_layers import adapters_by_kind, by_adapters
-from planner.step.from_recipe.derive_switches import linears, switches_of
+from planner.step.from_recipe.derive_switches import switches_of
+from planner.step.from_recipe.linears import linears
 from planner.step.switches import Copies, LayerSwitches, LigerKernels, Switches
 from planner.step.unsloth_numbers import offloads
 
@@ -59,7 +60,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
-        "biases": _biases(decoder, switches),
+        "biases": switches.biases,
         "whole modules": _copies(switches.copies) + _rows(switches),
         "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
         "4-bit products": _fused(switches),
@@ -228,12 +229,6 @@ def _further(lora: Lora) -> str:
     without = f", but {_targets(lora.exclude_modules)}" if lora.exclude_modules else ""
     parameters = f", parameters {_targets(lora.target_parameters)}" if lora.target_parameters else ""
     return parameters + without + (", in some layers" if lora.layers_to_transform is not None else "")
-
-
-def _biases(decoder: Decoder, switches: Switches) -> str:
-    """Those that are trained, of a model that has some."""
-    has_some = any(part.bias for block in decoder.structure.blocks for part in linears(block))
-    return switches.biases if has_some else "none"
 
 
 def _rows(switches: Switches) -> str:

@@ -73,6 +73,17 @@ def test_layers_before_the_first_adapter_keep_nothing_for_a_backward_pass() -> N
     assert peak([3]) < peak([2]) < peak([1]) < peak([0])
 
 
+def test_biases_of_a_model_that_has_none_are_none_in_whichever_layers() -> None:
+    def peak(bias: str, layers: list[int]) -> int:
+        lora = {"target_modules": ["q_proj"], "layers_to_transform": layers, "bias": bias}
+        found = planned(lora, training={"gradient_checkpointing": False})
+        assert found.required_bytes.likely > 0
+        return found.peak_allocated_bytes
+
+    assert peak("all", [1, 3]) == peak("none", [1, 3])
+    assert peak("lora_only", [1, 2, 3]) == peak("none", [1, 2, 3])
+
+
 def test_layers_of_all_linear_and_layers_that_are_counted_nowhere_are_refused() -> None:
     assert refused({"layers_to_transform": [0]}).startswith("lora.layers_to_transform: PEFT chooses layers of listed")
     assert "layers_pattern: says where layers are counted" in refused({"layers_pattern": "layers"})
