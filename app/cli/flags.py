@@ -234,8 +234,11 @@ def _put(document: Document, path: str, value: object) -> None:
 def _quantization(inside: dict[str, Any], name: str, value: object) -> dict[str, Any]:
     if name == "bnb_4bit_quant_type" and value in _OTHER_STORAGE:
         return dict(_OTHER_STORAGE[str(value)])
-    base = inside or {"load_in_4bit": True, **_CHAPTER}
-    return {**base, name: value}
+    in_4bit = {"load_in_4bit": True, **_CHAPTER}
+    otherwise = inside.get("load_in_8bit") or inside.get("quant_method", "bitsandbytes") != "bitsandbytes"
+    if name == "bnb_4bit_quant_type" and otherwise:
+        return {**in_4bit, name: value}
+    return {**(inside or in_4bit), name: value}
 
 
 def _converted(name: str, value: object) -> object:

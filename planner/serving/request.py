@@ -68,6 +68,12 @@ class Inference(Subject):
         if self.kv_cache_dtype not in _CACHE_TYPES[self.engine]:
             msg = f"kv_cache_dtype: {self.engine} is planned with {', '.join(_CACHE_TYPES[self.engine])} only"
             raise ValueError(msg)
+        if self.engine != "llama.cpp" and "gguf" in self.model_fields_set:
+            msg = f"gguf: {self.engine} is planned without GGUF files; write engine llama.cpp, or a quantization"
+            raise ValueError(msg)
+        if self.engine != "vllm" and "gpu_memory_utilization" in self.model_fields_set:
+            msg = f"gpu_memory_utilization: {self.engine} takes no share of the card; drop it, or write engine vllm"
+            raise ValueError(msg)
         if self.engine == "llama.cpp" and self.quantization:
             msg = "quantization: llama.cpp reads a GGUF file; say which kind with gguf, such as Q4_K_M"
             raise ValueError(msg)

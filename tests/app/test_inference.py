@@ -52,6 +52,13 @@ def test_an_answer_longer_than_the_context_leaves_no_prompt(client: httpx.Client
     assert answer.json()["errors"][0]["field"] == "context"
 
 
+@pytest.mark.parametrize(("field", "value"), [("gguf", "Q8_0"), ("gpu_memory_utilization", 0.5)])
+def test_what_another_engine_reads_is_refused_with_its_name(client: httpx.Client, field: str, value: object) -> None:
+    answer = client.post("/api/v1/inference", json={**ASKED, field: value})
+    (error,) = answer.json()["errors"]
+    assert (error["field"], "transformers" in error["message"]) == (field, True)
+
+
 def test_the_terminal_says_what_the_api_says(client: httpx.Client) -> None:
     words = ["inference", "qwen3-8b", "4090", "--context", "8192", "--batch", "4", "--quant-type", "nf4"]
     printed = CliRunner().invoke(app, [*words, "--json"])

@@ -75,4 +75,6 @@ def _in_the_engines_words(document: dict[str, Any]) -> dict[str, Any]:
         quantization = None
     else:
         document.pop("gguf", None)
+    if document.get("engine") != "vllm":
+        document.pop("gpu_memory_utilization", None)
     return document | ({"quantization": quantization} if quantization else {}) | ({"lora": {"r": rank}} if rank else {})

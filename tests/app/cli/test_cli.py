@@ -113,6 +113,15 @@ def test_a_request_is_read_from_a_file_and_flags_win(request_file: Path) -> None
     assert answer["request"]["lora"]["r"] == 16
 
 
+def test_a_storage_that_is_asked_for_wins_over_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    for stored in ({"load_in_8bit": True}, {"quant_method": "hqq"}):
+        file.write_text(json.dumps({"model": RUN[0], "gpu": RUN[1], "quantization": stored}))
+        found = json.loads(run("plan", "--request", str(file), "--quant-type", "fp4", "--json").stdout)
+        kept = found["request"]["quantization"]
+        assert (kept["load_in_4bit"], kept["load_in_8bit"], kept["bnb_4bit_quant_type"]) == (True, False, "fp4")
+
+
 def test_a_request_is_read_from_stdin(request_file: Path) -> None:
     result = run("plan", "--request", "-", "--json", stdin=request_file.read_text())
     assert json.loads(result.stdout)["verdict"] == "fits"
