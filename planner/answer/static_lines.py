@@ -13,7 +13,8 @@ from planner.memory.runtime import runtime_lines, slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import reference_lines, weight_lines
 from planner.model.model import Model
-from planner.parallel.static import ddp_static_lines, fsdp_static_lines, zero_static_lines
+from planner.parallel.static import ddp_static_lines, fsdp_static_lines
+from planner.parallel.zero_static import zero_static_lines
 from planner.request.dtypes import Dtype
 from planner.request.low_rank import projection_of
 from planner.request.optimizer_names import Optimizer

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from planner.ledger import PHASES, Line
 from planner.memory.gradients import gradient_lines
@@ -10,8 +9,7 @@ from planner.memory.optimizer import optimizer_lines
 from planner.memory.weights import weight_lines
 from planner.parallel.ddp import ddp_lines
 from planner.parallel.units import Unit, Units, is_cut, kept_itemsize, units_of
-from planner.parallel.zero import bucket_bytes
-from planner.request.parallel import Ddp, DeepSpeed, Fsdp
+from planner.request.parallel import Ddp, Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
@@ -105,105 +103,6 @@ def _on_the_way(
         formula=formula, working=f"{most_bytes:,}", evidence="modelled",
         source=f"torch/distributed/fsdp/{sources[0] if version_1 else sources[1]}",
     )  # fmt: skip
-
-
-def zero_static_lines(
-    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, options: DeepSpeed
-) -> list[Line]:
-    """Parameters in 16 bit, whole below stage 3; float32 copies and optimizer state cut over the cards.
-
-    Source: deepspeed/runtime/zero/stage_1_and_2.py single_partition_of_fp32_groups, stage3.py
-    _create_fp32_partitions; partition_parameters.py for what is cut.
-    """
-    cards, on_host = recipe.layout.world, recipe.layout.optimizer_on_host
-    cut, whole = ([], list(placed)) if options.stage < 3 else _cut_by_zero(placed, options, recipe)
-    cut_elements = sum(item.group.params_each * item.count for item in cut)
-    trained = sum(tensor.elements * tensor.count for tensor in tensors)
-    share = ceil_div(trained, cards if options.stage else 1)
-    flat = Trainable(name="flat partition", shape=(share,), count=1, itemsize_bytes=4)
-    line = partial(Line, evidence="modelled", source="deepspeed/runtime/zero")
-    host = f", {HOST}"
-    parameters_bytes = allocated(2 * ceil_div(cut_elements, cards))
-    in_host = recipe.layout.parameters_on_host
-    lines = [
-        *weight_lines(whole, recipe, adapters_bytes=0),
-        line(
-            name=f"weights: this card's part{host if in_host else ''}", bytes=parameters_bytes, cause="weights",
-            alive_in=() if in_host else PHASES[1:], formula="2 P / cards", working=f"2 × {cut_elements:,} / {cards}",
-        ),
-        line(
-            name=f"float32 copies of what is trained{host if on_host else ''}", bytes=allocated(4 * share),
-            cause="optimizer", alive_in=() if on_host else PHASES[1:], formula="4 n / cards", working=f"4 × {share:,}",
-        ),
-        line(
-            name=f"float32 gradients of the step{host if on_host else ''}", bytes=allocated(4 * share),
-            cause="gradients", alive_in=() if on_host else PHASES[-1:], formula="4 n / cards", working=f"4 × {share:,}",
-        ),
-        line(
-            name="16-bit gradients at the step", cause="gradients", formula="2 × 2 n / cards; without ZeRO 2 n",
-            bytes=_step_gradients_bytes(options, trained, share),
-            alive_in=PHASES[-1:], working=f"2 × {trained:,}",
-        ),
-    ]  # fmt: skip
-    if recipe.lora:
-        lines.append(
-            line(
-                name="adapters", bytes=allocated(2 * trained), cause="adapters", alive_in=PHASES[1:], formula="2 n",
-                working=f"2 × {trained:,}",
-            )
-        )  # fmt: skip
-    if options.stage in (1, 2) and on_host:
-        buffer_bytes = allocated(2 * max((tensor.elements for tensor in tensors), default=0))
-        lines.append(
-            Line(
-                name="ZeRO buffer for gradients on their way to the host", bytes=buffer_bytes, cause="workspace",
-                alive_in=PHASES[1:], formula="2 × the largest trained parameter", working=f"{buffer_bytes:,}",
-                evidence="modelled", source="deepspeed/runtime/zero/stage_1_and_2.py temp_grad_buffer_for_gpu_offload",
-            )
-        )  # fmt: skip
-    if options.stage == 3:
-        bucket = bucket_bytes(options, hidden_size(placed))
-        lines += [
-            Line(
-                name="ZeRO reduce bucket", bytes=bucket, cause="workspace", alive_in=PHASES[1:],
-                formula="2 × reduce_bucket_size", working=f"{bucket:,}", evidence="modelled",
-                source="deepspeed/runtime/zero/stage3.py _setup_for_real_optimizer",
-            ),
-            Line(
-                name=f"gradients: this card's part{host if on_host else ''}", bytes=allocated(2 * share),
-                cause="gradients", alive_in=() if on_host else PHASES[1:], formula="2 n / cards",
-                working=f"2 × {share:,}", evidence="modelled",
-                source="deepspeed/runtime/zero/stage3.py grad_partitions_flat_buffer",
-            ),
-        ]  # fmt: skip
-    updates = update_lines([flat], recipe, on_host=on_host)
-    return [*lines, *(found for found in updates if found.cause == "optimizer")]
-
-
-def _step_gradients_bytes(options: DeepSpeed, trained: int, share: int) -> int:
-    """16-bit gradients that are still there when they are turned to float32, beside stage 3's own part.
-
-    Stages 1 and 2 have their part twice, as averaged and as one flat tensor (stage_1_and_2.py step,
-    flat_grad_partition); what other cards update is gone by then.
-    """
-    if options.stage >= 2 and options.offload_optimizer != "none":
-        return 0
-    if options.stage == 3:  # stage3.py _prepare_fp32_grad_for_sub_group: the part as one flat tensor
-        return allocated(2 * share)
-    return 2 * allocated(2 * share) if options.stage else allocated(2 * trained)
-
-
-def _cut_by_zero(placed: Sequence[Placed], options: DeepSpeed, recipe: Recipe) -> tuple[list[Placed], list[Placed]]:
-    """What stage 3 cuts, and what it leaves: small parameters, buffers."""
-    threshold = options.stage3_param_persistence_threshold
-    least = 10 * hidden_size(placed) if threshold is None else threshold
-    cut = [item for item in placed if is_cut(item, recipe) and item.group.params_each > least]
-    return cut, [item for item in placed if item not in cut]
-
-
-def hidden_size(placed: Sequence[Placed]) -> int:
-    """Columns of the embedding."""
-    return next(item.group.shape[-1] for item in placed if item.group.role == "embedding")
 
 
 def update_lines(tensors: Sequence[Trainable], recipe: Recipe, *, on_host: bool) -> list[Line]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from planner.ledger import Line
 from planner.parallel.fsdp import FsdpStep
-from planner.parallel.static import hidden_size
 from planner.parallel.units import units_of
 from planner.parallel.zero import ZeroStep
+from planner.parallel.zero_parameters import parameters_of
+from planner.parallel.zero_static import hidden_size
 from planner.request.dtypes import Dtype
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
 from planner.request.recipe import Recipe
@@ -33,7 +34,8 @@ class BucketViews:
 def walked_recipe(recipe: Recipe) -> Recipe:
     """`recipe` as its layers compute: adapters come gathered in the mixed precision's dtype."""
     gathered: Dtype | None = recipe.layout.gathered
-    if recipe.layout.strategy == "zero":  # the engine casts the whole module (deepspeed/runtime/engine.py, bfloat16)
+    if isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage < 3:
+        # The engine casts the module, unless zero.Init made it (engine.py _cast_module_mixed_precision).
         gathered = recipe.model_dtype
     return replace(recipe, adapter_dtype=gathered) if gathered and recipe.lora else recipe
 
@@ -58,8 +60,11 @@ def held_beside(
         if recipe.quantization and recipe.strategy.stage == 3:
             msg = "ZeRO 3 of quantized weights"
             raise NotImplementedError(msg)
-        units = units_of(placed, adapters, recipe, layers)
-        return ZeroStep(units=units, cards=recipe.layout.world, options=recipe.strategy, hidden=hidden_size(placed))
+        return ZeroStep(
+            parameters=parameters_of(placed, adapters, recipe, layers), cards=recipe.layout.world,
+            options=recipe.strategy, sizes=recipe.strategy.sizes(hidden_size(placed)), accumulates=recipe.accumulates,
+            checkpoints=bool(recipe.training.gradient_checkpointing),
+        )  # fmt: skip
     if recipe.quantization and not recipe.quantization.load_in_4bit:
         msg = "FSDP of weights that are quantized otherwise than to 4 bit by bitsandbytes"
         raise NotImplementedError(msg)
@@ -91,8 +96,11 @@ class Unproved:
 def unproved(recipe: Recipe) -> Unproved | None:
     """What of the recipe's strategy no dry run has shown, if anything."""
     options = recipe.strategy
-    if recipe.layout.strategy == "zero":
-        return Unproved("deepspeed.stage", "planned from DeepSpeed's source, and held to six probes of one small Llama")
+    if isinstance(options, DeepSpeed) and recipe.layout.strategy == "zero":
+        if options.stage == 0:
+            return Unproved("deepspeed.stage", "stage 0 is planned from DeepSpeed's source; stages 1 to 3 were probed")
+        if "nvme" in {options.offload_optimizer, options.offload_param}:
+            return Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
     if isinstance(options, Fsdp) and options.version == 1:
         return Unproved("fsdp.version", "FSDP1 is planned from torch's source; a probe took 9 % more")
     if recipe.layout.strategy == "fsdp" and isinstance(options, Fsdp) and options.hybrid_shard:
@@ -100,4 +108,4 @@ def unproved(recipe: Recipe) -> Unproved | None:
     return None
 
 
-UNPROVED_FIELDS = frozenset({"deepspeed.stage", "fsdp.version", "fsdp.hybrid_shard"})
+UNPROVED_FIELDS = frozenset({"deepspeed.stage", "deepspeed.offload", "fsdp.version", "fsdp.hybrid_shard"})

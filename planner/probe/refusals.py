@@ -78,6 +78,11 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
         yield FieldProblem("training.loss", "no instrument runs Cut Cross-Entropy; plan it by formula, or probe liger")
     if recipe.layout.strategy == "zero" and importlib.util.find_spec("deepspeed") is None:
         yield FieldProblem("deepspeed", f"{INSTALL_DEEPSPEED}; or plan it by formula")
+    if recipe.quantization and recipe.layout.strategy == "zero" and recipe.layout.parameter_shards > 1:
+        fix = (
+            "this probe builds stage 3's model unquantized; take stage 2, or dry-run your script: fitproof dry-run"
+        )
+        yield FieldProblem("deepspeed.stage", fix)
     package = low_rank.PACKAGES.get(recipe.training.optim)
     if package and importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")

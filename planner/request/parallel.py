@@ -4,7 +4,7 @@ Each section is valid by itself; planner/request/schema.py holds the document th
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
@@ -52,6 +52,14 @@ class Fsdp(Frozen):
         return _fsdp_fields(data) if isinstance(data, Mapping) else data
 
 
+class ZeroSizes(NamedTuple):
+    """Elements of a ZeRO configuration once "auto" is filled in."""
+
+    reduce_bucket_size: int
+    stage3_prefetch_bucket_size: int
+    stage3_param_persistence_threshold: int
+
+
 class DeepSpeed(Frozen):
     """The `zero_optimization` part of a DeepSpeed configuration, as far as it moves bytes; sizes count elements.
 
@@ -76,6 +84,12 @@ class DeepSpeed(Frozen):
     @classmethod
     def _in_the_ecosystems_words(cls, data: Any) -> Any:
         return _zero_fields(data) if isinstance(data, Mapping) else data
+
+    def sizes(self, hidden: int) -> ZeroSizes:
+        """What stands in place of "auto" for a model of this width."""
+        automatic = ZeroSizes(hidden**2, int(0.9 * hidden**2), 10 * hidden)
+        given = (getattr(self, name) for name in ZeroSizes._fields)
+        return ZeroSizes(*(filled if own is None else own for own, filled in zip(given, automatic, strict=True)))
 
     @model_validator(mode="after")
     def _parameters_are_offloaded_in_stage_3_alone(self) -> "DeepSpeed":

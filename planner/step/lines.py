@@ -11,7 +11,15 @@ from planner.ledger import Line
 from planner.request.recipe import Recipe
 from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
-from planner.step.engine.program import Instant, Part, Program, played, worst_instants, worst_of_phases
+from planner.step.engine.program import (
+    Instant,
+    Part,
+    Program,
+    played,
+    without_gradients,
+    worst_instants,
+    worst_of_phases,
+)
 from planner.step.engine.tables import tables_of
 from planner.step.from_recipe.adapted_layers import by_adapters
 from planner.step.from_recipe.derive_numbers import numbers_of
@@ -94,6 +102,8 @@ def _instants(
         return worst_instants(program, order, tables, name_of)
     segments = [program.segments[index] for index in played(program, tuple(order))]
     beside = held.beside([(segment.phase, segment.kind is not None) for segment in segments])
+    if beside.takes_gradients:
+        return worst_instants(program, order, without_gradients(program, tables), name_of, beside)
     return worst_instants(program, order, tables, name_of, beside)
 
 

@@ -124,6 +124,8 @@ class Switches:
     `merges_head`: in the head, too, which is the embedding.
     `ranks`: projections whose adapters have a rank of their own.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
+    `keeps_inputs`: products with frozen weights save their input, too (deepspeed/runtime/zero/linear.py
+    LinearFunctionForZeroStage3).
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
@@ -172,6 +174,7 @@ class Switches:
     passes: tuple[Pass, ...] = ONE_PASS
     leading: int | None = None
     unsloth: Unsloth | None = None
+    keeps_inputs: bool = False
 
     def rank(self, name: str) -> str:
         """The dimension that is the rank of this projection's adapter."""

@@ -51,15 +51,10 @@ def _engine_module() -> Any:
 
 
 def _configuration(recipe: Recipe, hidden: int) -> dict[str, Any]:
-    """The configuration file; "auto" is filled in as accelerate does from the model's width."""
+    """The configuration file; "auto" is filled in as transformers does from the model's width."""
     options = recipe.strategy if isinstance(recipe.strategy, DeepSpeed) else DeepSpeed()
     training = recipe.training
-    automatic = {
-        "reduce_bucket_size": hidden * hidden, "stage3_prefetch_bucket_size": int(0.9 * hidden * hidden),
-        "stage3_param_persistence_threshold": 10 * hidden,
-    }  # fmt: skip
-    given = options.model_dump(exclude={"offload_optimizer", "offload_param"})
-    found = {name: automatic.get(name) if value is None else value for name, value in given.items()}
+    found = options.model_dump(exclude={"offload_optimizer", "offload_param"}) | options.sizes(hidden)._asdict()
     part: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     for name in ("offload_optimizer", "offload_param"):
         if getattr(options, name) != "none":

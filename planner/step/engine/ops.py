@@ -154,11 +154,13 @@ def mul(graph: Graph, a: Value, b: Value) -> Value:
 
 
 @framed
-def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) -> Value:
+def matmul(  # noqa: PLR0913  # F.linear's own, and how its input is kept
+    graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0, keeps_x: bool = False
+) -> Value:
     """`F.linear` with a plain weight `(out, in)`: saves x for the weight's gradient, the weight for x's.
 
     x has dims (rows..., in). The weight's gradient comes first, x's where there is a trained bias (AddmmBackward0).
-    `bias`: bytes per element of that.
+    `bias`: bytes per element of that. `keeps_x`: x is saved for a frozen weight, too.
     """
     rows, dims = x.dims[:-1], (*x.dims[:-1], out)
     if not (graph.needs(x, weight) or (bias and graph.recording)):
@@ -193,7 +195,7 @@ def matmul(graph: Graph, x: Value, weight: Value, out: str, *, bias: int = 0) ->
         to_weight = product(w_edge, (out, width), tag)
         return (Edge(leaf=True), summed_over_rows(graph, grad, dims, gradient_of_bias)), to_input, to_weight
 
-    saved = (graph.save(x) if w_edge else []) + (graph.save(weight) if x_edge else [])
+    saved = (graph.save(x) if w_edge or keeps_x else []) + (graph.save(weight) if x_edge else [])
     edge = graph.node(backward, saved)
     result = graph.hold(graph.new(each, dims))
     graph.mark_product()

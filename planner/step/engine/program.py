@@ -136,6 +136,7 @@ def worst_of_phases(
     if native is not None:
         return tuple(Worst(phase, most_bytes, at, "during", moves) for phase, most_bytes, at, moves in native)
     highest, nets = heights(program, tables)
+    peaks = [_around_gradients(program, index, tables) for index in range(len(highest))] if beside else []
     reduced = summed([_gradients_left(program, index, tables) for index in sequence]) if beside else []
     best: dict[str, tuple[int, int, Moment]] = dict.fromkeys(PHASES, (-1, 0, "during"))
     level = 0
@@ -144,12 +145,12 @@ def worst_of_phases(
         moment: Moment = "during"
         found = level + highest[index]
         if beside:
-            found, moment = beside.highest(position, level, highest[index], nets[index], reduced)
+            found, moment = beside.highest(position, level, peaks[index], nets[index], reduced)
         if found > best[phase][0]:
             best[phase] = found, position, moment
         level += nets[index]
     return tuple(
-        Worst(phase, *worst, _moves_until(program.segments[sequence[worst[1]]], worst[2], tables))
+        Worst(phase, *worst, _moves_until(program, sequence[worst[1]], worst[2], tables))
         for phase, worst in best.items()
     )
 
@@ -175,12 +176,29 @@ def worst_instants(
     return tuple(instants)
 
 
-def _moves_until(segment: Segment, moment: Moment, tables: Sequence[Sequence[int]]) -> int:
+def _moves_until(program: Program, index: int, moment: Moment, tables: Sequence[Sequence[int]]) -> int:
     """How many moves of a segment have happened at its worst moment."""
-    if moment != "during":
+    segment = program.segments[index]
+    if moment in ("at_start", "at_end"):
         return 0 if moment == "at_start" else len(segment.moves)
     reached = levels(segment, tables[segment.kind or 0])
-    return reached.index(max(reached))
+    first = _first_gradient(program, index)
+    if moment == "before_gradients":
+        return reached.index(max(reached[: first + 1]))
+    return reached.index(max(reached[first:]), first)
+
+
+def _around_gradients(program: Program, index: int, tables: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How high a segment rises until its first gradient of a weight, and from then on; all of it where it has none."""
+    reached = levels(program.segments[index], tables[program.segments[index].kind or 0])
+    first = _first_gradient(program, index)
+    return max(reached[: first + 1]), max(reached[first:])
+
+
+def _first_gradient(program: Program, index: int) -> int:
+    """How many moves of a segment come before its first gradient of a weight; none where it has none."""
+    keys, moves = program.keys, program.segments[index].moves
+    return next((place for place, move in enumerate(moves) if move >= 0 and keys[move][0] == GRADIENTS), 0)
 
 
 def _gradients_left(program: Program, index: int, tables: Sequence[Sequence[int]]) -> int:
@@ -188,6 +206,16 @@ def _gradients_left(program: Program, index: int, tables: Sequence[Sequence[int]
     segment = program.segments[index]
     table = tables[segment.kind or 0]
     return sum(count * table[key] for key, count in segment.net if program.keys[key][0] == GRADIENTS)
+
+
+def without_gradients(program: Program, tables: Sequence[Sequence[int]]) -> list[list[int]]:
+    """`tables` in which gradients of trained weights take no bytes."""
+    gradients = [key for key, (tag, _) in enumerate(program.keys) if tag == GRADIENTS]
+    found = [list(table) for table in tables]
+    for table in found:
+        for key in gradients:
+            table[key] = 0
+    return found
 
 
 @lru_cache(maxsize=2048)

@@ -16,6 +16,7 @@ from planner.gpu import Gpu
 from planner.memory import workspace
 from planner.memory.fused import MOST_FUSED_TOKENS, fused_four_bit
 from planner.request.lora import Lora
+from planner.request.parallel import DeepSpeed
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
@@ -167,6 +168,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,
         unsloth=by_size.unsloth,
+        keeps_inputs=isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage == 3,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 
@@ -220,9 +222,7 @@ def _asked(  # noqa: PLR0913, PLR0917 (all of them decide it)
     )
 
 
-def _layer(
-    block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, ranks: Ranks
-) -> LayerSwitches:
+def _layer(block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, ranks: Ranks) -> LayerSwitches:
     kernel = attention_kernel(asked)
     return LayerSwitches(
         kernel=kernel.name,

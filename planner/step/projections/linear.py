@@ -181,4 +181,5 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bi
         x = autocast_input(graph, x, switches.autocast)
         recast = trained and switches.copies.recast
         weight = autocast_weight(graph, weight, switches.autocast, part.name, other=recast)
-    return matmul(graph, x, weight, part.out, bias=held if trains_bias or (part.bias and trained) else 0)
+    bias = held if trains_bias or (part.bias and trained) else 0
+    return matmul(graph, x, weight, part.out, bias=bias, keeps_x=switches.keeps_inputs)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.planner.parallel.record import UNTIED, WIDE, request_of, setting
+from tests.planner.parallel.record import TIED, UNTIED, WIDE, request_of, setting
 
 FILE = Path(__file__).with_name("probed.jsonl")
 CUT = {
@@ -19,12 +19,26 @@ CUT = {
 }  # fmt: skip
 WHOLE = CUT | {"bnb_4bit_quant_storage": "uint8"}
 OFFLOADED = {"stage": 3, "offload_optimizer": "cpu", "offload_param": "cpu"}
+AUTO: dict[str, Any] = {"reduce_bucket_size": "auto"}
+AUTO_3 = AUTO | {"stage3_prefetch_bucket_size": "auto", "stage3_param_persistence_threshold": "auto"}
+PLAIN = {"reduce_bucket_size": 500_000_000}
+# A model of which most parts are let go of before they are used again.
+DEEP = WIDE | {"num_hidden_layers": 8}
+SHORT: dict[str, Any] = {"stage3_max_reuse_distance": 30_000_000, "stage3_max_live_parameters": 100_000_000}
 PHASES = {"forward": ("forward", "loss"), "backward": ("backward",), "optimizer": ("optimizer",)}
 
 
 def asked(method: str, model: dict[str, Any] = UNTIED, **parts: Any) -> dict[str, Any]:
     """A request on two cards."""
     return request_of(2, setting("", method, model=model)) | parts
+
+
+def by_zero(method: str, stage: int, model: dict[str, Any] = UNTIED, **parts: Any) -> dict[str, Any]:
+    """A request with ZeRO's buckets as TrainingArguments fill them in; `training` and `gpus` may differ, too."""
+    plain = asked(method, model, stack="trainer")
+    changes = {name: parts.pop(name) for name in ("training", "gpus", "quantization") if name in parts}
+    changes["training"] = plain["training"] | changes.get("training", {})
+    return plain | {"deepspeed": {"stage": stage} | (AUTO_3 if stage == 3 else AUTO) | parts} | changes
 
 
 SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -41,12 +55,26 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("zero 2 full", asked("full", deepspeed={"stage": 2}, stack="trainer")),
     ("zero 2 lora", asked("lora", deepspeed={"stage": 2}, stack="trainer")),
     ("zero 2 full offload", asked("full", deepspeed={"stage": 2, "offload_optimizer": "cpu"}, stack="trainer")),
+    ("zero 1 full, auto", by_zero("full", 1)),
+    ("zero 1 full wide, auto", by_zero("full", 1, WIDE)),
+    ("zero 1 full, auto, overlapping", by_zero("full", 1, overlap_comm=True)),
+    ("zero 1 full, auto, accumulating", by_zero("full", 1, training={"gradient_accumulation_steps": 2})),
+    ("zero 2 full wide, auto", by_zero("full", 2, WIDE)),
+    ("zero 2 full tied, auto, 4 cards", by_zero("full", 2, TIED, gpus=4)),
+    ("zero 2 full, auto, accumulating", by_zero("full", 2, training={"gradient_accumulation_steps": 2})),
+    ("zero 2 full wide, auto, offload", by_zero("full", 2, WIDE, offload_optimizer="cpu")),
+    ("zero 2 4 bit wide, 4 cards", by_zero("qlora", 2, WIDE, quantization=WHOLE, gpus=4, **PLAIN)),
     ("zero 3 full", asked("full", deepspeed={"stage": 3}, stack="trainer")),
     ("zero 3 full offload", asked("full", deepspeed=OFFLOADED, stack="trainer")),
     ("one card: fsdp full", asked("full", gpus=1, fsdp={}, stack="trainer")),
     ("one card: zero 1 full", asked("full", gpus=1, deepspeed={"stage": 1}, stack="trainer")),
     ("one card: zero 2 full", asked("full", gpus=1, deepspeed={"stage": 2}, stack="trainer")),
     ("one card: zero 3 full", asked("full", gpus=1, deepspeed={"stage": 3}, stack="trainer")),
+    ("zero 3 lora", asked("lora", deepspeed={"stage": 3}, stack="trainer")),
+    ("zero 3 full wide, auto", by_zero("full", 3, WIDE)),
+    ("zero 3 full deep, auto, short", by_zero("full", 3, DEEP, **SHORT)),
+    ("zero 3 lora deep, auto, short", by_zero("lora", 3, DEEP, **SHORT)),
+    ("zero 3 lora, auto", by_zero("lora", 3)),
 )
 
 

@@ -76,11 +76,31 @@ def test_nccls_buffers_are_a_line_of_their_own_outside_torch() -> None:
 
 
 def test_a_strategy_that_no_dry_run_has_shown_never_simply_fits() -> None:
-    shown, unshown = answer(gpus=2, fsdp=True), answer(gpus=2, deepspeed="zero3")
+    shown, unshown = answer(gpus=2, fsdp=True), answer(gpus=2, fsdp="hybrid_shard")
     assert (shown.verdict, shown.not_planned) == ("fits", ())
-    assert (unshown.verdict, [item.key for item in unshown.not_planned]) == ("tight", ["deepspeed.stage"])
+    assert (unshown.verdict, [item.key for item in unshown.not_planned]) == ("tight", ["fsdp.hybrid_shard"])
     in_4bit = answer(method="qlora", gpus=2, fsdp=True)
     assert (in_4bit.verdict, in_4bit.not_planned) == ("fits", ())
+
+
+@pytest.mark.parametrize("preset", ["zero1", "zero2", "zero3", "zero2-offload", "zero3-offload"])
+def test_zero_may_fit(preset: str) -> None:
+    found = answer(gpus=2, deepspeed=preset)
+    assert (found.verdict, found.not_planned) == ("fits", ())
+
+
+def test_offload_to_disk_and_stage_0_were_not_probed() -> None:
+    for asked, field in (
+        ({"stage": 0}, "deepspeed.stage"),
+        ({"stage": 3, "offload_param": "nvme"}, "deepspeed.offload"),
+    ):
+        assert [item.key for item in answer(gpus=2, deepspeed=asked).not_planned] == [field]
+
+
+def test_auto_is_filled_in_from_the_models_width() -> None:
+    written = {"stage": 3, "reduce_bucket_size": "auto"}
+    filled = {"stage": 3, "reduce_bucket_size": 256**2}
+    assert answer(gpus=2, deepspeed=written).lines == answer(gpus=2, deepspeed=filled).lines
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
