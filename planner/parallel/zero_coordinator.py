@@ -161,6 +161,8 @@ class Coordinator:
     def _bytes_of(self, number: int) -> int:
         parameter = self._parameters[number]
         cards = self._limits.cards
+        if cards == 1 and not self._limits.on_host:  # its part is the parameter (_no_gather_coalesced)
+            return 0
         return allocated(ceil_div(parameter.elements, cards) * cards * parameter.itemsize_bytes)
 
 

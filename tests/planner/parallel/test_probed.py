@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import pytest
-
 from planner import plan
 from planner.request.schema import Request
 from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
@@ -65,8 +63,6 @@ def test_zero_is_never_planned_below_its_probes() -> None:
 
 def test_one_card_holds_the_copies_of_its_strategy_too() -> None:
     found = dict(zip(("fsdp", "zero 1", "zero 2", "zero 3"), errors("one card"), strict=True))
-    # Stage 2 is planned with its part twice, which a card that has all of it keeps once.
-    assert found.pop("zero 2") == pytest.approx(0.081, abs=0.001)
     assert max(map(abs, found.values())) < 0.0001
 
 
