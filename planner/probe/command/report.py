@@ -85,7 +85,7 @@ def _sentence(run: Run, processes: Sequence[dict[str, Any]], worst: dict[str, An
     if run.ending.status is None:
         return run.ending.why
     if run.ending.status != 0:
-        said = f"The program {_ended(run.ending.status)}{_reason(processes)}."
+        said = f"The program {_ended(run.ending.status)}{_reason(processes) or '.'}"
         return " ".join(filter(None, [said, limit_words()]))
     if worst is None:
         return "The program ended with status 0 and never used a card."
@@ -102,10 +102,11 @@ def _ended(status: int) -> str:
 
 
 def _reason(processes: Sequence[dict[str, Any]]) -> str:
-    """The first error that ended a process; a launcher only repeats those of its ranks."""
+    """The first error that ended a process, on one line; a launcher only repeats those of its ranks."""
     failed = [process for process in processes if process["outcome"] == "failed"]
     failed.sort(key=lambda process: process["world_size"] == 1)
-    return f": {failed[0]['message'].removesuffix('.')}" if failed else ""
+    message = " ".join(failed[0]["message"].split()) if failed else ""
+    return f": {message}{'' if message.endswith(('.', '?', '!')) else '.'}" if message else ""
 
 
 def _missing_ranks(run: Run, processes: Sequence[dict[str, Any]]) -> str:
