@@ -145,8 +145,15 @@ class FsdpStep:
         if not self.reshard_after_forward:
             following = NOTHING
             resident = [*resident, *[units.layer] * (left - 1)]
-        during = self._held([*resident, units.layer, *self._in_place(following)], following, before, reduced)
-        at_end = self._held([*resident, *self._in_place(following)], following, units.layer, [*reduced, units.layer])
+        ahead = [*resident, *self._in_place(following)]
+        if self.keeps_buffers:
+            during = self._held([*ahead, units.layer], following, before, reduced)
+            at_end = self._held(ahead, following, units.layer, [*reduced, units.layer])
+        else:
+            # FSDP1 reduces one flat gradient beside those it was copied from, while the unit is still whole
+            # (torch/distributed/fsdp/_runtime_utils.py _post_backward_hook), and keeps no buffer afterwards.
+            during = self._held([*ahead, units.layer], NOTHING, NOTHING, reduced)
+            at_end = self._held([*ahead, units.layer], NOTHING, units.layer, reduced)
         return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
 
     def _tail(self, resident: list[Sized]) -> Stretch:

@@ -108,7 +108,8 @@ def test_what_the_card_cannot_pretend_is_refused_by_its_name(place: Path) -> Non
 
 def test_a_fault_of_several_lines_is_one_sentence(place: Path) -> None:
     """torch's own of a card that is not there: `torch.cuda.set_device(1)` where one card was given."""
-    script = "raise RuntimeError('invalid device ordinal\\nGPU device may be out of range, do you have enough GPUs?\\n')"
+    said = "invalid device ordinal\\nGPU device may be out of range, do you have enough GPUs?\\n"
+    script = f"raise RuntimeError('{said}')"
     done = run(sys.executable, "-c", script, cwd=place)
     assert done.stdout.splitlines() == [
         "The program ended with status 1: RuntimeError: invalid device ordinal GPU device may be out of range, do you "
