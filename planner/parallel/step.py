@@ -37,6 +37,10 @@ def walked_recipe(recipe: Recipe) -> Recipe:
     if isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage < 3:
         # The engine casts the module, unless zero.Init made it (engine.py _cast_module_mixed_precision).
         gathered = recipe.model_dtype
+    if isinstance(recipe.strategy, Fsdp) and recipe.strategy.version == 1:
+        # peft casts an adapter's input to its dtype before the adapter's own unit gathers and narrows it
+        # (tuners_utils.py _cast_input_dtype): a float32 copy of the input is there beside the 16-bit one.
+        gathered = None
     return replace(recipe, adapter_dtype=gathered) if gathered and recipe.lora else recipe
 
 
@@ -102,7 +106,7 @@ def unproved(recipe: Recipe) -> Unproved | None:
         if "nvme" in {options.offload_optimizer, options.offload_param}:
             return Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
     if isinstance(options, Fsdp) and options.version == 1:
-        return Unproved("fsdp.version", "FSDP1 is planned from torch's source; a probe took 9 % more")
+        return Unproved("fsdp.version", "FSDP1 is held to six probes; its offload and its other shardings to none")
     if recipe.layout.strategy == "fsdp" and isinstance(options, Fsdp) and options.hybrid_shard:
         return Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")
     return None

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from planner import plan
 from planner.request.schema import Request
 from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
@@ -29,13 +31,11 @@ def test_fsdp_of_four_bit_weights_is_the_probes_to_the_page() -> None:
     assert max(map(abs, errors("fsdp 4 bit"))) < 0.00001
 
 
-def test_fsdp1_is_the_probes_to_a_permille_unless_layers_outweigh_the_vocabulary() -> None:
+def test_fsdp1_is_the_probes_to_a_permille_but_for_the_inputs_of_adapters() -> None:
     found = dict(zip([row["name"] for row in ROWS if row["name"].startswith("fsdp1")], errors("fsdp1"), strict=True))
-    wide = [name for name in found if "small vocabulary" in name]
-    assert max(abs(error) for name, error in found.items() if name not in wide) < 0.001
-    assert {name: round(found[name], 3) for name in wide} == {
-        "fsdp1 full small vocabulary": 0.046, "fsdp1 lora small vocabulary": -0.083,
-    }  # fmt: skip
+    # What an adapter saves is counted in float32, and is there in 16 bit.
+    assert found.pop("fsdp1 lora small vocabulary") == pytest.approx(0.004, abs=0.001)
+    assert max(map(abs, found.values())) < 0.001
 
 
 def of_zero() -> dict[str, float]:
