@@ -6,7 +6,9 @@ heavy is imported here, as the terminal reads it at every start.
 
 from typing import Literal, NamedTuple
 
-Written = Literal["modules", "names", "numbers", "patterns", "switch", "switch or word", "word", "number"]
+Written = Literal[
+    "modules", "names", "numbers", "patterns", "switch", "switch or word", "word", "number", "whole number"
+]  # fmt: skip
 
 
 class LoraOption(NamedTuple):
@@ -20,6 +22,9 @@ class LoraOption(NamedTuple):
 
 
 LORA_OPTIONS = (
+    LoraOption("peft_type", "word", "PEFT's method.", "LORA|VERA|IA3|OFT", "LORA"),
+    LoraOption("oft_block_size", "whole number", "OFT's block size.", "32", "32"),
+    LoraOption("feedforward_modules", "names", "Where IA3 scales inputs.", "down_proj,..."),
     LoraOption("modules_to_save", "names", "Trained as whole copies.", "embed_tokens,lm_head"),
     LoraOption("modules_to_save_dtype", "word", "What a trainer casts these copies to.", "float32|bfloat16|float16"),
     LoraOption("ensure_weight_tying", "switch", "One copy of a tied pair.", default="off"),

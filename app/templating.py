@@ -15,6 +15,7 @@ from app.folders import house_folder
 from app.glossary import MEANINGS
 from app.static_files import static_url
 from planner.request.optimizer_names import NAMES
+from planner.request.peft_types import METHODS
 from planner.units import GIB, KIB, MIB
 
 NARROW_SPACE = "\u202f"
@@ -120,7 +121,10 @@ def _environment() -> Environment:
         "urlquote": lambda text: quote(str(text), safe="/,:"),
     }  # fmt: skip
     environment.globals |= {"meanings": MEANINGS, "static_url": static_url, "keeping": KEEPING}
-    environment.globals |= {"optimizers": [(name, name) for name in NAMES]}
+    environment.globals |= {
+        "optimizers": [(name, name) for name in NAMES],
+        "peft_types": [(name, method.label) for name, method in METHODS.items()],
+    }
     return environment
 
 

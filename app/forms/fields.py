@@ -146,7 +146,7 @@ class Field:
 
 _LORA_VALUES: dict[str, Callable[[str], Any]] = {
     "modules": _modules, "names": _names, "numbers": _numbers, "patterns": _patterns, "switch": _switch,
-    "switch or word": _switch_or_word, "word": str, "number": number,
+    "switch or word": _switch_or_word, "word": str, "number": number, "whole number": whole_number,
 }  # fmt: skip
 
 FIELDS = (

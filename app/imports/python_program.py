@@ -1,9 +1,9 @@
 """A training script's Python, or a notebook's, as settings. It is parsed and never run: what stands as a literal, or
 under a name that is given one literal, is read; of the rest the source is told, so that nothing is passed over.
 
-Read are the calls that make a run: BitsAndBytesConfig, LoraConfig, `from_pretrained`, TrainingArguments and TRL's
-configurations, TRL's trainers, Unsloth's loaders. Settings come out in TRL's words (dialects/trl.py), filled up with
-what these calls do where a script leaves an argument out: bitsandbytes 0.50 through transformers 5.23
+Read are the calls that make a run: BitsAndBytesConfig, LoraConfig and its like, `from_pretrained`, TrainingArguments
+and TRL's configurations, TRL's trainers, Unsloth's loaders. Settings come out in TRL's words (dialects/trl.py), filled
+up with what these calls do where a script leaves an argument out: bitsandbytes 0.50 through transformers 5.23
 (utils/quantization_config.py), peft 0.21 (tuners/lora/config.py), unsloth (models/loader.py, FastLanguageModel).
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.imports.command_line import TRL_TRAININGS
+from app.imports.peft_methods import CONFIGS
 from app.imports.python_literals import NoLiteralError, literal, literal_names
 
 # What a Python program has and no configuration.
@@ -25,6 +26,7 @@ _LORA = {
     "r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "use_dora": "use_dora",
     "target_modules": "lora_target_modules", "use_rslora": "use_rslora", "modules_to_save": "lora_modules_to_save",
     "target_parameters": "lora_target_parameters", "use_gradient_checkpointing": "gradient_checkpointing",
+    "vera_dropout": "lora_dropout",
 }  # fmt: skip
 # Arguments of LoraConfig and get_peft_model that no tensor comes from.
 _LORA_WITHOUT_EFFECT = {
@@ -118,9 +120,10 @@ def _run_of(tree: ast.Module) -> Program:
         arguments = _arguments(call, names)
         if name == "BitsAndBytesConfig":
             _quantized(program, arguments, names)
-        elif name == "LoraConfig":
+        elif name in CONFIGS:
             _adapted(program, arguments, names)
-            program.default(lora_r=8, lora_alpha=8, lora_dropout=0.0)
+            kind, rank = CONFIGS[name]
+            program.default(peft_type=kind, lora_r=rank or 8, lora_alpha=8, lora_dropout=0.0)
         elif name == "get_peft_model" and "r" in arguments:
             _adapted(program, arguments, names)
             program.default(lora_r=16, lora_alpha=16, lora_dropout=0.0)

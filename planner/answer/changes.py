@@ -139,7 +139,7 @@ def _adapter_changes(plan: Planned) -> Iterator[Candidate]:
         yield Candidate({"lora.use_dora": False}, "plain LoRA instead of DoRA", DIFFERENT)
     if lora.lora_dropout:
         yield Candidate({"lora.lora_dropout": 0.0}, "no dropout on the adapters", DIFFERENT)
-    if lora.r > 8:
+    if lora.r > 8 and lora.peft_type in {"LORA", "VERA"}:
         yield Candidate({"lora.r": max(8, lora.r // 4)}, "fewer trainable parameters", DIFFERENT)
     attention = _attention_projections(plan)
     targets = lora.target_modules

@@ -24,6 +24,7 @@ from planner.request.schema import Training
 from planner.step.recorded import nearest, optimizer_words, trained_words, weights_words
 from planner.tensors.inventory import Census
 from planner.tensors.modules import ALL_LINEAR
+from planner.tensors.peft_methods import frozen_bytes
 from planner.tensors.projected import with_projections
 from planner.tensors.targets import adapted_weights
 from planner.tensors.tensor_storage import place, refuse_quantized_copies
@@ -59,6 +60,15 @@ def standing_bytes(model: Model, recipe: Recipe, capability: tuple[int, int] | N
     return _standing_bytes(model.census, model.model_type, _without_sizes(recipe), capability)
 
 
+def standing_adapter_lines(model: Model, recipe: Recipe) -> list[Line]:
+    """The adapter's own, without what is there while it is made.
+
+    Raises:
+        InvalidRequestError: see `static_lines`.
+    """
+    return _adapters(model.census, model.model_type, recipe, trained_tensors(model, recipe))[0]
+
+
 def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
     """What the run updates: the adapters, or everything.
 
@@ -77,8 +87,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
     if isinstance(recipe.strategy, DeepSpeed) and recipe.layout.strategy == "zero":
         parts = [*zero_static_lines(place(census, recipe), tensors, recipe, recipe.strategy), *loss_lines()]
         return tuple(line for line in parts if line.bytes)
-    adapters = adapter_lines(tensors, copied_buffers(census, recipe.lora)) if recipe.lora else []
-    first_values = decomposition_lines(adapted_weights(census, model_type, recipe.lora), recipe) if recipe.lora else []
+    adapters, first_values = _adapters(census, model_type, recipe, tensors)
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)
     training = recipe.training
@@ -113,6 +122,19 @@ def _labelled(census: Census, model_type: str, recipe: Recipe, layers: int) -> t
     optimizer = nearest("optimizer", optimizer_words(recipe))
     by_cause = {"weights": weights, "adapters": trained, "gradients": trained}
     return tuple(labelled for line in lines for labelled in by_cause.get(line.cause, optimizer).labelled([line]))
+
+
+def _adapters(
+    census: Census, model_type: str, recipe: Recipe, tensors: tuple[Trainable, ...]
+) -> tuple[list[Line], list[Line]]:
+    """Those of adapters, and what first values that are decomposed out of weights take while they are made."""
+    lora = recipe.lora
+    if lora is None:
+        return [], []
+    adapted = adapted_weights(census, model_type, lora)
+    frozen = frozen_bytes(adapted, lora)
+    lines = adapter_lines(tensors, copied_buffers(census, lora), peft_type=lora.peft_type, frozen_bytes=frozen)
+    return lines, decomposition_lines(adapted, recipe)
 
 
 def _reference_lines(census: Census, recipe: Recipe) -> list[Line]:

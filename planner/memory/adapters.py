@@ -1,10 +1,15 @@
-"""LoRA's own weights: r (K + N) numbers for each adapted weight of N rows and K columns, DoRA N more."""
+"""An adapter's own weights: LoRA's are r (K + N) numbers for each weight of N rows and K columns, DoRA's N more.
+
+Those of PEFT's other methods are in planner/request/peft_types.py.
+"""
 
 from collections.abc import Sequence
 
 from planner.ledger import PHASES, Line
+from planner.request.peft_types import METHODS
 from planner.tensors.inventory import TensorGroup
-from planner.tensors.trainable import MAGNITUDE, TOKENS, Trainable
+from planner.tensors.peft_methods import MAGNITUDE
+from planner.tensors.trainable import TOKENS, Trainable
 from planner.units import allocated
 
 COPIES = "trained copies of whole modules"
@@ -12,8 +17,12 @@ _TOKENS_SOURCE = "peft/tuners/trainable_tokens/layer.py update_layer"
 ALIVE_IN = PHASES[PHASES.index("prepare") :]
 
 
-def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] = ()) -> list[Line]:
+def adapter_lines(
+    tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] = (), *, peft_type: str = "LORA", frozen_bytes: int = 0
+) -> list[Line]:
     """Lines for matrices and magnitude vectors, and for copies of whole modules, whose `buffers` are copied, too.
+
+    `frozen_bytes`: what a method keeps beside what it trains (planner/tensors/peft_methods.py).
 
     PEFT makes both float32 whatever the base is (autocast_adapter_dtype); TRL then casts the matrices to bfloat16.
     """
@@ -22,8 +31,10 @@ def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] =
     magnitudes = [tensor for tensor in tensors if tensor.name.endswith(MAGNITUDE)]
     tokens = [tensor for tensor in tensors if tensor.name.endswith(TOKENS)]
     matrices = [tensor for tensor in tensors if not tensor.name.endswith((MAGNITUDE, TOKENS)) and not tensor.copied]
+    method = METHODS[peft_type]
     return [
-        _line("LoRA matrices", "Σ r (K + N)", matrices, "peft/tuners/lora/layer.py update_layer"),
+        _line(method.trained, method.formula, matrices, method.source),
+        _frozen(method.label, method.source, frozen_bytes),
         _line("DoRA magnitudes", "Σ N", magnitudes, "peft/tuners/lora/dora.py update_layer"),
         _line(COPIES, "n", copies, "peft/utils/other.py ModulesToSaveWrapper.update, a deepcopy of the original"),
         _line("trained rows of the embedding", "tokens × h", tokens, _TOKENS_SOURCE),
@@ -31,6 +42,19 @@ def adapter_lines(tensors: Sequence[Trainable], buffers: Sequence[TensorGroup] =
         _buffers(buffers),
         _before_the_cast(tensors),
     ]
+
+
+def _frozen(label: str, source: str, frozen_bytes: int) -> Line:
+    """VeRA's shared pair of random matrices, OFT's places in a block."""
+    return Line(
+        name=f"what {label} does not train",
+        bytes=frozen_bytes,
+        cause="adapters",
+        alive_in=ALIVE_IN,
+        formula="VeRA: 4 r (max K + max N); OFT: 16 b (b - 1) / 2 for each module",
+        working=f"{frozen_bytes:,}",
+        source=source,
+    )
 
 
 def _rows_before_training(tokens: Sequence[Trainable]) -> Line:

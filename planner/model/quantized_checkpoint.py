@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.gpu import Gpu
+from planner.request.peft_types import METHODS
 from planner.request.recipe import Recipe
 from planner.request.schema import CHAPTER_QUANTIZATION, CHECKPOINT_KINDS, Quantization, Request
 from planner.tensors.inventory import Census
@@ -175,6 +176,9 @@ def _refuse_what_adapters_cannot(request: Request, method: str, census: Census) 
     if request.lora.use_dora:
         problem = f"PEFT has no DoRA on {method} weights that is planned here; set false"
         raise InvalidRequestError("DoRA cannot be used.", [FieldProblem("lora.use_dora", problem)])
+    if request.lora.peft_type != "LORA":
+        problem = f"{METHODS[request.lora.peft_type].label} on {method} weights is not planned; write LORA"
+        raise InvalidRequestError("This adapter cannot be planned.", [FieldProblem("lora.peft_type", problem)])
     if any(group.role == "expert" and len(group.shape) == 3 for group in census):
         raise _refused(f"no formula here plans the stacked experts of a mixture in {method}; plan the original model")
 

@@ -18,6 +18,7 @@ from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype
 from planner.request.initialisation import checked_initialisation
 from planner.request.patterns import MOST_NAMES
+from planner.request.peft_types import METHODS, PeftType, known_type
 from planner.request.unions import LIST, NUMBER, TEXT, by_kind
 
 # Limits say "this is a typing mistake": no public adapter has a rank above a few thousand.
@@ -72,12 +73,17 @@ Alphas = Annotated[
 class Lora(Frozen):
     """What `LoraConfig` takes, as far as it can be planned. Defaults are the QLoRA chapter's.
 
+    `peft_type` names another of PEFT's methods in its place, whose configuration then says the rest
+    (planner/request/peft_types.py); `lora_dropout` is VeRA's `vera_dropout`, `oft_block_size` OFT's own, and
+    `feedforward_modules` IA3's, which PEFT knows by itself for many families.
+
     No byte depends on `lora_alpha`, `alpha_pattern`, `use_rslora` and `fan_in_fan_out`; nor on `loraplus_lr_ratio`,
     with which peft's create_loraplus_optimizer sorts the same parameters into groups.
     `modules_to_save_dtype` is a trainer's, not PEFT's: what it casts the copies to that PEFT leaves in the dtype of
     their originals (LLaMA-Factory turns all that is trained to float32).
     """
 
+    peft_type: Annotated[PeftType, BeforeValidator(known_type)] = "LORA"
     r: Rank = 16
     lora_alpha: Alpha = 32
     lora_dropout: Fraction = 0.0
@@ -100,6 +106,19 @@ class Lora(Frozen):
     modules_to_save_dtype: Dtype | None = None
     ensure_weight_tying: StrictBool = False
     loraplus_lr_ratio: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    oft_block_size: Annotated[StrictInt, Field(ge=2, le=65_536)] = 32
+    feedforward_modules: Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)] | None = None
+
+    @model_validator(mode="after")
+    def _method_reads_the_options(self) -> Self:
+        method = METHODS[self.peft_type]
+        fields = type(self).model_fields
+        unread = [name for name in fields if getattr(self, name) != fields[name].default and not method.reads(name)]
+        if unread:
+            its = "is not among" if len(unread) == 1 else "are not among"
+            msg = f"{unread[0]}: {', '.join(unread)} {its} what is planned of {method.label}; drop it"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _pattern_belongs_to_layers(self) -> Self:

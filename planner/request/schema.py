@@ -27,6 +27,7 @@ from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.patterns import MOST_NAMES, checked_list
+from planner.request.peft_types import METHODS
 from planner.request.training_options import OptionFields
 from planner.request.unions import OBJECT, TEXT, by_kind
 from planner.request.validation_messages import field_problems
@@ -122,6 +123,11 @@ class Stack(Frozen):
     autocast: HalfDtype | None = None
     adapter_dtype: Dtype = "float32"
     outputs_kept: StrictBool = False
+
+    @property
+    def leaves_dtypes(self) -> bool:
+        """Whether nothing brings a 16-bit model's tensors and others together: no autocast, no upcast."""
+        return self.autocast is None and not self.kbit_preparation and self.model_dtype != "float32"
 
 
 # The chapter's own configuration: 4-bit NormalFloat, double quantization, bfloat16 compute.
@@ -222,9 +228,23 @@ class Request(Subject):
         if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
             msg = "quantization: hqq needs a group_size, such as 64"
             raise ValueError(msg)
-        if problem := next(unsloth.problems(self), None):
+        if problem := next(unsloth.problems(self), None) or self._adapter_problem():
             raise ValueError(problem)
         return self
+
+    def _adapter_problem(self) -> str:
+        """What keeps one of PEFT's methods beside LoRA from being planned; empty where nothing does."""
+        label = METHODS[self.lora.peft_type].label
+        if self.method == "full" or self.lora.peft_type == "LORA":
+            return ""
+        if self.quantization and self.quantization.quant_method != "bitsandbytes":
+            return f"lora.peft_type: {label} is planned in 16 bit and on bitsandbytes' layers; use one, or LORA"
+        narrow = self.stack == "loop" or (isinstance(self.stack, Stack) and self.stack.leaves_dtypes)
+        if self.lora.peft_type == "IA3" and self.quantization and narrow:
+            return f"stack: {label} scales quantized layers in float32, which fails without autocast; use trl"
+        if self.fsdp or self.deepspeed or self.device_map:
+            return f"lora.peft_type: {label} over several cards is planned with ddp; use it, one card, or LORA"
+        return ""
 
     @classmethod
     def parse(cls, data: object) -> "Request":

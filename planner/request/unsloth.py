@@ -16,7 +16,7 @@ REPLACED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma"})
 # What its fused functions have no form of here.
 _PLAIN_ADAPTERS = (
     "rank_pattern", "exclude_modules", "layers_to_transform", "target_parameters", "trainable_token_indices",
-    "bias",
+    "bias", "peft_type",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def problems(request: "Request") -> Iterator[str]:
         yield "stack: DoRA with Unsloth is not planned; drop use_dora, or use stack trl"
     if request.lora.modules_to_save:
         yield "stack: modules_to_save with Unsloth is not planned; drop it, or use stack trl"
-    unlike = [name for name in _PLAIN_ADAPTERS if getattr(request.lora, name) not in (None, (), "none")]
+    unlike = [name for name in _PLAIN_ADAPTERS if getattr(request.lora, name) not in (None, (), "none", "LORA")]
     if unlike:
         yield f"stack: not planned with Unsloth: {', '.join(unlike)}; drop what is named, or use stack trl"
     if training.loss is not None:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from planner.allocator.load_phase import INSTALLED
-from planner.answer.static_lines import loaded_model, trained_tensors
+from planner.answer.static_lines import loaded_model, standing_adapter_lines
 from planner.gpu import Gpu
 from planner.ledger import Ledger, Line
-from planner.memory.adapters import adapter_lines
 from planner.memory.runtime import slack_lines, workspace_bytes
 from planner.memory.weights import weight_lines
 from planner.model.model import Model
@@ -66,7 +65,7 @@ def generated(asked: Inference, model: Model, gpu: Gpu) -> Generated:
 def standing_lines(model: Model, recipe: Recipe, gpu: Gpu) -> list[Line]:
     """Weights as they are loaded and used, an adapter beside them, the allocator's slack, one cuBLAS workspace."""
     loaded = loaded_model(model.census, recipe, INSTALLED)
-    adapters = adapter_lines(trained_tensors(model, recipe)) if recipe.lora else []
+    adapters = standing_adapter_lines(model, recipe)
     lines = [
         *weight_lines(place(model.census, recipe), recipe, adapters_bytes=0),
         *adapters,

@@ -18,9 +18,11 @@ _OF_HEADS = frozenset({"d", "dk", "dv", "dp", "P"})
 
 
 def sums_rows(recipe: Recipe) -> bool:
-    """Whether something is trained that has one number per column: biases and norms, or DoRA's magnitudes."""
+    """Whether something is trained that has one number per column: biases, norms, DoRA's magnitudes, VeRA's vectors."""
     lora = recipe.lora
-    return lora is None or lora.use_dora or bool(lora.modules_to_save) or lora.bias != "none"
+    if lora is None or lora.peft_type in {"VERA", "IA3"}:
+        return True
+    return lora.use_dora or bool(lora.modules_to_save) or lora.bias != "none"
 
 
 def row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, int]:
@@ -29,6 +31,9 @@ def row_sums(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> dict[str, in
     heads, widths = ([name for name in sizes if name.split(" of ")[0] in kinds] for kinds in (_HEADS, _OF_HEADS))
     per_head = product(heads, widths)
     matrices: list[tuple[tuple[str, ...], str]] = [((first,), width) for width in sizes for first in ("T", "s")]
+    if recipe.lora and recipe.lora.peft_type == "VERA":
+        sizes = {**sizes, "r": recipe.lora.r}
+        matrices += [((first,), "r") for first in ("T", "s")]
     matrices += [(("T", several), width) for several, width in per_head]
     for (first, *per), width in matrices:
         rows = (tokens if first == "T" else recipe.length) * prod(sizes[name] for name in per)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planner.request.objective import Objective
+from planner.request.peft_types import PeftType
 from planner.step.passes import ONE_PASS, Pass
 
 Kernel = Literal["flash", "cudnn", "mem_efficient", "math", "eager", "flash_attention_2"]
@@ -15,6 +16,21 @@ Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
 # The dimension that counts the trained rows of an embedding.
 TRAINED_ROWS = "trained tokens"
+
+
+def rotated_blocks(width: str) -> str:
+    """The dimension that counts OFT's blocks of an input of `width`."""
+    return f"blocks of {width}"
+
+
+def block_of(width: str) -> str:
+    """The dimension of one of them."""
+    return f"block of {width}"
+
+
+def angles_of(width: str) -> str:
+    """The dimension of the numbers above its diagonal."""
+    return f"angles of {width}"
 
 
 def rank_dim(name: str) -> str:
@@ -123,6 +139,7 @@ class Switches:
     `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward;
     `merges_head`: in the head, too, which is the embedding.
     `ranks`: projections whose adapters have a rank of their own.
+    `peft_type`: which of PEFT's methods the adapters are; `scaled_inputs`: where IA3 scales what a projection is given.
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `keeps_inputs`: products with frozen weights save their input, too (deepspeed/runtime/zero/linear.py
     LinearFunctionForZeroStage3).
@@ -165,6 +182,8 @@ class Switches:
     trains_tokens: bool = False
     merges_head: bool = False
     ranks: frozenset[str] = frozenset()
+    peft_type: PeftType = "LORA"
+    scaled_inputs: frozenset[str] = frozenset()
     liger_head: LigerHead = LigerHead()
     loops_experts: bool = False
     one_chunk: bool = False

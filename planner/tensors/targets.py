@@ -25,6 +25,7 @@ from planner.tensors.modules import (
     with_tied_head,
 )
 from planner.tensors.peft_matching import WRAPPED, excluder, layer_chooser, matcher, ranks, wrappers
+from planner.tensors.peft_methods import refuse_what_the_method_cannot
 from planner.tensors.refused_targets import (
     narrowed_to_nothing,
     refuse_biases,
@@ -100,7 +101,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     refuse_layers_of_patterns(lora)
     old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
     stacked = [group for group in census if is_stacked(group)]
-    if old_names and stacked:
+    if old_names and stacked and lora.peft_type == "LORA":  # no other method's targets are translated
         found = _on_translated_model(census, model_type, modules, old_names, lora)
     else:
         found = _all_adapted(modules, lora.target_modules, census, lora)
@@ -110,6 +111,7 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
         nothing = FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")
         raise InvalidRequestError("No module of this model matches the LoRA targets.", [narrowed or nothing])
     refuse_outputs_of_kernels(model_type, modules, found)
+    refuse_what_the_method_cannot(found, census, model_type, lora)
     refuse_biases(census, lora)
     if lora.target_parameters or any(weight.stacked_experts for weight in found):
         refuse_what_stacked_experts_cannot(lora)
@@ -145,7 +147,7 @@ def _on_translated_model(
     """Adapters where PEFT turns old projection names into adapters on the stacked expert parameters.
 
     The old names leave the list for good: a dense or shared-expert `down_proj` of such a model gets no adapter.
-    A stacked gate_up_proj stands for two old projections and gets twice the rank.
+    A stacked gate_up_proj is two old ones and gets twice the rank.
     """
     targets = _leaf_names(census, modules, old_names, lora.target_modules)
     translated = {old for old in old_names if any(t == old or t.endswith(f".{old}") for t in targets)}

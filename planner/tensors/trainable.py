@@ -11,12 +11,12 @@ from planner.request.low_rank import Projection
 from planner.request.recipe import DTYPE_BYTES
 from planner.tensors.inventory import Census, Layers, TensorGroup
 from planner.tensors.modules import module_name
+from planner.tensors.peft_methods import MAGNITUDE, parts_of
 from planner.tensors.refused_targets import refuse_trained_tokens
 from planner.tensors.targets import adapted_weights
 from planner.tensors.whole_modules import refuse_adapted_copies, whole_modules
 
 TOKENS = "trainable_tokens_delta"
-MAGNITUDE = "lora_magnitude_vector"
 # PEFT makes adapters in float32.
 _WIDE_BYTES = 4
 # transformers 5.23, models/deepseek_v32: DeepseekV32Indexer.forward runs under torch.no_grad.
@@ -105,8 +105,8 @@ class AdapterDtypes:
 def adapter_tensors(
     census: Census, model_type: str, lora: Lora, dtypes: AdapterDtypes
 ) -> tuple[Trainable, ...]:
-    """LoRA's A (r x K) and B (N x r) for every adapted weight, and with DoRA one magnitude per output row; copies of
-    whole modules where they are in the model.
+    """What PEFT's method has for every adapted weight: LoRA A (r x K) and B (N x r), and with DoRA one magnitude per
+    output row (planner/tensors/peft_methods.py); copies of whole modules where they are in the model.
 
     Source: peft 0.21.2, tuners/lora/layer.py update_layer; tuners/lora/dora.py update_layer.
 
@@ -120,22 +120,16 @@ def adapter_tensors(
     tensors = [copy for copy in copies if copy.embedding]
     tensors += trained_tokens(census, lora, dtypes)
     for weight in adapted:
-        parts: list[tuple[str, tuple[int, ...], int]] = [
-            ("lora_A", (weight.rank, weight.columns), matrices_bytes),
-            ("lora_B", (weight.rows, weight.rank), matrices_bytes),
-        ]
-        if lora.use_dora:
-            parts.append((MAGNITUDE, (weight.rows,), magnitudes_bytes))
         tensors += [
             Trainable(
-                name=f"{weight.name}.{part}",
-                shape=shape,
+                name=f"{weight.name}.{part.name}",
+                shape=part.shape,
                 count=weight.count,
-                itemsize_bytes=itemsize_bytes,
+                itemsize_bytes=magnitudes_bytes if part.name == MAGNITUDE else matrices_bytes,
                 layers=weight.layers,
                 first_bytes=DTYPE_BYTES[dtypes.layers],
             )
-            for part, shape, itemsize_bytes in parts
+            for part in parts_of(weight, lora, model_type)
         ]
     tensors += trained_biases(census, lora, {weight.name: weight.count for weight in adapted}, dtypes)
     return (*tensors, *(copy for copy in copies if not copy.embedding))

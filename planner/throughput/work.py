@@ -83,6 +83,7 @@ def _unusual(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[str, ...]:
         "attention that writes its scores": not kernels <= _CAUSAL,
         "8-bit storage": bool(recipe.quantization and recipe.quantization.load_in_8bit),
         "DoRA": bool(recipe.lora and recipe.lora.use_dora),
+        "adapters other than LoRA": bool(recipe.lora and recipe.lora.peft_type != "LORA"),
         "another objective than SFT": recipe.objective != "sft",
         "padding": recipe.training.padded,
         "an objective with a second forward": recipe.objective != "sft",

@@ -16,6 +16,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
+from app.imports.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.precision import Dtypes, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
@@ -49,8 +50,6 @@ def _settle(reading: Reading) -> None:
     if kind == "freeze":
         reading.leave_out("finetuning_type", PARTIAL)
         kind = "full"
-    elif kind not in ("lora", "full"):
-        reading.leave_out("finetuning_type", Effect(f"{kind} is not planned; planned as lora", "as LoRA", saves=True))
     if kind == "full" and bits:
         reading.contradict("quantization_bit", "LLaMA-Factory quantizes only for lora; drop it or train lora")
     quantized = bits is not None and kind != "full"
@@ -63,6 +62,8 @@ def _settle(reading: Reading) -> None:
     if reading.on("enable_liger_kernel"):
         reading.use("enable_liger_kernel", "training.loss", "liger")
     _targets(reading, kind)
+    if kind != "full":
+        read_peft_type(reading, "finetuning_type", kind)
     if reading.on("pissa_init") and kind == "lora":
         rounds = config.get("pissa_iter", 16)
         reading.use("pissa_init", "lora.init_lora_weights", "pissa" if rounds == -1 else f"pissa_niter_{rounds}")
@@ -71,7 +72,8 @@ def _settle(reading: Reading) -> None:
         reading.contradict("gradient_checkpointing", "disable_gradient_checkpointing: true as well; keep one")
     if isinstance(reading.get("lora.r"), int):
         reading.assume("lora.lora_alpha", 2 * reading.get("lora.r"), "lora_alpha defaults to twice the rank")
-    reading.assume("lora.r", 8, "LLaMA-Factory's default lora_rank")
+    if reading.get("lora.peft_type") != "OFT":
+        reading.assume("lora.r", 8, "LLaMA-Factory's default lora_rank")
     reading.assume("training.max_length", 2048, "LLaMA-Factory's default cutoff_len")
     reading.assume("training.gradient_checkpointing", True, "on unless disable_gradient_checkpointing")
     reading.assume("training.use_reentrant", True, "use_reentrant_gc defaults to true")
@@ -200,6 +202,8 @@ LLAMA_FACTORY = Trainer(
         Rule("additional_target", "lora.modules_to_save", listed, ",".join),
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
+        *(rule for rule in METHOD_RULES if rule.key == "oft_block_size"),
+        Rule("oft_target", "lora.target_modules", listed, _targets_back),
     ),
     settle=_settle,
     handled=words(

@@ -16,6 +16,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.linear_targets import linear_targets
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
+from app.imports.peft_methods import read_peft_type
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
 from app.imports.rules import Reading, Rule, Trainer, listed, words
@@ -31,7 +32,7 @@ def _settle(reading: Reading) -> None:
     config = reading.config
     key = next((name for name in _TUNERS if config.get(name)), "tuner_type")
     kind = config.get(key, "lora")
-    if kind not in ("lora", "full"):
+    if kind not in ("lora", "full", "vera"):
         reading.leave_out(key, _NO_METHOD)
     quantized = _quantizes(reading) and kind != "full"
     reading.use(key, "method", "full" if kind == "full" else "qlora" if quantized else "lora")
@@ -47,6 +48,8 @@ def _settle(reading: Reading) -> None:
         put_attention(reading, "attn_impl", _SWITCHES.get(str(config["attn_impl"]), config["attn_impl"]))
     if reading.on("use_liger_kernel"):
         reading.use("use_liger_kernel", "training.loss", "liger")
+    if kind == "vera":
+        read_peft_type(reading, key, kind)
     if kind != "full":
         _adapters(reading)
     _rlhf(reading, kind)
@@ -89,6 +92,10 @@ def _quantization(reading: Reading, dtype: str) -> None:
 def _adapters(reading: Reading) -> None:
     if reading.get("lora.target_modules") in (None, ["all-linear"], ["auto"]):
         reading.put("lora.target_modules", linear_targets(reading.get("model")))
+    if reading.get("lora.peft_type") == "VERA":
+        reading.note("lora.r", reading.config.get("vera_rank", 256), "VeRA's own rank")
+        reading.note("lora.lora_dropout", reading.config.get("vera_dropout", 0.0), "VeRA's own dropout")
+        return
     reading.assume("lora.r", 8, "ms-swift's default lora_rank")
     reading.assume("lora.lora_alpha", 32, "ms-swift's default lora_alpha")
     reading.assume("lora.lora_dropout", 0.05, "ms-swift's default lora_dropout")
@@ -169,7 +176,7 @@ MS_SWIFT = Trainer(
         "command freeze_vit freeze_aligner freeze_llm tuner_type train_type sft_type quant_method quant_bits "
         "quantization_bit bnb_4bit_quant_type bf16 fp16 torch_dtype bnb_4bit_use_double_quant bnb_4bit_compute_dtype "
         "attn_impl use_liger_kernel rlhf_type packing padding_free per_device_eval_batch_size "
-        "gradient_checkpointing_kwargs optim_args optim_target_modules"
+        "gradient_checkpointing_kwargs optim_args optim_target_modules vera_rank vera_dropout"
     ),
     ignored=ignored_keys("ms_swift"),
 )

@@ -1,8 +1,8 @@
 """Files that say a part of a run: the QLoRA chapter's flat dictionary, and an adapter's adapter_config.json."""
 
 from app.imports.adapter_options import adapter_options
-from app.imports.effects import Effect
 from app.imports.ignored_keys import ignored_keys
+from app.imports.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.rules import Reading, Rule, Trainer, listed, words
 from planner.request.lora import Lora
 from planner.request.schema import Quantization, Training
@@ -40,10 +40,8 @@ CHAPTER = Trainer(
 
 
 def _settle_adapter(reading: Reading) -> None:
-    kind = reading.config.get("peft_type", "LORA")
     reading.use("peft_type", "method", "lora")
-    if kind != "LORA":
-        reading.leave_out("peft_type", Effect(f"{kind} is not planned; planned as LoRA", "as LoRA", saves=True))
+    read_peft_type(reading, "peft_type", reading.config.get("peft_type", "LORA"))
     why = "an adapter's file does not say how it was trained; planned"
     reading.assume("training.per_device_train_batch_size", 1, f"{why} with one sequence")
     reading.assume("training.max_length", 2048, f"{why} with 2,048 tokens")
@@ -70,6 +68,7 @@ ADAPTER = Trainer(
             trainable_token_indices="trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
         ),
         Rule("ensure_weight_tying", "lora.ensure_weight_tying"),
+        *METHOD_RULES,
     ),
     settle=_settle_adapter,
     handled=words("peft_type"),

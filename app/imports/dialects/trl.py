@@ -17,6 +17,7 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import put_transformers_kernels
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
+from app.imports.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
 from app.imports.programs import name_the_program
@@ -162,15 +163,18 @@ def _model_init(reading: Reading) -> None:
 
 
 def _adapters(reading: Reading) -> None:
+    kind = reading.config.get("peft_type", "LORA")
     reading.assume("lora.r", 16, "TRL ModelConfig's default")
     reading.assume("lora.lora_alpha", 32, "TRL ModelConfig's default")
     reading.assume("lora.lora_dropout", 0.05, "TRL ModelConfig's default")
     if reading.get("lora.target_modules") is None:
-        targets = default_targets(reading.document.get("model", ""), reading.get("lora.target_parameters"))
+        further = reading.get("lora.target_parameters")
+        targets = default_targets(reading.document.get("model", ""), further) if kind == "LORA" else None
         if targets is None:
             reading.contradict("lora_target_modules", "missing, and PEFT has no default for this model; name them")
         else:
             reading.assume("lora.target_modules", list(targets), "PEFT's own choice for this kind of model")
+    read_peft_type(reading, "peft_type", kind)
 
 
 def _step(reading: Reading, is_trl: bool, objective: str) -> None:
@@ -262,6 +266,7 @@ TRL = Trainer(
             trainable_token_indices="trainable_token_indices",  # noqa: S106  # tokens of a vocabulary
         ),
         Rule("modules_to_save", "lora.modules_to_save", listed),
+        *METHOD_RULES,
         Rule("use_dora", "lora.use_dora"),
         Rule("use_rslora", "lora.use_rslora"),
     ),
@@ -272,7 +277,7 @@ TRL = Trainer(
         "activation_checkpointing_kwargs attn_implementation use_flash_attention_2 use_liger_kernel loss_type "
         "model_init_kwargs use_vllm vllm_mode vllm_gpu_memory_utilization vllm_enable_sleep_mode "
         "per_device_eval_batch_size prepare_model_for_kbit_training packing padding_free packing_strategy "
-        "liger_kernel_config optim_args optim_target_modules"
+        "liger_kernel_config optim_args optim_target_modules peft_type"
     ),
     ignored=ignored_keys("trl"),
     rewrites={"method": _write_method},

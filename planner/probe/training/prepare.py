@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.training import hqq
+from planner.probe.training.adapters import adapter_config
 from planner.probe.training.load import torch_dtype
 from planner.request.lora import Lora
 from planner.request.recipe import Recipe
@@ -36,7 +37,7 @@ def prepare_model(model: PreTrainedModel, recipe: Recipe) -> TrainableModel:
         )
     trainable: Any = model
     if recipe.lora is not None:
-        config = lora_config(_with_names(recipe, model), "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM")
+        config = adapter_config(_with_names(recipe, model), "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM")
         trainable = get_peft_model(model, config)
         if recipe.adapter_dtype != "float32":
             _cast_trained(trainable, torch_dtype(recipe.adapter_dtype))
@@ -109,33 +110,6 @@ def apply_loss(model: Any, recipe: Recipe) -> None:
 
         fused = {"fused_linear_cross_entropy": recipe.loss == "liger"}
         apply_liger_kernel(base, None if kernels is None else kernels.model_dump() | fused)
-
-
-def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
-    """The request's adapter as peft wants it."""
-    targets, excluded = lora.target_modules, lora.exclude_modules
-    layers, counted = lora.layers_to_transform, lora.layers_pattern
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # peft says int and divides
-        lora_dropout=lora.lora_dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        exclude_modules=excluded if excluded is None or isinstance(excluded, str) else list(excluded),
-        target_parameters=None if lora.target_parameters is None else list(lora.target_parameters),
-        trainable_token_indices=None if lora.trainable_token_indices is None else list(lora.trainable_token_indices),
-        layers_to_transform=list(layers) if isinstance(layers, tuple) else layers,
-        layers_pattern=list(counted) if isinstance(counted, tuple) else counted,
-        rank_pattern=dict(lora.rank_pattern),
-        alpha_pattern=dict(lora.alpha_pattern),
-        bias=lora.bias,
-        fan_in_fan_out=lora.fan_in_fan_out,
-        init_lora_weights=lora.init_lora_weights,  # type: ignore[arg-type]  # checked by planner/request/initialisation
-        use_dora=lora.use_dora,
-        use_rslora=lora.use_rslora,
-        modules_to_save=None if lora.modules_to_save is None else list(lora.modules_to_save),
-        ensure_weight_tying=lora.ensure_weight_tying,
-        task_type=task_type,
-    )
 
 
 def _cast_trained(model: torch.nn.Module, dtype: torch.dtype, only: str = "") -> None:

@@ -9,6 +9,7 @@ from planner.families.census import census_of
 from planner.families.parts import Decoder
 from planner.request.lora import Lora
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
+from planner.tensors.peft_methods import is_feedforward
 from planner.tensors.targets import adapted_weights
 
 # Of one layer or kind of layer: names of projections within it, and their adapters' ranks.
@@ -37,6 +38,14 @@ def own_ranks(decoder: Decoder, lora: Lora) -> frozenset[str]:
     """Projections whose adapters have another rank than the common one, in some kind of layer."""
     kinds = adapters_by_kind(decoder, lora)
     return frozenset(name for ranks in kinds for name, rank in ranks.items() if rank != lora.r)
+
+
+def scaled_inputs(decoder: Decoder, lora: Lora | None) -> frozenset[str]:
+    """Projections whose input IA3 scales, and not their output."""
+    if lora is None or lora.peft_type != "IA3":
+        return frozenset()
+    names = {name for ranks in adapters_by_kind(decoder, lora) for name in ranks}
+    return frozenset(name for name in names if is_feedforward(f".{name}", lora, decoder.model_type))
 
 
 def _chooses_layers(lora: Lora) -> bool:

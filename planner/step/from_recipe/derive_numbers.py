@@ -10,8 +10,9 @@ from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
 from planner.step.row_sums import row_sums, sums_rows
-from planner.step.switches import TRAINED_ROWS, rank_dim
+from planner.step.switches import TRAINED_ROWS, angles_of, block_of, rank_dim, rotated_blocks
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
+from planner.tensors.peft_methods import above_diagonal, oft_block
 from planner.units import allocated, ceil_div
 
 # Tokens in a chunk of the gated delta rule (modeling_qwen3_5.py, torch_chunk_gated_delta_rule); Mamba says its own.
@@ -62,6 +63,7 @@ def _numbers(
         ),
         "multiprocessors": multiprocessors(gpu),
         "cudnn work": batch * length * (sizes.get("q", 0) + heads),
+        **(_rotations(sizes, recipe.lora.oft_block_size) if recipe.lora and recipe.lora.peft_type == "OFT" else {}),
         **(row_sums(sizes, recipe, gpu) if sums_rows(recipe) else {}),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),
         "splits": (splits := key_splits(sizes, recipe, gpu)),
@@ -71,6 +73,17 @@ def _numbers(
         "flash row dq": workspace.flash_row_dq_elements(rows := _rows(recipe), kept, heads, head_dim),
         "flash row lse": workspace.flash_row_lse_elements(rows, kept, heads),
     }  # fmt: skip
+
+
+def _rotations(sizes: Mapping[str, int], asked: int) -> dict[str, int]:
+    """OFT's blocks of every width."""
+    found = {}
+    for width, columns in sizes.items():
+        if columns > 0:
+            block = oft_block(columns, asked)
+            found[rotated_blocks(width)], found[block_of(width)] = columns // block, block
+            found[angles_of(width)] = above_diagonal(block)
+    return found
 
 
 def key_splits(sizes: Mapping[str, int], recipe: Recipe, gpu: Gpu) -> int:

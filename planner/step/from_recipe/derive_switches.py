@@ -22,7 +22,7 @@ from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
-from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
+from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks, scaled_inputs
 from planner.step.from_recipe.copied_modules import copies_of
 from planner.step.from_recipe.derive_numbers import CHUNK, key_splits
 from planner.step.from_recipe.linears import linears, trained_biases
@@ -164,6 +164,8 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         trains_tokens=bool(recipe.lora and recipe.lora.trainable_token_indices),
         merges_head=merges_head(decoder, recipe),
         ranks=own_ranks(decoder, recipe.lora) if recipe.lora else frozenset(),
+        peft_type=recipe.lora.peft_type if recipe.lora else "LORA",
+        scaled_inputs=scaled_inputs(decoder, recipe.lora),
         liger_head=liger_head(recipe, copies, gpu.compute_capability),
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,

@@ -4,20 +4,29 @@ Sources: bitsandbytes 0.50 nn/modules.py Linear4bit.forward, autograd/_functions
 peft 0.21 tuners/lora/bnb.py Linear4bit.forward and tuners/lora/layer.py Linear.forward.
 """
 
+from collections.abc import Callable
+
 from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
 from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
 from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
+from planner.step.projections.ia3 import ia3
 from planner.step.projections.int8 import int8_matmul
+from planner.step.projections.oft import oft
+from planner.step.projections.peft_method import Base
 from planner.step.projections.quantized_weights import float8_matmul, packed_matmul
 from planner.step.projections.trained_rows import merged_rows
+from planner.step.projections.vera import vera
 from planner.step.switches import LayerSwitches, Switches
 
 EXPANDED = "expanded 4-bit weight"
 ADAPTERS = "LoRA adapter paths"
 _HALF_BYTES = 2
+_METHODS: dict[str, Callable[[Graph, Switches, Linear, Value, Base], Value]] = {
+    "VERA": vera, "IA3": ia3, "OFT": oft,
+}  # fmt: skip
 
 
 class Projector:
@@ -136,6 +145,8 @@ class Projector:
     @framed
     def _with_adapter(self, part: Linear, x: Value) -> Value:
         graph, switches = self.graph, self.switches
+        if switches.peft_type in _METHODS:
+            return _METHODS[switches.peft_type](graph, switches, part, x, self._around(part))
         result = graph.hold(self._base(part, x))
         # An FP8 layer is an nn.Linear to peft, whose adapter is that of any other (tuners/lora/layer.py).
         quantized = self._quantized(part) and switches.storage != "fp8"
@@ -157,6 +168,12 @@ class Projector:
                 high = cast(graph, high, expected)
             result = graph.replace(result, add(graph, result, high))
             return cast(graph, result, expected)
+
+    def _around(self, part: Linear) -> Base:
+        """The projection as PEFT's other methods see it."""
+        by_bnb = self._quantized(part) and self.switches.storage in {"4bit", "int8"}
+        in_4bit = by_bnb and self.switches.storage == "4bit"
+        return Base(lambda x: self._base(part, x), quantized=by_bnb, in_4bit=in_4bit)
 
     @framed
     def _low_rank(self, part: Linear, x: Value) -> Value:

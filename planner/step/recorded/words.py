@@ -60,6 +60,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",
+        "PEFT type": switches.peft_type,
         "biases": switches.biases,
         "whole modules": _copies(switches.copies) + _rows(switches),
         "ranks": _joined(switches.ranks) if recipe.lora and recipe.lora.rank_pattern else "one",
@@ -100,6 +101,7 @@ def trained_words(model_type: str, recipe: Recipe) -> Known:
         "dtype": recipe.trained_dtype,
         "adapted layers": "none" if lora is None else _targets(lora.target_modules) + _further(lora),
         "DoRA": "on" if lora and lora.use_dora else "off",
+        "PEFT type": lora.peft_type if lora else "none",
         "whole modules": _whole(lora),
     }
     return Known(model_type, words)

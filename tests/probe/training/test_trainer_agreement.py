@@ -14,9 +14,9 @@ from trl import SFTConfig, SFTTrainer
 from planner.probe.devices.cpu import own_quantization_tables
 from planner.probe.meters.live import LiveMeter
 from planner.probe.training import loss_scaling
+from planner.probe.training.adapters import adapter_config
 from planner.probe.training.configs import config_of
 from planner.probe.training.load import load_model
-from planner.probe.training.prepare import lora_config
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
 from tests.probe.tiny import peaks, request, watch
@@ -65,12 +65,12 @@ class ScalingTrainer(Trainer):
 
 
 def with_scaling_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, folder: Path) -> Trainer:
-    adapted = get_peft_model(model, lora_config(recipe.lora))
+    adapted = get_peft_model(model, adapter_config(recipe.lora))
     return ScalingTrainer(model=adapted, args=TrainingArguments(**arguments(recipe, folder)), train_dataset=tokens)
 
 
 def with_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, folder: Path) -> Trainer:
-    adapted = get_peft_model(model, lora_config(recipe.lora))
+    adapted = get_peft_model(model, adapter_config(recipe.lora))
     return Trainer(model=adapted, args=TrainingArguments(**arguments(recipe, folder)), train_dataset=tokens)
 
 
@@ -82,7 +82,7 @@ def with_sft_trainer(model: PreTrainedModel, recipe: Recipe, tokens: Tokens, fol
         args=SFTConfig(**arguments(recipe, folder), max_length=recipe.length),
         train_dataset=datasets.Dataset.from_dict({"input_ids": [row.tolist() for row in tokens.rows]}),
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.lora),
+        peft_config=adapter_config(recipe.lora),
     )
 
 
