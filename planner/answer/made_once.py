@@ -17,6 +17,7 @@ from planner.memory.optimizer import (
     state_tensors,
     working_copies,
 )
+from planner.memory.row_sums import Summing
 from planner.request.optimizer_names import KEPT, Optimizer
 from planner.tensors.low_rank import in_groups, low_shape
 from planner.tensors.trainable import Trainable, module_by_module, reached
@@ -39,7 +40,9 @@ class MadeOnce:
 
 
 @lru_cache(maxsize=512)
-def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embeddings_in_32bit: bool) -> MadeOnce:
+def made_once(
+    tensors: tuple[Trainable, ...], optimizer: Optimizer, summing: Summing | None, *, embeddings_in_32bit: bool
+) -> MadeOnce:
     """Of a run that trains `tensors`. Full fine-tuning has no use for the adapters."""
     # Copies of whole modules are made when all adapters are there.
     made = [tensor for tensor in tensors if not tensor.own]
@@ -53,7 +56,7 @@ def made_once(tensors: tuple[Trainable, ...], optimizer: Optimizer, *, embedding
         tuple(cast for cast in (by_peft, by_the_stack) if any(cast)),
         array("q", [4 * partial_norms(trained), *[4] * count, 4 * count, 4]),
         array("q", _states(in_groups(module_by_module(trained)), optimizer, embeddings_in_32bit)),
-        array("q", _copies(trained, optimizer)),
+        array("q", _copies(trained, optimizer, summing)),
     )
 
 
@@ -62,14 +65,14 @@ def _cast(tensors: Sequence[tuple[int, int, int]]) -> "array[int]":
     return array("q", [elements * after if after != before else 0 for elements, before, after in tensors])
 
 
-def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer) -> Iterator[int]:
+def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer, summing: Summing | None) -> Iterator[int]:
     """Of torch's foreach optimizers a list of copies after the other, each parameter after parameter."""
     kept = KEPT[optimizer]
     if kept.foreach_copies and kept.storage == "own":
         for _ in range(kept.foreach_copies):
             yield from (tensor.elements * tensor.itemsize_bytes for tensor in module_by_module(tensors))
         return
-    for size, times in working_copies(tensors, optimizer):
+    for size, times in working_copies(tensors, optimizer, summing):
         if size > 0:  # a gradient that went before is negative
             yield from [size] * times
 

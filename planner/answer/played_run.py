@@ -9,7 +9,7 @@ from planner.allocator.load_phase import Pools, load_into
 from planner.allocator.native_pools import NativePools
 from planner.answer.flat_script import flat_script
 from planner.answer.made_once import made_once
-from planner.answer.static_lines import trained_tensors
+from planner.answer.static_lines import summing_of, trained_tensors
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
@@ -31,7 +31,8 @@ class Run:
         training = recipe.training
         self.pools, self.clips = pools, training.max_grad_norm > 0
         tensors = trained_tensors(model, recipe)
-        self.made = made_once(tensors, training.optim, embeddings_in_32bit=recipe.by_trainer)
+        summing = summing_of(recipe, gpu)
+        self.made = made_once(tensors, training.optim, summing, embeddings_in_32bit=recipe.by_trainer)
         # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
         self.workspaces = dict.fromkeys(("forward", "backward"), workspace_bytes(gpu.compute_capability))
         if recipe.lora:

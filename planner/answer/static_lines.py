@@ -4,11 +4,13 @@ from dataclasses import replace
 from functools import lru_cache
 
 from planner.allocator.load_phase import INSTALLED, Habits, Loaded, play_load
+from planner.gpu import Gpu, multiprocessors
 from planner.ledger import Ledger, Line
 from planner.memory.adapters import adapter_lines
 from planner.memory.decomposition import decomposition_lines
 from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
+from planner.memory.row_sums import Summing
 from planner.memory.runtime import runtime_lines, slack_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import reference_lines, weight_lines
@@ -17,7 +19,7 @@ from planner.parallel.static import ddp_static_lines, fsdp_static_lines
 from planner.parallel.zero_static import zero_static_lines
 from planner.request.dtypes import Dtype
 from planner.request.low_rank import projection_of
-from planner.request.optimizer_names import Optimizer
+from planner.request.optimizer_names import KEPT, Optimizer
 from planner.request.parallel import Ddp, DeepSpeed
 from planner.request.recipe import Recipe
 from planner.request.schema import Training
@@ -41,23 +43,31 @@ _NO_TRAINING = Training()
 _EXPANDABLE = Training(expandable_segments=True)
 
 
-def static_lines(model: Model, recipe: Recipe) -> tuple[Line, ...]:
-    """Weights, adapters, gradients and optimizer state.
+def static_lines(model: Model, recipe: Recipe, gpu: Gpu | None = None) -> tuple[Line, ...]:
+    """Weights, adapters, gradients and optimizer state. `gpu`: without one, no sums that depend on its size.
 
     Raises:
         InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
     """
     layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
-    return _labelled(model.census, model.model_type, _without_sizes(recipe), layers)
+    return _labelled(model.census, model.model_type, _without_sizes(recipe), layers, summing_of(recipe, gpu))
 
 
-def standing_bytes(model: Model, recipe: Recipe, capability: tuple[int, int] | None) -> tuple[int, ...]:
+def standing_bytes(model: Model, recipe: Recipe, gpu: Gpu) -> tuple[int, ...]:
     """Per phase of `PHASES`, what is there on one card whatever the step does: static lines and cuBLAS's workspaces.
 
     Raises:
         InvalidRequestError: see `static_lines`.
     """
-    return _standing_bytes(model.census, model.model_type, _without_sizes(recipe), capability)
+    summing, own = summing_of(recipe, gpu), _without_sizes(recipe)
+    return _standing_bytes(model.census, model.model_type, own, gpu.compute_capability, summing)
+
+
+def summing_of(recipe: Recipe, gpu: Gpu | None) -> Summing | None:
+    """What Adafactor's step depends on; None where the optimizer makes no means, so that all cards share one answer."""
+    if gpu is None or KEPT[recipe.training.optim].storage != "factored":
+        return None
+    return Summing(multiprocessors(gpu), gpu.compute_capability)
 
 
 def standing_adapter_lines(model: Model, recipe: Recipe) -> list[Line]:
@@ -79,7 +89,9 @@ def trained_tensors(model: Model, recipe: Recipe) -> tuple[Trainable, ...]:
 
 
 @lru_cache(maxsize=2048)
-def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) -> tuple[Line, ...]:
+def _static_lines(
+    census: Census, model_type: str, recipe: Recipe, layers: int, summing: Summing | None
+) -> tuple[Line, ...]:
     tensors = _trained(census, model_type, recipe)
     if recipe.layout.strategy == "fsdp":
         sharded = [*fsdp_static_lines(place(census, recipe), tensors, recipe, layers), *loss_lines()]
@@ -103,6 +115,7 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
             training.optim,
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.by_trainer,
+            summing=summing,
         ),
         *(_reference_lines(census, recipe) if recipe.reference == "copy" else ()),
         *loss_lines(),
@@ -114,9 +127,11 @@ def _static_lines(census: Census, model_type: str, recipe: Recipe, layers: int) 
 
 
 @lru_cache(maxsize=512)
-def _labelled(census: Census, model_type: str, recipe: Recipe, layers: int) -> tuple[Line, ...]:
+def _labelled(
+    census: Census, model_type: str, recipe: Recipe, layers: int, summing: Summing | None
+) -> tuple[Line, ...]:
     """Each line with how its part of the run compared with recorded ones."""
-    lines = _static_lines(census, model_type, recipe, layers)
+    lines = _static_lines(census, model_type, recipe, layers, summing)
     weights = nearest("weights", weights_words(model_type, recipe))
     trained = nearest("trained", trained_words(model_type, recipe))
     optimizer = nearest("optimizer", optimizer_words(recipe))
@@ -144,10 +159,10 @@ def _reference_lines(census: Census, recipe: Recipe) -> list[Line]:
 
 @lru_cache(maxsize=2048)
 def _standing_bytes(
-    census: Census, model_type: str, recipe: Recipe, capability: tuple[int, int] | None
+    census: Census, model_type: str, recipe: Recipe, capability: tuple[int, int] | None, summing: Summing | None
 ) -> tuple[int, ...]:
     workspaces = runtime_lines(capability, context_bytes=0, context_source="")
-    ledger = Ledger.of((*_static_lines(census, model_type, recipe, 0), *workspaces))
+    ledger = Ledger.of((*_static_lines(census, model_type, recipe, 0, summing), *workspaces))
     return tuple(phase.allocated_bytes for phase in ledger.phases())
 
 

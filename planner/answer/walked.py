@@ -42,7 +42,7 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
     """
     def lines() -> Sequence[Line]:
         return (
-            *static_lines(model, recipe),
+            *static_lines(model, recipe, gpu),
             *_step_lines(model, recipe, gpu),
             *_runtime_lines(gpu),
             *communication_lines(recipe.layout),
@@ -95,7 +95,7 @@ def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
         step["forward"] = max(step["forward"], generated_bytes)
     if model.decoder and recipe.evaluates:
         step["loss"] = max(step["loss"], sum(line.bytes for line in evaluated_lines(model.decoder, recipe, gpu)))
-    standing = standing_bytes(model, recipe, gpu.compute_capability)
+    standing = standing_bytes(model, recipe, gpu)
     beside = _beside_lines(model, recipe, gpu)
     held = [sum(line.bytes for line in beside if name in line.alive_in) for name in PHASES]
     return [total + step.get(name, 0) + own for name, total, own in zip(PHASES, standing, held, strict=True)]
@@ -115,7 +115,7 @@ def _beside_lines(model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
     """What is known of a run whose step is not: the tensors that are there throughout."""
-    ledger = Ledger.of(static_lines(model, recipe))
+    ledger = Ledger.of(static_lines(model, recipe, gpu))
     least_bytes = next(phase.allocated_bytes for phase in ledger.phases() if phase.name == "forward")
     end = "it does not fit" if least_bytes > gpu.usable_bytes else "a step comes on top"
     return (

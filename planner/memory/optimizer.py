@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from planner.ledger import Line
+from planner.memory.row_sums import Summing
 from planner.request.optimizer_names import KEPT, Kept, Optimizer
 from planner.tensors.low_rank import kept_projection, low_shape, worst_of_a_step
 from planner.tensors.trainable import Trainable, reached
@@ -88,7 +89,7 @@ def _low_rank(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
     the update (GaLore gives it percentile_clipping in the place of max_unorm), APOLLO's of a projected one's growth.
     """
     kept, shape = KEPT[optimizer], low_shape(tensor)
-    n, projection = prod(shape), kept_projection(tensor)
+    n, projection = prod(shape), kept_projection(tensor, optimizer)
     if kept.storage == "factored":
         return (*projection, *_factored(shape), 4)
     if kept.storage == "own":
@@ -120,9 +121,17 @@ def _torchao(tensor: Trainable, kept: Kept) -> tuple[int, ...]:
 
 
 def optimizer_lines(
-    tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool, embeddings_in_32bit: bool = False
+    tensors: Sequence[Trainable],
+    optimizer: Optimizer,
+    *,
+    clips: bool,
+    embeddings_in_32bit: bool = False,
+    summing: Summing | None = None,
 ) -> list[Line]:
-    """Lines for the state, the paged part of it (alive in no phase of the card) and the worst moment of the step."""
+    """Lines for the state, the paged part of it (alive in no phase of the card) and the worst moment of the step.
+
+    `summing`: of the card, which Adafactor's column means depend on; None leaves their partial sums out.
+    """
     tensors = reached(tensors)
     states = [(state_of(t, optimizer, embeddings_in_32bit=embeddings_in_32bit), t.count) for t in tensors]
     kept = KEPT[optimizer]
@@ -144,17 +153,19 @@ def optimizer_lines(
     return [
         line(f"optimizer state ({optimizer})", device_bytes, ALIVE_IN),
         line("optimizer state, paged out of the card", paged_bytes, ()),
-        _moment_of_the_step(tensors, optimizer, clips=clips),
+        _moment_of_the_step(tensors, optimizer, clips=clips, summing=summing),
     ]
 
 
-def working_copies(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[tuple[int, int]]:
+def working_copies(
+    tensors: Sequence[Trainable], optimizer: Optimizer, summing: Summing | None = None
+) -> list[tuple[int, int]]:
     """What the worst moment of the optimizer's own step allocates: (bytes, how many)."""
     kept = KEPT[optimizer]
     if kept.low_rank:
-        return worst_of_a_step(tensors, optimizer)
+        return worst_of_a_step(tensors, optimizer, summing)
     if kept.storage == "factored":
-        return _adafactor_copies(tensors)
+        return _adafactor_copies(tensors, summing)
     if kept.storage in _TORCHAO_MAP_BYTES:
         # Compiled tensor by tensor: the two moments in float32 outlive the kernel that quantizes them.
         return [(allocated(4 * max((tensor.elements for tensor in tensors), default=0)), 2)]
@@ -174,7 +185,9 @@ def _formula(kept: Kept) -> str:
     return f"Σ {text}; n ≥ 100,000 paged" if kept.paged else f"Σ {text}"
 
 
-def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool) -> Line:
+def _moment_of_the_step(
+    tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool, summing: Summing | None
+) -> Line:
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
     Norms: one scalar per tensor, and beside them first what each is summed up from, then their stack and its norm
@@ -185,7 +198,7 @@ def _moment_of_the_step(tensors: Sequence[Trainable], optimizer: Optimizer, *, c
     count = sum(tensor.count for tensor in tensors)
     partial_bytes = allocated(4 * partial_norms(tensors))
     norms_bytes = count * allocated(4) + max(partial_bytes, allocated(4 * count) + allocated(4)) if clips else 0
-    step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer))
+    step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer, summing))
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
@@ -217,17 +230,21 @@ def partial_norms(tensors: Sequence[Trainable]) -> int:
     )
 
 
-def _adafactor_copies(tensors: Sequence[Trainable]) -> list[tuple[int, int]]:
+def _adafactor_copies(tensors: Sequence[Trainable], summing: Summing | None) -> list[tuple[int, int]]:
     """Worst moment of Adafactor's loop, in float32 copies.
 
     The squared gradient and its sum with eps are made while the update of the tensor before is still referenced;
     16-bit gradients and weights are copied to float32 first. Equal tensors follow each other layer by layer, so the
-    one before the first of a layer is the last.
+    one before the first of a layer is the last. When the means of its columns are made, the one before is gone.
     """
     moments = [
         [(allocated(4 * before.elements), 1), (allocated(4 * tensor.elements), 2 if tensor.itemsize_bytes == 4 else 4)]
         for before, tensor in zip((tensors[-1], *tensors[:-1]), tensors, strict=True)
     ] if tensors else []  # fmt: skip
+    for tensor in tensors:
+        if summing and len(tensor.shape) > 1:
+            kept = (allocated(4 * tensor.elements), 1 if tensor.itemsize_bytes == 4 else 3)
+            moments.append([kept, (summing.column_means_bytes(tensor.shape), 1)])
     return max(moments, key=lambda moment: sum(size * copies for size, copies in moment), default=[])
 
 

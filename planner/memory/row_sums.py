@@ -4,10 +4,13 @@ Source: torch 2.14 include/ATen/native/cuda/Reduce.cuh, setReduceConfig, global_
 contiguous matrix whose last dimension stays. Error: beyond 2^31 bytes torch cuts the matrix, and sums less at a time.
 """
 
+from math import prod
 from typing import NamedTuple
 
-from planner.units import ceil_div
+from planner.units import allocated, ceil_div
 
+_SUM_BYTES = 4
+_MATRIX = 2
 _MOST_THREADS = 512  # mnt_wrapper, MAX_NUM_THREADS
 _WARP = 32
 _LEAST_VALUES, _MOST_VALUES = 16, 256  # of a thread
@@ -21,6 +24,25 @@ class Partial(NamedTuple):
 
     elements: int
     semaphores: int
+
+
+class Summing(NamedTuple):
+    """What of a card decides how it sums up."""
+
+    multiprocessors: int
+    capability: tuple[int, int] | None
+
+    def column_means_bytes(self, shape: tuple[int, ...]) -> int:
+        """What the means of a float32 matrix's columns take while they are made, themselves included.
+
+        Of a stack of matrices the means alone: its sums have a row of blocks for each matrix, which is not followed.
+        """
+        means_bytes = allocated(_SUM_BYTES * prod((*shape[:-2], shape[-1])))
+        if len(shape) > _MATRIX:
+            return means_bytes
+        rows, columns = shape
+        partial = partial_sums(rows, columns, self.multiprocessors, self.capability)
+        return means_bytes + allocated(_SUM_BYTES * partial.elements) + allocated(_SUM_BYTES * partial.semaphores)
 
 
 def partial_sums(rows: int, columns: int, multiprocessors: int, capability: tuple[int, int] | None) -> Partial:

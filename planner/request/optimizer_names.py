@@ -11,7 +11,7 @@ Optimizer = Literal[
     "paged_adamw_8bit", "paged_adamw_32bit", "ademamix", "ademamix_8bit", "paged_ademamix_32bit",
     "paged_ademamix_8bit", "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb",
     "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "adagrad", "adafactor", "sgd", "schedule_free_adamw",
-    "schedule_free_radam", "schedule_free_sgd", "galore_adamw", "galore_adamw_8bit", "apollo_adamw",
+    "schedule_free_radam", "schedule_free_sgd", "galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw",
 ]  # fmt: skip
 # How buffers are stored: in the parameter's dtype, as bitsandbytes or torchao do, or as row and column means.
 Storage = Literal["own", "bnb_32bit", "bnb_8bit", "torchao_8bit", "torchao_4bit", "factored"]
@@ -101,6 +101,9 @@ KEPT: dict[Optimizer, Kept] = {
     "schedule_free_sgd": Kept(buffers=(1,), storage="own", source=_FREE.format("sgd") + ": z"),
     "galore_adamw": Kept(buffers=(1, 1), storage="own", low_rank=True, source=_GALORE.format("adamw")),
     "galore_adamw_8bit": Kept(buffers=(1, 1), storage="bnb_8bit", low_rank=True, source=_GALORE.format("adamw8bit")),
+    "galore_adafactor": Kept(
+        buffers=(), storage="factored", step_on_card=True, low_rank=True, source=_GALORE.format("adafactor"),
+    ),
     "apollo_adamw": Kept(
         buffers=(1, 1), storage="own", low_rank=True,
         source="apollo_torch 1.0.3 apollo.py, random_projector.py, svd_projector.py",
@@ -120,13 +123,9 @@ NOT_PLANNED: dict[str, str] = {
         f"{name}_layerwise": _LAYERWISE.format(name)
         for name in ("galore_adamw", "galore_adamw_8bit", "apollo_adamw")
     },
-    "galore_adafactor": (
-        "makes column means whose partial sums on the card no formula here counts: six dry runs took 2 to 8 % more in "
-        "its step; galore_adamw_8bit is planned"
-    ),
     "galore_adafactor_layerwise": (
         "is refused by its own class: transformers 5.23 gives it a learning rate beside relative steps "
-        "(trainer_optimizer.py, _get_galore_optimizer); galore_adamw_8bit is planned"
+        "(trainer_optimizer.py, _get_galore_optimizer); galore_adafactor has the same states"
     ),
     "lomo": _BACKWARD,
     "adalomo": _BACKWARD,

@@ -8,12 +8,13 @@ from one parameter to the next. The step is one that makes every projection anew
 cuSOLVER's own workspace is not counted; the rest of its decomposition is (aten/src/ATen/native/cuda/linalg/
 BatchLinearAlgebraLib.cpp, svd_cusolver: a copy of the matrix beside U, S, Vh and info).
 
-Source: galore_torch 1.0 galore_projector.py, adamw.py, adamw8bit.py; apollo_torch 1.0.3 apollo.py,
+Source: galore_torch 1.0 galore_projector.py, adamw.py, adamw8bit.py, adafactor.py; apollo_torch 1.0.3 apollo.py,
 random_projector.py, svd_projector.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from planner.memory.row_sums import Summing
 from planner.request.low_rank import Projection
 from planner.request.optimizer_names import Optimizer
 from planner.tensors.trainable import Trainable, module_by_module
@@ -25,7 +26,8 @@ _WIDE = 4
 class _Held:
     """The tensors of a step by the names that hold them; keeps the most that was there at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, summing: Summing | None) -> None:
+        self.summing = summing
         self._bytes: dict[str, int] = {}
         self._total_bytes = self._peak_bytes = 0
         self.worst: list[tuple[int, int]] = []
@@ -68,17 +70,17 @@ def low_shape(tensor: Trainable) -> tuple[int, ...]:
     return {"right": (rows, rank), "left": (rank, columns), "full": (rank, rank)}[_side(tensor, projection)]
 
 
-def kept_projection(tensor: Trainable) -> tuple[int, ...]:
+def kept_projection(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
     """Bytes of each tensor that the projection keeps alive.
 
     A decomposition of float32 gradients gives a view of all of U or Vh, and so keeps all of it; of 16-bit gradients it
-    is copied to their dtype.
+    is copied to their dtype. GaLore's Adafactor projects float32 copies.
     """
     projection = tensor.projection
     if projection is None:
         return ()
     (rows, columns), inner = tensor.shape, _inner(tensor, projection)
-    wide = projection.decomposed and tensor.itemsize_bytes == _WIDE
+    wide = projection.decomposed and (tensor.itemsize_bytes == _WIDE or optimizer == "galore_adafactor")
     length = min(rows, columns) if wide else inner
     itemsize_bytes = _WIDE if wide else tensor.itemsize_bytes
     sizes = {"left": itemsize_bytes * rows * length, "right": itemsize_bytes * length * columns}
@@ -86,12 +88,14 @@ def kept_projection(tensor: Trainable) -> tuple[int, ...]:
     return tuple(sizes.values()) if side == "full" else (sizes[side],)
 
 
-def worst_of_a_step(tensors: Sequence[Trainable], optimizer: Optimizer) -> list[tuple[int, int]]:
+def worst_of_a_step(
+    tensors: Sequence[Trainable], optimizer: Optimizer, summing: Summing | None = None
+) -> list[tuple[int, int]]:
     """What is alive beside states and gradients at the worst moment: (bytes, how many).
 
     Negative where a gradient is gone by then. Transformers puts what is not projected into the first group.
     """
-    held = _Held()
+    held = _Held(summing)
     for tensor in in_groups(module_by_module(sorted(tensors, key=_place))):
         _STEPS[optimizer](held, tensor)
     return held.worst
@@ -218,6 +222,34 @@ def _galore_adamw_8bit(held: _Held, tensor: Trainable) -> None:
     held.drop("update", "weight")
 
 
+def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
+    """In float32 throughout: 16-bit gradients and weights are copied."""
+    narrow, wide_bytes = tensor.itemsize_bytes < _WIDE, _WIDE * tensor.elements
+    held.drop("gradient")
+    if narrow:
+        held.make("gradient", wide_bytes)
+    if tensor.projection:
+        _project(held, tensor, tensor.projection, itemsize_bytes=_WIDE, wide=True)
+        held.rename("low", "gradient")
+    held.drop("weight")
+    if narrow:
+        held.make("weight", wide_bytes)
+    low_bytes = _WIDE * _elements(low_shape(tensor))
+    held.make("squared", low_bytes)
+    held.make("squared with eps", low_bytes)
+    held.drop("squared")
+    held.rename("squared with eps", "update")
+    shape = low_shape(tensor)
+    if held.summing and len(shape) > 1:
+        held.make("column means", held.summing.column_means_bytes(shape))
+        held.drop("column means")
+    held.make("update", low_bytes)
+    if tensor.projection:
+        _project_back(held, tensor, tensor.projection, _WIDE, "update")
+    held.make("negative", wide_bytes)
+    held.drop("negative")
+
+
 def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
     """The gradient itself, scaled row by row or column by column, and once more over the limit of its growth."""
     held.drop("gradient")
@@ -238,5 +270,6 @@ def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
 _STEPS: dict[str, Callable[[_Held, Trainable], None]] = {
     "galore_adamw": _galore_adamw,
     "galore_adamw_8bit": _galore_adamw_8bit,
+    "galore_adafactor": _galore_adafactor,
     "apollo_adamw": _apollo_adamw,
 }

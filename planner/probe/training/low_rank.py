@@ -16,7 +16,8 @@ from planner.request.low_rank import OptimArgs, projection_of
 from planner.request.recipe import Recipe
 
 PACKAGES = {
-    "galore_adamw": "galore_torch", "galore_adamw_8bit": "galore_torch", "apollo_adamw": "apollo_torch",
+    "galore_adamw": "galore_torch", "galore_adamw_8bit": "galore_torch", "galore_adafactor": "galore_torch",
+    "apollo_adamw": "apollo_torch",
 }  # fmt: skip
 
 
@@ -28,13 +29,16 @@ def low_rank_optimizer(recipe: Recipe, model: Any, learning_rate: float) -> torc
     training, arguments = recipe.training, recipe.training.optim_args or OptimArgs()
     keys: dict[str, Any] = {"rank": arguments.rank, "update_proj_gap": 1, "scale": arguments.scale or 1.0}
     keys |= {"proj_type": arguments.proj_type}
+    more: dict[str, Any] = {"lr": learning_rate}
     if training.optim == "apollo_adamw":
         keys |= {"proj": arguments.proj, "scale_type": arguments.scale_type}
+    if training.optim == "galore_adafactor":
+        more |= {"scale_parameter": False, "relative_step": False}
     targets: Any = training.optim_target_modules
     options: Any = TrainingArguments.__new__(TrainingArguments)  # read for its targets alone
     options.optim_target_modules = list(targets) if isinstance(targets, tuple) else targets
     kind, built = _setup_low_rank_optimizer(
-        options, model, training.optim, {training.optim: _class_of(training.optim)}, keys, {"lr": learning_rate}
+        options, model, training.optim, {training.optim: _class_of(training.optim)}, keys, more
     )
     optimizer: torch.optim.Optimizer = kind(built.pop("params"), **built)
     return optimizer
@@ -44,7 +48,7 @@ def _class_of(optim: str) -> Any:
     """Imported when one is asked for: another run needs neither package."""
     if optim == "apollo_adamw":
         return importlib.import_module("apollo_torch").APOLLOAdamW
-    kinds = {"adamw": "GaLoreAdamW", "adamw_8bit": "GaLoreAdamW8bit"}
+    kinds = {"adamw": "GaLoreAdamW", "adamw_8bit": "GaLoreAdamW8bit", "adafactor": "GaLoreAdafactor"}
     return getattr(importlib.import_module("galore_torch"), kinds[optim.removeprefix("galore_")])
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import MAP_BYTES, State, optimizer_lines, state_of
+from planner.memory.row_sums import Summing
 from planner.request.optimizer_names import KEPT, NAMES, NOT_PLANNED, Optimizer
 from planner.request.schema import Request
 from planner.tensors.trainable import Trainable
@@ -82,6 +83,14 @@ def test_adafactor_squares_a_gradient_while_the_last_update_is_alive() -> None:
 
     assert step_bytes(4) == (2 << 20) + 2 * (4 << 20)
     assert step_bytes(2) == (2 << 20) + 4 * (4 << 20)
+
+
+def test_adafactors_column_means_leave_partial_sums_on_a_card_of_many_multiprocessors() -> None:
+    matrix, summing = tensor(8000, 1024), Summing(128, (8, 9))
+    lines = [optimizer_lines([matrix], "adafactor", clips=False, summing=own)[-1] for own in (None, summing)]
+    unaware_bytes, step_bytes = (line.bytes for line in lines)
+    assert unaware_bytes == 3 * 4 * 8000 * 1024
+    assert step_bytes == 4 * 8000 * 1024 + summing.column_means_bytes((8000, 1024)) > unaware_bytes
 
 
 @given(st.integers(1, 1 << 24), st.sampled_from(["adamw_8bit", "paged_adamw_8bit"]))

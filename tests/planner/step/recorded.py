@@ -96,7 +96,7 @@ def optimizer_bytes(document: dict[str, Any]) -> int:
 def _tensors(request: Request) -> list[Line]:
     """What the step itself does not make."""
     lines = (
-        *static_lines(trained_model(request), Recipe.of(request)),
+        *static_lines(trained_model(request), Recipe.of(request), card(request)),
         *buffered_batch(Recipe.of(request), "optimizer"),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )

@@ -86,10 +86,6 @@ def test_what_is_not_projected_keeps_adamws_moments() -> None:
             "training.optim_args: apollo_torch 1.0.3 fails with proj_type left",
         ),
         (
-            {"training": {"optim": "galore_adafactor"}},
-            "training.optim: galore_adafactor is not planned: it makes column means whose partial sums",
-        ),
-        (
             {"training": {"optim": "galore_adafactor_layerwise"}},
             "training.optim: galore_adafactor_layerwise is not planned: it is refused by its own class",
         ),

@@ -24,18 +24,14 @@ def all_settings() -> list[dict[str, Any]]:
 
 
 def low_rank_settings() -> list[dict[str, Any]]:
-    """GaLore and APOLLO, in 16 and 32 bit. Recording them takes galore-torch and apollo-torch.
-
-    GaLore's Adafactor is left out: its column means leave partial sums in memory, by the card's multiprocessors, which
-    the formula does not count (2 to 8 % of its optimizer's phase in six dry runs; its states are equal).
-    """
+    """GaLore and APOLLO, in 16 and 32 bit. Recording them takes galore-torch and apollo-torch."""
     narrow = {"model_dtype": "bfloat16", "autocast": "bfloat16"}
     wide = {"model_dtype": "float32", "autocast": "bfloat16"}
     square = {**LLAMA, "intermediate_size": 768, "num_key_value_heads": 8}
     mlp = ("rank=128, proj_type=reverse_std", "rank=128")
     found = []
     for name, stack in (("bfloat16", narrow), ("float32", wide)):
-        for optim in ("galore_adamw", "galore_adamw_8bit", "apollo_adamw"):
+        for optim in ("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw"):
             found += [
                 _low_rank(f"{optim} {name}", LLAMA, stack, optim, "all-linear", "rank=64"),
                 _low_rank(f"{optim} {name} attention", LLAMA, stack, optim, ["self_attn"], "rank=32"),
