@@ -59,6 +59,11 @@ def count(number: float) -> str:
     return thousands(number)
 
 
+def decimals(number: float, digits: int) -> str:
+    """`1,234.5`."""
+    return f"{number:,.{digits}f}"
+
+
 def thousands(number: float) -> str:
     """`1,234,567`."""
     return f"{number:,.0f}".replace("-", MINUS)
@@ -115,7 +120,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "gib": gib, "size": size, "gb": gb, "count": count, "thousands": thousands, "percent": percent,
-        "said": said,
+        "said": said, "decimals": decimals,
         "length_class": length_class,
         "kept_by": kept_by,
         "urlquote": lambda text: quote(str(text), safe="/,:"),

@@ -1,6 +1,6 @@
 """A plan in the terminal: the verdict first, then the card filling up, then the ledger."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,30 +31,17 @@ _CAUSES = {
 }
 
 
-class Length(NamedTuple):
-    """Tokens the run shall train on, and what an hour of all its cards costs, 0 where nobody said."""
-
-    tokens: int = 0
-    price_per_hour: float = 0.0
-
-
-UNSAID = Length()
-
-
-def show(
-    request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False, length: Length = UNSAID
-) -> None:
+def show(request: Request, answer: dict[str, Any], *, planned: str = "", every_line: bool = False) -> None:
     """Print `answer`, the document of `POST /api/v1/plans`; with `every_line`, formulas and what is not at the peak.
 
-    `planned` says what the verdict is about where the answer names something that was not planned; `length` is how
-    long the run shall be.
+    `planned` says what the verdict is about where the answer names something that was not planned.
     """
     out = console()
     _verdict(out, request, answer, planned)
     _bar(out, answer)
     _ledger(out, answer, every_line=every_line)
     _moments(out, answer)
-    _speed(out, answer["throughput"], length)
+    _speed(out, answer["throughput"], request)
     _notes(out, answer)
 
 
@@ -91,24 +78,24 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     out.print()
 
 
-def _speed(out: Console, found: dict[str, Any], length: Length) -> None:
+def _speed(out: Console, found: dict[str, Any], request: Request) -> None:
     rate = found["tokens_per_second"]
     if rate is None:
         out.print(Text(f"Tokens per second: not known: {found['evidence']}", style="dim"))
         return
     span = f"{rate['low']:,} to {rate['high']:,}" if rate["low"] else f"at most {rate['high']:,}"
     out.print(Text(f"About {rate['likely']:,} tokens per second ({span}); {found['evidence']}", style="dim"))
-    if length.tokens:
-        hours = [length.tokens / each / 3600 for each in (rate["high"], rate["likely"], rate["low"]) if each]
-        least, likely, *most = (f"{each:,.1f}" for each in hours)
-        out.print(f"{length.tokens:,} tokens: about {likely} hours ({least}{_until(most)})")
-        if length.price_per_hour:
-            least, likely, *most = (f"{each * length.price_per_hour:,.2f}" for each in hours)
-            out.print(f"at {length.price_per_hour:,.2f} an hour: about {likely} ({least}{_until(most)})")
+    if found["hours"]:
+        out.print(f"{request.tokens:,} tokens: about {_span(found['hours'], 1, ' hours')}")
+    if found["cost"]:
+        price = request.gpus * (request.price_per_hour or 0)
+        out.print(f"at {price:,.2f} an hour: about {_span(found['cost'], 2)}")
 
 
-def _until(most: list[str]) -> str:
-    return f" to {most[0]}" if most else ", or more"
+def _span(found: dict[str, Any], digits: int, unit: str = "") -> str:
+    """`8.7 hours (6.9 to 10.2)`, or `(6.9, or more)` where no published run is near."""
+    end = ", or more" if found["high"] is None else f" to {found['high']:,.{digits}f}"
+    return f"{found['likely']:,.{digits}f}{unit} ({found['low']:,.{digits}f}{end})"
 
 
 _CHECKPOINTING = {True: "checkpointing", False: "no checkpointing", "unsloth": "checkpointing, inputs on the host"}

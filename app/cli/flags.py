@@ -101,6 +101,8 @@ FLAGS = (
     Flag("--fsdp", "fsdp", str, "Shard over them.", "full_shard|'full_shard offload'|shard_grad_op|hybrid_shard"),
     Flag("--deepspeed", "deepspeed", str, "ZeRO over them.", "zero1|zero2|zero3|zero3-offload|FILE"),
     Flag("--device-map", "device_map", str, "Layers in turn over them.", "auto"),
+    Flag("--tokens", "tokens", int, "Tokens to train on: says how many hours."),
+    Flag("--price-per-hour", "price_per_hour", float, "Of one card, in any currency: says what those hours cost."),
     Flag("--memory", "gpu.total_memory_bytes", str, "A card by its memory, as torch sees it.", "24GiB"),
     Flag("--capability", "gpu.compute_capability", str, "That card's compute capability.", "8.9"),
 )

@@ -16,17 +16,13 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(takes_a_run(plan))
 
 
-def plan(  # noqa: PLR0913  Typer reads options from parameters
+def plan(
     document: Document,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's document.")] = False,
     advised: Annotated[
         str | None, typer.Option(help="Write the trainer's file with the first advice made.", metavar="FILE|-")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens to train on: says how many hours.")] = 0,
-    price: Annotated[
-        float, typer.Option("--price-per-hour", min=0, help="Of one card, in any currency: says what those hours cost.")
-    ] = 0.0,
     every_line: Annotated[bool, typer.Option("--all", help="Show every line with its formula.")] = False,
 ) -> None:
     """Will this run fit on this card? Exits 0 fits, 1 does not fit, 2 bad input, 3 tight or not wholly planned."""
@@ -34,9 +30,6 @@ def plan(  # noqa: PLR0913  Typer reads options from parameters
     from app.cli.terminal import print_json
     from planner.answer.not_planned import as_planned
 
-    if price and not tokens:
-        msg = "of how many tokens? Write --tokens N beside --price-per-hour"
-        raise typer.BadParameter(msg)
     request = local.read(document)
     plan = local.answer(request, document)
     answer = plan.to_dict()
@@ -47,8 +40,7 @@ def plan(  # noqa: PLR0913  Typer reads options from parameters
     if as_json:
         print_json(answer)
     elif advised != "-":
-        from app.cli.answer import Length, show
+        from app.cli.answer import show
 
-        length = Length(tokens, request.gpus * price)
-        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line, length=length)
+        show(request, answer, planned=as_planned(plan.not_planned), every_line=every_line)
     raise typer.Exit(EXIT_BY_VERDICT[answer["verdict"]])

@@ -172,6 +172,8 @@ FIELDS = (
     Field("target_modules", ("lora", "target_modules"), "all-linear", _modules),
     Field("use_dora", ("lora", "use_dora"), "off", _switch),
     *(Field(each.name, ("lora", each.name), each.default, _LORA_VALUES[each.written]) for each in LORA_OPTIONS),
+    Field("tokens", ("tokens",), "", whole_number),
+    Field("price_per_hour", ("price_per_hour",), "", number),
     Field("per_device_train_batch_size", ("training", "per_device_train_batch_size"), "1", whole_number),
     Field("gradient_accumulation_steps", ("training", "gradient_accumulation_steps"), "1", whole_number),
     Field("max_length", ("training", "max_length"), "2048", whole_number),

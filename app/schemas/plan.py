@@ -77,11 +77,21 @@ class TokensPerSecond(_Strict):
     high: int
 
 
+class Span(_Strict):
+    """`low` at the fastest rate, `high` at the slowest: null where no published run is near."""
+
+    low: float
+    likely: float
+    high: float | None
+
+
 class Throughput(_Strict):
     """How fast the run trains, from the work of its traced step; null, with the reason, where that is not planned."""
 
     tokens_per_second: TokensPerSecond | None
     evidence: str
+    hours: Span | None = Field(description="For the request's tokens; null where it says none.")
+    cost: Span | None = Field(description="Of all cards, in the currency of price_per_hour; null where it says none.")
 
 
 class WarningItem(_Strict):

@@ -51,6 +51,8 @@ LABELS = {
     "per_device_train_batch_size": "Micro-batch",
     "gradient_accumulation_steps": "Gradient accumulation",
     "max_length": "Length",
+    "tokens": "Tokens to train on",
+    "price_per_hour": "Price per hour",
     "gradient_checkpointing": "Checkpointing",
     "optim": "Optimizer",
     "optim_target_modules": "GaLore’s layers",

@@ -1,6 +1,6 @@
 """A plan as the JSON document of the public contract (design.md, section 2)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from planner.answer.advice import Advice
@@ -8,6 +8,8 @@ from planner.answer.planned import Planned
 from planner.answer.textbook import Textbook
 from planner.answer.warnings import Notice
 from planner.ledger import Line
+from planner.request.schema import Request
+from planner.throughput.length import cost_of, hours_of
 from planner.throughput.rate import Throughput
 
 # What the formulas were held to.
@@ -46,7 +48,7 @@ def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
             "constants_bytes": book.constants_bytes,
             "adapters_bytes": book.adapters_bytes,
         },
-        "throughput": _throughput(judged.throughput),
+        "throughput": _throughput(judged.throughput, plan.request),
         "not_planned": [item.to_dict() for item in plan.not_planned],
         "warnings": [warning.to_dict() for warning in judged.warnings],
         "advice": [advice.to_dict() for advice in judged.advice],
@@ -67,11 +69,20 @@ def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _throughput(found: Throughput) -> dict[str, Any]:
-    """Whole tokens per second; `low` is left open where no published run is near."""
+def _throughput(found: Throughput, request: Request) -> dict[str, Any]:
+    """Whole tokens per second, and hours and their cost where the request says how many tokens; an end is left open
+    where no published run is near.
+    """
     low, likely, high = (None if value is None else round(value) for value in (found.low, found.likely, found.high))
     rate = None if likely is None else {"low": low, "likely": likely, "high": high}
-    return {"tokens_per_second": rate, "evidence": found.evidence or found.why_not}
+    hours = hours_of(request.tokens, found)
+    cost = cost_of(hours, request.price_per_hour, request.gpus)
+    return {
+        "tokens_per_second": rate,
+        "evidence": found.evidence or found.why_not,
+        "hours": asdict(hours) if hours else None,
+        "cost": asdict(cost) if cost else None,
+    }
 
 
 def _line(line: Line) -> dict[str, Any]:

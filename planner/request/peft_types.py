@@ -3,7 +3,10 @@
 Source: peft 0.21.2, tuners/{lora,adalora,vera,ia3,oft}/config.py.
 """
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from planner.request.schema import Request, Stack
 
 PeftType = Literal["LORA", "VERA", "IA3", "OFT"]
 _EVERYWHERE = frozenset({
@@ -54,3 +57,24 @@ METHODS: dict[str, PeftMethod] = {
 def known_type(value: object) -> object:
     """PEFT's word in whichever case it was written."""
     return value.upper() if isinstance(value, str) else value
+
+
+def adapter_problem(request: "Request") -> str:
+    """What keeps a method beside LoRA from being planned, with the field and the fix; empty where nothing does."""
+    label = METHODS[request.lora.peft_type].label
+    if request.method == "full" or request.lora.peft_type == "LORA":
+        return ""
+    if request.quantization and request.quantization.quant_method != "bitsandbytes":
+        return f"lora.peft_type: {label} is planned in 16 bit and on bitsandbytes' layers; use one, or LORA"
+    if request.lora.peft_type == "IA3" and request.quantization and _leaves_dtypes(request.stack):
+        return f"stack: {label} scales quantized layers in float32, which fails without autocast; use trl"
+    if request.fsdp or request.deepspeed or request.device_map:
+        return f"lora.peft_type: {label} over several cards is planned with ddp; use it, one card, or LORA"
+    return ""
+
+
+def _leaves_dtypes(stack: "str | Stack") -> bool:
+    """Whether nothing brings a 16-bit model's tensors and others together: no autocast, no upcast."""
+    if isinstance(stack, str):
+        return stack == "loop"
+    return stack.autocast is None and not stack.kbit_preparation and stack.model_dtype != "float32"

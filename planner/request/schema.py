@@ -27,7 +27,7 @@ from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.patterns import MOST_NAMES, checked_list
-from planner.request.peft_types import METHODS
+from planner.request.peft_types import adapter_problem
 from planner.request.training_options import OptionFields
 from planner.request.unions import OBJECT, TEXT, by_kind
 from planner.request.validation_messages import field_problems
@@ -124,11 +124,6 @@ class Stack(Frozen):
     adapter_dtype: Dtype = "float32"
     outputs_kept: StrictBool = False
 
-    @property
-    def leaves_dtypes(self) -> bool:
-        """Whether nothing brings a 16-bit model's tensors and others together: no autocast, no upcast."""
-        return self.autocast is None and not self.kbit_preparation and self.model_dtype != "float32"
-
 
 # The chapter's own configuration: 4-bit NormalFloat, double quantization, bfloat16 compute.
 CHAPTER_QUANTIZATION = Quantization(
@@ -180,12 +175,22 @@ class Request(Subject):
     fsdp: Fsdp | None = None
     deepspeed: DeepSpeed | None = None
     device_map: Literal["auto"] | None = None
+    # Tokens to train on, and what an hour of one card costs: no byte depends on them.
+    tokens: Annotated[StrictInt, Field(ge=1, le=10**15)] | None = None
+    price_per_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _lift_flat_keys(cls, data: Any) -> Any:
         """Accept the chapter's flat dictionary beside the nested one, and cards as people count them: 2x3090."""
         return unsloth.with_offloading(with_cards(_nest_flat_keys(data))) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _a_price_is_of_some_tokens(self) -> Self:
+        if self.price_per_hour and not self.tokens:
+            msg = "price_per_hour: of how many tokens? Write tokens (--tokens N) beside it"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_strategy_for_several_cards(self) -> Self:
@@ -228,23 +233,9 @@ class Request(Subject):
         if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
             msg = "quantization: hqq needs a group_size, such as 64"
             raise ValueError(msg)
-        if problem := next(unsloth.problems(self), None) or self._adapter_problem():
+        if problem := next(unsloth.problems(self), None) or adapter_problem(self):
             raise ValueError(problem)
         return self
-
-    def _adapter_problem(self) -> str:
-        """What keeps one of PEFT's methods beside LoRA from being planned; empty where nothing does."""
-        label = METHODS[self.lora.peft_type].label
-        if self.method == "full" or self.lora.peft_type == "LORA":
-            return ""
-        if self.quantization and self.quantization.quant_method != "bitsandbytes":
-            return f"lora.peft_type: {label} is planned in 16 bit and on bitsandbytes' layers; use one, or LORA"
-        narrow = self.stack == "loop" or (isinstance(self.stack, Stack) and self.stack.leaves_dtypes)
-        if self.lora.peft_type == "IA3" and self.quantization and narrow:
-            return f"stack: {label} scales quantized layers in float32, which fails without autocast; use trl"
-        if self.fsdp or self.deepspeed or self.device_map:
-            return f"lora.peft_type: {label} over several cards is planned with ddp; use it, one card, or LORA"
-        return ""
 
     @classmethod
     def parse(cls, data: object) -> "Request":
