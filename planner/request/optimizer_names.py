@@ -132,16 +132,32 @@ NOT_PLANNED: dict[str, str] = {
     "grokadamw": "keeps averages of gradients beside AdamW's moments that no formula here counts",
     "stable_adamw": "keeps compensation buffers for 16-bit weights that no formula here counts; adamw_torch is nearest",
 }  # fmt: skip
+_OWN = "is a trainer's own, and no name of TrainingArguments: it {}; a dry run of the script itself plays it"
+# What Axolotl and LLaMA-Factory have beside TrainingArguments' (axolotl 0.19 utils/schemas/enums.py,
+# CustomSupportedOptimizers; torch.optim._muon).
+OF_TRAINERS: dict[str, str] = {
+    "muon": _OWN.format(
+        "keeps one momentum of each matrix, which it orthogonalizes in 16-bit copies, and AdamW's moments of the rest; "
+        "no formula here follows that step"
+    ),
+    "dion": _OWN.format("keeps a momentum and low-rank factors of each matrix that no formula here counts"),
+    "adopt_adamw": _OWN.format("keeps AdamW's moments, by a step that no formula here follows"),
+    "came_pytorch": _OWN.format("keeps row and column means of the gradient and of its residual"),
+    "optimi_adamw": _OWN.format("keeps AdamW's moments and compensation buffers that no formula here counts"),
+    "ao_adamw_fp8": _OWN.format("keeps moments in 8-bit floats, which no formula here counts"),
+    "adam_mini": _OWN.format("keeps one second moment for each block of a matrix"),
+}
 NAMES: tuple[Optimizer, ...] = get_args(Optimizer)
 
 
 def checked_optimizer(name: object) -> object:
-    """Return `name` unless Trainer knows it and no formula does.
+    """Return `name` unless Trainer, or another trainer, knows it and no formula does.
 
     Raises:
         ValueError: says why that optimizer is not planned.
     """
-    if isinstance(name, str) and name in NOT_PLANNED:
-        msg = f"{name} is not planned: it {NOT_PLANNED[name]}"
+    why = {**NOT_PLANNED, **OF_TRAINERS}.get(name) if isinstance(name, str) else None
+    if why:
+        msg = f"{name} is not planned: it {why}"
         raise ValueError(msg)
     return name

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from planner.errors import InvalidRequestError
 from planner.memory.optimizer import MAP_BYTES, State, optimizer_lines, state_of
 from planner.memory.row_sums import Summing
-from planner.request.optimizer_names import KEPT, NAMES, NOT_PLANNED, Optimizer
+from planner.request.optimizer_names import KEPT, NAMES, NOT_PLANNED, OF_TRAINERS, Optimizer
 from planner.request.schema import Request
 from planner.tensors.trainable import Trainable
 
@@ -127,7 +127,8 @@ def test_both_means_of_a_paged_ademamix_can_leave_the_card() -> None:
 def test_every_name_of_training_arguments_is_planned_or_refused_with_a_reason() -> None:
     assert len({*NAMES, *NOT_PLANNED}) == len(NAMES) + len(NOT_PLANNED) == 41
     assert KEPT.keys() == set(NAMES)
-    for name, why in NOT_PLANNED.items():
+    assert not OF_TRAINERS.keys() & {*NAMES, *NOT_PLANNED}
+    for name, why in {**NOT_PLANNED, **OF_TRAINERS}.items():
         with pytest.raises(InvalidRequestError) as caught:
             Request.parse({"model": "gpt2", "gpu": "t4", "training": {"optim": name}})
         assert [(problem.field, why in problem.message) for problem in caught.value.problems] == [
