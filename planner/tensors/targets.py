@@ -146,8 +146,7 @@ def _on_translated_model(
 ) -> list[Adapted]:
     """Adapters where PEFT turns old projection names into adapters on the stacked expert parameters.
 
-    The old names leave the list for good: a dense or shared-expert `down_proj` of such a model gets no adapter.
-    A stacked gate_up_proj is two old ones and gets twice the rank.
+    The old names leave the list for good: a dense `down_proj` gets no adapter. A gate_up_proj has twice the rank.
     """
     targets = _leaf_names(census, modules, old_names, lora.target_modules)
     translated = {old for old in old_names if any(t == old or t.endswith(f".{old}") for t in targets)}
@@ -292,10 +291,9 @@ def _adapted_parameter(group: TensorGroup, rank: int, model_type: str) -> Adapte
 
 def _as_list(lora: Lora, modules: list[TensorGroup]) -> str:
     """What to write instead: a name by itself is a pattern, and has to match whole paths."""
-    names = names_of(modules)
-    if isinstance(lora.target_modules, str) and lora.target_modules in names.split(", "):
-        return f": a text is a pattern for whole paths; write it as a list, [{lora.target_modules}]"
-    return f"; modules: {names}"
+    names, targets = names_of(modules), lora.target_modules
+    named = isinstance(targets, str) and targets in names.split(", ")
+    return f": a text is a pattern for whole paths; write it as a list, [{targets}]" if named else f"; modules: {names}"
 
 
 def _shown(targets: str | tuple[str, ...]) -> str:
