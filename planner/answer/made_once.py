@@ -72,7 +72,7 @@ def _copies(tensors: tuple[Trainable, ...], optimizer: Optimizer, summing: Summi
         for _ in range(kept.foreach_copies):
             yield from (tensor.elements * tensor.itemsize_bytes for tensor in module_by_module(tensors))
         return
-    for size, times in working_copies(tensors, optimizer, summing):
+    for size, times in working_copies(tensors, optimizer, summing.column_means_bytes if summing else None):
         if size > 0:  # a gradient that went before is negative
             yield from [size] * times
 

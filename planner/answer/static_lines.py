@@ -115,7 +115,7 @@ def _static_lines(
             training.optim,
             clips=training.max_grad_norm > 0,
             embeddings_in_32bit=recipe.by_trainer,
-            summing=summing,
+            column_means=summing.column_means_bytes if summing else None,
         ),
         *(_reference_lines(census, recipe) if recipe.reference == "copy" else ()),
         *loss_lines(),

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from math import prod
 
 from planner.ledger import Line
-from planner.memory.row_sums import Summing
 from planner.request.optimizer_names import KEPT, Kept, Optimizer
-from planner.tensors.low_rank import kept_projection, low_shape, worst_of_a_step
+from planner.tensors.low_rank import ColumnMeans, kept_projection, low_shape, worst_of_a_step
 from planner.tensors.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
@@ -126,11 +125,11 @@ def optimizer_lines(
     *,
     clips: bool,
     embeddings_in_32bit: bool = False,
-    summing: Summing | None = None,
+    column_means: ColumnMeans | None = None,
 ) -> list[Line]:
     """Lines for the state, the paged part of it (alive in no phase of the card) and the worst moment of the step.
 
-    `summing`: of the card, which Adafactor's column means depend on; None leaves their partial sums out.
+    `column_means`: bytes of the means of a matrix's columns, which Adafactor makes; None leaves them out.
     """
     tensors = reached(tensors)
     states = [(state_of(t, optimizer, embeddings_in_32bit=embeddings_in_32bit), t.count) for t in tensors]
@@ -153,19 +152,19 @@ def optimizer_lines(
     return [
         line(f"optimizer state ({optimizer})", device_bytes, ALIVE_IN),
         line("optimizer state, paged out of the card", paged_bytes, ()),
-        _moment_of_the_step(tensors, optimizer, clips=clips, summing=summing),
+        _moment_of_the_step(tensors, optimizer, clips=clips, column_means=column_means),
     ]
 
 
 def working_copies(
-    tensors: Sequence[Trainable], optimizer: Optimizer, summing: Summing | None = None
+    tensors: Sequence[Trainable], optimizer: Optimizer, column_means: ColumnMeans | None = None
 ) -> list[tuple[int, int]]:
     """What the worst moment of the optimizer's own step allocates: (bytes, how many)."""
     kept = KEPT[optimizer]
     if kept.low_rank:
-        return worst_of_a_step(tensors, optimizer, summing)
+        return worst_of_a_step(tensors, optimizer, column_means)
     if kept.storage == "factored":
-        return _adafactor_copies(tensors, summing)
+        return _adafactor_copies(tensors, column_means)
     if kept.storage in _TORCHAO_MAP_BYTES:
         # Compiled tensor by tensor: the two moments in float32 outlive the kernel that quantizes them.
         return [(allocated(4 * max((tensor.elements for tensor in tensors), default=0)), 2)]
@@ -186,7 +185,7 @@ def _formula(kept: Kept) -> str:
 
 
 def _moment_of_the_step(
-    tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool, summing: Summing | None
+    tensors: Sequence[Trainable], optimizer: Optimizer, *, clips: bool, column_means: ColumnMeans | None
 ) -> Line:
     """Clipping's norms are gone before the step begins, so the larger of the two moments counts.
 
@@ -198,7 +197,7 @@ def _moment_of_the_step(
     count = sum(tensor.count for tensor in tensors)
     partial_bytes = allocated(4 * partial_norms(tensors))
     norms_bytes = count * allocated(4) + max(partial_bytes, allocated(4 * count) + allocated(4)) if clips else 0
-    step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer, summing))
+    step_bytes = sum(size_bytes * copies for size_bytes, copies in working_copies(tensors, optimizer, column_means))
     return Line(
         name="optimizer step" if step_bytes > norms_bytes else "gradient norms",
         bytes=max(norms_bytes, step_bytes),
@@ -230,7 +229,7 @@ def partial_norms(tensors: Sequence[Trainable]) -> int:
     )
 
 
-def _adafactor_copies(tensors: Sequence[Trainable], summing: Summing | None) -> list[tuple[int, int]]:
+def _adafactor_copies(tensors: Sequence[Trainable], column_means: ColumnMeans | None) -> list[tuple[int, int]]:
     """Worst moment of Adafactor's loop, in float32 copies.
 
     The squared gradient and its sum with eps are made while the update of the tensor before is still referenced;
@@ -242,9 +241,9 @@ def _adafactor_copies(tensors: Sequence[Trainable], summing: Summing | None) -> 
         for before, tensor in zip((tensors[-1], *tensors[:-1]), tensors, strict=True)
     ] if tensors else []  # fmt: skip
     for tensor in tensors:
-        if summing and len(tensor.shape) > 1:
+        if column_means and len(tensor.shape) > 1:
             kept = (allocated(4 * tensor.elements), 1 if tensor.itemsize_bytes == 4 else 3)
-            moments.append([kept, (summing.column_means_bytes(tensor.shape), 1)])
+            moments.append([kept, (column_means(tensor.shape), 1)])
     return max(moments, key=lambda moment: sum(size * copies for size, copies in moment), default=[])
 
 

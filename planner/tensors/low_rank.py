@@ -14,20 +14,21 @@ random_projector.py, svd_projector.py.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from planner.memory.row_sums import Summing
 from planner.request.low_rank import Projection
 from planner.request.optimizer_names import Optimizer
 from planner.tensors.trainable import Trainable, module_by_module
 from planner.units import allocated
 
 _WIDE = 4
+# Bytes that the means of a matrix of this shape take while they are made, by column (planner/memory/row_sums.py).
+ColumnMeans = Callable[[tuple[int, ...]], int]
 
 
 class _Held:
     """The tensors of a step by the names that hold them; keeps the most that was there at once."""
 
-    def __init__(self, summing: Summing | None) -> None:
-        self.summing = summing
+    def __init__(self, column_means: ColumnMeans | None) -> None:
+        self.column_means = column_means
         self._bytes: dict[str, int] = {}
         self._total_bytes = self._peak_bytes = 0
         self.worst: list[tuple[int, int]] = []
@@ -89,13 +90,13 @@ def kept_projection(tensor: Trainable, optimizer: Optimizer) -> tuple[int, ...]:
 
 
 def worst_of_a_step(
-    tensors: Sequence[Trainable], optimizer: Optimizer, summing: Summing | None = None
+    tensors: Sequence[Trainable], optimizer: Optimizer, column_means: ColumnMeans | None = None
 ) -> list[tuple[int, int]]:
     """What is alive beside states and gradients at the worst moment: (bytes, how many).
 
     Negative where a gradient is gone by then. Transformers puts what is not projected into the first group.
     """
-    held = _Held(summing)
+    held = _Held(column_means)
     for tensor in in_groups(module_by_module(sorted(tensors, key=_place))):
         _STEPS[optimizer](held, tensor)
     return held.worst
@@ -240,8 +241,8 @@ def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
     held.drop("squared")
     held.rename("squared with eps", "update")
     shape = low_shape(tensor)
-    if held.summing and len(shape) > 1:
-        held.make("column means", held.summing.column_means_bytes(shape))
+    if held.column_means and len(shape) > 1:
+        held.make("column means", held.column_means(shape))
         held.drop("column means")
     held.make("update", low_bytes)
     if tensor.projection:

@@ -87,7 +87,8 @@ def test_adafactor_squares_a_gradient_while_the_last_update_is_alive() -> None:
 
 def test_adafactors_column_means_leave_partial_sums_on_a_card_of_many_multiprocessors() -> None:
     matrix, summing = tensor(8000, 1024), Summing(128, (8, 9))
-    lines = [optimizer_lines([matrix], "adafactor", clips=False, summing=own)[-1] for own in (None, summing)]
+    ways = (None, summing.column_means_bytes)
+    lines = [optimizer_lines([matrix], "adafactor", clips=False, column_means=own)[-1] for own in ways]
     unaware_bytes, step_bytes = (line.bytes for line in lines)
     assert unaware_bytes == 3 * 4 * 8000 * 1024
     assert step_bytes == 4 * 8000 * 1024 + summing.column_means_bytes((8000, 1024)) > unaware_bytes
