@@ -147,7 +147,7 @@ def _adapters(
     if lora is None:
         return [], []
     adapted = adapted_weights(census, model_type, lora)
-    frozen = frozen_bytes(adapted, lora)
+    frozen = frozen_bytes(adapted, lora, trains_ranks=_trains_ranks(recipe))
     lines = adapter_lines(tensors, copied_buffers(census, lora), peft_type=lora.peft_type, frozen_bytes=frozen)
     return lines, decomposition_lines(adapted, recipe)
 
@@ -180,6 +180,7 @@ def _trained(census: Census, model_type: str, recipe: Recipe) -> tuple[Trainable
         biases=_dtype_of_biases(recipe),
         originals="float32" if recipe.kbit_preparation else recipe.model_dtype,
         layers=_dtype_of_adapted_layers(recipe),
+        trains_ranks=_trains_ranks(recipe),
     )
     tensors = adapter_tensors(census, model_type, recipe.lora, dtypes)
     if recipe.quantization is not None and not recipe.quantization.load_in_4bit:
@@ -194,6 +195,11 @@ def _dtype_of_biases(recipe: Recipe) -> Dtype:
     if recipe.quantization is not None and recipe.quantization.load_in_4bit:
         return recipe.compute_dtype
     return "float32" if recipe.kbit_preparation else recipe.model_dtype
+
+
+def _trains_ranks(recipe: Recipe) -> bool:
+    """Whether PEFT casts adapters that it gave their layers' 16 bit."""
+    return _dtype_of_adapted_layers(recipe) != "float32"
 
 
 def _dtype_of_adapted_layers(recipe: Recipe) -> Dtype:

@@ -51,7 +51,7 @@ def _frozen(label: str, source: str, frozen_bytes: int) -> Line:
         bytes=frozen_bytes,
         cause="adapters",
         alive_in=ALIVE_IN,
-        formula="VeRA: 4 r (max K + max N); OFT: 16 b (b - 1) / 2 for each module",
+        formula="AdaLoRA: 512 for each module; VeRA: 4 r (max K + max N); OFT: 16 b (b - 1) / 2 for each module",
         working=f"{frozen_bytes:,}",
         source=source,
     )

@@ -1,6 +1,6 @@
 """PEFT's methods that are planned, by its own word for them (`peft_type`), and what each one's configuration reads.
 
-Source: peft 0.21.2, tuners/{lora,adalora,vera,ia3,oft}/config.py.
+`r` is AdaLoRA's `init_r`. Source: peft 0.21.2, tuners/{lora,adalora,vera,ia3,oft}/config.py.
 """
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from planner.request.schema import Request, Stack
 
-PeftType = Literal["LORA", "VERA", "IA3", "OFT"]
+PeftType = Literal["LORA", "ADALORA", "VERA", "IA3", "OFT"]
 _EVERYWHERE = frozenset({
     "peft_type", "target_modules", "exclude_modules", "modules_to_save", "modules_to_save_dtype", "fan_in_fan_out",
 })  # fmt: skip
@@ -40,6 +40,10 @@ class PeftMethod(NamedTuple):
 _LAYERS = frozenset({"layers_to_transform", "layers_pattern"})
 METHODS: dict[str, PeftMethod] = {
     "LORA": PeftMethod("LoRA", None, "LoRA matrices", "Σ r (K + N)", "peft/tuners/lora/layer.py update_layer"),
+    "ADALORA": PeftMethod(
+        "AdaLoRA", _LAYERS | {"lora_dropout"}, "AdaLoRA matrices", "Σ r (K + N + 1)",
+        "peft/tuners/adalora/layer.py update_layer",
+    ),
     "VERA": PeftMethod(
         "VeRA", _LAYERS | {"lora_dropout"}, "VeRA vectors", "Σ (N + r)", "peft/tuners/vera/layer.py update_layer"
     ),

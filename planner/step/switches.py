@@ -16,6 +16,8 @@ Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 
 # The dimension that counts the trained rows of an embedding.
 TRAINED_ROWS = "trained tokens"
+# Those that count AdaLoRA's matrices and their numbers, of all layers together.
+ADALORA_TENSORS, ADALORA_ELEMENTS = "AdaLoRA matrices", "numbers of AdaLoRA matrices"
 
 
 def rotated_blocks(width: str) -> str:

@@ -33,14 +33,24 @@ class Part(NamedTuple):
     shape: tuple[int, ...]
 
 
-def parts_of(weight: Adapted, lora: Lora, model_type: str) -> list[Part]:
-    """The trained tensors of one adapted weight, in the order of its module's parameters."""
-    return _PARTS[lora.peft_type](weight, lora, model_type)
+def parts_of(weight: Adapted, lora: Lora, model_type: str, *, trains_ranks: bool = False) -> list[Part]:
+    """The trained tensors of one adapted weight, in the order of its module's parameters.
+
+    `trains_ranks`: AdaLoRA's number of ranks is one of them, which PEFT does not mean. Where it casts 16-bit adapters to
+    float32 (cast_adapter_dtype), ParameterDict.__setitem__ makes parameters anew, which are trained.
+    """
+    parts = _PARTS[lora.peft_type](weight, lora, model_type)
+    return [*parts, Part("ranknum", (1,))] if trains_ranks and lora.peft_type == "ADALORA" else parts
 
 
 def _of_lora(weight: Adapted, lora: Lora, _: str) -> list[Part]:
     parts = [Part("lora_A", (weight.rank, weight.columns)), Part("lora_B", (weight.rows, weight.rank))]
     return [*parts, Part(MAGNITUDE, (weight.rows,))] if lora.use_dora else parts
+
+
+def _of_adalora(weight: Adapted, _: Lora, __: str) -> list[Part]:
+    rank = weight.rank
+    return [Part("lora_A", (rank, weight.columns)), Part("lora_B", (weight.rows, rank)), Part("lora_E", (rank, 1))]
 
 
 def _of_vera(weight: Adapted, _: Lora, __: str) -> list[Part]:
@@ -58,14 +68,16 @@ def _of_oft(weight: Adapted, lora: Lora, _: str) -> list[Part]:
 
 
 _PARTS: dict[str, Callable[[Adapted, Lora, str], list[Part]]] = {
-    "LORA": _of_lora, "VERA": _of_vera, "IA3": _of_ia3, "OFT": _of_oft,
+    "LORA": _of_lora, "ADALORA": _of_adalora, "VERA": _of_vera, "IA3": _of_ia3, "OFT": _of_oft,
 }  # fmt: skip
 
 
-def frozen_bytes(adapted: Sequence[Adapted], lora: Lora) -> int:
-    """What a method keeps beside its trained tensors: VeRA one pair of matrices for all modules, as large as the
-    largest asks for; OFT for each module the places of a block's numbers above its diagonal.
+def frozen_bytes(adapted: Sequence[Adapted], lora: Lora, *, trains_ranks: bool) -> int:
+    """What a method keeps beside its trained tensors: AdaLoRA a number for each module, its rank; VeRA one pair of
+    matrices for all, as large as the largest asks for; OFT for each the places of a block's numbers above its diagonal.
     """
+    if lora.peft_type == "ADALORA":
+        return 0 if trains_ranks else sum(allocated(_FLOAT32_BYTES) * weight.count for weight in adapted)
     if lora.peft_type == "VERA":
         rows, columns = max(weight.rows for weight in adapted), max(weight.columns for weight in adapted)
         return sum(allocated(_FLOAT32_BYTES * lora.r * length) for length in (columns, rows))

@@ -90,7 +90,7 @@ class AdapterDtypes:
 
     TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16, copies of whole modules included.
     `layers`: that of the adapted layers, which adapters are given first (peft 0.21.2 tuners/tuners_utils.py,
-    _move_adapter_to_device_of_base_layer); of 16 bit all are cast to float32 at the end (cast_adapter_dtype).
+    _move_adapter_to_device_of_base_layer); `trains_ranks`: see `parts_of`; of 16 bit all are cast to float32 at the end (cast_adapter_dtype).
     """
 
     matrices: Dtype
@@ -99,6 +99,7 @@ class AdapterDtypes:
     copies: Dtype | None = None
     biases: Dtype = "bfloat16"
     layers: Dtype = "float32"
+    trains_ranks: bool = False
 
 
 @lru_cache(maxsize=512)
@@ -129,7 +130,7 @@ def adapter_tensors(
                 layers=weight.layers,
                 first_bytes=DTYPE_BYTES[dtypes.layers],
             )
-            for part in parts_of(weight, lora, model_type)
+            for part in parts_of(weight, lora, model_type, trains_ranks=dtypes.trains_ranks)
         ]
     tensors += trained_biases(census, lora, {weight.name: weight.count for weight in adapted}, dtypes)
     return (*tensors, *(copy for copy in copies if not copy.embedding))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peft import IA3Config, LoraConfig, OFTConfig, PeftConfig, VeraConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, OFTConfig, PeftConfig, VeraConfig
 
 from planner.request.lora import Lora
 
@@ -56,6 +56,14 @@ def _lora(lora: Lora, common: dict[str, Any]) -> PeftConfig:
     )
 
 
+def _adalora(lora: Lora, common: dict[str, Any]) -> PeftConfig:
+    # A schedule that PEFT takes; nobody here calls its rank allocator, as no Trainer does.
+    schedule = {"init_r": lora.r, "target_r": lora.r, "total_step": 1000, "tinit": 1, "tfinal": 1}
+    return AdaLoraConfig(
+        **common, **_layers(lora), **schedule, exclude_modules=_excluded(lora), lora_dropout=lora.lora_dropout
+    )
+
+
 def _vera(lora: Lora, common: dict[str, Any]) -> PeftConfig:
     return VeraConfig(**common, **_layers(lora), r=lora.r, vera_dropout=lora.lora_dropout)
 
@@ -71,4 +79,4 @@ def _oft(lora: Lora, common: dict[str, Any]) -> PeftConfig:
     )
 
 
-_CONFIGS = {"LORA": _lora, "VERA": _vera, "IA3": _ia3, "OFT": _oft}
+_CONFIGS = {"LORA": _lora, "ADALORA": _adalora, "VERA": _vera, "IA3": _ia3, "OFT": _oft}

@@ -8,6 +8,7 @@ from planner.errors import FieldProblem, NotPlannedError
 from planner.families.census import census_of
 from planner.families.parts import Decoder
 from planner.request.lora import Lora
+from planner.step.switches import ADALORA_ELEMENTS, ADALORA_TENSORS
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 from planner.tensors.peft_methods import is_feedforward
 from planner.tensors.targets import adapted_weights
@@ -46,6 +47,16 @@ def scaled_inputs(decoder: Decoder, lora: Lora | None) -> frozenset[str]:
         return frozenset()
     names = {name for ranks in adapters_by_kind(decoder, lora) for name in ranks}
     return frozenset(name for name in names if is_feedforward(f".{name}", lora, decoder.model_type))
+
+
+@lru_cache(maxsize=1024)
+def regularized_matrices(decoder: Decoder, lora: Lora | None) -> Mapping[str, int]:
+    """How many matrices AdaLoRA has in all, and their numbers; nothing without it."""
+    if lora is None or lora.peft_type != "ADALORA":
+        return {}
+    adapted = adapted_weights(census_of(decoder), decoder.model_type, lora)
+    elements = sum(weight.rank * (weight.rows + weight.columns) * weight.count for weight in adapted)
+    return {ADALORA_TENSORS: 2 * sum(weight.count for weight in adapted), ADALORA_ELEMENTS: elements}
 
 
 def _chooses_layers(lora: Lora) -> bool:

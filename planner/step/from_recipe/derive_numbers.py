@@ -8,7 +8,7 @@ from planner.memory import logits, workspace
 from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
-from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks
+from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks, regularized_matrices
 from planner.step.row_sums import row_sums, sums_rows
 from planner.step.switches import TRAINED_ROWS, angles_of, block_of, rank_dim, rotated_blocks
 from planner.step.unsloth_numbers import row_numbers, unsloth_numbers
@@ -63,6 +63,7 @@ def _numbers(
         ),
         "multiprocessors": multiprocessors(gpu),
         "cudnn work": batch * length * (sizes.get("q", 0) + heads),
+        **regularized_matrices(decoder, recipe.lora),
         **(_rotations(sizes, recipe.lora.oft_block_size) if recipe.lora and recipe.lora.peft_type == "OFT" else {}),
         **(row_sums(sizes, recipe, gpu) if sums_rows(recipe) else {}),
         "flash lse": workspace.flash_lse_elements(batch, length, heads),

@@ -10,6 +10,7 @@ from planner.step.engine.ops import cast, unary
 from planner.step.losses.chosen_and_rejected import chosen_and_all
 from planner.step.losses.fused import chunked, cut_cross_entropy, liger
 from planner.step.losses.reward import reward
+from planner.step.projections.adalora import regularized
 from planner.step.projections.linear import plain
 from planner.step.switches import Switches
 
@@ -35,6 +36,7 @@ def head_and_loss(graph: Graph, structure: Structure, switches: Switches, x: Val
         return full_logits(graph, structure, switches, graph.move(x))
     loss = fused(graph, switches, x)
     graph.release(x)
+    loss = regularized(graph, switches, loss)
     leave_autocast(graph)
     return loss, None
 
@@ -49,6 +51,7 @@ def full_logits(graph: Graph, structure: Structure, switches: Switches, x: Value
         else:
             loss = cross_entropy(graph, logits, switches.one_sequence)
         graph.release(x)
+        loss = regularized(graph, switches, loss)
         leave_autocast(graph)
         kept = logits.buffer
         if switches.autocast and logits.each != 4:

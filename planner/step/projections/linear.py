@@ -9,6 +9,7 @@ from collections.abc import Callable
 from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
+from planner.step.projections.adalora import adalora
 from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
 from planner.step.projections.dora import dora
 from planner.step.projections.hqq_groups import group_wise_matmul
@@ -25,7 +26,7 @@ EXPANDED = "expanded 4-bit weight"
 ADAPTERS = "LoRA adapter paths"
 _HALF_BYTES = 2
 _METHODS: dict[str, Callable[[Graph, Switches, Linear, Value, Base], Value]] = {
-    "VERA": vera, "IA3": ia3, "OFT": oft,
+    "ADALORA": adalora, "VERA": vera, "IA3": ia3, "OFT": oft,
 }  # fmt: skip
 
 
