@@ -22,7 +22,7 @@ class LoraOption(NamedTuple):
 
 
 LORA_OPTIONS = (
-    LoraOption("peft_type", "word", "PEFT's method.", "LORA|VERA|IA3|OFT", "LORA"),
+    LoraOption("peft_type", "word", "PEFT's method.", "LORA|ADALORA|VERA|IA3|OFT", "LORA"),
     LoraOption("oft_block_size", "whole number", "OFT's block size.", "32", "32"),
     LoraOption("feedforward_modules", "names", "Where IA3 scales inputs.", "down_proj,..."),
     LoraOption("modules_to_save", "names", "Trained as whole copies.", "embed_tokens,lm_head"),

@@ -27,6 +27,7 @@ def _pattern(value: Any) -> str:
 
 
 METHOD_RULES = (
+    Rule("init_r", "lora.r"),
     Rule("vera_dropout", "lora.lora_dropout"),
     Rule("oft_block_size", "lora.oft_block_size", refused=_too_small),
     Rule("feedforward_modules", "lora.feedforward_modules", listed, refused=_pattern),
@@ -41,6 +42,8 @@ def read_peft_type(reading: Reading, key: str, kind: Any) -> None:
         word = "LORA"
     elif word != "LORA":
         reading.use(key, "lora.peft_type", word)
+    if word == "ADALORA":  # whose r is another thing
+        reading.put("lora.r", reading.config.get("init_r", CONFIGS["AdaLoraConfig"][1]))
     if reading.config.get("use_cayley_neumann") is False:
         reading.ignored = [item for item in reading.ignored if item.key != "use_cayley_neumann"]
         reading.leave_out("use_cayley_neumann", _SOLVED)

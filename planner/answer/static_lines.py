@@ -199,7 +199,8 @@ def _dtype_of_biases(recipe: Recipe) -> Dtype:
 
 def _trains_ranks(recipe: Recipe) -> bool:
     """Whether PEFT casts adapters that it gave their layers' 16 bit."""
-    return _dtype_of_adapted_layers(recipe) != "float32"
+    in_8bit = recipe.quantization is not None and recipe.quantization.load_in_8bit
+    return in_8bit or _dtype_of_adapted_layers(recipe) != "float32"
 
 
 def _dtype_of_adapted_layers(recipe: Recipe) -> Dtype:

@@ -18,6 +18,7 @@ Storage = Literal["4bit", "int8", "hqq", "packed", "fp8"]
 TRAINED_ROWS = "trained tokens"
 # Those that count AdaLoRA's matrices and their numbers, of all layers together.
 ADALORA_TENSORS, ADALORA_ELEMENTS = "AdaLoRA matrices", "numbers of AdaLoRA matrices"
+ADALORA_SQUARES = "numbers of AdaLoRA matrices' products"
 
 
 def rotated_blocks(width: str) -> str:

@@ -36,8 +36,8 @@ class Part(NamedTuple):
 def parts_of(weight: Adapted, lora: Lora, model_type: str, *, trains_ranks: bool = False) -> list[Part]:
     """The trained tensors of one adapted weight, in the order of its module's parameters.
 
-    `trains_ranks`: AdaLoRA's number of ranks is one of them, which PEFT does not mean. Where it casts 16-bit adapters to
-    float32 (cast_adapter_dtype), ParameterDict.__setitem__ makes parameters anew, which are trained.
+    `trains_ranks`: AdaLoRA's number of ranks is one of them, which PEFT does not mean. Where it casts 16-bit adapters
+    to float32 (cast_adapter_dtype), ParameterDict.__setitem__ makes parameters anew, which are trained.
     """
     parts = _PARTS[lora.peft_type](weight, lora, model_type)
     return [*parts, Part("ranknum", (1,))] if trains_ranks and lora.peft_type == "ADALORA" else parts

@@ -90,7 +90,8 @@ class AdapterDtypes:
 
     TRL 1.16 leaves magnitudes in float32 when it casts the rest to bfloat16, copies of whole modules included.
     `layers`: that of the adapted layers, which adapters are given first (peft 0.21.2 tuners/tuners_utils.py,
-    _move_adapter_to_device_of_base_layer); `trains_ranks`: see `parts_of`; of 16 bit all are cast to float32 at the end (cast_adapter_dtype).
+    _move_adapter_to_device_of_base_layer); of 16 bit all are cast to float32 at the end (cast_adapter_dtype).
+    `trains_ranks`: see `parts_of` (planner/tensors/peft_methods.py).
     """
 
     matrices: Dtype

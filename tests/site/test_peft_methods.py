@@ -60,6 +60,7 @@ def test_what_no_formula_follows_of_a_method_is_left_out_by_its_key() -> None:
         ("VeraConfig", "", {"peft_type": "VERA", "r": 256, "lora_dropout": 0.0}),
         ("VeraConfig", ", r=64, vera_dropout=0.1", {"peft_type": "VERA", "r": 64, "lora_dropout": 0.1}),
         ("IA3Config", ', feedforward_modules=["v_proj"]', {"peft_type": "IA3", "feedforward_modules": ["v_proj"]}),
+        ("AdaLoraConfig", ", init_r=24, target_r=8, r=4, total_step=900", {"peft_type": "ADALORA", "r": 24}),
         ("OFTConfig", ", oft_block_size=16", {"peft_type": "OFT", "oft_block_size": 16}),
     ],
 )

@@ -8,14 +8,16 @@ from planner.errors import FieldProblem, NotPlannedError
 from planner.families.census import census_of
 from planner.families.parts import Decoder
 from planner.request.lora import Lora
-from planner.step.switches import ADALORA_ELEMENTS, ADALORA_TENSORS
+from planner.step.switches import ADALORA_ELEMENTS, ADALORA_SQUARES, ADALORA_TENSORS
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 from planner.tensors.peft_methods import is_feedforward
 from planner.tensors.targets import adapted_weights
+from planner.units import allocated
 
 # Of one layer or kind of layer: names of projections within it, and their adapters' ranks.
 Ranks = Mapping[str, int]
 _NOTHING: Ranks = {}
+_HALF_BYTES = 2
 # Each is traced by itself, in 30 ms; the deepest public model has 126 layers.
 _MOST_KINDS = 126
 
@@ -56,7 +58,9 @@ def regularized_matrices(decoder: Decoder, lora: Lora | None) -> Mapping[str, in
         return {}
     adapted = adapted_weights(census_of(decoder), decoder.model_type, lora)
     elements = sum(weight.rank * (weight.rows + weight.columns) * weight.count for weight in adapted)
-    return {ADALORA_TENSORS: 2 * sum(weight.count for weight in adapted), ADALORA_ELEMENTS: elements}
+    tensors = 2 * sum(weight.count for weight in adapted)
+    square = allocated(_HALF_BYTES * lora.r**2) // _HALF_BYTES  # in whole granules, as autocast makes it
+    return {ADALORA_TENSORS: tensors, ADALORA_ELEMENTS: elements, ADALORA_SQUARES: tensors * square}
 
 
 def _chooses_layers(lora: Lora) -> bool:

@@ -5,11 +5,11 @@ Source: peft 0.21.2, tuners/adalora/layer.py SVDLinear.forward, adalora/bnb.py, 
 
 from planner.families.parts import Linear
 from planner.step.engine.gradients import later
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
-from planner.step.engine.ops import GRADIENTS, add, cast, cast_later, clone, dropout, matmul, parameter, unary
+from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
+from planner.step.engine.ops import GRADIENTS, add, cast, cast_later, clone, dropout, matmul, unary
 from planner.step.projections.adapters import autocast_input
 from planner.step.projections.peft_method import Base
-from planner.step.switches import ADALORA_ELEMENTS, ADALORA_TENSORS, Switches
+from planner.step.switches import ADALORA_ELEMENTS, ADALORA_SQUARES, ADALORA_TENSORS, Switches
 
 REGULAR = "AdaLoRA: how orthogonal its matrices are"
 _WIDE_BYTES = 4
@@ -38,7 +38,7 @@ def adalora(graph: Graph, switches: Switches, part: Linear, x: Value, base: Base
     named = graph.hold(high if base.quantized else None)  # what `output * scaling / ranknum` is to take the name of
     high = graph.replace(high, unary(graph, high))
     # PEFT's cast of 16-bit adapters makes the rank a parameter that is trained (planner/tensors/peft_methods.py).
-    own = switches.compute if base.in_4bit else _WIDE_BYTES if base.quantized else switches.residual
+    own = switches.compute if base.in_4bit else switches.model if base.quantized else switches.residual
     high = graph.replace(high, _over_the_rank(graph, switches, high, trained=own < _WIDE_BYTES))
     graph.release(named)
     if base.quantized and not base.in_4bit:
@@ -122,23 +122,31 @@ def _add_in_place(graph: Graph, result: Value, term: Value) -> Value:
 def regularized(graph: Graph, switches: Switches, loss: Value) -> Value:
     """The loss with how far each matrix's product with itself is from the identity; in place.
 
-    Of each matrix the product's two sides are cast, and saved, so are a float32 difference and its norm. Going backward
-    its gradient is made where the casts were, and waits for the layer's own.
+    Of each matrix both sides of the product are cast, and saved, and so are the difference and its norm. Going backward
+    its gradient is made where the casts were, and waits for the layer's own. Error: where gradients accumulate, all of
+    it waits here to the end, and not each matrix's until its layer has been (0.1 % too much).
     """
     if not is_regularized(switches) or not graph.recording:
         return loss
     new, autocast = graph.new, switches.autocast
     casts = autocast and autocast != switches.adapter
     kept = [new(autocast, (ADALORA_ELEMENTS,), REGULAR) for _ in range(2)] if casts else []
-    kept += [new(autocast or switches.adapter, (ADALORA_TENSORS, "r", "r"), REGULAR), new(_GRANULE_BYTES, (ADALORA_TENSORS,), REGULAR)]
+    kept.append(new(autocast or switches.adapter, (ADALORA_SQUARES,), REGULAR))
+    kept.append(new(_GRANULE_BYTES, (ADALORA_TENSORS,), REGULAR))
     for buffer in kept:
         buffer.own()
     matrices, before = Edge(leaf=True), loss.edge
+    waiting = Shelf()
+    graph.nodes.insert(0, waiting)  # cleared at the end of the backward pass
 
     def of_matrices(_: Buffer) -> Outcome:
         for buffer in kept:
             buffer.disown()
-        return ((matrices, new(switches.adapter, (ADALORA_ELEMENTS,), GRADIENTS)),)
+        made = new(switches.adapter, (ADALORA_ELEMENTS,), GRADIENTS)
+        if graph.keeps_gradients:
+            waiting.put(Value(made, switches.adapter, (ADALORA_ELEMENTS,)))
+            return ()
+        return ((matrices, made),)
 
     edge = graph.node(of_matrices)
     both = graph.node(lambda grad: ((before, grad), (edge, new(_WIDE_BYTES, ()))))

@@ -1,4 +1,4 @@
-"""PEFT's methods beside LoRA against dry runs of PEFT's own: VeRA, IA3, OFT."""
+"""PEFT's methods beside LoRA against dry runs of PEFT's own: AdaLoRA, VeRA, IA3, OFT."""
 
 from pathlib import Path
 
@@ -24,6 +24,18 @@ def test_every_method_was_recorded_on_every_stack_in_4_and_16_bit() -> None:
     assert every - met == {("IA3", "loop", "qlora")}  # which PEFT cannot run
 
 
-@pytest.mark.parametrize("each", ROWS, ids=lambda each: each.row.name)
+# What AdaLoRA adds to a loss of another kind is near, and not equal to the byte.
+NEAR = {"ADALORA dpo", "ADALORA liger"}
+
+
+@pytest.mark.parametrize("each", [one for one in ROWS if one.row.name not in NEAR], ids=lambda each: each.row.name)
 def test_every_phase_is_the_dry_runs_to_the_byte(each: ComparedRow) -> None:
     assert each.differences_bytes == dict.fromkeys((*STEP_PHASES, "optimizer", STANDING), 0)
+
+
+def test_what_is_not_equal_is_off_by_a_quarter_of_a_permille_of_the_loss() -> None:
+    rows = [each for each in ROWS if each.row.name in NEAR]
+    assert len(rows) == len(NEAR)
+    for each in rows:
+        assert {phase for phase, size in each.differences_bytes.items() if size} == {"loss"}
+        assert abs(each.fraction("loss")) < 0.00025
