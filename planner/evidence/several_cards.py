@@ -1,11 +1,13 @@
 """`python -m planner.evidence.several_cards`: published runs on several cards beside the formulas; writes the report.
 
 Rows of `published_several_cards.jsonl` are predicted as they stand, by today's releases. What the runs' own releases
-kept beside that shows in the same rows on one card, where they were published.
+kept beside that shows in dry runs with them (`python -m tests.gallery.published`).
 """
 
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from planner.request.schema import Request
 from planner.units import format_gib
 
 FILE = Path(__file__).parent / "reports" / "several_cards.md"
+_DRY_RUNS = Path(__file__).parent / "publications" / "several_cards_dry_runs.jsonl"
 
 _HEAD = """# Published runs on several cards
 
-Written by `python -m planner.evidence.several_cards`: the formulas' figure for one card beside what was measured. All
-are FSDP 1 (FULL_SHARD); allocated is compared with allocated, reserved with reserved.
+Written by `python -m planner.evidence.several_cards`: the formulas' figure for one card, today's releases taken, and a
+dry run with the run's own, beside what was measured. All are FSDP 1 (FULL_SHARD); allocated is compared with allocated,
+reserved with reserved.
 
 """
 _WHY = """
@@ -33,22 +37,48 @@ What makes the differences, as far as it is known:
   FSDP 1 (`tests/planner/parallel/probed.jsonl`): embedding, head and last norm are one root unit, which stays gathered
   until the backward pass is over, adapters are units of their own, and the next layer is gathered before the current
   one goes (BACKWARD_PRE).
-* What is left of fms-acceleration's grows with the tokens: 172 kB each with LoRA, 139 kB with 4-bit weights, of which
-  72 kB are in the same rows on one card, too: as much as one more 16-bit copy of the logits (64,000 bytes) and a hidden
-  state (8,192). A dry run of four layers with transformers 4.48.1, peft 0.13.2 and accelerate 1.0.1, its releases, and
-  torch 2.14.1 names the copies that are there at once: 16-bit logits (modeling_mistral.py:848), all of them in float32
-  (loss_utils.py:36), those shifted (:39) and their log-softmax (:26). Today's keeps the last alone and makes two of
-  its size in the backward pass: 23 kB a token less. The rest of the 172 kB it does not show; TRL's trainer,
-  FlashAttention and torch 2.4 were not in it.
-* fsdp_qlora's figures are reserved bytes of releases of March 2024. A dry run of Llama 2 70B's row with today's takes
-  13.79 GiB (README, the gallery's table), 1.1 GiB less than the card's. The long rows with 4-bit weights lack 280 to
-  290 kB a token of Llama 2 and Mistral and 583 kB of Yi, whose vocabulary is twice as large: 256,000 and 512,000 bytes
-  are two float32 copies of the logits, which releases of that time made (`logits.float()`, then the shifted copy). On a
-  card a block that another stream used comes back only when the card's work has come so far (`record_stream`); a
-  virtual card's work is done at once.
+* The rest is their releases. Dry runs with those (`python -m tests.gallery.published`: transformers 4.37.2 or 4.48.1
+  with the accelerate and peft of that time, on torch 2.14.1, in programs that do what theirs did) are what cards
+  measured, but for what is named here. transformers 4.37.2 makes all logits in float32, keeps them with its output,
+  which train.py holds until the step is over, and copies them once more to shift them: at four sequences of 2,048
+  tokens 1,000 MiB each, and as much for the log-softmax and each of the two gradients. Today's keeps one of these.
+* fms-acceleration's rows ran with PyTorch's attention in place of FlashAttention 2, which cannot be installed without
+  nvcc: the mask (64 MiB) and the repeated keys and values (128 MiB and more) are the dry run's alone.
+* Where reserved bytes come near the card (10 sequences, and the run that ends out of memory in its second step) they
+  say little: the allocator keeps what it has until a card is full, and which holes it has then depends on each size.
+* With offload the dry runs stay up to 6 % low. On a card a block that another stream used comes back only when the
+  card's work has come so far (`record_stream`); a virtual card's work is done at once. Which block makes the
+  difference was not found, nor what the shortest row holds beside its step.
 
 FSDP 1 never simply fits; `fitproof dry-run` plays it.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What `python -m tests.gallery.published` found of a row with the releases of its time."""
+
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    release: str
+    torch: str
+    out_of_memory: bool
+
+    def bytes_of(self, metric: str) -> int:
+        """Its figure under a row's metric."""
+        return self.peak_allocated_bytes if metric == "peak_allocated" else self.peak_reserved_bytes
+
+
+def dry_runs() -> dict[str, DryRun]:
+    """By the row's id."""
+    found = (json.loads(line) for line in _DRY_RUNS.read_text(encoding="utf-8").splitlines())
+    return {row.pop("id"): DryRun(**row) for row in found}
+
+
+def keep_dry_runs(found: Mapping[str, DryRun]) -> None:
+    """Write them, in the order of the rows."""
+    lines = [json.dumps({"id": row["id"], **asdict(found[row["id"]])}) for row in rows() if row["id"] in found]
+    _DRY_RUNS.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def rows() -> list[dict[str, Any]]:
@@ -65,13 +95,15 @@ def predicted_bytes(row: dict[str, Any]) -> int:
 
 def report() -> str:
     """The report as Markdown."""
-    head = ("run", "model", "method", "cards", "batch", "metric", "predicted", "measured", "difference")
-    return _HEAD + table(head, map(_cells, rows())) + "\n" + _WHY
+    head = ("run", "model", "method", "cards", "batch", "metric", "formula", "dry run", "measured", "off", "off")
+    found = dry_runs()
+    return _HEAD + table(head, (_cells(row, found.get(row["id"])) for row in rows())) + "\n" + _WHY
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], dry_run: DryRun | None) -> list[str]:
     request = Request.parse(row["request"])
     predicted, training = predicted_bytes(row), request.training
+    played = dry_run.bytes_of(row["metric"]) if dry_run else 0
     offload = ", offload" if request.fsdp and request.fsdp.cpu_offload else ""
     return [
         f"[{row['id']}]({row['source_url']})",
@@ -81,8 +113,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{training.per_device_train_batch_size} x {training.max_length}",
         row["metric"].removeprefix("peak_"),
         format_gib(predicted),
+        (format_gib(played) + (", then out of memory" if dry_run.out_of_memory else "")) if dry_run else "",
         format_gib(row["bytes"]),
         f"{100 * (predicted / row['bytes'] - 1):+.1f} %",
+        f"{100 * (played / row['bytes'] - 1):+.1f} %" if dry_run else "",
     ]
 
 

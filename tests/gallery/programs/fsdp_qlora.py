@@ -1,28 +1,35 @@
-"""QLoRA of Llama-2-70B over two cards of 24 GB with FSDP and CPU offload; for torchrun.
+"""LoRA or QLoRA over two cards with FSDP, as Answer.AI measured it on real ones in March 2024; for torchrun.
 
-The setting is that of Answer.AI's benchmark of March 2024: rank 64 on six of the linear layers, two sequences of 2,048
-tokens a card, everything in bfloat16 (github.com/AnswerDotAI/fsdp_qlora, benchmarks_03_2024.md).
+Arguments: the model, `qlora` or `lora`, sequences a card, tokens a sequence, and `offload` for CPU offload. Rank 64 on
+six of the linear layers, everything in bfloat16, reentrant checkpointing, AdamW; wrapped and stepped as its train.py
+does (github.com/AnswerDotAI/fsdp_qlora, benchmarks_03_2024.md).
 """
 
 import functools
 import os
+import sys
 
 import torch
 import torch.distributed as dist
+from accelerate import init_empty_weights
 from bitsandbytes.nn import Linear4bit, Params4bit
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    CheckpointImpl,
     apply_activation_checkpointing,
     checkpoint_wrapper,
 )
-from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel, MixedPrecision
+from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import _or_policy, lambda_auto_wrap_policy, transformer_auto_wrap_policy
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 
-MODEL = "meta-llama/Llama-2-70b-hf"
+model_id, method, batch, length, *offload = sys.argv[1:]
+shape = (int(batch), int(length))
+LAYERS = (LlamaDecoderLayer, MistralDecoderLayer)
 TARGETS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj", "gate_proj"]
 
 
@@ -65,17 +72,18 @@ def load(model: torch.nn.Module, folder: str, *, keep: bool) -> None:
 dist.init_process_group("nccl")
 rank = dist.get_rank()
 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-with torch.device("meta"):
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODEL), dtype=torch.bfloat16)
-    four_bit(model)
+with init_empty_weights():
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_id), attn_implementation="sdpa")
+    if method == "qlora":
+        four_bit(model)
 model.config.use_cache = False
-load(model, snapshot_download(MODEL), keep=rank == 0)
-# Made without a device they would be as meaningless on every rank as on the first.
-model.model.rotary_emb = type(model.model.rotary_emb)(config=model.config).to("cuda")
+load(model, snapshot_download(model_id), keep=rank == 0)
+torch.cuda.empty_cache()
 model = get_peft_model(model, LoraConfig(r=64, lora_alpha=16, lora_dropout=0.1, target_modules=TARGETS))
 for parameter in model.parameters():
     if parameter.requires_grad:
         parameter.data = parameter.data.to("cpu" if rank == 0 else "meta", torch.bfloat16)
+del parameter  # or it would keep the last one, the head, on the card
 
 
 def of_an_adapter(module: torch.nn.Module) -> bool:
@@ -91,28 +99,30 @@ policy = functools.partial(
     _or_policy,
     policies=[
         functools.partial(lambda_auto_wrap_policy, lambda_fn=of_an_adapter),
-        functools.partial(transformer_auto_wrap_policy, transformer_layer_cls={LlamaDecoderLayer}),
+        functools.partial(transformer_auto_wrap_policy, transformer_layer_cls=set(LAYERS)),
     ],
 )
 sharded = FullyShardedDataParallel(
     model,
     auto_wrap_policy=policy,
-    cpu_offload=CPUOffload(offload_params=True),
+    cpu_offload=CPUOffload(offload_params=True) if offload else None,
     device_id=torch.cuda.current_device(),
     sync_module_states=True,
     param_init_fn=lambda module: module.to_empty(device="cuda", recurse=False) if rank else None,
-    mixed_precision=MixedPrecision(
-        param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16, buffer_dtype=torch.bfloat16
-    ),
     use_orig_params=False,
+    limit_all_gathers=True,
 )
+sharded.enable_input_require_grads()
 apply_activation_checkpointing(
-    sharded, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: isinstance(module, LlamaDecoderLayer)
+    sharded,
+    checkpoint_wrapper_fn=functools.partial(checkpoint_wrapper, checkpoint_impl=CheckpointImpl.REENTRANT),
+    check_fn=lambda module: isinstance(module, LAYERS),
 )
 optimizer = torch.optim.AdamW(sharded.parameters(), lr=1e-5, weight_decay=0.1)
-torch.cuda.reset_peak_memory_stats()  # what was published is the training's, without the load
 for _ in range(100):
-    ids = torch.randint(0, 32000, (2, 2048), device="cuda")
-    sharded(input_ids=ids, labels=ids).loss.backward()
+    ids = torch.randint(0, 32000, shape, device="cuda")
+    output = sharded(input_ids=ids, labels=ids)
+    output.loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+    output = None  # theirs keeps it, logits and all, for as long
