@@ -10,13 +10,12 @@ from planner.families.parts import (
     Beside,
     Block,
     Decoder,
-    DeltaNet,
     Experts,
     Extra,
     GatedMlp,
     Latent,
     Linear,
-    Mamba2,
+    Mixer,
     Norm,
     PlainMlp,
     Structure,
@@ -108,10 +107,8 @@ def _block(block: Block) -> Iterator[_Row]:
             yield from _linear(linear)
         for norm in filter(None, (latent.q_norm, latent.kv_norm)):
             yield from _norm(norm)
-    elif isinstance(block.attention, DeltaNet):
-        yield from _delta_net(block.attention)
-    elif isinstance(block.attention, Mamba2):
-        yield from _mamba2(block.attention)
+    elif isinstance(block.attention, Mixer):
+        yield from _mixer(block.attention)
     yield from _mlp(block.mlp)
     if block.beside:
         yield from _beside(block.beside)
@@ -122,24 +119,12 @@ def _block(block: Block) -> Iterator[_Row]:
     yield from (_extra(extra) for extra in block.extras)
 
 
-def _delta_net(part: DeltaNet) -> Iterator[_Row]:
-    yield "linear_attn.conv1d.weight", "other", ("conv", "one", "conv kernel"), False, False
-    yield "linear_attn.dt_bias", "other", ("Hv",), False, False
-    yield "linear_attn.A_log", "other", ("Hv",), False, False
-    for linear in filter(None, (part.qkv, part.z, part.b, part.a, part.out)):
-        yield from _linear(linear)
-    yield from _norm(part.norm)
-
-
-def _mamba2(part: Mamba2) -> Iterator[_Row]:
-    yield f"{part.name}.conv1d.weight", "other", ("conv", "one", "conv kernel"), False, False
-    if part.conv_bias:
-        yield f"{part.name}.conv1d.bias", "other", ("conv",), False, False
-    for name in ("dt_bias", "A_log", "D"):
-        yield f"{part.name}.{name}", "other", ("Hm",), False, False
-    yield from _linear(part.in_)
-    yield from _norm(part.norm)
-    yield from _linear(part.out)
+def _mixer(mixer: Mixer) -> Iterator[_Row]:
+    for part in mixer.tensors():
+        if isinstance(part, Extra):
+            yield _extra(part)
+        else:
+            yield from _linear(part) if isinstance(part, Linear) else _norm(part)
 
 
 def _beside(beside: Beside) -> Iterator[_Row]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planner.families.basics import Extra, Linear, Norm, Role
-from planner.families.mixers import DeltaNet, Mamba2
+from planner.families.mixers import Mixer
 from planner.tensors.inventory import Census
 
 __all__ = [
-    "Attention", "Beside", "Block", "Decoder", "DeltaNet", "Experts", "Extra", "GatedMlp", "Indexer", "Latent",
-    "LayerInput", "LayerInputs", "Linear", "Mamba2", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
+    "Attention", "Beside", "Block", "Decoder", "Experts", "Extra", "GatedMlp", "Indexer", "Latent", "LayerInput",
+    "LayerInputs", "Linear", "Mixer", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
 ]  # fmt: skip
 
 Rotary = Literal[
@@ -197,7 +197,7 @@ class Block:
     prefix: str
     wiring: Literal["pre", "sandwich", "post", "parallel", "single"]
     norms: tuple[Norm, ...]
-    attention: Attention | Latent | DeltaNet | Mamba2 | None
+    attention: Attention | Latent | Mixer | None
     mlp: Mlp | None
     scaled_residual: bool = False
     mlp_inline: bool = False

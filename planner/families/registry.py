@@ -11,6 +11,7 @@ from planner.families.gemma.gemma4_whole import gemma4_whole
 from planner.families.gemma.text import gemma, gemma2
 from planner.families.hybrids.bamba import bamba
 from planner.families.hybrids.granite import granite_hybrid
+from planner.families.hybrids.lfm2 import lfm2
 from planner.families.hybrids.nemotron_h import nemotron_h
 from planner.families.hybrids.qwen3_next import qwen3_next
 from planner.families.llama import llama
@@ -33,7 +34,7 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
-    "bamba": bamba, "granitemoehybrid": granite_hybrid, "nemotron_h": nemotron_h,
+    "bamba": bamba, "granitemoehybrid": granite_hybrid, "lfm2": lfm2, "nemotron_h": nemotron_h,
     "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
 }  # fmt: skip

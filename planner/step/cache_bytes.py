@@ -2,9 +2,9 @@
 
 from collections import Counter
 from functools import lru_cache
+from math import prod
 
-from planner.families.parts import Attention, Decoder, DeltaNet, Latent, Mamba2
-from planner.step.decoder_layer import STATES
+from planner.families.parts import Attention, Decoder, Latent, Mixer
 from planner.units import allocated
 
 
@@ -47,11 +47,9 @@ def cached_widths(decoder: Decoder, kind: int, *, repeated: bool = False) -> tup
 def state_bytes(decoder: Decoder, kind: int, batch: int, each: int) -> int:
     """A float32 state and the last inputs of the short convolution, of a layer that keeps those; else none."""
     attention, sizes = decoder.structure.blocks[kind].attention, _sizes(decoder, kind)
-    if not isinstance(attention, DeltaNet | Mamba2):
+    if not isinstance(attention, Mixer):
         return 0
-    state = 4 * batch
-    for name in STATES[type(attention)][1:]:
-        state *= sizes[name]
+    state = 4 * batch * prod(sizes[name] for name in attention.state[1:]) if attention.state else 0
     return allocated(state) + allocated(each * batch * sizes["conv"] * sizes["conv kernel"])
 
 

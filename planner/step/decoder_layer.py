@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from planner.families.parts import Attention, Block, DeltaNet, Experts, GatedMlp, Mamba2, Norm, PlainMlp
+from planner.families.mixers import DeltaNet, GatedConvolution, Mamba2
+from planner.families.parts import Attention, Block, Experts, GatedMlp, Mixer, Norm, PlainMlp
 from planner.step.attention.gated import gated_attention
 from planner.step.attention.gemma4_shared_kv import attention_sharing_keys, shares_keys
 from planner.step.attention.multi_head_latent import latent_attention
@@ -16,11 +17,10 @@ from planner.step.gemma4_layer_inputs import with_layer_input
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 from planner.step.recurrent.deltanet import delta_net
+from planner.step.recurrent.gated_convolution import gated_convolution
 from planner.step.recurrent.mamba2 import mamba2
 
 RESIDUAL = "residual stream"
-# What a layer without keys hands on from token to token (reset by no later one): dims of its state.
-STATES = {DeltaNet: ("b", "Hv", "dk", "dv"), Mamba2: ("b", "Hm", "dp", "n")}
 
 
 @framed
@@ -117,15 +117,25 @@ def _attend(graph: Graph, part: Block, x: Value, project: Projector, shared: Sha
         if part.attention.gated:
             return gated_attention(graph, part.attention, x, project, shared)
         return attention(graph, part.attention, x, project, shared)
-    if isinstance(part.attention, DeltaNet | Mamba2):
+    if isinstance(part.attention, Mixer):
         if shared.cache:
-            shared.cache.keep_states(x.each, STATES[type(part.attention)])
-        if isinstance(part.attention, DeltaNet):
-            return delta_net(graph, part.attention, x, project)
-        return mamba2(graph, part.attention, x, project)
+            shared.cache.keep_states(x.each, part.attention.state)
+        return _mix(graph, part.attention, x, project)
     if part.attention is not None:
         return latent_attention(graph, part.attention, x, project, shared)
     msg = "a block without attention cannot be traced"
+    raise NotImplementedError(msg)
+
+
+@framed
+def _mix(graph: Graph, mixer: Mixer, x: Value, project: Projector) -> Value:
+    if isinstance(mixer, DeltaNet):
+        return delta_net(graph, mixer, x, project)
+    if isinstance(mixer, Mamba2):
+        return mamba2(graph, mixer, x, project)
+    if isinstance(mixer, GatedConvolution):
+        return gated_convolution(graph, mixer, x, project)
+    msg = f"no trace of a {type(mixer).__name__} layer: add its file in planner/step/recurrent/ and its case here"
     raise NotImplementedError(msg)
 
 

@@ -3,7 +3,7 @@
 
 from planner.answer.planned import Planned
 from planner.answer.warnings.notice import Notice, Replan, cost_bytes
-from planner.families.parts import DeltaNet, Mamba2
+from planner.families.parts import Mixer
 from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
 from planner.request.recipe import stack_switches
 from planner.tensors.storage_formats import four_bit
@@ -129,7 +129,8 @@ def packed_without_flash(plan: Planned, replan: Replan) -> Notice | None:
 def packed_states(plan: Planned, _: Replan) -> Notice | None:
     """Packing of layers that hand a state from token to token."""
     blocks = plan.model.decoder.structure.blocks if plan.model.decoder else ()
-    if not plan.recipe.training.packing or not any(isinstance(block.attention, DeltaNet | Mamba2) for block in blocks):
+    scans = any(isinstance(block.attention, Mixer) and block.attention.scans for block in blocks)
+    if not plan.recipe.training.packing or not scans:
         return None
     message = (
         "transformers packs this model's linear-attention or Mamba layers only where causal_conv1d or mamba_ssm is "

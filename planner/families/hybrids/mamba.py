@@ -1,7 +1,8 @@
 """State-space mixers as the families that mix them with attention describe them."""
 
 from planner.families.config import Fields
-from planner.families.parts import Linear, Mamba2, Norm
+from planner.families.mixers import Mamba2
+from planner.families.parts import Linear, Norm
 
 # transformers 5.23 configuration_utils.py, _LEGACY_LAYER_TYPE_REMAP.
 _LEGACY = {"mamba": "linear_attention", "attention": "full_attention"}

@@ -8,8 +8,9 @@ from planner.families.config import Fields
 from planner.families.hybrids.mamba import mamba2_mixer, mamba2_sizes, modern
 from planner.families.kinds import in_turn, mixed_layers
 from planner.families.llama import LAYER, sizes_of
+from planner.families.mixers import Mamba2
 from planner.families.moe import expert_sizes
-from planner.families.parts import Attention, Block, Decoder, Experts, Linear, Mamba2, Norm, PlainMlp
+from planner.families.parts import Attention, Block, Decoder, Experts, Linear, Norm, PlainMlp
 
 _LETTERS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from planner.families.config import Fields
 from planner.families.kinds import every, in_turn, mixed_layers
 from planner.families.llama import LAYER, attention, gated_mlp, head_norm, sizes_of, two_norms
+from planner.families.mixers import DeltaNet
 from planner.families.moe import expert_sizes, experts, shared
-from planner.families.parts import Attention, Block, Decoder, DeltaNet, Linear, Norm
+from planner.families.parts import Attention, Block, Decoder, Linear, Norm
 from planner.families.variants import rotary_sizes
 
 

@@ -40,7 +40,8 @@ class KeyValueCache:
         """
         if not self.decoding:
             new = self.graph.new
-            self.kept.put([new(4, state, CACHE), new(each, ("b", "conv", "conv kernel"), CACHE)])
+            states = [new(4, state, CACHE)] if state else []
+            self.kept.put([*states, new(each, ("b", "conv", "conv kernel"), CACHE)])
 
     @framed
     def _joined(self, value: Value) -> Value:

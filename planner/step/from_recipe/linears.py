@@ -7,12 +7,11 @@ from planner.families.parts import (
     Attention,
     Block,
     Decoder,
-    DeltaNet,
     Experts,
     GatedMlp,
     Latent,
     Linear,
-    Mamba2,
+    Mixer,
     PlainMlp,
 )
 from planner.request.lora import Lora
@@ -34,10 +33,8 @@ def linears(block: Block) -> Iterator[Linear]:
         yield from (experts.router, experts.up, experts.down)
     if isinstance(attention, Attention):
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))
-    elif isinstance(attention, DeltaNet):
-        yield from filter(None, (attention.qkv, attention.z, attention.b, attention.a, attention.out))
-    elif isinstance(attention, Mamba2):
-        yield from (attention.in_, attention.out)
+    elif isinstance(attention, Mixer):
+        yield from (part for part in attention.tensors() if isinstance(part, Linear))
     elif isinstance(attention, Latent):
         yield from filter(None, (attention.q_a, attention.q, attention.kv_a, attention.kv_b, attention.o))
         if attention.indexer:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import NamedTuple
 
-from planner.families.parts import Decoder, DeltaNet, Mamba2
+from planner.families.parts import Decoder, Mixer
 from planner.gpu import Gpu
 from planner.request.lora import Lora
 from planner.request.low_rank import projection_of
@@ -272,7 +272,7 @@ def _fused(switches: Switches) -> str:
 
 
 def _chunks(decoder: Decoder, switches: Switches) -> str:
-    if not any(isinstance(block.attention, DeltaNet | Mamba2) for block in decoder.structure.blocks):
+    if not any(isinstance(block.attention, Mixer) and block.attention.scans for block in decoder.structure.blocks):
         return "no scan"
     return ("one" if switches.one_chunk else "several") + (", the last filled up" if switches.filled_up else "")
 

@@ -5,7 +5,8 @@ Source: transformers 5.23 models/{qwen3_5,qwen3_next}/modeling_*.py, the GatedDe
 
 from dataclasses import replace
 
-from planner.families.parts import DeltaNet, Norm
+from planner.families.mixers import DeltaNet
+from planner.families.parts import Norm
 from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, clone, mul, parameter, relayout_gradient, shift, unary, view
 from planner.step.engine.slice_ops import concatenate, split

@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/{granitemoehybrid,nemotron_h}/modeling_*.py, the mixer of each, in plain torch.
 """
 
-from planner.families.parts import Mamba2
+from planner.families.mixers import Mamba2
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import cast, mul, parameter, square, unary, view
 from planner.step.engine.slice_ops import split

@@ -12,8 +12,11 @@ _CONV: Dims = ("T conv", "conv")
 
 
 @framed
-def convolved(graph: Graph, x: Value, project: Projector, *, bias: bool = False) -> Value:
-    """`silu(conv1d(x))`; the filter's output is longer than the sequence by the filter less one."""
+def convolved(graph: Graph, x: Value, project: Projector, *, bias: bool = False, activates: bool = True) -> Value:
+    """`silu(conv1d(x))`; the filter's output is longer than the sequence by the filter less one.
+
+    `activates`: with SiLU.
+    """
     switches, before = project.switches, x.each
     weight = parameter(switches.residual, ("conv", "conv kernel"), trained=switches.trains_base)
     x = cast(graph, x, weight.each)
@@ -22,7 +25,7 @@ def convolved(graph: Graph, x: Value, project: Projector, *, bias: bool = False)
         x = cast(graph, x, switches.autocast)
     x = graph.replace(x, filtered(graph, x, weight, _CONV, bias=bias and switches.trains_base))
     x = piece(graph, x, ("T", "conv"))
-    return cast(graph, unary(graph, x, saves="input"), before)
+    return cast(graph, unary(graph, x, saves="input") if activates else x, before)
 
 
 @framed

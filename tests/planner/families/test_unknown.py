@@ -35,7 +35,7 @@ def test_the_dry_run_is_not_named_where_it_cannot_help(config: dict[str, Any]) -
     assert "dry run" not in said(config)
 
 
-@pytest.mark.parametrize("model_type", ["mamba", "lfm2", "jamba", "gpt_neo"])
+@pytest.mark.parametrize("model_type", ["mamba", "lfm2_moe", "jamba", "gpt_neo"])
 def test_the_dry_run_is_named_for_decoders_that_transformers_builds(model_type: str) -> None:
     assert "fitproof probe --on dry-run" in said({"model_type": model_type})
 

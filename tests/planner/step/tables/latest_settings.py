@@ -70,6 +70,11 @@ LATEST: dict[str, dict[str, Any]] = {
         "attn_layer_indices": [2], "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000,
         "mamba_n_heads": 32, "mamba_d_state": 128, "pad_token_id": 0,
     },
+    "lfm2": {
+        "model_type": "lfm2", "hidden_size": 1024, "intermediate_size": 4224, "num_hidden_layers": 4,
+        "full_attn_idxs": [2], "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000,
+        "pad_token_id": 0,
+    },
 }  # fmt: skip
 _VISION = {
     "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
