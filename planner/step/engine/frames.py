@@ -10,8 +10,6 @@ from planner.step.engine.values import Value, buffers_of, may_own
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-# Arguments of one function beside its named ones.
-_MOST_MORE = 8
 
 
 def framed(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -24,14 +22,20 @@ def framed(function: Callable[_P, _R]) -> Callable[_P, _R]:
         UseAfterFreeError: when it is called with a value whose memory has been freed.
     """
 
-    positions = _positions(function)
+    owning, more = _owning(function)
+    # By the number of arguments of a call: the places of those that may own memory.
+    positions: dict[int, tuple[int, ...]] = {}
 
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         first: Any = args[0]
         frames = (first.graph or first).frames
         held: list[Buffer] = []
-        for position in positions[len(args)]:
+        count = len(args)
+        places = positions.get(count)
+        if places is None:
+            places = positions[count] = _places(owning, more, count)
+        for position in places:
             arg = args[position]
             if type(arg) is Value:
                 buffer = arg.buffer
@@ -51,14 +55,20 @@ def framed(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def _positions(function: Callable[..., object]) -> tuple[tuple[int, ...], ...]:
-    """For each number of arguments, the places of those that may own memory, by their annotations."""
+def _owning(function: Callable[..., object]) -> tuple[tuple[int, ...], int | None]:
+    """Places of the named arguments that may own memory, by their annotations, and where further such ones begin."""
     parameters = [*signature(function).parameters.values()]
-    owning = [place for place, each in enumerate(parameters[1:], 1) if _may_own(each.annotation)]
-    more = bool(parameters) and parameters[-1].kind is Parameter.VAR_POSITIONAL
-    most = len(parameters) + (_MOST_MORE if more else 0)
-    rest = range(len(parameters), most) if more and owning[-1:] == [len(parameters) - 1] else ()
-    return tuple(tuple(place for place in (*owning, *rest) if place < count) for count in range(most + 1))
+    owning = tuple(place for place, each in enumerate(parameters[1:], 1) if _may_own(each.annotation))
+    last = len(parameters) - 1
+    more = parameters[last].kind is Parameter.VAR_POSITIONAL and last in owning
+    return owning, last if more else None
+
+
+def _places(owning: tuple[int, ...], more: int | None, count: int) -> tuple[int, ...]:
+    """Of a call with `count` arguments."""
+    if more is None:
+        return tuple(place for place in owning if place < count)
+    return (*(place for place in owning if place < min(more, count)), *range(more, count))
 
 
 def _may_own(annotation: object) -> bool:
