@@ -11,9 +11,9 @@ from app.hub.errors import HubUnreachableError, ModelNotOnHubError
 from app.hub.names import RepoName, without_address
 from app.hub.source import ConfigSource
 from app.reading import reading
-from planner.answer.limits import Limits, limits
 from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan, plan
+from planner.answer.reach.limits import Limits, limits
 from planner.catalog import resolve_gpu
 from planner.errors import (
     FieldProblem,

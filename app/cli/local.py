@@ -7,9 +7,9 @@ from typing import Any
 
 from app.hub.names import RepoName
 from app.planning import Planning
-from planner.answer.limits import Limits
 from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan, plan
+from planner.answer.reach.limits import Limits
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError, NotPlannedError, UnknownArchitectureError, UnknownModelError

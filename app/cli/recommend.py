@@ -18,7 +18,7 @@ def recommend(
     """What can I train on this card? For each size of model the best method, length and batch that fit."""
     from app.cli.flags import one_card, with_the_card_here
     from app.cli.terminal import console, print_json, table
-    from planner.answer.recommend import document_of
+    from planner.answer.reach.recommend import document_of
     from planner.catalog import resolve_gpu
     from planner.errors import FieldProblem, InvalidRequestError
     from planner.request.schema import CustomGpu

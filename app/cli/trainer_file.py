@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from app.imports import Imported, read
-from planner.answer.advice import Advice
+from planner.answer.ways_to_fit.advice import Advice
 from planner.errors import FieldProblem, InvalidRequestError
 
 _ALLOCATOR = "training.expandable_segments"

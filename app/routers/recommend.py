@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents import answers, json_response
 from app.schemas.recommend import RecommendDocument
-from planner.answer.recommend import document_of
+from planner.answer.reach.recommend import document_of
 from planner.catalog import resolve_gpu
 from planner.request.base import Name
 

@@ -13,10 +13,10 @@ from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
 from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import short_gpu_name
-from planner.answer.limits import limits
 from planner.answer.not_planned import as_planned
 from planner.answer.plan import Plan, plan_on_cards
 from planner.answer.plan import plan as plan_for
+from planner.answer.reach.limits import limits
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.errors import FieldProblem
 

@@ -112,7 +112,7 @@ class NativePools:
         one_by_one(self, moves, places)
 
     def play_scenes(self, script: "array[int]", sizes: "array[int]", places: "array[int]", scenes: range) -> None:
-        """Play `scenes` of a flat script (planner/answer/flat_script.py); handles by slot go to `places`."""
+        """Play `scenes` of a flat script (planner/answer/replay/flat_script.py); handles by slot go to `places`."""
         given = (_at(script), _at(sizes), _at(places), scenes.start, scenes.stop)
         self._checked(self._library.pools_play(self._pools, *given))
 

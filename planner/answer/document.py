@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from planner.answer.advice import Advice
 from planner.answer.planned import Planned
 from planner.answer.textbook import Textbook
 from planner.answer.warnings import Notice
+from planner.answer.ways_to_fit.advice import Advice
 from planner.ledger import Line
 from planner.request.schema import Request
 from planner.throughput.length import cost_of, hours_of

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.answer.advice import Advice, advise
 from planner.answer.card_choice import cards_for
 from planner.answer.document import Judged, document_of
 from planner.answer.not_planned import NotPlanned, step_unknown, weighed
@@ -13,6 +12,7 @@ from planner.answer.textbook import Textbook, textbook
 from planner.answer.verdict import Estimate
 from planner.answer.walked import Walked
 from planner.answer.warnings import Notice, notices
+from planner.answer.ways_to_fit.advice import Advice, advise
 from planner.catalog import resolve_gpu
 from planner.gpu import CardRecord, Gpu
 from planner.lazy_attribute import lazy_attribute

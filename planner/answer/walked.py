@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from planner.answer.not_planned import card_share
-from planner.answer.reserved_bytes import reserved_bytes
+from planner.answer.replay.reserved_bytes import reserved_bytes
 from planner.answer.static_lines import standing_bytes, static_lines, trained_tensors
 from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu

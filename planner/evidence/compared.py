@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from planner.answer.plan import Plan, plan
-from planner.answer.reserved_bytes import reserved_bytes, smallest_capacity_bytes
+from planner.answer.replay.reserved_bytes import reserved_bytes, smallest_capacity_bytes
 from planner.evidence.matrix import SETTINGS_FILE, settings
 from planner.evidence.measured import FOLDER, records
 from planner.lazy_attribute import lazy_attribute

@@ -13,7 +13,7 @@ from typing import Any
 
 import planner.overheads
 from planner.answer.plan import plan
-from planner.answer.reserved_bytes import smallest_capacity_bytes
+from planner.answer.replay.reserved_bytes import smallest_capacity_bytes
 from planner.request.schema import Request
 from planner.step import largest_bytes
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from planner.allocator.load_phase import Habits
 from planner.answer.plan import Plan
-from planner.answer.reserved_bytes import reserved_bytes
+from planner.answer.replay.reserved_bytes import reserved_bytes
 from planner.evidence.publications.published import PublishedRun
 
 # A threaded load is a race; this many are run, and the median is what is predicted.

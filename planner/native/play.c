@@ -1,6 +1,6 @@
-/* Plays a training step's scenes in the pools, as `Run` in planner/answer/played_run.py has them.
+/* Plays a training step's scenes in the pools, as `Run` in planner/answer/replay/played_run.py has them.
  *
- * A script is int32_t throughout (planner/answer/flat_script.py):
+ * A script is int32_t throughout (planner/answer/replay/flat_script.py):
  *   patterns, scenes, where each pattern begins, where each scene begins
  *   pattern: moves, made, left; (twice the index of the size, and 1 where the tensor passes; number) for each move;
  *            the numbers that are left

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.answer.limits import furthest
+from planner.answer.reach.limits import furthest
 from planner.answer.verdict import Estimate, Required, Verdict
 from planner.catalog import resolve_gpu
 from planner.errors import UnknownArchitectureError

@@ -1,8 +1,8 @@
 import httpx
 
 from app.schemas.limits import LimitsDocument
-from planner.answer.limits import limits
 from planner.answer.plan import plan
+from planner.answer.reach.limits import limits
 from planner.request.schema import Request
 
 ASKED = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-4090"}

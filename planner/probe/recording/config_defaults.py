@@ -19,7 +19,7 @@ insert_no_card()  # torch's CUDA build is imported next, with or without NVIDIA'
 import transformers  # noqa: E402  # needs the line above
 from transformers import CONFIG_MAPPING, PretrainedConfig  # noqa: E402  # as above
 
-# Of Gemma 4's whole model the text tower's class says it, and InternLM 3's biases are read under its config's own names;
+# Of Gemma 4's whole model the text tower's class says it, and InternLM 3's biases are read under its config's names.
 # Jamba's tensors are planned, its steps are not.
 MODEL_TYPES = sorted({*known_types(), "jamba"} & {*CONFIG_MAPPING} - {"gemma4", "internlm3"})
 

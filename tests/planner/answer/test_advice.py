@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Request, plan
-from planner.answer.advice import apply
-from planner.answer.limits import MOST, limits
 from planner.answer.plan import smallest_cards
+from planner.answer.reach.limits import MOST, limits
+from planner.answer.ways_to_fit.advice import apply
 from planner.errors import FitproofError
 
 # Wishes that are too much for these cards.

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.answer.limits import furthest
+from planner.answer.reach.limits import furthest
 
 
 @given(st.integers(1, 5_000), st.integers(2, 8))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Request, plan
-from planner.answer.limits import limits
 from planner.answer.plan import plan_on_cards
+from planner.answer.reach.limits import limits
 from planner.catalog import find_gpu
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from planner.allocator.load_phase import play_load
 from planner.allocator.native_pools import FastPools, NativePools
 from planner.allocator.python_pools import PythonPools
-from planner.answer.played_run import run_in
+from planner.answer.replay.played_run import run_in
 from planner.catalog import resolve_gpu
 from planner.errors import FitproofError
 from planner.model.model import resolve_model

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner import Request, plan
-from planner.answer.reserved_bytes import smallest_capacity_bytes
+from planner.answer.replay.reserved_bytes import smallest_capacity_bytes
 from planner.evidence.fragmentation import MODELS, RECIPES, ROWS_FILE
 
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in ROWS_FILE.read_text(encoding="utf-8").splitlines()]

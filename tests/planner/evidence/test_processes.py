@@ -7,7 +7,7 @@ import pytest
 
 from planner import Request
 from planner.answer.plan import plan
-from planner.answer.reserved_bytes import reserved_bytes
+from planner.answer.replay.reserved_bytes import reserved_bytes
 from planner.evidence.accuracy import Prediction, endings, predictions
 from planner.overheads.table import overheads
 

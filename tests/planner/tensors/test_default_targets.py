@@ -8,8 +8,8 @@ import pytest
 
 from app.hub.names import RepoName
 from app.planning import Planning
-from planner.answer.limits import limits
 from planner.answer.plan import plan
+from planner.answer.reach.limits import limits
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request
 

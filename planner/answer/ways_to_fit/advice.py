@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from planner.answer.changes import DIFFERENT, FREE, SLOWER, Candidate, Change, candidates
-from planner.answer.more_cards import cost_of, more_cards
 from planner.answer.planned import Planned
 from planner.answer.search import largest
-from planner.answer.smaller_models import smaller_models
 from planner.answer.verdict import Verdict
+from planner.answer.ways_to_fit.changes import DIFFERENT, FREE, SLOWER, Candidate, Change, candidates
+from planner.answer.ways_to_fit.more_cards import cost_of, more_cards
+from planner.answer.ways_to_fit.smaller_models import smaller_models
 from planner.errors import FitproofError
 from planner.request.schema import CHAPTER_QUANTIZATION, Request
 

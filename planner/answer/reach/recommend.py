@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from planner.answer.fewest_cards import fewest_cards
-from planner.answer.limits import MOST, furthest
 from planner.answer.plan import Plan, plan
+from planner.answer.reach.fewest_cards import fewest_cards
+from planner.answer.reach.limits import MOST, furthest
 from planner.catalog.model_rows import ModelRow, model_catalog
 from planner.families.parts import Experts
 from planner.gpu import Gpu

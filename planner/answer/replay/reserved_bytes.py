@@ -13,7 +13,7 @@ from planner.allocator.expandable_segments import ExpandablePools
 from planner.allocator.load_phase import INSTALLED, Habits, Pools, load_into, play_load
 from planner.allocator.native_pools import fast_pools
 from planner.allocator.python_pools import PythonPools
-from planner.answer.played_run import run_in
+from planner.answer.replay.played_run import run_in
 from planner.answer.static_lines import loaded_model
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes

@@ -6,8 +6,8 @@ from functools import cache
 from math import gcd
 from typing import Any
 
-from planner.answer.fewest_cards import fewest_cards
 from planner.answer.plan import Plan, plan, smallest_cards
+from planner.answer.reach.fewest_cards import fewest_cards
 from planner.answer.search import largest
 from planner.catalog import resolve_gpu
 from planner.gpu import Gpu

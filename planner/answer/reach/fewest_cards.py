@@ -1,8 +1,8 @@
 """How many of one card a run needs, sharded over them."""
 
-from planner.answer.advice import apply
-from planner.answer.more_cards import COUNTS
 from planner.answer.plan import Plan, plan
+from planner.answer.ways_to_fit.advice import apply
+from planner.answer.ways_to_fit.more_cards import COUNTS
 from planner.errors import FitproofError
 from planner.gpu import Gpu
 from planner.model.model import Model

@@ -7,8 +7,8 @@ from itertools import pairwise
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.allocator.load_phase import Pools, load_into
 from planner.allocator.native_pools import NativePools
-from planner.answer.flat_script import flat_script
-from planner.answer.made_once import made_once
+from planner.answer.replay.flat_script import flat_script
+from planner.answer.replay.made_once import made_once
 from planner.answer.static_lines import summing_of, trained_tensors
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes

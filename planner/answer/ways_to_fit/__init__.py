@@ -1,0 +1,1 @@
+"""What would make a run fit: changes of its recipe, more cards, smaller models."""
