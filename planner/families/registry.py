@@ -19,7 +19,7 @@ from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
 from planner.families.parts import Decoder
 from planner.families.plain import apertus, arcee, bloom, falcon, gpt2, gpt_neox, gptj, opt, phi, starcoder2
 from planner.families.unknown import DECODERS, sentence
-from planner.families.variants import cohere, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
+from planner.families.variants import cohere, cwm, exaone4, glm, granite, olmo, olmo2, phi3, stablelm
 
 _LLAMA = (
     "llama", "mistral", "ministral3", "qwen2", "qwen3", "hunyuan_v1_dense", "smollm3", "seed_oss", "ernie4_5",
@@ -30,7 +30,7 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma2, "gemma4_text": gemma4, "gemma4": gemma4_whole,
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), qwen3_next),
     "phi3": phi3, "glm": glm, "glm4": glm, "granite": granite, "olmo": olmo, "olmo2": olmo2, "olmo3": olmo2,
-    "exaone4": exaone4, "cohere": cohere, "cohere2": cohere, "stablelm": stablelm,
+    "exaone4": exaone4, "cwm": cwm, "cohere": cohere, "cohere2": cohere, "stablelm": stablelm,
     "starcoder2": starcoder2, "arcee": arcee, "apertus": apertus, "phi": phi, "gpt_neox": gpt_neox, "gpt2": gpt2,
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),

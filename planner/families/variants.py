@@ -154,6 +154,18 @@ def _period(fields: Fields) -> int:
     return len(pattern) if isinstance(pattern, str) and pattern else fields.count("sliding_window_pattern", default=4)
 
 
+def cwm(fields: Fields) -> Decoder:
+    """Code World Model: Llama's layer, three in four of them with a sliding window, the first of each four without."""
+    layers = fields.count("num_hidden_layers")
+    whole = attention()
+    full = Block(
+        prefix=LAYER, wiring="pre", norms=two_norms(), attention=whole, mlp=gated_mlp(bias=fields.flag("mlp_bias"))
+    )
+    slides = sliding_layers(fields, [index % 4 != 0 for index in range(layers)])
+    sliding = (replace(full, attention=replace(whole, window=True)), {"window": fields.count("sliding_window")})
+    return mixed_layers(fields, [sliding if slide else (full, {}) for slide in slides], sizes_of(fields))
+
+
 def exaone4(fields: Fields) -> Decoder:
     """EXAONE 4: norms after attention and MLP, q and k norms per head; full layers carry no positions."""
     full = Block(

@@ -50,6 +50,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "olmo2": BASE,
     "olmo3": {**BASE, "num_hidden_layers": 4, "sliding_window": 512},
     "exaone4": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512},
+    "cwm": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512},
     "cohere": {**BASE},
     "cohere2": {**BASE, "num_hidden_layers": 4, "head_dim": 128, "sliding_window": 512},
     "stablelm": BASE,
