@@ -18,6 +18,7 @@ _CHECKS = (
     numerics.bf16_unsupported,
     numerics.unscalable_gradients,
     numerics.fused_head_unsupported,
+    numerics.flash_attention_unsupported,
     surprises.experts_in_16_bit,
     surprises.adapters_on_experts,
     surprises.float32_embeddings,

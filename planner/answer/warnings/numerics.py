@@ -85,6 +85,21 @@ def fused_head_unsupported(plan: Planned, _: Replan) -> Notice | None:
     )
 
 
+def flash_attention_unsupported(plan: Planned, _: Replan) -> Notice | None:
+    """FlashAttention 2 on a card that it has no kernels for: it raises in the first forward pass.
+
+    Source: its README, "NVIDIA CUDA Support": Ampere, Ada or Hopper; csrc/flash_attn/flash_api.cpp, mha_fwd.
+    """
+    capability = plan.gpu.compute_capability
+    if plan.recipe.training.attn_implementation != "flash_attention_2" or capability is None or capability >= (8, 0):
+        return None
+    return Notice(
+        "flash_attention_unsupported",
+        f"This run fails in its first forward pass on {plan.gpu.name}: FlashAttention 2 has kernels from compute "
+        f"capability 8.0 on, and this card has {capability[0]}.{capability[1]}. Set attn_implementation to sdpa.",
+    )
+
+
 def float32_compute(plan: Planned, replan: Replan) -> Notice | None:
     """BitsAndBytesConfig's default compute dtype."""
     quantization = four_bit_of(plan)

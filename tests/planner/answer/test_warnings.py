@@ -62,6 +62,14 @@ def test_trls_fused_head_in_bfloat16_fails_on_a_t4_alone() -> None:
     assert "fused_head_unsupported" not in warned(stack="trl", gpu="t4", quantization=float16)
 
 
+def test_flash_attention_on_a_card_that_it_has_no_kernels_for() -> None:
+    flash = {"attn_implementation": "flash_attention_2"}
+    said = warned(gpu="t4", training=flash)["flash_attention_unsupported"].message
+    assert "this card has 7.5. Set attn_implementation to sdpa" in said
+    assert "flash_attention_unsupported" not in warned(gpu="rtx-3090", training=flash)
+    assert "flash_attention_unsupported" not in warned(gpu="t4")
+
+
 def test_the_default_compute_dtype_is_float32_and_costs_bytes() -> None:
     notice = warned(quantization={**NF4, "bnb_4bit_compute_dtype": "float32"}, stack="loop")["float32_compute"]
     assert notice.bytes is not None
