@@ -19,11 +19,10 @@ help: ## list the commands
 serve: $(VENV)/.serve compiled ## set up and serve the whole product on http://127.0.0.1:8000
 	$(BIN)/fitproof serve --host $(HOST) --port $(PORT)
 
-# Three at a time, whole files, in their order: a third of the time tests wait for servers and deadlines, so that three
-# keep two processors busy; each may take 2 GiB for torch. The browser tests come last, because Playwright leaves an
-# event loop running.
+# Two at a time, whole files, in their order: with three, two processors are never idle, and yet the run takes as long and
+# servers shed what tests ask of them. The browser tests come last, because Playwright leaves an event loop running.
 test: $(VENV)/.test system compiled ## set up and run every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Bytecode of our own modules, also where the environment forbids Python to write it when it imports: without it each
 # program that starts (the command, a worker, a dry run) compiles 250 files first.

@@ -153,11 +153,15 @@ class ZeroStep:
             return [Whole(0, 0, 0)] * len(segments)
         forward, backward = whole_parameters(self.parameters, self._limits, checkpoints=self.checkpoints)
         found, done = [], {"forward": 0, "backward": 0}
-        for phase, is_layer in segments:
+        for position, (phase, is_layer) in enumerate(segments):
             direction = "backward" if phase == "backward" else "forward"
             played = backward if direction == "backward" else forward
+            # Micro-batches that are accumulated run forward one after the other: each begins before the layers again.
+            begins = (phase, True) in segments[position + 1 : position + 2]
+            if is_layer and done[direction] == self.parameters.layers:
+                done[direction] = 0
             done[direction] += is_layer
-            after_layers = done[direction] == self.parameters.layers
+            after_layers = done[direction] == self.parameters.layers and not begins
             outside = -1 if phase == "loss" else self.parameters.layers + 1 if after_layers else 0
             found.append(played[done[direction] if is_layer else outside])
         return found

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
+from planner.lazy_attribute import lazy_attribute
 from planner.request.parallel import DeepSpeed
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.tensors.tensor_storage import Placed
@@ -38,7 +38,7 @@ class ModelParameters:
     layers: int
     tied: bool
 
-    @cached_property
+    @lazy_attribute
     def trained(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Elements of each trained parameter: of those that come first, of a layer, of those that come last."""
         of_first, of_layer, of_last = (

@@ -41,6 +41,7 @@ class _StandIn(ModuleType):
         super().__init__(_NAME)
         self.__path__ = [str(Path(str(sys.modules["torch"].__file__)).with_name("_dynamo"))]
         self.allow_in_graph = self.assume_constant_result = self.disable = _as_given
+        self.graph_break = _nothing
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # whoever looks through all modules for their files
@@ -78,6 +79,10 @@ def _real() -> ModuleType:
     if isinstance(sys.modules[_NAME], _StandIn):
         del sys.modules[_NAME]
     return importlib.import_module(_NAME)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Where no graph is made none is broken: torch's optimizers ask for it around each step."""
 
 
 def _as_given(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:

@@ -121,3 +121,13 @@ def test_zero_offloads_what_it_is_told_to() -> None:
     on_cards, on_host = answer(gpus=2, deepspeed="zero3"), answer(gpus=2, deepspeed="zero3-offload")
     assert on_host.host_bytes > 0
     assert on_host.peak_allocated_bytes < on_cards.peak_allocated_bytes
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stack", ["trainer", "trl", "kbit", "loop"])
+def test_zero_is_planned_on_every_stack_with_micro_batches_accumulated(stack: str, stage: int) -> None:
+    """Each micro-batch runs forward through all layers: a step with two of them has each layer more than once."""
+    zero = {"deepspeed": {"zero_optimization": {"stage": stage}}, "gpus": 2, "stack": stack}
+    training = {"max_length": 256, "optim": "adamw_torch"}
+    one = answer(training=training, **zero).peak_allocated_bytes
+    assert answer(training={**training, "gradient_accumulation_steps": 2}, **zero).peak_allocated_bytes >= one

@@ -17,8 +17,10 @@ def test_decorators_hand_back_what_they_are_given_and_the_compiler_comes_when_mo
         marks = (torch.compile, torch.compiler.disable, torch.compiler.allow_in_graph, torch._dynamo.disable)
         answer["as_given"] = [mark(step) is step for mark in marks] + [torch.compile(dynamic=False)(step) is step]
         layer = torch.nn.Linear(2, 2)
-        torch.optim.AdamW(layer.parameters()).zero_grad()
+        optimizer = torch.optim.AdamW(layer.parameters())
         torch.utils.checkpoint.checkpoint(layer, torch.ones(1, 2), use_reentrant=False).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
         answer["at_home"] = "torch._inductor" not in sys.modules
         from torch._dynamo.utils import counters
         answer["fetched"] = "torch._inductor" in sys.modules
