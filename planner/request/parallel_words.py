@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from planner.request.parallel import MOST_CARDS, ZERO_PRESETS, fsdp_of
+from planner.request.parallel import MOST_CARDS, ZERO_PRESETS, Fsdp, fsdp_of
 
 # "2x3090", "8 x h100", "4×a100": a count, then the card.
 _COUNTED = re.compile(r"^\s*(\d{1,4})\s*[x×]\s*(?=\D|\d{3})(\S.*)$", re.IGNORECASE)
@@ -66,7 +66,7 @@ def _count(document: dict[str, Any]) -> None:
 def _read_fsdp(document: dict[str, Any]) -> None:
     """`fsdp` as a switch or as words, beside `fsdp_config`, which TrainingArguments reads only where `fsdp` is on."""
     config = document.pop("fsdp_config", None)
-    if "fsdp" not in document or isinstance(document["fsdp"], Mapping) or hasattr(document["fsdp"], "model_fields"):
+    if "fsdp" not in document or isinstance(document["fsdp"], (Mapping, Fsdp)):
         if config is not None and document.get("fsdp") is None:
             msg = "fsdp_config: is read only where fsdp is on; write fsdp: true beside it"
             raise ValueError(msg)
