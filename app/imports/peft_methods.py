@@ -48,13 +48,10 @@ def read_peft_type(reading: Reading, key: str, kind: Any) -> None:
         reading.ignored = [item for item in reading.ignored if item.key != "use_cayley_neumann"]
         reading.leave_out("use_cayley_neumann", _SOLVED)
     options = reading.document.get("lora", {})
-    for name in [name for name in options if not METHODS[word].reads(name) or _has_no_rank(word, name)]:
+    method = METHODS[word]
+    for name in [name for name in options if not method.reads(name) or (name == "r" and not method.has_rank)]:
         del options[name]
         said = next((item for item in reading.recognised if item.field == f"lora.{name}"), None)
         if said:
             reading.recognised.remove(said)
-            reading.ignored.append(Ignored(said.key, f"{METHODS[word].label} reads no {name}"))
-
-
-def _has_no_rank(word: str, name: str) -> bool:
-    return name == "r" and word in {"IA3", "OFT"}
+            reading.ignored.append(Ignored(said.key, f"{method.label} reads no {name}"))

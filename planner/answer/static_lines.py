@@ -49,7 +49,8 @@ def static_lines(model: Model, recipe: Recipe, gpu: Gpu | None = None) -> tuple[
     Raises:
         InvalidRequestError: the LoRA targets match nothing in this model, or something PEFT refuses.
     """
-    layers = model.decoder.layers if recipe.layout.shards and model.decoder else 0
+    cut = recipe.layout.shards or isinstance(recipe.strategy, DeepSpeed)
+    layers = model.decoder.layers if cut and model.decoder else 1
     return _labelled(model.census, model.model_type, _without_sizes(recipe), layers, summing_of(recipe, gpu))
 
 
@@ -97,8 +98,8 @@ def _static_lines(
         sharded = [*fsdp_static_lines(place(census, recipe), tensors, recipe, layers), *loss_lines()]
         return tuple(line for line in sharded if line.bytes)
     if isinstance(recipe.strategy, DeepSpeed) and recipe.layout.strategy == "zero":
-        parts = [*zero_static_lines(place(census, recipe), tensors, recipe, recipe.strategy), *loss_lines()]
-        return tuple(line for line in parts if line.bytes)
+        parts = zero_static_lines(place(census, recipe), tensors, recipe, recipe.strategy, layers)
+        return tuple(line for line in (*parts, *loss_lines()) if line.bytes)
     adapters, first_values = _adapters(census, model_type, recipe, tensors)
     # Full fine-tuning trains the weights themselves, already counted below.
     adapters_bytes = sum(line.bytes for line in adapters)

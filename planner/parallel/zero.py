@@ -66,9 +66,9 @@ class ZeroStep:
             during, at_end = gradients.get(position, (self._earlier, self._earlier))
             stretches.append(
                 Stretch(
-                    _there({**during, PARAMETERS: whole.during}),
-                    _there({**at_end, PARAMETERS: whole.at_end}),
-                    before_gradients=_there({**during, PARAMETERS: whole.before_gradients}),
+                    _there({**during, PARAMETERS: whole.during_bytes}),
+                    _there({**at_end, PARAMETERS: whole.at_end_bytes}),
+                    before_gradients=_there({**during, PARAMETERS: whole.before_gradients_bytes}),
                 )
             )
         return Beside(tuple(stretches), takes_gradients=self._reduces_on_the_way)
@@ -139,12 +139,12 @@ class ZeroStep:
         found = {}
         for position in backward:
             unit = 0 if position < first else len(moved) - 1 if position > last else layers.index(position) + 1
-            during, at_end = moved[unit]
+            during_bytes, end_bytes = moved[unit]
             comes = bool(unit or self.parameters.trained[2])
             beside = {**earlier, **(buckets if comes else {})}
             # The gradients of the head come when those of the logits go.
-            held = {**beside, PARTITION: during} if unit else earlier
-            found[position] = (held, {**beside, PARTITION: max(at_end, 0 if unit else during)})
+            held = {**beside, PARTITION: during_bytes} if unit else earlier
+            found[position] = (held, {**beside, PARTITION: max(end_bytes, 0 if unit else during_bytes)})
         return found
 
     def _whole_parameters(self, segments: Sequence[tuple[str, bool]]) -> list[Whole]:

@@ -46,9 +46,9 @@ class Limits(NamedTuple):
 class Whole(NamedTuple):
     """Bytes of whole parameters in one segment: until its first gradient, from then on, and when it is over."""
 
-    before_gradients: int
-    during: int
-    at_end: int
+    before_gradients_bytes: int
+    during_bytes: int
+    at_end_bytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +69,7 @@ class Coordinator:
     """The state while a step runs. `uses` are all passes of the step, in order."""
 
     def __init__(self, parameters: Sequence[Parameter], uses: Sequence[Use], limits: Limits) -> None:
-        self.bytes = self.uploading_bytes = 0
+        self.whole_bytes = self.uploading_bytes = 0
         self._parameters, self._limits = parameters, limits
         self._step = 0
         self._whole = {number for number, each in enumerate(parameters) if each.elements <= limits.persistent}
@@ -130,9 +130,9 @@ class Coordinator:
         gathered = _Gathered(tuple(numbers), set(numbers))
         self._arriving |= dict.fromkeys(numbers, gathered)
         gathered_bytes = sum(map(self._bytes_of, numbers))
-        self.bytes += gathered_bytes
+        self.whole_bytes += gathered_bytes
         if self._limits.on_host:
-            self.uploading_bytes = max(self.uploading_bytes, self.bytes + gathered_bytes // self._limits.cards)
+            self.uploading_bytes = max(self.uploading_bytes, self.whole_bytes + gathered_bytes // self._limits.cards)
 
     def _wait_for(self, number: int) -> None:
         gathered = self._arriving.pop(number)
@@ -140,10 +140,10 @@ class Coordinator:
             gathered.arrived = True
             self._whole.update(gathered.numbers)
             if gathered.together:
-                self.bytes += sum(map(self._bytes_of, gathered.numbers))
+                self.whole_bytes += sum(map(self._bytes_of, gathered.numbers))
         gathered.left.discard(number)
         if gathered.together and not gathered.left:
-            self.bytes -= sum(map(self._bytes_of, gathered.numbers))
+            self.whole_bytes -= sum(map(self._bytes_of, gathered.numbers))
 
     def _is_used_soon(self, number: int) -> bool:
         steps = self._steps_of[number]
@@ -156,7 +156,7 @@ class Coordinator:
         if number in self._whole and number not in self._persistent and number not in self._arriving:
             self._whole.discard(number)
             self._available -= self._parameters[number].elements
-            self.bytes -= self._bytes_of(number)
+            self.whole_bytes -= self._bytes_of(number)
 
     def _bytes_of(self, number: int) -> int:
         parameter = self._parameters[number]
@@ -219,10 +219,10 @@ def _played(state: Coordinator, passes: Passes) -> Whole:
         for use in uses:
             if use.fetches:
                 state.fetch(use)
-            most_bytes = max(most_bytes, state.bytes, state.uploading_bytes if use.fetches else 0)
+            most_bytes = max(most_bytes, state.whole_bytes, state.uploading_bytes if use.fetches else 0)
             state.release(use)
         highest.append(most_bytes)
-    return Whole(highest[0], highest[1] if passes.after else highest[0], state.bytes)
+    return Whole(highest[0], highest[1] if passes.after else highest[0], state.whole_bytes)
 
 
 def _gone_back(modules: list[Use], frozen: tuple[int, ...]) -> Passes:

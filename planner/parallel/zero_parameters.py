@@ -10,7 +10,7 @@ from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
 from planner.units import ceil_div
 
-_HALF_BYTES = 2
+_HALF_BYTES = DTYPE_BYTES["bfloat16"]
 # lora_A, lora_B and the like hang below the module that they adapt.
 _WEIGHT = ".weight"
 

@@ -18,9 +18,11 @@ from planner.units import allocated, ceil_div
 
 
 def zero_static_lines(
-    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, options: DeepSpeed
+    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, options: DeepSpeed, layers: int
 ) -> list[Line]:
     """Parameters in 16 bit, whole below stage 3; float32 copies and optimizer state cut over the cards.
+
+    `layers`: how many the decoder has; 1 where nobody knows, as if all were one.
 
     Source: deepspeed/runtime/zero/stage_1_and_2.py single_partition_of_fp32_groups, stage3.py
     _create_fp32_partitions; partition_parameters.py for what is cut.
@@ -37,6 +39,8 @@ def zero_static_lines(
     in_host = recipe.layout.parameters_on_host
     updates = [found for found in update_lines([flat], recipe, on_host=on_host) if found.cause == "optimizer"]
     meanwhile_bytes = sum(found.bytes for found in updates if found.alive_in == PHASES[-1:])
+    parameters = parameters_of(placed, tensors if recipe.lora else (), recipe, layers)
+    step_bytes = _step_gradients_bytes(parameters.trained_in_order(), options, cards, trained, share)
     lines = [
         *weight_lines(whole, recipe, adapters_bytes=0),
         line(
@@ -54,7 +58,7 @@ def zero_static_lines(
         line(
             name="gradients before they are float32, beyond what the update takes", cause="gradients",
             formula="2 × parameters that the part touches + the larger of 8 × its largest piece and 6 n / cards",
-            bytes=max(0, _step_gradients_bytes(placed, tensors, recipe, options) - 4 * share - meanwhile_bytes),
+            bytes=max(0, step_bytes - 4 * share - meanwhile_bytes),
             alive_in=PHASES[-1:], working=f"n = {trained:,}",
         ),
     ]  # fmt: skip
@@ -70,11 +74,11 @@ def zero_static_lines(
             )
         )  # fmt: skip
     if options.stage == 3:
-        bucket = bucket_bytes(options.sizes(hidden_size(placed)))
+        reduced_bytes = bucket_bytes(options.sizes(hidden_size(placed)))
         lines += [
             Line(
-                name="ZeRO reduce bucket", bytes=bucket, cause="workspace", alive_in=PHASES[1:],
-                formula="2 × reduce_bucket_size", working=f"{bucket:,}", evidence="modelled",
+                name="ZeRO reduce bucket", bytes=reduced_bytes, cause="workspace", alive_in=PHASES[1:],
+                formula="2 × reduce_bucket_size", working=f"{reduced_bytes:,}", evidence="modelled",
                 source="deepspeed/runtime/zero/stage3.py _setup_for_real_optimizer",
             ),
             Line(
@@ -115,28 +119,18 @@ def _adapter_lines(
     ]  # fmt: skip
 
 
-def _step_gradients_bytes(
-    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, options: DeepSpeed
-) -> int:
-    """What is there while the 16-bit gradients are turned to float32, the float32 ones among it."""
-    cards = recipe.layout.world
+def _step_gradients_bytes(elements: Sequence[int], options: DeepSpeed, cards: int, trained: int, share: int) -> int:
+    """What is there while the 16-bit gradients are turned to float32, the float32 ones among it.
+
+    `elements`: of each trained parameter, in order; `trained`: of all; `share`: of this card's part.
+    """
     if options.offload_optimizer != "none":
         return 0
-    trained = sum(tensor.elements * tensor.count for tensor in tensors)
-    share = ceil_div(trained, cards if options.stage else 1)
     if options.stage == 3:  # stage3.py _prepare_fp32_grad_for_sub_group: the part as one flat tensor
         return allocated(2 * share) + 4 * share
     if options.stage == 0:
         return allocated(2 * trained) + 4 * share
-    adapters = tensors if recipe.lora else ()
-    parts = Parts.of(parameters_of(placed, adapters, recipe, _layers(placed)).trained_in_order(), cards)
-    return at_the_step_bytes(parts)
-
-
-def _layers(placed: Sequence[Placed]) -> int:
-    """Of a model whose layers nobody counted: as many as most of its tensors have."""
-    counts = [item.count for item in placed if "*" in item.group.name]
-    return max(set(counts), key=counts.count) if counts else 1
+    return at_the_step_bytes(Parts.of(elements, cards))
 
 
 def _cut_by_zero(placed: Sequence[Placed], options: DeepSpeed, recipe: Recipe) -> tuple[list[Placed], list[Placed]]:

@@ -86,7 +86,10 @@ class DeepSpeed(Frozen):
         return _zero_fields(data) if isinstance(data, Mapping) else data
 
     def sizes(self, hidden: int) -> ZeroSizes:
-        """What stands in place of "auto" for a model of this width."""
+        """What stands in place of "auto" for a model of this width.
+
+        Source: transformers 5.23 integrations/deepspeed.py, trainer_config_finalize.
+        """
         automatic = ZeroSizes(hidden**2, int(0.9 * hidden**2), 10 * hidden)
         given = (getattr(self, name) for name in ZeroSizes._fields)
         return ZeroSizes(*(filled if own is None else own for own, filled in zip(given, automatic, strict=True)))

@@ -21,7 +21,7 @@ _OF_OTHERS = frozenset({"oft_block_size", "feedforward_modules"})
 class PeftMethod(NamedTuple):
     """`label`: what people call it. `own`: which fields of a request's `lora` its configuration has beside those that
     every one has; None has all of LoRA's. `trained`, `formula`, `source`: its tensors, their elements, and where PEFT
-    makes them.
+    makes them. `has_rank`: whether bytes depend on `r`.
     """
 
     label: str
@@ -29,6 +29,7 @@ class PeftMethod(NamedTuple):
     trained: str
     formula: str
     source: str
+    has_rank: bool = True
 
     def reads(self, option: str) -> bool:
         """Whether this method's configuration has a field of a request's `lora`, or no byte depends on it."""
@@ -49,11 +50,11 @@ METHODS: dict[str, PeftMethod] = {
     ),
     "IA3": PeftMethod(
         "IA3", frozenset({"feedforward_modules"}), "IA3 vectors", "Σ N, of a feed-forward module K",
-        "peft/tuners/ia3/layer.py update_layer",
+        "peft/tuners/ia3/layer.py update_layer", has_rank=False,
     ),
     "OFT": PeftMethod(
         "OFT", _LAYERS | {"oft_block_size"}, "OFT rotations", "Σ K (b - 1) / 2 of blocks of b",
-        "peft/tuners/oft/layer.py update_layer",
+        "peft/tuners/oft/layer.py update_layer", has_rank=False,
     ),
 }  # fmt: skip
 

@@ -235,12 +235,12 @@ def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
     held.drop("weight")
     if narrow:
         held.make("weight", wide_bytes)
-    low_bytes = _WIDE * _elements(low_shape(tensor))
+    shape = low_shape(tensor)
+    low_bytes = _WIDE * _elements(shape)
     held.make("squared", low_bytes)
     held.make("squared with eps", low_bytes)
     held.drop("squared")
     held.rename("squared with eps", "update")
-    shape = low_shape(tensor)
     if held.column_means and len(shape) > 1:
         held.make("column means", held.column_means(shape))
         held.drop("column means")

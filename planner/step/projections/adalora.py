@@ -6,14 +6,13 @@ Source: peft 0.21.2, tuners/adalora/layer.py SVDLinear.forward, adalora/bnb.py, 
 from planner.families.parts import Linear
 from planner.step.engine.gradients import later
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
-from planner.step.engine.ops import GRADIENTS, add, cast, cast_later, clone, dropout, matmul, unary
-from planner.step.projections.adapters import autocast_input
-from planner.step.projections.peft_method import Base
+from planner.step.engine.ops import GRADIENTS, add, cast, cast_later, clone, dropout, unary
+from planner.step.projections.peft_method import Base, product
 from planner.step.switches import ADALORA_ELEMENTS, ADALORA_SQUARES, ADALORA_TENSORS, Switches
+from planner.units import ALLOCATION_GRANULE_BYTES
 
 REGULAR = "AdaLoRA: how orthogonal its matrices are"
 _WIDE_BYTES = 4
-_GRANULE_BYTES = 512
 
 
 @framed
@@ -28,10 +27,10 @@ def adalora(graph: Graph, switches: Switches, part: Linear, x: Value, base: Base
         x = graph.replace(x, cast(graph, x, each))
     inner = graph.hold(dropout(graph, x) if switches.dropout else x)
     scaled = graph.hold(_scaled_by_rank(graph, switches, (rank, part.in_)))
-    low = graph.hold(_product(graph, switches, inner, scaled, rank))
+    low = graph.hold(product(graph, switches, inner, scaled, rank))
     graph.release(inner, scaled)
     right = graph.hold(Value(None, each, (part.out, rank), _leaf(graph, switches)))
-    high = graph.hold(_product(graph, switches, low, right, part.out))
+    high = graph.hold(product(graph, switches, low, right, part.out))
     graph.release(low)
     if base.quantized and not switches.autocast:
         high = graph.replace(high, cast(graph, high, expected))
@@ -68,15 +67,6 @@ def _scaled_by_rank(graph: Graph, switches: Switches, dims: tuple[str, str]) -> 
 
     edge = graph.node(backward, graph.save(None, None))
     return Value(graph.new(each, dims), each, dims, edge)
-
-
-@framed
-def _product(graph: Graph, switches: Switches, x: Value, weight: Value, out: str) -> Value:
-    """By something that is no parameter, which autocast casts each time."""
-    if switches.autocast:
-        x = graph.hold(autocast_input(graph, x, switches.autocast))
-        weight = graph.hold(cast(graph, weight, switches.autocast))
-    return matmul(graph, x, weight, out)
 
 
 @framed
@@ -132,7 +122,7 @@ def regularized(graph: Graph, switches: Switches, loss: Value) -> Value:
     casts = autocast and autocast != switches.adapter
     kept = [new(autocast, (ADALORA_ELEMENTS,), REGULAR) for _ in range(2)] if casts else []
     kept.append(new(autocast or switches.adapter, (ADALORA_SQUARES,), REGULAR))
-    kept.append(new(_GRANULE_BYTES, (ADALORA_TENSORS,), REGULAR))
+    kept.append(new(ALLOCATION_GRANULE_BYTES, (ADALORA_TENSORS,), REGULAR))
     for buffer in kept:
         buffer.own()
     matrices, before = Edge(leaf=True), loss.edge

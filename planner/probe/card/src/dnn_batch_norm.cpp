@@ -1,8 +1,7 @@
 // cuDNN's batch normalization, which torch asks for by its older interface (aten/src/ATen/native/cudnn/BatchNorm.cpp):
 // nothing is computed, and neither workspace nor reserve space is needed. Statistics are tensors of torch's own.
 //
-// What the library truly takes only it can tell: for images that lie channels first nothing, for channels last in half
-// precision a workspace of a few floats a channel.
+// What the library truly takes only it can tell; the note says so wherever it was asked.
 #include "card.h"
 
 #include <cstdlib>
@@ -18,7 +17,7 @@ int no_bytes(size_t* size) {
 }  // namespace
 
 NVIDIA_API int cudnnCreateTensorDescriptor(void** descriptor) {
-  *descriptor = calloc(1, 64);
+  *descriptor = calloc(1, 1);
   return 0;
 }
 NVIDIA_API int cudnnDestroyTensorDescriptor(void* descriptor) {

@@ -60,14 +60,14 @@ def main() -> int:
     except FitproofError as error:
         raise SystemExit(str(error)) from None
     if options.record:
-        print("\n".join(json.dumps(line, ensure_ascii=False) for line in record(release, lines, options.card)))  # noqa: T201
+        print("\n".join(json.dumps(line, ensure_ascii=False) for line in record(release, lines, options.card)))  # noqa: T201  a program
         return 0
     results = compared(lines, options.card, read_record())
     print(f"torch {release['torch']}")  # noqa: T201  a program
     for (operator, dtype), result in results.items():
-        print(f"{operator}, {dtype}: {result}")  # noqa: T201
+        print(f"{operator}, {dtype}: {result}")  # noqa: T201  a program
     equal = sum(not result.card for result in results.values())
-    print(f"{equal} of {len(results)} cards equal")  # noqa: T201
+    print(f"{equal} of {len(results)} cards equal")  # noqa: T201  a program
     return 0 if equal == len(results) else 1
 
 

@@ -21,7 +21,7 @@ class _Source(torch.autograd.Function):
     """A new tensor of the graph, which nobody else holds; its gradient goes when it has arrived."""
 
     @staticmethod
-    def forward(_: Any, anchor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:  # noqa: ARG004
+    def forward(_: Any, anchor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:  # noqa: ARG004  it brings the graph
         return torch.empty(shape, dtype=dtype, device="cuda")
 
     @staticmethod
@@ -145,7 +145,7 @@ def main(names: list[str]) -> int:
                         line["events"] = record(case, dtype, sizes, trains=trains)
                     except (RuntimeError, TypeError, AttributeError) as error:
                         line["error"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                    print(json.dumps(line), flush=True)  # noqa: T201
+                    print(json.dumps(line), flush=True)  # noqa: T201  a program
     return 0
 
 
