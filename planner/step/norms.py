@@ -219,16 +219,22 @@ def inverse_root_of(graph: Graph, x: Value) -> Value:
 def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
     """`x * rows`, one factor per row; the factor's gradient is a full product before it is summed.
 
-    A narrower x gets its gradient cast back.
+    Each is saved for the other's gradient, where one is wanted. A narrower x gets its gradient cast back.
     """
     each, dims = max(x.each, rows.each), x.dims
     if not graph.needs(x, rows):
         return Value(graph.new(each, dims), each, dims)
     x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each
 
-    def backward(_: Buffer) -> Outcome:
-        summed = later(graph.new(each, dims), lambda: graph.new(each, row_dims))
-        return (x_edge, cast_later(graph, graph.new(each, dims), dims, each=each, own=own)), (row_edge, summed)
+    def to_rows() -> Callable[[], Buffer] | None:
+        return later(graph.new(each, dims), lambda: graph.new(each, row_dims)) if row_edge else None
 
-    edge = graph.node(backward, graph.save(rows, x))
-    return Value(graph.new(each, dims), each, dims, edge)
+    def to_x() -> Buffer | Callable[[], Buffer] | None:
+        return cast_later(graph, graph.new(each, dims), dims, each=each, own=own) if x_edge else None
+
+    def backward(_: Buffer) -> Outcome:
+        summed = to_rows()
+        return (x_edge, to_x()), (row_edge, summed)
+
+    saved = (graph.save(rows) if x_edge else []) + (graph.save(x) if row_edge else [])
+    return Value(graph.new(each, dims), each, dims, graph.node(backward, saved))

@@ -118,7 +118,7 @@ def _earlier(graph: Graph, x: Scanned, state: Value, out: Value, autocast: int) 
     """All chunks but the last two."""
     if not graph.needs(*x):
         return state, out
-    saved = [None if graph.defers else graph.new(each, dims) for each, dims in _saved(autocast)]
+    saved = [None if graph.defers else graph.new(each, dims) for each, dims in _saved(autocast, x)]
     later = Edge()
 
     def backward(_: Buffer) -> Outcome:
@@ -129,12 +129,14 @@ def _earlier(graph: Graph, x: Scanned, state: Value, out: Value, autocast: int) 
     return state._replace(edge=later), out._replace(edge=edge)
 
 
-def _saved(autocast: int) -> Iterator[tuple[int, Dims]]:
+def _saved(autocast: int, x: Scanned) -> Iterator[tuple[int, Dims]]:
     """The state and the values before each chunk, and under autocast copies of both sides of its four products.
 
-    The first chunk's state is zero and needs no gradient: what it is multiplied with is not saved.
+    The first chunk's state is zero and needs no gradient: what it is multiplied with is not saved. Where copies are
+    multiplied, the state itself is saved for the decay's gradient alone.
     """
-    yield 4, ("earlier chunks", *_STATE)
+    if x.decays.edge or not autocast:
+        yield 4, ("earlier chunks", *_STATE)
     if not autocast:
         yield 4, ("earlier chunks", *_V)
         return
