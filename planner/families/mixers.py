@@ -61,6 +61,32 @@ class DeltaNet(Mixer):
 
 
 @dataclass(frozen=True, slots=True)
+class SplitDeltaNet(Mixer):
+    """The gated delta rule with a projection each for queries, keys, values, decay, beta and the gate (OLMo Hybrid).
+
+    `doubles`: beta goes from 0 to 2 (`linear_allow_neg_eigval`). `repeats` as DeltaNet's.
+    """
+
+    q: Linear
+    k: Linear
+    v: Linear
+    a: Linear
+    b: Linear
+    gate: Linear
+    out: Linear
+    norm: Norm
+    repeats: bool
+    doubles: bool
+    state: ClassVar[tuple[str, ...]] = ("b", "Hv", "dk", "dv")
+
+    def tensors(self) -> Tensors:
+        """The convolution, two numbers per head, and the projections."""
+        own = (Extra(f"linear_attn.{name}", ("Hv",)) for name in ("A_log", "dt_bias"))
+        linears = (self.q, self.k, self.v, self.a, self.b, self.gate, self.out)
+        return (*_convolution("linear_attn.conv1d", bias=False), *own, *linears, self.norm)
+
+
+@dataclass(frozen=True, slots=True)
 class Mamba2(Mixer):
     """A state-space layer in the place of attention. `in_` gives gate, hidden states, B, C and step widths.
 

@@ -13,6 +13,7 @@ from planner.families.hybrids.bamba import bamba
 from planner.families.hybrids.granite import granite_hybrid
 from planner.families.hybrids.lfm2 import lfm2
 from planner.families.hybrids.nemotron_h import nemotron_h
+from planner.families.hybrids.olmo_hybrid import olmo_hybrid
 from planner.families.hybrids.qwen3_next import qwen3_next
 from planner.families.llama import llama
 from planner.families.moe import glm4_moe, gpt_oss, llama4, mixtral, qwen_moe
@@ -35,6 +36,7 @@ _FAMILIES: dict[str, Callable[[Fields], Decoder]] = {
     "gptj": gptj, "bloom": bloom, "opt": opt, "falcon": falcon,
     **dict.fromkeys(("mixtral", "olmoe", "phimoe", "granitemoe", "minimax_m2"), mixtral),
     "bamba": bamba, "granitemoehybrid": granite_hybrid, "lfm2": lfm2, "nemotron_h": nemotron_h,
+    "olmo_hybrid": olmo_hybrid,
     "qwen2_moe": qwen_moe, "qwen3_moe": qwen_moe, "glm4_moe": glm4_moe, "gpt_oss": gpt_oss, "llama4_text": llama4,
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), deepseek),
 }  # fmt: skip

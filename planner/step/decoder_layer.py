@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from planner.families.mixers import DeltaNet, GatedConvolution, Mamba2
+from planner.families.mixers import DeltaNet, GatedConvolution, Mamba2, SplitDeltaNet
 from planner.families.parts import Attention, Block, Experts, GatedMlp, Mixer, Norm, PlainMlp
 from planner.step.attention.gated import gated_attention
 from planner.step.attention.gemma4_shared_kv import attention_sharing_keys, shares_keys
@@ -16,7 +16,7 @@ from planner.step.feed_forward.parallel_experts import with_experts
 from planner.step.gemma4_layer_inputs import with_layer_input
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
-from planner.step.recurrent.deltanet import delta_net
+from planner.step.recurrent.deltanet import delta_net, split_delta_net
 from planner.step.recurrent.gated_convolution import gated_convolution
 from planner.step.recurrent.mamba2 import mamba2
 
@@ -131,6 +131,8 @@ def _attend(graph: Graph, part: Block, x: Value, project: Projector, shared: Sha
 def _mix(graph: Graph, mixer: Mixer, x: Value, project: Projector) -> Value:
     if isinstance(mixer, DeltaNet):
         return delta_net(graph, mixer, x, project)
+    if isinstance(mixer, SplitDeltaNet):
+        return split_delta_net(graph, mixer, x, project)
     if isinstance(mixer, Mamba2):
         return mamba2(graph, mixer, x, project)
     if isinstance(mixer, GatedConvolution):

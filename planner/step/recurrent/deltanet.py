@@ -1,15 +1,16 @@
-"""Gated delta-net layers (Qwen3.5, Qwen3-Next): a short convolution, the delta rule, a gated norm.
+"""Gated delta-net layers (Qwen3.5, Qwen3-Next, OLMo Hybrid): a short convolution, the delta rule, a gated norm.
 
-Source: transformers 5.23 models/{qwen3_5,qwen3_next}/modeling_*.py, the GatedDeltaNet of each, in plain torch.
+Source: transformers 5.23 models/{qwen3_5,qwen3_next,olmo_hybrid}/modeling_*.py, the GatedDeltaNet of each, in plain
+torch.
 """
 
 from dataclasses import replace
 
-from planner.families.mixers import DeltaNet
+from planner.families.mixers import DeltaNet, SplitDeltaNet
 from planner.families.parts import Norm
 from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, clone, mul, parameter, relayout_gradient, shift, unary, view
-from planner.step.engine.slice_ops import concatenate, split
+from planner.step.engine.slice_ops import concatenate, piece, split
 from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 from planner.step.recurrent.delta_rule import Inputs, delta_rule
@@ -48,6 +49,33 @@ def delta_net(graph: Graph, part: DeltaNet, x: Value, project: Projector) -> Val
         result = graph.hold(project(part.out, view(out, ("T", "value"))))
         graph.release(mixed, z, b, a, inputs)
         return result
+
+
+@framed
+def split_delta_net(graph: Graph, part: SplitDeltaNet, x: Value, project: Projector) -> Value:
+    """`linear_attn(x)` of OLMo Hybrid: queries, keys and values joined for the convolution, the gate made after it."""
+    switches = project.switches
+    with graph.cause(LINEAR):
+        if switches.padded:
+            x = graph.replace(x, unary(graph, x))  # padding is multiplied away
+        joined = [project(one, x) for one in (part.q, part.k, part.v)]
+        mixed = graph.hold(concatenate(graph, joined, ("T", "conv")))
+        mixed = graph.replace(mixed, convolved(graph, mixed, project))
+        mixed = graph.replace(mixed, piece(graph, mixed, ("T", "conv")))  # the last tokens, which are all
+        q, k, v = graph.hold(split(graph, mixed, _QKV))
+        v = graph.replace(v, relayout_gradient(graph, v))
+        if not part.repeats:
+            q, k = graph.replace(
+                (q, k), tuple(view(relayout_gradient(graph, value), ("T", "Hv", "dk")) for value in (q, k))
+            )
+        beta = graph.hold(unary(graph, project(part.b, x), saves="output"))
+        if part.doubles:
+            beta = graph.replace(beta, unary(graph, beta))
+        inputs = graph.hold(Inputs(q, k, view(v, ("T", "Hv", "dv")), _decay(graph, project(part.a, x), project), beta))
+        out = graph.hold(delta_rule(graph, inputs, switches.autocast))
+        gate = graph.hold(project(part.gate, x))
+        out = graph.replace(out, _gated_norm(graph, part.norm, out, gate, project))
+        return project(part.out, view(out, ("T", "value")))
 
 
 @framed

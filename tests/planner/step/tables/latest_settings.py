@@ -75,6 +75,7 @@ LATEST: dict[str, dict[str, Any]] = {
         "full_attn_idxs": [2], "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8000,
         "pad_token_id": 0,
     },
+    "olmo_hybrid": {**_DELTA, "model_type": "olmo_hybrid", "rope_parameters": {"rope_theta": None}},
 }  # fmt: skip
 _VISION = {
     "model_type": "gemma4_vision", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
@@ -192,6 +193,11 @@ def all_settings() -> list[dict[str, Any]]:
         setting("qwen3_5 odd length off", LATEST["qwen3_5"], {**OFF, "max_length": 1000}),
         setting("qwen3_5 two chunks off", LATEST["qwen3_5"], {**OFF, "max_length": 128}),
         setting("qwen3_5 long", LATEST["qwen3_5"], {"max_length": 4096}),
+    ]
+    turned = {**LATEST["olmo_hybrid"], "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}}
+    odd += [
+        setting("olmo_hybrid positions off", {**turned, "linear_num_key_heads": 8}, OFF),
+        setting("olmo_hybrid up to one off", {**turned, "linear_allow_neg_eigval": False}, {**OFF, "max_length": 1000}),
     ]
     return [*(line for name, model in LATEST.items() for line in family(name, model)), *nemotron(), *odd]
 
