@@ -1,6 +1,7 @@
 """Decoders with a plain (ungated) MLP: GPT-2 and its kin, and a few recent ones.
 
-Sources: transformers 5.23, models/{gpt2,gptj,gpt_neox,phi,falcon,bloom,opt,starcoder2,arcee,apertus}/modeling_*.py.
+Sources: transformers 5.23, modeling_*.py of gpt2, gptj, gpt_neox, phi, falcon, bloom, opt, starcoder2, arcee, apertus
+and jais2.
 """
 
 from typing import Any
@@ -48,16 +49,17 @@ def starcoder2(fields: Fields) -> Decoder:
 
 
 def arcee(fields: Fields) -> Decoder:
-    """Arcee AFM: Llama with a squared ReLU between two projections."""
-    bias = fields.flag("attention_bias")
+    """Arcee AFM: Llama with a squared ReLU between two projections; Jais 2 has biases and LayerNorm, too."""
+    bias, jais = fields.flag("attention_bias"), fields.model_type == "jais2"
     block = Block(
         prefix=LAYER,
         wiring="pre",
-        norms=two_norms(),
+        norms=two_norms("layer", bias=True) if jais else two_norms(),
         attention=attention(bias=bias, out_bias=bias),
         mlp=plain_mlp("mlp.up_proj", "mlp.down_proj", "relu2", bias=fields.flag("mlp_bias")),
     )
-    return same_layers(fields, block, sizes_of(fields))
+    final = layer_norm("model.norm") if jais else Norm("model.norm", "h")
+    return same_layers(fields, block, sizes_of(fields), final_norm=final)
 
 
 def apertus(fields: Fields) -> Decoder:

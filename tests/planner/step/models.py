@@ -35,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {**BASE, "head_dim": 128},
     "arcee": BASE,
     "apertus": BASE,
+    "jais2": BASE,
     "gemma": {**BASE, "head_dim": 128},
     "gemma2": {**BASE, "head_dim": 128, "num_hidden_layers": 4},
     "gemma3_text": {**BASE, "head_dim": 128, "num_hidden_layers": 6, "sliding_window": 512},
