@@ -106,7 +106,7 @@ def heat_map(answer: Answer) -> dict[int, list[Cell]]:
 def cards_view(answer: Answer) -> list[CardRow]:
     """Every card of the catalogue: what fits first, the smallest of those on top, then the nearest miss."""
     gpus = [card.gpu for card in gpu_catalog().cards.values() if card.gpu]
-    plans = plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.imported_without)
+    plans = list(plan_on_cards(answer.request, gpus, model=answer.model, not_planned=answer.imported_without))
     plans.sort(key=lambda plan: (_is_unable(plan), _ORDER[plan.verdict], _nearest_first(plan), plan.gpu.name))
     query = queries_varying(answer.values, _CARD)
     return [_card_row(answer, query, plan) for plan in plans]

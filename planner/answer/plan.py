@@ -1,6 +1,6 @@
 """The whole story on one screen: a request becomes lines of bytes, lines become phases, phases a verdict."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from planner.answer.not_planned import NotPlanned, step_unknown, weighed
 from planner.answer.planned import Planned
 from planner.answer.textbook import Textbook, textbook
 from planner.answer.verdict import Estimate
-from planner.answer.walked import Walked
+from planner.answer.walked import Walked, cannot_hold
 from planner.answer.warnings import Notice, notices
 from planner.answer.ways_to_fit.advice import Advice, advise
 from planner.catalog import resolve_gpu
@@ -69,7 +69,7 @@ class Plan(Planned):
         if self.model.decoder is None:
             return ()
         planned = replace(self, not_planned=()) if self.not_planned else self
-        advice = advise(planned, self._replan_planned, self._smallest_cards)
+        advice = advise(planned, self._replan_planned, self._smallest_cards, self._cannot_hold)
         of_the_file = replace(self, not_planned=self._of_the_file)
         return tuple(replace(item, verdict=of_the_file.said(item.verdict)) for item in advice)
 
@@ -80,6 +80,11 @@ class Plan(Planned):
 
     def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
         return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self._of_the_file)
+
+    def _cannot_hold(self, request: Request) -> bool:
+        """Whether the card of this plan is too small for what `request` would have on it throughout."""
+        model = _model_of(request, self.model)
+        return cannot_hold(model, Recipe.of(settled(request, model)), self.gpu)
 
     def _replan(self, request: Request) -> "Plan":
         model = self.model if request.model == self.request.model else None
@@ -122,9 +127,9 @@ def plan(
 
 def plan_on_cards(
     request: Request, gpus: Iterable[Gpu], *, model: Model | None = None, not_planned: Sequence[NotPlanned] = ()
-) -> list[Plan]:
-    """Answer a request for many cards. Cards of one compute capability run the same kernels and share one ledger,
-    but for small steps, whose kernels go by the number of multiprocessors.
+) -> Iterator[Plan]:
+    """Answers to a request for many cards, one after the other. Cards of one compute capability run the same kernels
+    and share one ledger, but for small steps, whose kernels go by the number of multiprocessors.
 
     Raises:
         FitproofError: as `plan` does.
@@ -135,15 +140,13 @@ def plan_on_cards(
     walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None, bool], Walked] = {}
     known: dict[tuple[object, ...], int] = {}
     counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
-    plans = []
     for gpu in gpus:
         multiprocessors = gpu.multiprocessors if counts else None
         small = recipe.stack_name == UNSLOTH and small_card(gpu)
         kind = (gpu.compute_capability, multiprocessors, gpu.context_bytes, gpu.record, small)
         if kind not in walked:
             walked[kind] = Walked.of(model, recipe, gpu, known)
-        plans.append(_judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned))
-    return plans
+        yield _judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned)
 
 
 def smallest_cards(
@@ -160,13 +163,19 @@ def smallest_cards(
         FitproofError: as `plan` does.
     """
     model = _model_of(request, model)
-    gpus = cards_for(Recipe.of(settled(request, model)), vendor)
-    plans = plan_on_cards(request, gpus, model=model, not_planned=not_planned)
-    tiers: dict[float, Plan] = {}
-    for found in plans:
-        if found.planned_verdict == "fits":
-            tiers.setdefault(found.gpu.nominal_gb or 0, found)
-    return tuple(tiers[tier] for tier in sorted(tiers))[:count]
+    recipe = Recipe.of(settled(request, model))
+    found: dict[float, Plan] = {}
+
+    def worth_planning() -> Iterator[Gpu]:
+        """Smallest first, none of a tier that has its card by now, none that the weights alone are too much for."""
+        for gpu in cards_for(recipe, vendor):
+            if len(found) < count and (gpu.nominal_gb or 0) not in found and not cannot_hold(model, recipe, gpu):
+                yield gpu
+
+    for each in plan_on_cards(request, worth_planning(), model=model, not_planned=not_planned):
+        if each.planned_verdict == "fits":
+            found[each.gpu.nominal_gb or 0] = each
+    return tuple(found.values())
 
 
 def _model_of(request: Request, model: Model | None) -> Model:

@@ -40,6 +40,7 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
         UnknownArchitectureError: the family is known, this way of running it is not.
         InvalidRequestError: the LoRA targets do not match this model.
     """
+
     def lines() -> Sequence[Line]:
         return (
             *static_lines(model, recipe, gpu),
@@ -122,6 +123,18 @@ def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
         f"For certain: weights, adapters and optimizer state take {format_gib(least_bytes)} of the "
         f"{format_gib(gpu.usable_bytes)} that {gpu.name} gives torch; {end}"
     )
+
+
+def cannot_hold(model: Model, recipe: Recipe, gpu: Gpu) -> bool:
+    """Whether what a step adds to is too much by itself; where it is, no step need be walked to know the verdict.
+
+    Raises:
+        InvalidRequestError: the LoRA targets do not match this model.
+    """
+    recipe = on_card(recipe, gpu)
+    if recipe.layout.strategy == "single":
+        return max(standing_bytes(model, recipe, gpu)) > gpu.usable_bytes
+    return Ledger.of(static_lines(model, recipe, gpu)).peak().allocated_bytes > gpu.usable_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,15 @@ class _Tried:
     plan: Planned
 
 
-def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Sequence[Planned]]) -> tuple[Advice, ...]:
+def advise(
+    plan: Planned,
+    replan: Replan,
+    smallest_cards: Callable[[Request], Sequence[Planned]],
+    cannot_hold: Callable[[Request], bool],
+) -> tuple[Advice, ...]:
     """Changes that make `plan` fit, cheapest first and among equals the one that saves most; none where it fits.
+
+    `cannot_hold`: whether a request has too much on this plan's card before any step, which is known at once.
 
     A cut is made on top of all that is free where that alone does not do, so that it is no deeper than it must be.
     """
@@ -78,7 +85,7 @@ def advise(plan: Planned, replan: Replan, smallest_cards: Callable[[Request], Se
         Advice({"gpu": card.gpu.id}, 0, card.planned_verdict, f"another card: {card.gpu.name}")
         for card in smallest_cards(plan.request)
     ]
-    return (*shown, *_several(plan, replan), *cards)
+    return (*shown, *_several(plan, replan, cannot_hold), *cards)
 
 
 def _freed(plan: Planned, replan: Replan, tried: Sequence[_Tried]) -> _Tried | None:
@@ -119,14 +126,18 @@ def _smaller(plan: Planned, replan: Replan) -> Iterator[_Tried]:
                 return
 
 
-def _several(plan: Planned, replan: Replan) -> Iterator[Advice]:
+def _several(plan: Planned, replan: Replan, cannot_hold: Callable[[Request], bool]) -> Iterator[Advice]:
     """The fewest cards that do with FSDP, and what a host's memory makes possible; of each kind one."""
+
+    def perhaps(request: Request) -> Planned | None:
+        return None if cannot_hold(request) else replan(request)
+
     kinds: set[object] = set()
     for change in more_cards(plan):
         kind = change.get("fsdp", "deepspeed")
         if kind in kinds:
             continue
-        for item in _tried(plan, replan, [Candidate(change, "", DIFFERENT)]):
+        for item in _tried(plan, perhaps, [Candidate(change, "", DIFFERENT)]):
             # What no dry run has shown is tight at best, and still worth naming.
             enough = item.plan.planned_verdict == "fits"
             if enough and item.plan.smallest_bytes < plan.smallest_bytes:
@@ -152,12 +163,16 @@ def apply(request: Request, change: Change) -> Request:
     return Request.parse({name: sections.get(name, getattr(request, name)) for name in Request.model_fields})
 
 
-def _tried(plan: Planned, replan: Replan, candidates: Iterable[Candidate]) -> Iterator[_Tried]:
+def _tried(
+    plan: Planned, replan: Callable[[Request], Planned | None], candidates: Iterable[Candidate]
+) -> Iterator[_Tried]:
     for candidate in candidates:
         try:
-            yield _Tried(candidate, replan(apply(plan.request, candidate.change)))
+            found = replan(apply(plan.request, candidate.change))
         except FitproofError:  # a change this model or its adapters cannot take is no advice
             continue
+        if found:
+            yield _Tried(candidate, found)
 
 
 def _searched(plan: Planned, replan: Replan, freed: _Tried | None) -> Iterator[_Tried]:
