@@ -12,7 +12,8 @@ from app import problems, static_files, views
 from app.compute.answering import API, API_PARTS
 from app.compute.answers import Answers
 from app.compute.middleware import Computed
-from app.compute.pool import Pool
+from app.compute.pool import Pool, StartTemplate
+from app.compute.processes import Template
 from app.compute.telling import Telling
 from app.documents import install_openapi
 from app.engines.base import Engine
@@ -38,13 +39,18 @@ from planner.serving.request import Inference
 DESCRIPTION = "Will this fine-tuning run fit on this GPU? A byte budget, and a real probe to prove it."
 
 
-def create_app(settings: Settings | None = None, engines: Sequence[Engine] | None = None) -> FastAPI:
-    """Build the application on `settings`, by default those of the environment, and on `engines`, by default its own.
+def create_app(
+    settings: Settings | None = None,
+    engines: Sequence[Engine] | None = None,
+    start_template: StartTemplate = Template.started,
+) -> FastAPI:
+    """Build the application on `settings`, by default those of the environment, on `engines`, by default its own, and
+    on workers of the template that `start_template` starts.
 
     `app.state.settings` and `app.state.planning` are what routes read; `app.state.service` is there while it runs.
     """
     settings, metrics = settings or Settings.load(), Metrics()
-    pool = Pool(settings.workers)
+    pool = Pool(settings.workers, start_template)
     app = FastAPI(
         title="Fitproof",
         version=installed_version(),

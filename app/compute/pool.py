@@ -10,6 +10,7 @@ Whatever waits too long, or takes longer than its budget, is refused.
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.compute.budgets import (
@@ -27,6 +28,8 @@ from app.compute.run import FOR_ALL, Job, Run, Tell
 from app.compute.shares import FairQueue, Shares
 from planner.errors import FieldProblem
 
+StartTemplate = Callable[[], Awaitable[Template]]
+
 # How long to wait for workers to end before making another, and how often to look.
 _LEAVING_SECONDS = 1.0
 _GONE_LOOK_SECONDS = 0.005
@@ -35,11 +38,12 @@ _GONE_LOOK_SECONDS = 0.005
 class Pool:
     """Answers messages in workers, `places` of them at a time beside the slow places.
 
-    Opens with the first request, or with `start`.
+    Opens with the first request, or with `start`; `start_template` starts what workers are made of.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, start_template: StartTemplate = Template.started) -> None:
         self.places = places
+        self._start_template = start_template
         self.room_bytes = room_bytes(places)
         self._weighed: tuple[float, dict[Worker, int]] = (0.0, {})
         self._held_bytes = 0
@@ -68,7 +72,7 @@ class Pool:
         async with self._starting:
             if self.template is None or not self.template.is_alive:
                 self._drop_template()
-                self.template = await Template.started()
+                self.template = await self._start_template()
 
     async def answer(self, client: str, message: bytes, tell: Tell, *, alone: bool = False) -> tuple[Any, ...]:
         """Have `message` answered for `client`, `alone`: in a new worker. Cancelling frees its place at once.

@@ -16,6 +16,7 @@ from tests.app.serving import served
 from tests.service.engines.test_live_cards import EVIDENCE, JSON_LINES, plan, record, width
 from tests.service.fakes.fake_engine import FakeEngine
 from tests.service.harness import document, wait_until
+from tests.service.one_template import one_template
 from tests.service.test_probes_api import PROBES
 
 
@@ -28,7 +29,8 @@ class BusyPool(Pool):
 
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
-    return create_app(Settings(data_dir=tmp_path, hub_offline=True, local_access=True), [FakeEngine()])
+    settings = Settings(data_dir=tmp_path, hub_offline=True, local_access=True)
+    return create_app(settings, [FakeEngine()], one_template)
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ from tests.app.serving import served
 from tests.service.desk import printed
 from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
 from tests.service.harness import document, wait_until
+from tests.service.one_template import one_template
 
 PROBES = "/api/v1/probes"
 
 
 @contextmanager
 def serving(folder: Path, engine: FakeEngine, **settings: Any) -> Iterator[httpx.Client]:
-    app = create_app(Settings(data_dir=folder, hub_offline=True, local_access=True, **settings), [engine])
+    app = create_app(Settings(data_dir=folder, hub_offline=True, local_access=True, **settings), [engine], one_template)
     with served(app) as client:
         client.timeout = httpx.Timeout(60)
         if engine.workers and not engine.down:
