@@ -72,11 +72,11 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
     return Known(decoder.model_type, words)
 
 
-def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
-    """What decides the tensors of transformers' `generate`, which trains nothing."""
+def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu, cache: str = "dynamic") -> Known:
+    """What decides the tensors of transformers' `generate`, which trains nothing; `cache`: how it keeps its cache."""
     step = step_words(decoder, recipe, gpu).words
     names = ("storage", "precision", "attention", "key heads", "sequences", "experts", *BUILD)
-    return Known(decoder.model_type, {name: step[name] for name in names})
+    return Known(decoder.model_type, {**{name: step[name] for name in names}, "cache": cache})
 
 
 def evaluation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
