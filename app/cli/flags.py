@@ -33,7 +33,7 @@ class Document(dict[str, Any]):
 
 # What trainers' files and command lines end with.
 _FILES = {".yml", ".yaml", ".json", ".sh", ".py", ".ipynb"}
-_MOST_BYTES = 16 << 20
+_LARGEST_DOCUMENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def read_document(source: str) -> Document:
     from app import strictjson
 
     try:
-        body = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else Path(source).read_bytes()
+        body = sys.stdin.buffer.read(_LARGEST_DOCUMENT_BYTES) if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise _bad("request", f"cannot read {source}: {error.strerror}; give a JSON file, or - for stdin") from None
     document = strictjson.loads(body)
