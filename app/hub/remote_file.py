@@ -76,5 +76,6 @@ async def _body(response: httpx.Response) -> bytes:
     async for part in response.aiter_bytes(16 * KIB):
         body += part
         if len(body) > LARGEST_FILE_BYTES:
-            raise RefusedAddressError(f"holds more than {LARGEST_FILE_BYTES // KIB} KiB; a training config is a page or two")
+            most = LARGEST_FILE_BYTES // KIB
+            raise RefusedAddressError(f"holds more than {most} KiB; a training config is a page or two")
     return bytes(body)
