@@ -52,10 +52,21 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    numbers = _numbers(decoder, recipe, gpu)
+    return lines_at(_instants(decoder, recipe, gpu, shown_name, held), _numbers(decoder, recipe, gpu), held)
+
+
+def numbers_of_tables(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
+    """The dimensions' numbers, one mapping for each table of `program_order_and_tables`."""
+    return _numbers(decoder, recipe, gpu)
+
+
+def lines_at(
+    instants: Sequence[Instant], numbers: Sequence[Mapping[str, int]], held: HeldBeside | None = None
+) -> tuple[Line, ...]:
+    """What is alive at these instants, as lines. `numbers`: of each kind of layer."""
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
-    for instant in _instants(decoder, recipe, gpu, shown_name, held):
+    for instant in instants:
         for name, size_bytes in instant.beside.items():
             beside.setdefault((name, size_bytes), []).append(instant.phase)
         for name, unsorted in instant.lines.items():
