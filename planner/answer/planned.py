@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from planner.answer.not_planned import NotPlanned
-from planner.answer.spread_ledgers import SpreadLedgers
 from planner.answer.verdict import Estimate, Required, Verdict
 from planner.answer.walked import comparison_of
 from planner.gpu import Gpu
@@ -19,8 +18,7 @@ from planner.step.recorded import Comparison
 class Planned:
     """One request and the bytes it comes to. What takes longer than the ledger is worked out when it is first read.
 
-    `not_planned`: what the file behind the request asks for beside it, and no formula here plans. `spread`: what each
-    card of a `device_map` holds; the plan's card and ledger are then those of the fullest.
+    `not_planned`: what the file behind the request asks for beside it, and no formula here plans.
     """
 
     request: Request
@@ -32,7 +30,6 @@ class Planned:
     peak: Phase
     estimate: Estimate
     not_planned: tuple[NotPlanned, ...] = ()
-    spread: SpreadLedgers | None = None
 
     @property
     def peak_allocated_bytes(self) -> int:

@@ -40,7 +40,7 @@ class OptionFields(ObjectiveFields):
     (eval_strategy "no"). TrainingArguments' own default, once there is a strategy, is 8.
 
     `activation_offloading`: what the forward pass saves waits in pinned host memory, by TRL's
-    models/activation_offloading.py. A dry run plays it, and no formula follows it.
+    models/activation_offloading.py. The formulas follow it on one card, with checkpointing that is not reentrant.
 
     `neftune_noise_alpha`: noise on the embedded tokens of training; any value makes the same tensors.
 

@@ -1,6 +1,7 @@
 """Where the bytes are, instant by instant: one training step traced with buffers that have a size and no values."""
 
 from planner.step.lines import HeldBeside, step_lines, step_totals
+from planner.step.offloaded import offloaded_lines
 from planner.step.scenes import Pattern
 from planner.step.schedule import LAYERS_PLAYED_BACKWARD, Step, largest_bytes, step_of
 from planner.step.without_gradients.buffered_batch import buffered_batch
@@ -16,6 +17,7 @@ __all__ = [
     "evaluated_lines",
     "generated_lines",
     "largest_bytes",
+    "offloaded_lines",
     "step_lines",
     "step_of",
     "step_totals",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from planner.families.parts import Attention, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
+from planner.step.engine.graph import Backward, Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, dropout, embedding_gradient, unary
 from planner.step.gemma4_layer_inputs import layer_inputs
 from planner.step.norms import norm
@@ -105,6 +105,8 @@ def embed(
         angles = graph.hold([graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))])
         tables = graph.hold(_tables(graph, structure, switches))
         graph.release(angles)
+    if graph.offloading is not None and graph.leaf_input is not None and leaf.buffer is not None:
+        graph.offloading.keep_with_node(leaf.buffer)
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_embedding else ()
     pair = (tables[0], tables[1]) if tables else None
@@ -123,6 +125,17 @@ def embed(
         ),
         positions,
     )
+
+
+def _of_leaf(graph: Graph) -> Backward:
+    """What becomes of the gradient of the embedded tokens: it goes with the graph."""
+
+    def kept(grad: Buffer) -> Outcome:
+        if graph.offloading is not None:
+            graph.offloading.keep_with_node(grad)
+        return ()
+
+    return kept
 
 
 @framed
@@ -199,7 +212,7 @@ def _input_edge(
     (enable_input_require_grads) and nothing further happens; without either, nobody asks.
     """
     if not switches.trains_embedding:
-        graph.leaf_input = graph.node(lambda _: ()) if switches.checkpointing else None
+        graph.leaf_input = graph.node(_of_leaf(graph)) if switches.checkpointing else None
         return graph.leaf_input
     if merged:
         to_rows, width = merged.edge, merged.each

@@ -32,7 +32,8 @@ def trace_layers(graph: Graph, structure: Structure, switches: Switches, x: Valu
     # take the place of the one's before), and a cast of the embedded tokens.
     leaves = graph.outputs or EMBEDDED in graph.casts
     alike = switches.checkpointing and len(switches.passes) == 1 and x.each == before and goes and not leaves
-    alike = alike or bool(structure.blocks[0].once)
+    # Where something is offloaded, each place that is unlike others has a kind already.
+    alike = alike or bool(structure.blocks[0].once) or graph.offloading is not None
     leading, first = (0, 0) if alike else (switches.leading_kinds, kinds)
     graph.marks[-1] = (f"forward {first}", graph.marks[-1][1])
     _leave_layer(graph, first)

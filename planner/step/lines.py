@@ -21,9 +21,9 @@ from planner.step.engine.program import (
     worst_of_phases,
 )
 from planner.step.engine.tables import tables_of
-from planner.step.from_recipe.adapted_layers import by_adapters
 from planner.step.from_recipe.derive_numbers import numbers_of
 from planner.step.from_recipe.derive_switches import switches_of
+from planner.step.from_recipe.placed_layers import by_kinds
 from planner.step.legend import cause_of, shown_name
 from planner.step.switches import Switches
 from planner.step.trace import trace
@@ -52,21 +52,10 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    return lines_at(_instants(decoder, recipe, gpu, shown_name, held), _numbers(decoder, recipe, gpu), held)
-
-
-def numbers_of_tables(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
-    """The dimensions' numbers, one mapping for each table of `program_order_and_tables`."""
-    return _numbers(decoder, recipe, gpu)
-
-
-def lines_at(
-    instants: Sequence[Instant], numbers: Sequence[Mapping[str, int]], held: HeldBeside | None = None
-) -> tuple[Line, ...]:
-    """What is alive at these instants, as lines. `numbers`: of each kind of layer."""
+    numbers = numbers_by_kind(decoder, recipe, gpu)
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
-    for instant in instants:
+    for instant in _instants(decoder, recipe, gpu, shown_name, held):
         for name, size_bytes in instant.beside.items():
             beside.setdefault((name, size_bytes), []).append(instant.phase)
         for name, unsorted in instant.lines.items():
@@ -126,9 +115,9 @@ def program_order_and_tables(
 
     Kept for a moment: several questions about one run follow each other.
     """
-    decoder = by_adapters(decoder, recipe.lora)
+    decoder = by_kinds(decoder, recipe)
     program = _program(decoder, switches_of(decoder, recipe, gpu))
-    tables = tables_of(program, _numbers(decoder, recipe, gpu))
+    tables = tables_of(program, numbers_by_kind(decoder, recipe, gpu))
     return program, ordered(decoder, program.leading, program.last), tables
 
 
@@ -153,9 +142,9 @@ def _program(decoder: Decoder, switches: Switches) -> Program:
 
 
 @lru_cache(maxsize=64)
-def _numbers(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
+def numbers_by_kind(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Mapping[str, int], ...]:
     """One table per kind of layer, the first layer's, and all once more for layers before the first that trains."""
-    tables = numbers_of(by_adapters(decoder, recipe.lora), recipe, gpu)
+    tables = numbers_of(by_kinds(decoder, recipe), recipe, gpu)
     return (*tables, tables[0], *tables)
 
 

@@ -36,7 +36,9 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
 
 @framed
 def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place: bool) -> Value:
-    """Saves x itself and one float32 per row; the gradient overwrites the incoming one or not (ops/rms_norm.py).
+    """Saves x itself, its weight and one float32 per row; the gradient overwrites the incoming one or not.
+
+    Source: liger_kernel/ops/rms_norm.py.
 
     `trained`: bytes per element of a weight that is; each multiprocessor then sums its part of the gradient.
     """
@@ -53,7 +55,7 @@ def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place:
         graph.release(partial)
         return (Edge(leaf=True) if trained else None, weight), (edge_in, to_x)
 
-    return Value(out, x.each, x.dims, graph.node(backward, graph.save(x, rstd)))
+    return Value(out, x.each, x.dims, graph.node(backward, graph.save(x, None, rstd)))
 
 
 @framed

@@ -92,7 +92,7 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class LigerPatches:
+class LigerKernels:
     """Which of the model's own parts Liger's kernels replace; its fused head is a loss of its own."""
 
     rope: bool = False
@@ -146,6 +146,8 @@ class Switches:
     `one_chunk`, `filled_up`: a scan in chunks has but one, and fills its last one with zeros.
     `keeps_inputs`: products with frozen weights save their input, too (deepspeed/runtime/zero/linear.py
     LinearFunctionForZeroStage3).
+    `offloads`: what is saved waits on the host, by TRL's offloading (engine/offloading.py): the dimensions that tell
+    what is too small for it, up to the number where nothing is.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
@@ -168,7 +170,7 @@ class Switches:
     checkpointing: bool
     reentrant: bool
     loss: str
-    liger: LigerPatches
+    liger: LigerKernels
     liger_in_place: bool
     liger_head_norms: bool
     liger_rotary: bool
@@ -197,6 +199,7 @@ class Switches:
     leading: int | None = None
     unsloth: Unsloth | None = None
     keeps_inputs: bool = False
+    offloads: tuple[tuple[str, int], ...] | None = None
 
     def rank(self, name: str) -> str:
         """The dimension that is the rank of this projection's adapter."""

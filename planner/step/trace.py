@@ -4,6 +4,7 @@ Equal layers make equal events, so that a model of any depth is put together fro
 (planner/step/engine/program.py).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import JOINS_INPUTS, batch_tensors, embed, tensors_of_loss
 from planner.step.engine.graph import Graph, Shelf, Value
+from planner.step.engine.offloading import Offloading
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, compiled
 from planner.step.layer_kinds import called_with, some_keep_a_state, trace_layers
@@ -34,6 +36,8 @@ def trace(structure: Structure, switches: Switches) -> Program:
     if switches.accumulates:
         hold_gradients(graph, trace(structure, replace(switches, accumulates=False)))
     graph.mark("forward")
+    if switches.offloads is not None:
+        _offload(graph, structure, switches, dict(switches.offloads))
     ids = graph.hold(batch_tensors(graph, switches))
     number = switches.passes.index(TRAINED)
     scores = graph.hold([score(graph, structure, switches, before, ids) for before in range(number)])
@@ -73,10 +77,19 @@ def trace(structure: Structure, switches: Switches) -> Program:
     graph.release(outputs, own)
     graph.mark("backward")
     start_backward(graph, loss)
+    if graph.offloading is not None:
+        graph.offloading.end()
     _leave_graph(graph)
     graph.release(loss, kept, scores, ids)
-    graph.check_all_freed()
+    graph.check_all_freed(graph.offloading.left.buffers() if graph.offloading else ())
     return compiled(graph, leading=leading)
+
+
+def _offload(graph: Graph, structure: Structure, switches: Switches, small: Mapping[str, int]) -> None:
+    """Enter TRL's context for offloading, which keeps what the step before left."""
+    graph.offloading = Offloading(graph, small, GRADIENTS)
+    if not switches.trains_embedding:
+        graph.offloading.begin(*[(switches.held(structure.embedding), ("T", "h"))] * 2)
 
 
 def _leave_graph(graph: Graph) -> None:

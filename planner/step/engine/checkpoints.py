@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from planner.step.engine.buffers import Buffer, drop_temporaries
 from planner.step.engine.frames import leave
 from planner.step.engine.gradients import Edge, Outcome
+from planner.step.engine.offloading import Offloading
 from planner.step.engine.saved import CheckpointFrame, Given, Holder, RecomputeDone, release_all
 from planner.step.engine.values import Shelf, Value, buffers_of
 
@@ -22,7 +23,10 @@ Run = Callable[[Value], Value]
 
 def checkpoint(graph: "Graph", run: Run, x: Value, given: object) -> Value:
     """Keep x and what `run` is `given` beside it, recompute on demand."""
-    frame = CheckpointFrame(lambda: run(x), buffers_of((x, given)))
+    if graph.offloading is None:
+        frame = CheckpointFrame(lambda: run(x), buffers_of((x, given)))
+    else:
+        frame = CheckpointFrame(_run_on_what_comes_back(graph, run, x, graph.offloading), buffers_of(given))
     outer, graph.checkpointed = graph.checkpointed, frame
     try:
         out = run(x)
@@ -35,6 +39,20 @@ def checkpoint(graph: "Graph", run: Run, x: Value, given: object) -> Value:
     for buffer in returned:
         buffer.owners -= 1
     return out
+
+
+def _run_on_what_comes_back(graph: "Graph", run: Run, x: Value, offloading: Offloading) -> Callable[[], object]:
+    """The call again, whose input was saved as any tensor is, and is there until the call is over."""
+    kept = offloading.pack(x.buffer)
+
+    def again() -> None:
+        offloading.unpack(graph.running, [kept])
+        try:
+            run(x._replace(buffer=kept.buffer))
+        finally:
+            kept.drop()
+
+    return again
 
 
 def recompute(graph: "Graph", saved: list[Holder]) -> None:

@@ -11,6 +11,7 @@ from planner.step.engine.buffers import Alias, Buffer, drop_temporaries
 from planner.step.engine.checkpoints import checkpoint, checkpoint_reentrant, recompute
 from planner.step.engine.frames import framed
 from planner.step.engine.gradients import Edge, Late, Outcome
+from planner.step.engine.offloading import Offloading
 from planner.step.engine.recorder import Recorder, needs_gradient
 from planner.step.engine.saved import CheckpointFrame, Holder, RecomputeDone, let_go, release_all
 from planner.step.engine.values import Dims, SharedShelf, Shelf, Value, buffers_of
@@ -71,6 +72,9 @@ class Graph(Recorder):
         self.checkpointed: CheckpointFrame | None = None
         self.replaying: list[Holder] | None = None
         self.unasked: list[Holder] = []
+        # What is saved waits on the host, and the node that runs.
+        self.offloading: Offloading | None = None
+        self.running: Edge | None = None
 
     # ---------------------------------------------------------------------------------------------------- segments
     def mark_product(self) -> None:
@@ -115,7 +119,7 @@ class Graph(Recorder):
         if self.recording and self.replaying is not None:
             return self._replayed(self.replaying, buffer)
         if self.recording and self.checkpointed is None:
-            return Holder(buffer)
+            return self._kept(buffer)
         if buffer is not None and not buffer.owners:
             buffer.free()
         if not self.recording or self.checkpointed is None:
@@ -123,6 +127,15 @@ class Graph(Recorder):
         holder = Holder(None, self.checkpointed)
         self.checkpointed.holders.append(holder)
         return holder
+
+    def _kept(self, buffer: Buffer | None) -> Holder:
+        """A saved tensor outside of checkpoints."""
+        if self.offloading is None or self.offloading.pausing:
+            return Holder(buffer)
+        kept = self.offloading.pack(buffer)
+        if buffer is not None and not buffer.owners:
+            buffer.free()
+        return kept
 
     def _replayed(self, owed: list[Holder], buffer: Buffer | None) -> Holder:
         holder = owed.pop()
@@ -217,6 +230,7 @@ class Graph(Recorder):
                 grad, edge.grad = edge.grad, None
                 skipped = saved if grad is None else []
                 if grad is not None:
+                    self.running = edge
                     self._run(function, saved, grad)
         release_all(skipped)
         self.tag = before
@@ -224,6 +238,8 @@ class Graph(Recorder):
     def _run(self, function: Backward, saved: list[Holder], grad: Buffer) -> None:
         """One node: gradients are brought to their tensors' shapes, then the incoming one goes, then what it saved."""
         recompute(self, saved)
+        if self.offloading is not None:
+            self.offloading.unpack(self.running, saved)
         held: list[Buffer] = []
         self.frames.append(held)
         outcome = function(grad)
@@ -235,6 +251,8 @@ class Graph(Recorder):
             buffer.disown()
         let_go(saved)
         ready = [(edge, _validated(made)) for edge, made in outcome]
+        if self.offloading is not None:
+            self.offloading.after_node()
         grad.disown()
         release_all(saved)
         for edge, made in ready:

@@ -48,6 +48,7 @@ class Program:
 
     `leading`: so many kinds, numbered after the others, are those of the first layers, which are unlike their like.
     `last`: the kind of the last layer, where that is unlike its like.
+    `copied`: sizes of what a layer of each kind, or (None) the rest of the forward pass, copies to the host.
     `product`: the segment that begins with the first product of the backward pass; None where a layer has the first.
     """
 
@@ -57,6 +58,7 @@ class Program:
     leading: int = 0
     product: int | None = None
     last: int | None = None
+    copied: tuple[tuple[int | None, Size], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,15 @@ def compiled(graph: Graph, *, leading: int, last: int | None = None) -> Program:
         product = graph.first_products[number] - start if number in graph.first_products else None
         of_kind = int(kind) if kind else None
         segments.append(Segment(phase, of_kind, moves[start:end], left, births[start:end], passing, product))
-    return Program(tuple(keys), frozenset(size for _, size in keys), tuple(segments), leading, graph.product, last)
+    return Program(
+        tuple(keys),
+        frozenset(size for _, size in keys),
+        tuple(segments),
+        leading,
+        graph.product,
+        last,
+        graph.offloading.copied_by_kind() if graph.offloading else (),
+    )
 
 
 def _in_order(graph: Graph) -> tuple[list[int], "array[int]"]:

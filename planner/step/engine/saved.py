@@ -32,6 +32,9 @@ class Holder:
 
     __slots__ = ("buffer", "frame", "released")
 
+    # Whether a hook of its own hands the tensor over, and keeps nothing.
+    hooked = False
+
     def __init__(self, buffer: Buffer | None, frame: CheckpointFrame | None = None) -> None:
         self.buffer, self.frame, self.released = buffer, frame, False
         if buffer is not None:
@@ -79,17 +82,29 @@ class Given(Holder):
             buffer.disown()
 
 
+class OffloadedHolder(Holder):
+    """A saved tensor by its number (offloading.py). `waits`: the memory that was copied, until a node asks for it."""
+
+    __slots__ = ("number", "waits")
+    hooked = True
+
+    def __init__(self, number: int, buffer: Buffer | None, waits: Buffer | None = None) -> None:
+        super().__init__(buffer)
+        self.number, self.waits = number, waits
+
+
 class RecomputeDone(Exception):  # noqa: N818  torch's twin is called _StopRecomputationError; neither is an error
     """A checkpoint's recomputation has saved everything that was asked for."""
 
 
 def let_go(saved: list[Holder]) -> None:
-    """A checkpoint's hooks hand saved tensors over for good, so that they go when the function of their node returns.
+    """A checkpoint's hooks hand saved tensors over for good, so that they go when the function of their node returns;
+    so do those of offloading.
 
     Other saved tensors stay until what it made is cast and summed (torch/csrc/autograd/engine.cpp, evaluate_function).
     """
     for holder in saved:
-        if holder.frame is not None:
+        if holder.frame is not None or holder.hooked:
             holder.drop()
 
 

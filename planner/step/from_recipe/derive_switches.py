@@ -22,15 +22,19 @@ from planner.request.unsloth import UNSLOTH
 from planner.step import liger_models
 from planner.step.attention.kernel_choice import Asked, attention_kernel
 from planner.step.attention.rotary import CONCATENATED
+from planner.step.engine.offloading import LEAST_BYTES
 from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks, scaled_inputs
 from planner.step.from_recipe.copied_modules import copies_of
-from planner.step.from_recipe.derive_numbers import CHUNK, key_splits
+from planner.step.from_recipe.derive_numbers import CHUNK, key_splits, numbers_of
 from planner.step.from_recipe.linears import linears, trained_biases
 from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs, merges_head
 from planner.step.passes import passes_of
 from planner.step.switches import LayerSwitches, Outside, Storage, Switches, Unsloth
 from planner.step.unsloth_numbers import unsloth_switches
 from planner.tensors.targets import adapted_weights
+
+# Of what is saved outside the layers.
+_TELL_THE_SMALL = ("T", "T+b", "N", "b", "s", "s-1", "pairs", "h", "V")
 
 
 class _OfLayer(NamedTuple):
@@ -50,6 +54,7 @@ class _BySize(NamedTuple):
     one_chunk: bool
     filled_up: bool
     unsloth: Unsloth | None
+    offloads: tuple[tuple[str, int], ...] | None
 
 
 @lru_cache(maxsize=256)
@@ -68,7 +73,13 @@ def _by_size(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> _BySize:
         one_chunk=recipe.length <= chunk,
         filled_up=recipe.length % chunk > 0,
         unsloth=unsloth_switches(decoder, recipe, gpu) if recipe.stack_name == UNSLOTH else None,
+        offloads=_small(numbers_of(decoder, recipe, gpu)[0]) if recipe.offloads else None,
     )
+
+
+def _small(numbers: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """The dimensions that decide which saved tensors are too small to be offloaded; above the bound, all are alike."""
+    return tuple((name, min(numbers[name], LEAST_BYTES)) for name in _TELL_THE_SMALL)
 
 
 # Name, outputs and inputs of a projection.
@@ -170,6 +181,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         one_chunk=by_size.one_chunk,
         filled_up=by_size.filled_up,
         unsloth=by_size.unsloth,
+        offloads=by_size.offloads,
         keeps_inputs=isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage == 3,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )

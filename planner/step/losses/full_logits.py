@@ -6,6 +6,7 @@ Source: transformers 5.23 loss/loss_utils.py ForCausalLMLoss; accelerate 1.15 ut
 from planner.families.parts import Structure
 from planner.request.objective import BY_ALL_LOGITS
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, drop_casts, framed
+from planner.step.engine.offloading import keeps_on_card
 from planner.step.engine.ops import cast, unary
 from planner.step.losses.chosen_and_rejected import chosen_and_all
 from planner.step.losses.fused import chunked, cut_cross_entropy, liger
@@ -63,7 +64,8 @@ def full_logits(graph: Graph, structure: Structure, switches: Switches, x: Value
 def all_logits(graph: Graph, structure: Structure, switches: Switches, x: Value) -> Value:
     """The head's output as the model returns it, scaled, capped and cast as its code has it."""
     with graph.cause(LOGITS):
-        logits = plain(graph, switches, structure.head, x)
+        with keeps_on_card(graph):
+            logits = plain(graph, switches, structure.head, x)
         if structure.logits_scaled:
             logits = unary(graph, logits)
         if structure.logits_softcap:

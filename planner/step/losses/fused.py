@@ -57,11 +57,14 @@ def chunked(graph: Graph, switches: Switches, x: Value) -> Value:
             graph.release(named)
             return (edge_in, narrow), (graph.head if trained else None, weight)
 
-        edge = graph.node(backward, graph.save(hidden, labels, log_z, entropy))
+        edge = graph.node(backward, graph.save(hidden, None, labels, log_z, entropy))
         graph.release(hidden, log_z, entropy, others)
-        gathered = graph.node(lambda _: ((edge, graph.new(4, ("N",))),))
+        gathered = graph.node(lambda _: ((edge, graph.new(4, ("N",))),), graph.save(valid))
         scattered = graph.hold(Value(graph.new(4, LABELS), 4, LABELS, gathered))
         graph.release(log_probs)
+        if graph.offloading is not None:  # saved for the entropy and for the head's own loss, which have no gradient
+            graph.offloading.never_asked_for(valid)
+            graph.offloading.never_asked_for(graph.new(8, ()))
         return unary(graph, unary(graph, _summed(graph, scattered)))
 
 

@@ -34,6 +34,7 @@ from tests.planner.step.recorded import (
     Recorded,
     card,
     formula,
+    left_bytes,
     optimizer_bytes,
     recorded_everywhere,
     static_bytes,
@@ -88,7 +89,8 @@ def compared_row(row: Recorded) -> ComparedRow:
     ours = {phase: standing + own for phase, own in formula(row.request).items()}
     ours["optimizer"] = optimizer_bytes(row.request)
     differences = {phase: size_bytes - row.phases[phase] for phase, size_bytes in ours.items()}
-    return ComparedRow(row, {**differences, STANDING: standing - row.static_bytes})
+    before = standing + left_bytes(row.request)
+    return ComparedRow(row, {**differences, STANDING: before - row.static_bytes})
 
 
 def entries() -> Iterator[Entry]:

@@ -16,7 +16,7 @@ from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step import buffered_batch, evaluated_lines, generated_lines
+from planner.step import buffered_batch, evaluated_lines, generated_lines, offloaded_lines
 from planner.step.lines import instants_of
 
 FILE = Path(__file__).parent / "tables" / "recorded.jsonl"
@@ -93,10 +93,20 @@ def optimizer_bytes(document: dict[str, Any]) -> int:
     return sum(line.bytes for line in _tensors(Request.parse(document)) if "optimizer" in line.alive_in)
 
 
+def left_bytes(document: dict[str, Any]) -> int:
+    """What is there before the step begins and goes in the middle of it: the step's own, as the trace has it."""
+    return sum(line.bytes for line in _left_by_the_step_before(Request.parse(document)) if line.alive_in)
+
+
+def _left_by_the_step_before(request: Request) -> tuple[Line, ...]:
+    return offloaded_lines(trained_model(request).known_decoder(), Recipe.of(request), card(request))
+
+
 def _tensors(request: Request) -> list[Line]:
     """What the step itself does not make."""
     lines = (
         *static_lines(trained_model(request), Recipe.of(request), card(request)),
+        *_left_by_the_step_before(request),
         *buffered_batch(Recipe.of(request), "optimizer"),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )

@@ -99,8 +99,20 @@ def test_a_liger_kernel_that_reads_all_logits_is_refused_beside_a_loss_that_make
     assert "cross_entropy" in str(caught.value.problems)
 
 
-def test_offloaded_activations_are_planned_on_the_card_and_never_simply_do_not_fit() -> None:
-    training = {"activation_offloading": True, "max_length": 131_072}
+def test_offloaded_activations_leave_the_card_and_wait_in_host_memory() -> None:
+    training = {"max_length": 16_384}
+    kept, offloaded = (
+        plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": {**training, **more}}))
+        for more in ({}, {"activation_offloading": True})
+    )
+    inputs_bytes = LLAMA["num_hidden_layers"] * 2 * 16_384 * LLAMA["hidden_size"]
+    assert not offloaded.not_planned
+    assert offloaded.host_bytes >= inputs_bytes > kept.host_bytes
+    assert offloaded.peak.allocated_bytes < kept.peak.allocated_bytes
+
+
+def test_offloading_without_checkpointing_is_planned_on_the_card_and_never_simply_does_not_fit() -> None:
+    training = {"activation_offloading": True, "gradient_checkpointing": False, "max_length": 131_072}
     answer = plan(Request.parse({"model": LLAMA, "gpu": CARD, "stack": "trl", "training": training}))
     assert [item.key for item in answer.not_planned] == ["training.activation_offloading"]
     assert answer.verdict == "tight"
