@@ -16,6 +16,8 @@ from planner.parallel.units import Sized, SizedUnits
 from planner.step.engine.beside import Beside, Held, Stretch
 
 NOTHING = Sized()
+# Units, and how many of each: all layers are alike, and a model may have more than a hundred.
+Counted = tuple[Sized, int]
 PARAMETERS = "unsharded parameters in use"
 GATHERING = "all-gather buffer"
 EARLIER = "all-gather buffer of the unit before"
@@ -106,17 +108,17 @@ class FsdpStep:
     def _forward(self, phase: str, done: int, *, is_layer: bool) -> Stretch:
         """`done` layers have run."""
         units, kept = self.units, 0 if self.reshard_after_forward else done
-        used = [units.layer] * (kept + is_layer)
+        used = [(units.layer, kept + is_layer)]
         if units.tied:
-            used.append(units.tail)
+            used.append((units.tail, 1))
         elif not self.reshard_after_forward and (done or is_layer):
-            used.append(units.embedding)
+            used.append((units.embedding, 1))
         at_the_end = not is_layer and (done == units.layers or phase == "loss")
         unit = units.tail if at_the_end or units.tied else units.embedding
         if is_layer or (at_the_end and units.tied):  # a tail that was gathered first left its buffer to the layers
             unit = units.layer
         if not (is_layer or units.tied):
-            used.append(unit)
+            used.append((unit, 1))
         held = self._held(used, unit)
         # The buffer before is freed when wait_for_unshard returns: its `prev_all_gather_state` still refers to it.
         before = units.layer if done else units.embedding if not units.tied else NOTHING
@@ -127,36 +129,35 @@ class FsdpStep:
         """`done` layers have been gone back through."""
         units = self.units
         left = units.layers - done
-        resident = [units.tail] if units.tied else []
+        resident = [(units.tail, 1)] if units.tied else []
         if not (units.tied or self.reshard_after_forward):
-            resident.append(units.embedding)
+            resident.append((units.embedding, 1))
         if not is_layer and position < first_back:
             return self._tail(resident)
         before = units.tail if not done and not units.tied else units.layer if done else NOTHING
         gone = (first_back if units.tied else 0, position)
+        reduced = [(units.layer, done)] if units.tied else [(units.layer, done), (units.tail, 1)]
         if not is_layer:
             unit = units.tail if units.tied else units.embedding
-            reduced = [units.layer] * done + ([] if units.tied else [units.tail])
-            during = self._held(resident or [unit], NOTHING, units.layer, reduced)
-            at_end = self._held([], NOTHING, unit, [*reduced, unit])
+            during = self._held(resident or [(unit, 1)], NOTHING, units.layer, reduced)
+            at_end = self._held([], NOTHING, unit, [*reduced, (unit, 1)])
             return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
-        reduced = [units.layer] * done + ([] if units.tied else [units.tail])
         following = units.layer if left > 1 else NOTHING if units.tied else units.embedding
         if not self.reshard_after_forward:
             following = NOTHING
-            resident = [*resident, *[units.layer] * (left - 1)]
+            resident = [*resident, (units.layer, left - 1)]
         ahead = [*resident, *self._in_place(following)]
         if self.keeps_buffers:
-            during = self._held([*ahead, units.layer], following, before, reduced)
-            at_end = self._held(ahead, following, units.layer, [*reduced, units.layer])
+            during = self._held([*ahead, (units.layer, 1)], following, before, reduced)
+            at_end = self._held(ahead, following, units.layer, [*reduced, (units.layer, 1)])
         else:
             # FSDP1 reduces one flat gradient beside those it was copied from, while the unit is still whole
             # (torch/distributed/fsdp/_runtime_utils.py _post_backward_hook), and keeps no buffer afterwards.
-            during = self._held([*ahead, units.layer], NOTHING, NOTHING, reduced)
-            at_end = self._held([*ahead, units.layer], NOTHING, units.layer, reduced)
+            during = self._held([*ahead, (units.layer, 1)], NOTHING, NOTHING, reduced)
+            at_end = self._held([*ahead, (units.layer, 1)], NOTHING, units.layer, reduced)
         return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
 
-    def _tail(self, resident: list[Sized]) -> Stretch:
+    def _tail(self, resident: list[Counted]) -> Stretch:
         """Head and final norm: their parameters stayed.
 
         The last layer's are gathered once the gradient of the logits is there (its hook is on them), when the loss has
@@ -164,28 +165,32 @@ class FsdpStep:
         """
         units = self.units
         following = units.layer if self.reshard_after_forward else NOTHING
-        kept = [] if self.reshard_after_forward else [units.layer] * units.layers
+        kept = [] if self.reshard_after_forward else [(units.layer, units.layers)]
         kept += [] if units.tied else resident
-        during = self._held([*kept, units.tail, *self._in_place(following)], NOTHING)
+        during = self._held([*kept, (units.tail, 1), *self._in_place(following)], NOTHING)
         if units.tied:
-            return Stretch(during, self._held([*kept, units.tail], following))
-        return Stretch(during, self._held(kept, following, units.tail, [units.tail]))
+            return Stretch(during, self._held([*kept, (units.tail, 1)], following))
+        return Stretch(during, self._held(kept, following, units.tail, [(units.tail, 1)]))
 
-    def _in_place(self, following: Sized) -> list[Sized]:
+    def _in_place(self, following: Sized) -> list[Counted]:
         """What FSDP1 has gathered of the unit that comes next."""
-        return [following] if self.prefetches and not self.keeps_buffers else []
+        return [(following, 1)] if self.prefetches and not self.keeps_buffers else []
 
     def _held(
-        self, used: Sequence[Sized], gathering: Sized, reducing: Sized | None = None, reduced: Sequence[Sized] = ()
+        self,
+        used: Sequence[Counted],
+        gathering: Sized,
+        reducing: Sized | None = None,
+        reduced: Sequence[Counted] = (),
     ) -> Held:
         gather = gathering.gather_buffer_bytes if self.keeps_buffers else 0
         found = {
-            PARAMETERS: sum(unit.gathered_bytes for unit in used),
+            PARAMETERS: sum(unit.gathered_bytes * count for unit, count in used),
             GATHERING: gather,
             REDUCING: reducing.reduce_buffer_bytes if reducing else 0,
         }
         if self.on_host:
-            found[REDUCED] = reduced[-1].reduced_bytes if reduced else 0
+            found[REDUCED] = next((unit.reduced_bytes for unit, count in reversed(reduced) if count), 0)
         elif not self.accumulates:
-            found[SHARDS] = sum(unit.reduced_bytes for unit in reduced)
+            found[SHARDS] = sum(unit.reduced_bytes * count for unit, count in reduced)
         return {name: size for name, size in found.items() if size}

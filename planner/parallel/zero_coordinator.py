@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, chain, groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -202,14 +203,18 @@ class Step:
         return cls([Passes(uses, []) for uses in forward], backward)
 
 
-def whole_parameters(model: ModelParameters, limits: Limits, *, checkpoints: bool) -> tuple[list[Whole], list[Whole]]:
+# A model's parameters and the configuration decide it, whatever the batch: questions about one run share it.
+@lru_cache(maxsize=128)
+def whole_parameters(
+    model: ModelParameters, limits: Limits, *, checkpoints: bool
+) -> tuple[Sequence[Whole], Sequence[Whole]]:
     """What is whole in each stretch of the forward pass, and of the backward pass: see `Step`."""
     step = Step.of(model, checkpoints=checkpoints)
     parameters = [*model.first, *(model.layer * model.layers), *model.last]
     uses = list(chain.from_iterable((*each.before_gradients, *each.after) for each in (*step.forward, *step.backward)))
     state = Coordinator(parameters, [use for use in uses if use.fetches], limits)
     found = [_played(state, each) for each in (*step.forward, *step.backward)]
-    return found[: len(step.forward)], found[len(step.forward) :]
+    return tuple(found[: len(step.forward)]), tuple(found[len(step.forward) :])
 
 
 def _played(state: Coordinator, passes: Passes) -> Whole:

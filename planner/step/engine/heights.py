@@ -38,12 +38,6 @@ def worst_natively(
     return list(zip(PHASES, worst[::3], worst[1::3], worst[2::3], strict=True))
 
 
-def heights(program: "Program", tables: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Of each segment the highest level and the last one, in bytes."""
-    played = [levels(segment, tables[segment.kind or 0]) for segment in program.segments]
-    return [max(each) for each in played], [each[-1] for each in played]
-
-
 def levels(segment: "Segment", table: Sequence[int]) -> list[int]:
     """Bytes above where the segment begins: before its first move, and after each."""
     return list(accumulate((table[move] if move >= 0 else -table[~move] for move in segment.moves), initial=0))

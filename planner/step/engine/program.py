@@ -14,7 +14,7 @@ from itertools import groupby
 from planner.step.engine.beside import Beside, Held, Moment, summed
 from planner.step.engine.events import Size
 from planner.step.engine.graph import Graph
-from planner.step.engine.heights import PHASES, heights, levels, worst_natively
+from planner.step.engine.heights import PHASES, levels, worst_natively
 from planner.step.engine.ops import GRADIENTS
 
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
@@ -145,9 +145,11 @@ def worst_of_phases(
     native = None if beside else worst_natively(program, sequence, tables)
     if native is not None:
         return tuple(Worst(phase, most_bytes, at, "during", moves) for phase, most_bytes, at, moves in native)
-    highest, nets = heights(program, tables)
-    peaks = [_around_gradients(program, index, tables) for index in range(len(highest))] if beside else []
-    reduced = summed([_gradients_left(program, index, tables) for index in sequence]) if beside else []
+    reached = [levels(segment, tables[segment.kind or 0]) for segment in program.segments]
+    highest, nets = [max(each) for each in reached], [each[-1] for each in reached]
+    peaks = [_around_gradients(program, *each) for each in enumerate(reached)] if beside else []
+    left = [_gradients_left(program, index, tables) for index in range(len(reached))] if beside else []
+    reduced = summed([left[index] for index in sequence]) if beside else []
     best: dict[str, tuple[int, int, Moment]] = dict.fromkeys(PHASES, (-1, 0, "during"))
     level = 0
     for position, index in enumerate(sequence):
@@ -198,13 +200,13 @@ def _moves_until(program: Program, index: int, moment: Moment, tables: Sequence[
     return reached.index(max(reached[first:]), first)
 
 
-def _around_gradients(program: Program, index: int, tables: Sequence[Sequence[int]]) -> tuple[int, int]:
+def _around_gradients(program: Program, index: int, reached: Sequence[int]) -> tuple[int, int]:
     """How high a segment rises until its first gradient of a weight, and from then on; all of it where it has none."""
-    reached = levels(program.segments[index], tables[program.segments[index].kind or 0])
     first = _first_gradient(program, index)
     return max(reached[: first + 1]), max(reached[first:])
 
 
+@lru_cache(maxsize=2048)
 def _first_gradient(program: Program, index: int) -> int:
     """How many moves of a segment come before its first gradient of a weight; none where it has none."""
     keys, moves = program.keys, program.segments[index].moves
