@@ -136,6 +136,8 @@ def cannot_hold(model: Model, recipe: Recipe, gpu: Gpu) -> bool:
     recipe = on_card(recipe, gpu)
     if recipe.layout.strategy == "single":
         return max(standing_bytes(model, recipe, gpu)) > gpu.usable_bytes
+    if recipe.layout.strategy == "device_map":  # which layers a card holds is found by laying them out
+        return False
     return Ledger.of(static_lines(model, recipe, gpu)).peak().allocated_bytes > gpu.usable_bytes
 
 
