@@ -53,5 +53,12 @@ INFERENCE_REQUESTS: dict[str, dict[str, Any]] = {
         "batch": 4,
         "quantization": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"},
     },
+    "A cache quantized to 2 bits by hqq": {
+        "model": "Qwen/Qwen3-8B",
+        "gpu": "rtx-4090",
+        "context": 32768,
+        "cache_implementation": "quantized",
+        "cache_config": {"backend": "hqq", "nbits": 2},
+    },
     "The shortest request": {"model": "Qwen/Qwen3-8B", "gpu": "4090"},
 }

@@ -18,6 +18,22 @@ QUANTIZATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def cache_config(text: str) -> dict[str, Any]:
+    """`backend=hqq,nbits=2` as GenerationConfig's `cache_config`: whole numbers where they are.
+
+    Raises:
+        ValueError: a part is no name with a value.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            msg = f"write names with values, such as backend=hqq,nbits=2; got {part}"
+            raise ValueError(msg)
+        found[name] = int(value) if value.lstrip("-").isdecimal() else value
+    return found
+
+
 async def answer_inference(planning: Planning, data: object) -> dict[str, Any]:
     """Read the document of an inference question and answer it as the API writes it.
 

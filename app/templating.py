@@ -129,6 +129,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "optimizers": [(name, name) for name in NAMES],
         "peft_types": [(name, method.label) for name, method in METHODS.items()],
+        "rank_labels": {name: f"{method.label} rank" for name, method in METHODS.items() if method.has_rank},
     }
     return environment
 

@@ -55,15 +55,22 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
     beside = f" ({answer['model']['beside']})" if answer["model"]["beside"] else ""
     cards = answer["cards"]
     several = f"{cards['count']} x " if cards["count"] > 1 else ""
+    if request.cards:
+        several = f"{' + '.join(request.cards)}, the fullest "
     about = f"{answer['model']['id']}{beside} on {several}{answer['gpu']['name']}"
     if planned and answer["verdict"] != "does_not_fit":
         word = "Fits only as planned here" if spare >= 0 else "Not decided"
     out.print(Text.assemble((word, style), f": {about}{f', planned {planned}' if planned else ''}"))
+    each = " on each card" if several and not request.cards else ""
     out.print(
         f"needs {format_gib(required['likely'])} ({format_gib(required['low'])} to {format_gib(required['high'])}) "
-        f"of {format_gib(answer['usable_bytes'])} usable{' on each card' if several else ''}: {rest}"
+        f"of {format_gib(answer['usable_bytes'])} usable{each}: {rest}"
     )
     out.print(Text(_recipe(request, cards["strategy"]), style="dim"))
+    for number, card in enumerate(cards["each"] or ()):
+        fullest = ", the fullest" if number == cards["worst_rank"] else ""
+        about = f"card {number}, {card['gpu']}: {card['layers']} layers, {_size(card['peak_allocated_bytes'])}"
+        out.print(Text(f"{about} allocated{fullest}", style="dim"))
     offloads = cards["strategy"] != "single" or request.stack == UNSLOTH
     if answer["host_bytes"] and offloads:
         each = " for each process" if cards["strategy"] != "single" else ""
@@ -131,7 +138,9 @@ def _strategy(request: Request) -> str:
     if request.deepspeed:
         on_host = "cpu" in {request.deepspeed.offload_optimizer, request.deepspeed.offload_param}
         return f"ZeRO {request.deepspeed.stage}{', on the host' if on_host else ''}"
-    return "device_map auto" if request.device_map else "DDP"
+    if request.device_map:
+        return f"device_map {request.device_map if isinstance(request.device_map, str) else 'by hand'}"
+    return "DDP"
 
 
 def _bar(out: Console, answer: dict[str, Any]) -> None:

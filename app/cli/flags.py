@@ -33,7 +33,7 @@ class Document(dict[str, Any]):
 
 # What trainers' files and command lines end with.
 _FILES = {".yml", ".yaml", ".json", ".sh", ".py", ".ipynb"}
-_MOST_BYTES = 16 << 20
+_LARGEST_DOCUMENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ FLAGS = (
     Flag("--gpus", "gpus", int, "How many cards; DDP where no strategy is named."),
     Flag("--fsdp", "fsdp", str, "Shard over them.", "full_shard|'full_shard offload'|shard_grad_op|hybrid_shard"),
     Flag("--deepspeed", "deepspeed", str, "ZeRO over them.", "zero1|zero2|zero3|zero3-offload|FILE"),
-    Flag("--device-map", "device_map", str, "Layers in turn over them.", "auto"),
+    Flag("--device-map", "device_map", str, "Layers in turn over them.", "auto|balanced|balanced_low_0|sequential"),
+    Flag("--max-memory", "max_memory", str, "Of weights on each card, beside --device-map.", "0=20GiB,1=10GiB"),
     Flag("--tokens", "tokens", int, "Tokens to train on: says how many hours."),
     Flag("--price-per-hour", "price_per_hour", float, "Of one card, in any currency: says what those hours cost."),
     Flag("--memory", "gpu.total_memory_bytes", str, "A card by its memory, as torch sees it.", "24GiB"),
@@ -209,7 +210,7 @@ def read_document(source: str) -> Document:
     from app import strictjson
 
     try:
-        body = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else Path(source).read_bytes()
+        body = sys.stdin.buffer.read(_LARGEST_DOCUMENT_BYTES) if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise _bad("request", f"cannot read {source}: {error.strerror}; give a JSON file, or - for stdin") from None
     document = strictjson.loads(body)

@@ -24,6 +24,12 @@ def inference(  # noqa: PLR0913, PLR0917 (each is an option of the command)
     quant_type: Annotated[str | None, typer.Option(help="Storage of the weights.", metavar="nf4|fp4|int8")] = None,
     rank: Annotated[int | None, typer.Option(help="An unmerged LoRA adapter of this rank.")] = None,
     cache: Annotated[str | None, typer.Option(help="Cache of vLLM, llama.cpp.", metavar="fp8|q8_0|q4_0")] = None,
+    cache_implementation: Annotated[
+        str | None, typer.Option(help="Cache of transformers.", metavar="dynamic|offloaded|quantized")
+    ] = None,
+    cache_config: Annotated[
+        str | None, typer.Option(help="Of a quantized cache.", metavar="backend=hqq,nbits=2,...")
+    ] = None,
     gguf: Annotated[str | None, typer.Option(help="llama.cpp's kind of file.", metavar="Q4_K_M|Q8_0|...")] = None,
     share: Annotated[float | None, typer.Option("--gpu-memory-utilization", help="vLLM's share of the card.")] = None,
     attention: Annotated[str | None, typer.Option(help="Attention.", metavar="sdpa|eager|flash_attention_2")] = None,
@@ -35,16 +41,22 @@ def inference(  # noqa: PLR0913, PLR0917 (each is an option of the command)
     from app.cli.served import show
     from app.cli.terminal import print_json
     from app.serving import QUANTIZATIONS
+    from app.serving import cache_config as read_cache_config
     from planner.errors import FieldProblem, InvalidRequestError
 
     if quant_type and quant_type not in QUANTIZATIONS:
         fix = f"write {', '.join(QUANTIZATIONS)}; got {quant_type}"
         raise InvalidRequestError("The request cannot be read.", [FieldProblem("--quant-type", fix)])
+    try:
+        written = None if cache_config is None else read_cache_config(cache_config)
+    except ValueError as error:
+        raise InvalidRequestError("The request cannot be read.", [FieldProblem("--cache-config", str(error))]) from None
     given = {
         "model": model, "gpu": one_card(card, gpu), "engine": engine, "context": context, "max_new_tokens": new,
         "batch": batch, "dtype": dtype, "quantization": QUANTIZATIONS.get(quant_type or ""),
         "lora": {"r": rank} if rank is not None else None, "attn_implementation": attention,
-        "kv_cache_dtype": cache, "gguf": gguf, "gpu_memory_utilization": share,
+        "kv_cache_dtype": cache, "cache_implementation": cache_implementation,
+        "cache_config": written, "gguf": gguf, "gpu_memory_utilization": share,
     }  # fmt: skip
     document = with_the_card_here({name: value for name, value in given.items() if value is not None})
     answer = local.inference(document)

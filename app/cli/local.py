@@ -1,18 +1,17 @@
 """Planning in this process, without a server. The hub is opened only for a model that the catalogue lacks."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from app.hub.names import RepoName
 from app.planning import Planning
-from planner.answer.not_planned import NotPlanned
 from planner.answer.plan import Plan, plan
 from planner.answer.reach.limits import Limits
 from planner.catalog import resolve_gpu
 from planner.catalog.model_rows import model_catalog
-from planner.errors import FitproofError, NotPlannedError, UnknownArchitectureError, UnknownModelError
+from planner.errors import FitproofError, UnknownArchitectureError, UnknownModelError
 from planner.gpu import Gpu
 from planner.request.schema import Request
 
@@ -47,15 +46,13 @@ def answer(request: Request, document: object = None) -> Plan:
     Raises:
         FitproofError: as `Planning.plan` does.
     """
-    not_planned: Sequence[NotPlanned] = getattr(document, "not_planned", ())
     imported = getattr(document, "imported", None)
+    if imported is None or not isinstance(document, dict):
+        return asyncio.run(_planning().plan(request))
+    from app.imports.planned import plan_what_has_formulas
+
     with _in_the_files_words(document):
-        try:
-            return asyncio.run(_planning().plan(request, not_planned))
-        except NotPlannedError as error:
-            if imported is None or not imported.leave_out(error, document):
-                raise
-    return answer(read(document), document)
+        return asyncio.run(plan_what_has_formulas(_planning(), imported, document))[1]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ _HEADROOM = 1.08
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PhaseSpan:
     """One phase, from `x` on for `width`."""
 
     phase: str
@@ -22,7 +22,7 @@ class Curve:
     """An SVG path over WIDTH x HEIGHT. `total_y` is the height of the card's whole memory, or None where far above."""
 
     path: str
-    spans: tuple[Span, ...]
+    spans: tuple[PhaseSpan, ...]
     peak_x: float
     peak_y: float
     total_y: float | None
@@ -48,11 +48,11 @@ def draw_curve(points: Sequence[tuple[int, int, str]], total_bytes: int) -> Curv
     )
 
 
-def _spans(phases: Sequence[str], step: float) -> list[Span]:
-    spans: list[Span] = []
+def _spans(phases: Sequence[str], step: float) -> list[PhaseSpan]:
+    spans: list[PhaseSpan] = []
     start = 0
     for index in range(1, len(phases) + 1):
         if index == len(phases) or phases[index] != phases[start]:
-            spans.append(Span(phases[start], start * step, (index - start) * step))
+            spans.append(PhaseSpan(phases[start], start * step, (index - start) * step))
             start = index
     return spans

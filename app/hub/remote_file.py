@@ -18,7 +18,7 @@ else:  # a tenth of a second, for the first address
     httpx = lazy_module("httpx")
 
 # Four bytes for each character that the import reads (app/imports/loading.py).
-MOST_BYTES = 256 * KIB
+LARGEST_FILE_BYTES = 256 * KIB
 _MOST_REDIRECTS = 3
 
 
@@ -75,6 +75,7 @@ async def _body(response: httpx.Response) -> bytes:
     body = bytearray()
     async for part in response.aiter_bytes(16 * KIB):
         body += part
-        if len(body) > MOST_BYTES:
-            raise RefusedAddressError(f"holds more than {MOST_BYTES // KIB} KiB; a training config is a page or two")
+        if len(body) > LARGEST_FILE_BYTES:
+            most = LARGEST_FILE_BYTES // KIB
+            raise RefusedAddressError(f"holds more than {most} KiB; a training config is a page or two")
     return bytes(body)

@@ -65,22 +65,29 @@ async def plan_import(planning: Planning, text: str, *, model: str = "", gpu: st
     # YAML is read by a scanner in Python: a third of a second for the worst text that is let in.
     imported = await asyncio.to_thread(read, text, model=model, gpu=gpu)
     try:
-        request, plan = await _planned(planning, imported)
+        request, plan = await plan_what_has_formulas(planning, imported, imported.document)
     except FitproofError as error:
         problems = error.problems or (FieldProblem("model", error.title),)
         return PlannedImport(imported, problems=tuple(imported.in_the_files_words(problems)))
     return PlannedImport(imported, request, plan, edited=await asyncio.to_thread(_advised, imported, plan))
 
 
-async def _planned(planning: Planning, imported: Imported) -> tuple[Request, Plan]:
-    """The request and its plan, without what no formula follows."""
-    try:
-        request = planning.read(imported.document)
-        return request, await planning.plan(request, imported.not_planned)
-    except NotPlannedError as error:
-        if not imported.leave_out(error, imported.document):
-            raise
-    return await _planned(planning, imported)
+async def plan_what_has_formulas(
+    planning: Planning, imported: Imported, document: dict[str, Any]
+) -> tuple[Request, Plan]:
+    """The request of `document`, which was read from the file, and its plan; what no formula follows is taken out of
+    it, and named as not planned.
+
+    Raises:
+        FitproofError: as `Planning.plan` does, where the file's own keys are not what is unknown.
+    """
+    while True:
+        try:
+            request = planning.read(document)
+            return request, await planning.plan(request, imported.not_planned)
+        except NotPlannedError as error:
+            if not imported.leave_out(error, document):
+                raise
 
 
 # What another machine, model or trainer would change, not this file.

@@ -138,12 +138,21 @@ class GpuSubject(_Strict):
     usable_source: str
 
 
+class CardPart(_Strict):
+    """One of the cards of a model that is spread over them by `device_map`."""
+
+    gpu: str
+    layers: int = Field(description="Decoder layers that lie on it.")
+    peak_allocated_bytes: int
+
+
 class Cards(_Strict):
     """The cards the run lies on. Bytes everywhere are those of the card that holds most, `worst_rank`."""
 
     count: int
     strategy: Literal["single", "ddp", "fsdp", "zero", "device_map"]
     worst_rank: int
+    each: list[CardPart] | None = Field(description="What each holds under device_map; null for every other strategy.")
 
 
 class PlanDocument(_Strict):

@@ -21,7 +21,7 @@ from app.views.messages import (
     verdict_sentence,
 )
 from app.views.pictures.passes import draw_passes, passes_in_words
-from app.views.pictures.ranks import draw_ranks
+from app.views.pictures.ranks import draw_ranks, words_of
 from app.views.share import copies
 from app.views.stacks import StackRow, stack_rows
 from app.views.textbook_beside import TextbookRow, newest_of_each, textbook_rows
@@ -145,6 +145,11 @@ class Answer:
     def ranks(self) -> Bars:
         """What each of several cards holds."""
         return draw_ranks(self.plan)
+
+    @property
+    def rank_words(self) -> dict[str, str]:
+        """What its parts are called."""
+        return words_of(self.plan)
 
     @property
     def passes(self) -> Bars:

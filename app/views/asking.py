@@ -102,7 +102,6 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
         "stack_choices": list(stack_words.CHOICES.items()),
         "cause_names": CAUSE_NAMES,
         "phases": PHASES,
-        "rank_words": ranks.WORDS,
         "rank_colours": ranks.COLOURS,
         "pass_words": passes.WORDS,
         "pass_colours": passes.COLOURS,

@@ -39,7 +39,7 @@ def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
         "headroom_bytes": plan.headroom_bytes,
         "paged_bytes": plan.paged_bytes,
         "host_bytes": plan.host_bytes,
-        "cards": {"count": plan.recipe.layout.world, "strategy": plan.recipe.layout.strategy, "worst_rank": 0},
+        "cards": _cards(plan),
         "phases": [{"name": phase.name, "allocated_bytes": phase.allocated_bytes} for phase in plan.phases],
         "lines": [_line(line) for line in plan.lines],
         "recorded": plan.comparison.to_dict() if plan.comparison else None,
@@ -67,6 +67,17 @@ def document_of(plan: Planned, judged: Judged) -> dict[str, Any]:
             "usable_source": plan.gpu.usable_source,
         },
     }
+
+
+def _cards(plan: Planned) -> dict[str, Any]:
+    """How many, and of a `device_map` what each of them holds."""
+    layout, spread = plan.recipe.layout, plan.spread
+    each = [
+        {"gpu": card.gpu.id, "layers": len(card.layers), "peak_allocated_bytes": card.ledger.peak().allocated_bytes}
+        for card in spread.cards
+    ] if spread else None  # fmt: skip
+    worst = spread.fullest.number if spread else 0
+    return {"count": layout.world, "strategy": layout.strategy, "worst_rank": worst, "each": each}
 
 
 def _throughput(found: Throughput, request: Request) -> dict[str, Any]:

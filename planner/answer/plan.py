@@ -14,7 +14,7 @@ from planner.answer.walked import Walked, cannot_hold
 from planner.answer.warnings import Notice, notices
 from planner.answer.ways_to_fit.advice import Advice, advise
 from planner.catalog import resolve_gpu
-from planner.gpu import CardRecord, Gpu
+from planner.gpu import Gpu
 from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger
 from planner.model.model import Model, resolve_model
@@ -79,7 +79,8 @@ class Plan(Planned):
         return tuple(item for item in self.not_planned if item.key not in UNPROVED_FIELDS)
 
     def _smallest_cards(self, request: Request) -> tuple["Plan", ...]:
-        return smallest_cards(request, model=self.model, vendor=self.gpu.vendor, not_planned=self._of_the_file)
+        alike = request.model_copy(update={"cards": None})
+        return smallest_cards(alike, model=self.model, vendor=self.gpu.vendor, not_planned=self._of_the_file)
 
     def _cannot_hold(self, request: Request) -> bool:
         """Whether the card of this plan is too small for what `request` would have on it throughout."""
@@ -122,7 +123,8 @@ def plan(
     gpu = gpu or resolve_gpu(request.gpu)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    return _judge(request, gpu, Walked.of(model, recipe, gpu), not_planned)
+    walked = Walked.of(model, recipe, gpu)
+    return _judge(request, walked.spread.fullest.gpu if walked.spread else gpu, walked, not_planned)
 
 
 def plan_on_cards(
@@ -137,13 +139,15 @@ def plan_on_cards(
     model = _model_of(request, model)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[tuple[int, int] | None, int | None, int | None, CardRecord | None, bool], Walked] = {}
+    walked: dict[tuple[object, ...], Walked] = {}
     known: dict[tuple[object, ...], int] = {}
     counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
     for gpu in gpus:
         multiprocessors = gpu.multiprocessors if counts else None
         small = recipe.stack_name == UNSLOTH and small_card(gpu)
-        kind = (gpu.compute_capability, multiprocessors, gpu.context_bytes, gpu.record, small)
+        # How layers are spread depends on the room that each card has.
+        room_bytes = gpu.usable_bytes if recipe.layout.strategy == "device_map" else None
+        kind = (gpu.compute_capability, multiprocessors, gpu.context_bytes, gpu.record, small, room_bytes)
         if kind not in walked:
             walked[kind] = Walked.of(model, recipe, gpu, known)
         yield _judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned)
@@ -238,6 +242,8 @@ def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[Not
             large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
             outside=communication_band(walked.recipe.layout),
             several_cards=walked.recipe.layout.strategy != "single",
+            spills=walked.spread is not None and walked.spread.on_host > 0,
         ),
         not_planned=items,
+        spread=walked.spread,
     )

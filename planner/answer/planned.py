@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from planner.answer.not_planned import NotPlanned
+from planner.answer.spread_ledgers import SpreadLedgers
 from planner.answer.verdict import Estimate, Required, Verdict
 from planner.answer.walked import comparison_of
 from planner.gpu import Gpu
@@ -18,7 +19,8 @@ from planner.step.recorded import Comparison
 class Planned:
     """One request and the bytes it comes to. What takes longer than the ledger is worked out when it is first read.
 
-    `not_planned`: what the file behind the request asks for beside it, and no formula here plans.
+    `not_planned`: what the file behind the request asks for beside it, and no formula here plans. `spread`: what each
+    card of a `device_map` holds; the plan's card and ledger are then those of the fullest.
     """
 
     request: Request
@@ -30,6 +32,7 @@ class Planned:
     peak: Phase
     estimate: Estimate
     not_planned: tuple[NotPlanned, ...] = ()
+    spread: SpreadLedgers | None = None
 
     @property
     def peak_allocated_bytes(self) -> int:

@@ -33,7 +33,8 @@ class Estimate:
 
     `perhaps_less_bytes`: what the peak counts at most, and a run may not hold: a tower that is quantized, too.
     `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves. `outside` is what the cards
-    take to talk to each other, `several_cards` whether the formula is one for several.
+    take to talk to each other, `several_cards` whether the formula is one for several. `spills`: some layers would go
+    to the host, where nothing is trained.
     """
 
     peak_allocated_bytes: int
@@ -46,6 +47,7 @@ class Estimate:
     method: str = "qlora"
     outside: Band = NOTHING_OUTSIDE
     several_cards: bool = False
+    spills: bool = False
 
     @property
     def lowest_bytes(self) -> int:
@@ -66,7 +68,7 @@ class Estimate:
 
     def verdict(self) -> Verdict:
         """Fits only when even the high estimate fits, does not only when even the low one is beyond the card."""
-        if self.lowest_bytes > self.gpu.usable_bytes:
+        if self.spills or self.lowest_bytes > self.gpu.usable_bytes:
             return "does_not_fit"
         return "fits" if self.enough_bytes <= self.gpu.usable_bytes else "tight"
 

@@ -6,6 +6,7 @@ from functools import cache
 
 from planner.answer.not_planned import card_share
 from planner.answer.replay.reserved_bytes import reserved_bytes
+from planner.answer.spread_ledgers import SpreadLedgers, spread_ledgers
 from planner.answer.static_lines import standing_bytes, static_lines, trained_tensors
 from planner.errors import UnknownArchitectureError
 from planner.gpu import Gpu
@@ -56,8 +57,22 @@ def ledger_of(model: Model, recipe: Recipe, gpu: Gpu) -> Ledger:
             return Ledger(lines, _totals(model, recipe, gpu))
         return Ledger.of(lines())
     except NotImplementedError as error:
-        title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
-        raise UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True) from None
+        raise _unknown(error, model, recipe, gpu) from None
+
+
+def _spread(model: Model, recipe: Recipe, gpu: Gpu) -> SpreadLedgers | None:
+    """What each card of a `device_map` holds; None of any other strategy."""
+    if recipe.layout.strategy != "device_map":
+        return None
+    try:
+        return spread_ledgers(model, recipe, gpu)
+    except NotImplementedError as error:
+        raise _unknown(error, model, recipe, gpu) from None
+
+
+def _unknown(error: NotImplementedError, model: Model, recipe: Recipe, gpu: Gpu) -> UnknownArchitectureError:
+    title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
+    return UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True)
 
 
 def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
@@ -150,6 +165,7 @@ class Walked:
     ledger: Ledger
     reserved_bytes: Callable[[], int]
     largest_bytes: int
+    spread: SpreadLedgers | None = None
 
     @classmethod
     def of(
@@ -161,6 +177,10 @@ class Walked:
             FitproofError: as `ledger_of` does.
         """
         recipe = on_card(recipe, gpu)
+        if spread := _spread(model, recipe, gpu):
+            ledger = spread.fullest.ledger
+            largest = largest_bytes(model.decoder, recipe, gpu) if model.decoder else 0
+            return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, largest, spread)
         ledger = ledger_of(model, recipe, gpu)
         if model.decoder is None:
             return cls(model, recipe, ledger, lambda: ledger.peak().allocated_bytes, 0)

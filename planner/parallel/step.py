@@ -57,9 +57,6 @@ def held_beside(
         return BucketViews() if views and not recipe.accumulates else None
     if recipe.layout.strategy == "single":
         return None
-    if recipe.layout.strategy == "device_map":
-        msg = "device_map over several cards"
-        raise NotImplementedError(msg)
     if isinstance(recipe.strategy, DeepSpeed):
         if recipe.quantization and recipe.strategy.stage == 3:
             msg = "ZeRO 3 of quantized weights"

@@ -4,6 +4,7 @@ Each section is valid by itself; planner/request/schema.py holds the document th
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
@@ -100,6 +101,30 @@ class DeepSpeed(Frozen):
             msg = f"offload_param needs stage 3; stage is {self.stage}"
             raise ValueError(msg)
         return self
+
+
+PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
+Placement = Literal["auto", "balanced", "balanced_low_0", "sequential"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMap:
+    """What `from_pretrained` takes as `device_map` and `max_memory`, and the cards where they are unlike.
+
+    `placement` is a word, or a map of module names to cards, -1 for the host. `max_memory` has bytes by card; a card
+    that it leaves out is not used.
+
+    Source: transformers 5.23 integrations/accelerate.py check_and_set_device_map, _get_device_map.
+    """
+
+    placement: Placement | tuple[tuple[str, int], ...] = "auto"
+    max_memory: tuple[tuple[int, int], ...] | None = None
+    cards: tuple[str, ...] = ()
+
+    @property
+    def uses_the_host(self) -> bool:
+        """Whether an explicit map puts a module there."""
+        return isinstance(self.placement, tuple) and any(card < 0 for _, card in self.placement)
 
 
 def _words(text: str) -> frozenset[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from planner.request.parallel import MOST_CARDS, ZERO_PRESETS, Fsdp, fsdp_of
+from planner.request.parallel import MOST_CARDS, PLACEMENTS, ZERO_PRESETS, Fsdp, fsdp_of
 
 # "2x3090", "8 x h100", "4×a100": a count, then the card.
 _COUNTED = re.compile(r"^\s*(\d{1,4})\s*[x×]\s*(?=\D|\d{3})(\S.*)$", re.IGNORECASE)
@@ -40,6 +40,8 @@ def with_cards(data: Mapping[str, Any]) -> dict[str, Any]:
         document |= {key: training[key] for key in _LIFTED if key in training and key not in document}
         document["training"] = {key: value for key, value in training.items() if key not in _LIFTED}
     _count(document)
+    _list_cards(document)
+    _read_device_map(document)
     _read_fsdp(document)
     if isinstance(document.get("deepspeed"), str):
         if document["deepspeed"] not in ZERO_PRESETS:
@@ -61,6 +63,77 @@ def _count(document: dict[str, Any]) -> None:
         msg = f"gpus: contradicts the {count} cards that gpu counts; keep one of the two"
         raise ValueError(msg)
     document["gpus"] = count
+
+
+def _list_cards(document: dict[str, Any]) -> None:
+    """`"gpus": ["rtx-3090", "rtx-4090"]`, or `gpu: "rtx-3090+rtx-4090"`, as the first card and all of them."""
+    gpu, gpus = document.get("gpu"), document.get("gpus")
+    names = list(gpus) if isinstance(gpus, list | tuple) else None
+    if names is None and isinstance(gpu, str) and "+" in gpu:
+        names = [name.strip() for name in gpu.split("+")]
+        document["gpu"] = names[0]
+    if names is None:
+        return
+    if not 1 <= len(names) <= MOST_CARDS or not all(isinstance(name, str) and name for name in names):
+        msg = 'gpus: a list names each card, such as ["rtx-3090", "rtx-4090"]; or write how many there are'
+        raise ValueError(msg)
+    if isinstance(gpus, int) and gpus != len(names):
+        msg = f"gpus: contradicts the {len(names)} cards that gpu names; keep one of the two"
+        raise ValueError(msg)
+    document["gpus"] = len(names)
+    document.setdefault("gpu", names[0])
+    if len(set(names)) > 1:
+        document["cards"] = names
+
+
+# "20GiB", "20 GB", "20000MiB" as accelerate reads them (utils/modeling.py convert_file_size_to_int).
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMG])(I?)B\s*$", re.IGNORECASE)
+_POWERS = {"K": 1, "M": 2, "G": 3}
+
+
+def _read_device_map(document: dict[str, Any]) -> None:
+    """`device_map` with cards as numbers, and `max_memory` in bytes, without what it says of the host."""
+    given = document.get("device_map")
+    if isinstance(given, Mapping):
+        document["device_map"] = {str(name): _card(name, device) for name, device in given.items()}
+    elif isinstance(given, str) and given not in PLACEMENTS:
+        msg = f"device_map: write {', '.join(PLACEMENTS)}, or a map of module names to cards"
+        raise ValueError(msg)
+    limits = document.get("max_memory")
+    if isinstance(limits, str):
+        limits = dict(part.partition("=")[::2] for part in limits.replace(":", "=").split(","))
+        limits = {name.strip(): size for name, size in limits.items()}
+    if isinstance(limits, Mapping):
+        cards = {key: size for key, size in limits.items() if str(key) not in {"cpu", "disk"}}
+        document["max_memory"] = {_card("max_memory", key): _bytes(size) for key, size in cards.items()}
+
+
+def _card(name: object, device: object) -> int:
+    """The number of a card, -1 for the host or a disk.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if device in ("cpu", "disk"):
+        return -1
+    if isinstance(device, int) and not isinstance(device, bool) and 0 <= device < MOST_CARDS:
+        return device
+    found = re.fullmatch(r"(?:cuda:)?(\d{1,4})", device) if isinstance(device, str) else None
+    if found is None:
+        msg = f"device_map: {str(name)[:60]} goes to {str(device)[:20]!r}; write a card's number, cpu or disk"
+        raise ValueError(msg)
+    return int(found.group(1))
+
+
+def _bytes(size: object) -> int:
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        return size
+    found = _SIZE.match(size) if isinstance(size, str) else None
+    if found is None:
+        msg = f"max_memory: {str(size)[:20]!r} is no size; write bytes, or a size such as 20GiB"
+        raise ValueError(msg)
+    power = _POWERS[found.group(2).upper()]
+    return int(float(found.group(1)) * (1024**power if found.group(3) else 1000**power))
 
 
 def _read_fsdp(document: dict[str, Any]) -> None:

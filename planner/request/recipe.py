@@ -7,7 +7,7 @@ from planner.request.dtypes import Dtype, HalfDtype
 from planner.request.layout import ONE_CARD, Layout, layout_of
 from planner.request.lora import Lora
 from planner.request.objective import BY_FUSED_HEAD, PAIRED, Objective, Reference
-from planner.request.parallel import Ddp, DeepSpeed, Fsdp
+from planner.request.parallel import Ddp, DeepSpeed, DeviceMap, Fsdp
 from planner.request.schema import CHAPTER_QUANTIZATION, Loss, Quantization, Request, Stack, Training
 
 # A padded batch: every second sequence is this many tokens short. Where padding is left out (flash_attention_2, TRL's
@@ -46,7 +46,7 @@ class Recipe:
     objective: Objective = "sft"
     reference: Reference = "none"
     layout: Layout = ONE_CARD
-    strategy: Ddp | Fsdp | DeepSpeed | None = None
+    strategy: Ddp | Fsdp | DeepSpeed | DeviceMap | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -246,8 +246,19 @@ class Recipe:
             objective=request.training.objective,
             reference=request.training.reference(has_adapters=request.method != "full"),
             layout=layout_of(request, stack.autocast, by_accelerate=name in BY_TRAINER),
-            strategy=request.ddp or request.fsdp or request.deepspeed,
+            strategy=request.ddp or request.fsdp or request.deepspeed or _device_map(request),
         )
+
+
+def _device_map(request: Request) -> DeviceMap | None:
+    if request.device_map is None or request.gpus == 1:
+        return None
+    given, limits = request.device_map, request.max_memory
+    return DeviceMap(
+        placement=tuple(given.items()) if isinstance(given, dict) else given,
+        max_memory=tuple(sorted(limits.items())) if limits is not None else None,
+        cards=request.cards or (),
+    )
 
 
 _parts = attrgetter(*(item.name for item in fields(Recipe) if item.compare))

@@ -19,6 +19,7 @@ from pydantic import (
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request import unsloth
 from planner.request.base import Frozen, Name, Pattern
+from planner.request.device_map import CardNames, DeviceMapWords, MaxMemory, device_map_problem
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
 from planner.request.library_switches import without_switches
 from planner.request.lora import Lora, Names
@@ -174,7 +175,9 @@ class Request(Subject):
     ddp: Ddp | None = None
     fsdp: Fsdp | None = None
     deepspeed: DeepSpeed | None = None
-    device_map: Literal["auto"] | None = None
+    device_map: DeviceMapWords | None = None
+    max_memory: MaxMemory | None = None
+    cards: CardNames | None = None
     # Tokens to train on, and what an hour of one card costs: no byte depends on them.
     tokens: Annotated[StrictInt, Field(ge=1, le=10**15)] | None = None
     price_per_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -198,6 +201,8 @@ class Request(Subject):
         if len(asked) > 1:
             msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
             raise ValueError(msg)
+        if problem := device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus):
+            raise ValueError(problem)
         training = self.training
         training.check_objective(training.loss, asked)
         training.check_options(self.stack, training.loss, padded=training.padded)

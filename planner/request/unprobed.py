@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from planner.errors import FieldProblem
-from planner.request.parallel import DeepSpeed, Fsdp
+from planner.request.parallel import DeepSpeed, DeviceMap, Fsdp
 from planner.request.recipe import Recipe
 from planner.request.unsloth import UNSLOTH
 
@@ -26,6 +26,8 @@ def unprobed(recipe: Recipe, instrument: str) -> Iterator[FieldProblem]:
         # trl 1.16 sft_trainer.py compute_loss divides a sum on the last card by a count on the first.
         fix = "TRL's fused head fails on a model that lies on several cards; write full_logits"
         yield FieldProblem("training.loss", fix)
+    if isinstance(options, DeviceMap) and options.uses_the_host:
+        yield FieldProblem("device_map", "puts modules on the host, which training refuses; name cards alone")
     if layout.strategy == "zero":
         yield from _of_zero(recipe, options if isinstance(options, DeepSpeed) else DeepSpeed())
     elif layout.strategy == "fsdp":

@@ -15,8 +15,10 @@ from planner.model.quantized_checkpoint import on_card
 from planner.model.resolved_request import settled
 from planner.overheads.ranges import card_context_band
 from planner.serving import llama_cpp, vllm
+from planner.serving.quantized_groups import refuse_uneven_groups
 from planner.serving.request import Inference
 from planner.serving.transformers_generate import generated, standing_lines
+from planner.step.attention.kv_cache import CACHE
 from planner.step.cache_bytes import cache_bytes
 from planner.step.recorded import Comparison, nearest
 
@@ -69,6 +71,8 @@ class Served:
         }
 
     def _cache_bytes(self) -> int:
+        if self.asked.cache_implementation != "dynamic":  # what stands of it on the card beside the worst token
+            return sum(line.bytes for line in self.lines if line.name == CACHE and "decode" in line.alive_in)
         decoder = self.model.known_decoder()
         repeated = self.asked.engine == "transformers"
         return cache_bytes(decoder, self.asked.batch, self.asked.context, each=2, repeated=repeated)
@@ -96,7 +100,7 @@ class Served:
         asked = self.asked.model_copy(update=change)
         asked = asked.model_copy(update={"context": max(2, asked.context)})  # a prompt and an answer
         asked = asked.model_copy(update={"max_new_tokens": min(asked.max_new_tokens, asked.context - 1)})
-        return served(asked, model=self.model, gpu=self.gpu).verdict == "fits"
+        return _answered(asked, self.model, self.gpu).verdict == "fits"
 
 
 def served(asked: Inference, *, model: Model | None = None, gpu: Gpu | None = None) -> Served:
@@ -106,6 +110,11 @@ def served(asked: Inference, *, model: Model | None = None, gpu: Gpu | None = No
         FitproofError: the names lead nowhere, or no formula knows this model or this way of running it.
     """
     model, gpu = model or resolve_model(asked.model), gpu or resolve_gpu(asked.gpu)
+    refuse_uneven_groups(asked, model)
+    return _answered(asked, model, gpu)
+
+
+def _answered(asked: Inference, model: Model, gpu: Gpu) -> Served:
     try:
         return _ENGINES[asked.engine](asked, model, gpu)
     except NotImplementedError as error:

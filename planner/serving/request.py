@@ -6,7 +6,7 @@ Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, vLLM's engine a
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, field_validator, model_validator
 
 from planner.errors import InvalidRequestError
 from planner.request.dtypes import HalfDtype
@@ -23,6 +23,7 @@ from planner.request.schema import (
     Tokens,
 )
 from planner.request.validation_messages import field_problems
+from planner.serving.generation_cache import STATIC, CacheConfig, CacheImplementation
 
 Engine = Literal["transformers", "vllm", "llama.cpp"]
 CacheType = Literal["auto", "fp8", "f16", "q8_0", "q4_0"]
@@ -41,6 +42,7 @@ class Inference(Subject):
     `context` counts prompt and answer, of which `max_new_tokens` are the answer. `lora` is an adapter beside the
     weights; a merged one is part of them and takes nothing.
     `gpu_memory_utilization` is vLLM's, `gguf` llama.cpp's kind of file; `kv_cache_dtype` is either's.
+    `cache_implementation` and `cache_config` are GenerationConfig's, of transformers alone.
     """
 
     engine: Engine = "transformers"
@@ -53,6 +55,8 @@ class Inference(Subject):
     adapter_merged: StrictBool = False
     attn_implementation: Attention | None = None
     kv_cache_dtype: CacheType = "auto"
+    cache_implementation: CacheImplementation = "dynamic"
+    cache_config: CacheConfig | None = None
     gpu_memory_utilization: Annotated[float, Field(strict=True, gt=0.0, le=1.0)] = 0.9
     gguf: Gguf = "Q4_K_M"
 
@@ -60,6 +64,28 @@ class Inference(Subject):
     def _has_a_prompt(self) -> Self:
         if self.max_new_tokens >= self.context:
             msg = f"context: {self.context} tokens hold no prompt beside {self.max_new_tokens} new ones; write more"
+            raise ValueError(msg)
+        return self
+
+    @field_validator("cache_implementation", mode="before")
+    @classmethod
+    def _is_not_compiled(cls, value: object) -> object:
+        if value in STATIC:
+            msg = (
+                f"{value} is not planned: generate compiles it with torch.compile into CUDA graphs, whose memory no "
+                "dry run shows; write dynamic, offloaded or quantized"
+            )
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _cache_is_one_of_transformers(self) -> Self:
+        asked = [name for name in ("cache_implementation", "cache_config") if name in self.model_fields_set]
+        if asked and self.engine != "transformers":
+            msg = f"{asked[0]}: {self.engine} has caches of its own; drop it, or write engine transformers"
+            raise ValueError(msg)
+        if self.cache_config and self.cache_implementation != "quantized":
+            msg = f"cache_config: a {self.cache_implementation} cache has none; write cache_implementation quantized"
             raise ValueError(msg)
         return self
 
@@ -101,6 +127,11 @@ class Inference(Subject):
         return self.context - self.max_new_tokens
 
     @property
+    def quantized_cache(self) -> CacheConfig | None:
+        """How the cache is quantized, where it is."""
+        return (self.cache_config or CacheConfig()) if self.cache_implementation == "quantized" else None
+
+    @property
     def beside(self) -> Lora | None:
         """The adapter that stays apart from the weights, if there is one."""
         return None if self.adapter_merged else self.lora
@@ -130,4 +161,5 @@ def _without_adapter(recipe: Recipe) -> Recipe:
     return replace(recipe, lora=None)
 
 
-_KNOWN_KEYS = sorted({key for part in (Inference, Quantization, Lora, CustomGpu) for key in part.model_fields})
+_PARTS = (Inference, CacheConfig, Quantization, Lora, CustomGpu)
+_KNOWN_KEYS = sorted({key for part in _PARTS for key in part.model_fields})

@@ -18,7 +18,9 @@ from planner.model.quantized_checkpoint import on_card
 from planner.model.resolved_request import settled
 from planner.request.recipe import Recipe
 from planner.serving.request import Inference
+from planner.step.attention.cache_quantizers import Quantizer
 from planner.step.recorded import Known, generation_words, nearest
+from planner.step.without_gradients.cache_moments import KeptCache
 from planner.step.without_gradients.generation import Generation
 from planner.tensors.tensor_storage import place
 
@@ -54,8 +56,8 @@ def generated(asked: Inference, model: Model, gpu: Gpu) -> Generated:
     decoder = model.known_decoder()
     recipe = on_card(asked.recipe(settled(asked.as_loaded(), model)), gpu)
     standing = standing_lines(model, recipe, gpu)
-    made = Generation(decoder, recipe, gpu, asked.batch, asked.prompt, asked.context)
-    known = generation_words(decoder, recipe, gpu)
+    made = Generation(decoder, recipe, gpu, asked.batch, asked.prompt, asked.context, kept=_kept(asked))
+    known = generation_words(decoder, recipe, gpu, cache=cache_in_words(asked))
     lines = (line for line in (*standing, *made.lines(PHASES[1:])) if line.bytes)
     kept = nearest("generation", known).labelled(lines)
     totals = {name: sum(line.bytes for line in kept if name in line.alive_in) for name in PHASES}
@@ -75,6 +77,28 @@ def standing_lines(model: Model, recipe: Recipe, gpu: Gpu) -> list[Line]:
     return [*shown, _workspace(gpu)]
 
 
+def _kept(asked: Inference) -> KeptCache | None:
+    """The cache in the formulas' terms; none: the usual one."""
+    config = asked.quantized_cache
+    if config is None:
+        return KeptCache() if asked.cache_implementation == "offloaded" else None
+    keys, values = (
+        Quantizer(config.backend, config.nbits, config.q_group_size, along_last=axis == -1)
+        for axis in (config.axis_key, config.axis_value)
+    )
+    return KeptCache(keys, values, 0 if config.backend == "fp8" else config.residual_length)
+
+
+def cache_in_words(asked: Inference) -> str:
+    """What decides the tensors of the cache: how it is kept, not how long it is."""
+    config = asked.quantized_cache
+    if config is None:
+        return asked.cache_implementation
+    if config.backend == "fp8":
+        return "quantized by fp8"
+    return f"quantized by {config.backend}, {config.nbits} bits, axes {config.axis_key} and {config.axis_value}"
+
+
 def _phases(line: Line) -> tuple[str, ...]:
     """In the phases of `generate`: what is there in a step's forward stands while tokens are made."""
     load = ("load",) if "load" in line.alive_in else ()
@@ -90,5 +114,5 @@ def _workspace(gpu: Gpu) -> Line:
         alive_in=PHASES[1:],
         formula="32 MiB on compute capability 9, 10, 12; 8.125 MiB elsewhere",
         working=f"{each_bytes:,}",
-        source="torch 2.13, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
+        source="torch 2.14, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
     )

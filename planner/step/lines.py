@@ -52,10 +52,16 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
     `held` says what several cards hold in each segment beside what the layers make.
     """
-    numbers = numbers_by_kind(decoder, recipe, gpu)
+    return lines_at(_instants(decoder, recipe, gpu, shown_name, held), numbers_by_kind(decoder, recipe, gpu), held)
+
+
+def lines_at(
+    instants: Sequence[Instant], numbers: Sequence[Mapping[str, int]], held: HeldBeside | None = None
+) -> tuple[Line, ...]:
+    """What is alive at these instants, as lines. `numbers`: of each kind of layer."""
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
     beside: dict[tuple[str, int], list[str]] = {}
-    for instant in _instants(decoder, recipe, gpu, shown_name, held):
+    for instant in instants:
         for name, size_bytes in instant.beside.items():
             beside.setdefault((name, size_bytes), []).append(instant.phase)
         for name, unsorted in instant.lines.items():

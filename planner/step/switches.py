@@ -92,7 +92,7 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class LigerKernels:
+class LigerPatches:
     """Which of the model's own parts Liger's kernels replace; its fused head is a loss of its own."""
 
     rope: bool = False
@@ -170,7 +170,7 @@ class Switches:
     checkpointing: bool
     reentrant: bool
     loss: str
-    liger: LigerKernels
+    liger: LigerPatches
     liger_in_place: bool
     liger_head_norms: bool
     liger_rotary: bool

@@ -130,3 +130,18 @@ def test_a_head_among_the_targets_is_refused() -> None:
     with pytest.raises(FitproofError) as caught:
         plan(Request.parse({"model": LLAMA, "gpu": GPU, "lora": lora}))
     assert "lm_head" in caught.value.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("peft_type", "label"), [("LORA", "LoRA rank"), ("ADALORA", "AdaLoRA rank"), ("VERA", "VeRA rank")]
+)
+def test_the_rank_is_asked_under_the_methods_name(site: httpx.Client, peft_type: str, label: str) -> None:
+    page = site.get("/plan", params={"model": LLAMA, "gpu": GPU, "peft_type": peft_type}).text
+    assert f">{label}</label>" in page
+
+
+@pytest.mark.parametrize("peft_type", ["OFT", "IA3"])
+def test_a_method_without_a_rank_asks_for_none_and_keeps_what_was_typed(site: httpx.Client, peft_type: str) -> None:
+    page = site.get("/plan", params={"model": LLAMA, "gpu": GPU, "peft_type": peft_type, "lora_r": "64"}).text
+    assert "rank</label>" not in page
+    assert '<input type="hidden" name="lora_r" value="64">' in page

@@ -111,7 +111,6 @@ def test_the_ranks_of_several_cards_stand_on_the_page(live: Page, bench: Bench) 
 
 
 def test_the_cards_of_one_process_are_not_called_ranks(live: Page, bench: Bench) -> None:
-    """No formula plans `device_map`, so that its probe is ordered at the API."""
     asked = {"model": "HuggingFaceTB/SmolLM2-135M", "gpu": "h100-sxm-80gb", "training": {"max_length": 512}}
     ordered = {**asked, "method": "lora", "gpus": 2, "device_map": "auto", "instrument": "dry-run"}
     made = bench.client.post("/api/v1/probes", json=ordered)

@@ -43,6 +43,8 @@ def test_the_page_says_what_context_fits_and_how_many_users(site: httpx.Client) 
         ({"engine": "llama.cpp", "gguf": "Q8_0"}, "Modelled by llama.cpp’s own rules"),
         ({"gpu": "rtx-3060-12gb"}, "No context fits for certain"),
         ({"adapter_rank": "16"}, "Adapter"),
+        ({"cache_implementation": "quantized", "cache_config": "backend=hqq,nbits=2"}, "cache, quantized"),
+        ({"cache_implementation": "offloaded"}, "cache of the next layer"),
     ],
 )
 def test_every_engine_and_an_adapter_can_be_asked_for(site: httpx.Client, change: dict[str, str], words: str) -> None:
@@ -61,6 +63,9 @@ def test_every_engine_and_an_adapter_can_be_asked_for(site: httpx.Client, change
         ({"engine": "tgi", "batch": "0"}, {"engine", "batch"}),
         ({"engine": "vllm", "adapter_rank": "8"}, {"adapter_rank"}),
         ({"kv_cache_dtype": "q8_0"}, {"kv_cache_dtype"}),
+        ({"cache_config": "nbits", "cache_implementation": "quantized"}, {"cache_config"}),
+        ({"cache_config": "nbits=3", "cache_implementation": "quantized"}, {"cache_config"}),
+        ({"cache_implementation": "static"}, {"cache_implementation"}),
     ],
 )
 def test_every_bad_control_is_named_where_it_stands(

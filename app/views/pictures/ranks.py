@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from app.drawing.bars import Bars, Row, draw_bars
+from app.views.messages import short_gpu_name
 from planner.answer.plan import Plan, plan
+from planner.answer.spread_ledgers import SpreadLedgers
 from planner.errors import FitproofError
 from planner.ledger import Line
+from planner.overheads.ranges import card_context_band
 from planner.parallel import ddp, fsdp, zero
 from planner.request.layout import Layout
 
@@ -29,12 +32,35 @@ def draw_ranks(planned: Plan) -> Bars:
 
     Rows are cut into equal parts, the last of them smaller: rank 0 never holds less than another.
     """
+    if planned.spread:
+        return _draw_cards(planned, planned.spread)
     world, parts = planned.recipe.layout.world, parts_of(planned)
     others = "rank 1" if world == 2 else f"each of ranks 1 to {world - 1}"
     rows = [Row("rank 0, the fullest", parts, marked=True), Row(f"{others}, at most", parts)]
     alone = _alone(planned)
     if alone:
         rows.append(Row("the same run on one card alone", parts_of(alone)))
+    return draw_bars(rows, planned.usable_bytes)
+
+
+def words_of(planned: Plan) -> dict[str, str]:
+    """What the parts are called: a card of `device_map` has layers of its own, and nothing that others have, too."""
+    return WORDS if planned.spread is None else WORDS | {"shards": "Weights and training state of its own layers"}
+
+
+def _draw_cards(planned: Plan, spread: SpreadLedgers) -> Bars:
+    """Each card of a `device_map` at its own fullest moment."""
+    rows = []
+    for card in spread.cards:
+        phase, parts = card.ledger.peak(), dict.fromkeys(WORDS, 0)
+        for line in card.ledger.lines:
+            if phase.name in line.alive_in:
+                parts["shards" if line.cause in _OWN else "batch"] += line.bytes
+        parts["outside"] = round(card_context_band(card.gpu).likely)
+        layers = "1 layer" if len(card.layers) == 1 else f"{len(card.layers)} layers"
+        fullest = card.number == spread.fullest.number
+        name = f"card {card.number}, {short_gpu_name(card.gpu.name)}: {layers}{', the fullest' if fullest else ''}"
+        rows.append(Row(name, parts, marked=fullest))
     return draw_bars(rows, planned.usable_bytes)
 
 
@@ -68,7 +94,7 @@ def _kind(line: Line, layout: Layout) -> str:
 
 
 def _alone(planned: Plan) -> Plan | None:
-    strategies = {"ddp": None, "fsdp": None, "deepspeed": None, "device_map": None}
+    strategies = dict.fromkeys(("ddp", "fsdp", "deepspeed", "device_map", "max_memory", "cards"))
     request = planned.request.model_copy(update={"gpus": 1, **strategies})
     try:
         return plan(request, model=planned.model, gpu=planned.gpu)

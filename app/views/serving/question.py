@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.forms.fields import number, whole_number
-from app.serving import QUANTIZATIONS
+from app.serving import QUANTIZATIONS, cache_config
 from app.views.asking import EXAMPLE
 from planner.errors import FieldProblem
 
-_LLAMA_CPP = "llama.cpp"
+_LLAMA_CPP, _TRANSFORMERS = "llama.cpp", "transformers"
 
 
 def _bits(text: str) -> dict[str, Any] | None:
@@ -34,12 +34,14 @@ CONTROLS = {
     for item in (
         Control("model", EXAMPLE["model"], "Model"),
         Control("gpu", EXAMPLE["gpu"], "Card"),
-        Control("engine", "transformers", "Engine"),
+        Control("engine", _TRANSFORMERS, "Engine"),
         Control("context", "4096", "Context", whole_number),
         Control("batch", "1", "Users", whole_number),
         Control("weights", "16bit", "Weights", _bits),
         Control("gguf", "Q4_K_M", "GGUF file"),
         Control("kv_cache_dtype", "auto", "Cache"),
+        Control("cache_implementation", "dynamic", "Cache"),
+        Control("cache_config", "", "Quantized by", cache_config),
         Control("max_new_tokens", "256", "Tokens of the answer", whole_number),
         Control("gpu_memory_utilization", "0.9", "vLLM’s share of the card", number),
         Control("adapter_rank", "", "Adapter beside, its rank", whole_number),
@@ -75,6 +77,9 @@ def _in_the_engines_words(document: dict[str, Any]) -> dict[str, Any]:
         quantization = None
     else:
         document.pop("gguf", None)
+    if document.get("engine", _TRANSFORMERS) != _TRANSFORMERS:
+        for name in ("cache_implementation", "cache_config"):
+            document.pop(name, None)
     if document.get("engine") != "vllm":
         document.pop("gpu_memory_utilization", None)
     return document | ({"quantization": quantization} if quantization else {}) | ({"lora": {"r": rank}} if rank else {})

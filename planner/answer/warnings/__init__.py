@@ -5,7 +5,7 @@ Each check takes the plan and returns its notice, or None where it does not appl
 
 
 from planner.answer.planned import Planned
-from planner.answer.warnings import kernels, numerics, surprises
+from planner.answer.warnings import kernels, numerics, spreading, surprises
 from planner.answer.warnings.notice import Notice, Replan
 
 __all__ = ["Notice", "notices"]
@@ -13,6 +13,8 @@ __all__ = ["Notice", "notices"]
 # The gravest first.
 _CHECKS = (
     numerics.base_too_large,
+    spreading.layers_on_the_host,
+    spreading.one_card_at_a_time,
     numerics.not_cuda,
     numerics.bitsandbytes_unsupported,
     numerics.bf16_unsupported,

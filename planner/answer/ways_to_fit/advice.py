@@ -81,8 +81,9 @@ def advise(
         fitting = [item for item in near if item.plan.verdict != "does_not_fit"]
     fitting.sort(key=lambda item: (item.candidate.rank, _changes_stack(item), item.plan.smallest_bytes))
     shown = [_advice(plan, item) for item in (*fitting[:MOST_SHOWN], *_smaller(plan, replan))]
+    alike = {"cards": None} if plan.request.cards else {}
     cards = [
-        Advice({"gpu": card.gpu.id}, 0, card.planned_verdict, f"another card: {card.gpu.name}")
+        Advice({"gpu": card.gpu.id} | alike, 0, card.planned_verdict, f"another card: {card.gpu.name}")
         for card in smallest_cards(plan.request)
     ]
     return (*shown, *_several(plan, replan, cannot_hold), *cards)
@@ -134,8 +135,9 @@ def _several(plan: Planned, replan: Replan, cannot_hold: Callable[[Request], boo
 
     kinds: set[object] = set()
     for change in more_cards(plan):
-        kind = change.get("fsdp", "deepspeed")
-        if kind in kinds:
+        kind = change.get("fsdp", change.get("device_map", "deepspeed"))
+        # Layers in turn are for what cannot be sharded.
+        if kind in kinds or ("device_map" in change and kinds):
             continue
         for item in _tried(plan, perhaps, [Candidate(change, "", DIFFERENT)]):
             # What no dry run has shown is tight at best, and still worth naming.

@@ -1,4 +1,7 @@
-"""More of the same cards: how many would do with FSDP, on the host as well, and what ZeRO-3 keeps there."""
+"""More of the same cards: how many do with FSDP, on the host as well, what ZeRO-3 keeps there, and layers in turn.
+
+`device_map` comes last, and only where FSDP of as many cards does not do: one of its cards computes at a time.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,11 +29,18 @@ def more_cards(plan: Planned) -> Iterator[Change]:
         yield {"gpus": max(2, world), "fsdp": "full_shard offload", **storage, **alone}
     if plan.recipe.method == "full" and request.fsdp is None:
         yield {"deepspeed": "zero3-offload", **alone}
+    if request.fsdp is None:
+        full = {"training.loss": "full_logits"} if plan.recipe.loss == "chunked" else {}
+        for count in COUNTS:
+            if count > world:
+                yield {"gpus": count, "device_map": "auto", **full, **alone}
 
 
 def cost_of(change: Change, found: Planned) -> str:
     """What more cards cost, in words."""
     on_host = f"; {format_gib(found.host_bytes)} of host memory for each process" if found.host_bytes else ""
+    if "device_map" in change:
+        return f"{change['gpus']} of these cards with layers in turn: one computes at a time, so steps are no faster"
     if "deepspeed" in change:
         return f"ZeRO-3, all of it on the host, and slower steps{on_host}"
     return f"{found.recipe.layout.world} of these cards, sharded{on_host}"

@@ -50,7 +50,8 @@ def insert_card(request: Request, memory_limit_bytes: int | None = None) -> None
     """
     card = card_of(request.gpu)
     _refuse_what_no_card_can(card, memory_limit_bytes)
-    cards = [card] * (request.gpus if request.device_map else 1)
+    spread = [card_of(name) for name in request.cards or ()] or [card] * request.gpus
+    cards = spread if request.device_map else [card]
     _insert(cards, memory_limit_bytes if (memory_limit_bytes or 0) >= _SMALLEST_BYTES else None)
     if "count" in _asked:
         import torch  # noqa: PLC0415  # is there already

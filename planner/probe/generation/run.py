@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from planner.probe.checkpoint.source import checkpoint_of
+from planner.probe.generation.caches import cache_options
 from planner.probe.options import Options
 from planner.probe.training.configs import config_of
 from planner.probe.training.load import load_model
@@ -29,7 +30,7 @@ def watched_generate(asked: Inference, loaded: Request) -> dict[str, int]:
     prompt = torch.ones((asked.batch, asked.prompt), dtype=torch.long, device=device)
     model.generate(
         input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-        max_new_tokens=asked.max_new_tokens, eos_token_id=None, pad_token_id=0,
+        max_new_tokens=asked.max_new_tokens, eos_token_id=None, pad_token_id=0, **cache_options(asked),
     )  # fmt: skip
     hook.remove()
     _close(peaks, "decode")

@@ -18,6 +18,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.training import hqq
 from planner.probe.training.made_up_weights import synthetic_checkpoint
 from planner.request.objective import Objective
+from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
 from planner.request.schema import Quantization, Request
 
@@ -45,7 +46,9 @@ def _from_pretrained(
 
         return build_in_parts(model_class, config, recipe, dtype)  # type: ignore[no-any-return]  # DeepSpeed's context
     spread = recipe.layout.strategy == "device_map"
-    arguments: dict[str, Any] = {"dtype": dtype, "device_map": "auto" if spread else {"": device}}
+    arguments: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+    if isinstance(recipe.strategy, DeviceMap):
+        arguments |= _placement(recipe.strategy)
     if recipe.quantization is not None and recipe.quantization.quant_method == "bitsandbytes":
         arguments["quantization_config"] = quantization_config(recipe.quantization)
     if recipe.training.attn_implementation is not None:
@@ -63,6 +66,15 @@ def _from_pretrained(
     with _one_parameter_at_a_time(device):
         model: PreTrainedModel = model_class.from_pretrained(source, **arguments)
     return model
+
+
+def _placement(options: DeviceMap) -> dict[str, Any]:
+    """`device_map` and `max_memory` as from_pretrained takes them."""
+    written = options.placement
+    placed: dict[str, Any] = {"device_map": dict(written) if isinstance(written, tuple) else written}
+    if options.max_memory is not None:
+        placed["max_memory"] = dict(options.max_memory)
+    return placed
 
 
 def hub_id(request: Request) -> str:

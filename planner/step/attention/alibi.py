@@ -49,11 +49,13 @@ def _heads(
 ) -> tuple[Value, Value, Value]:
     """q, k and v with sequences and heads as one dimension: views of one sequence, copies of more (`reshape`).
 
-    What a cache holds lies head by head already.
+    What a cache hands back lies head by head already, but where it hands back what it was given.
     """
     q, k, v = (piece(graph, fused, ("T", width)) for width in ("q", "k", "k"))
     if cache:
         k, v = cache.update(k, v)
+        if not (one_sequence or cache.lays_out):
+            k, v = clone(graph, k), clone(graph, v)
         return (q if one_sequence else clone(graph, q)), k, v
     if one_sequence:
         return relayout_gradient(graph, q), relayout_gradient(graph, k), v

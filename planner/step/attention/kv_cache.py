@@ -20,9 +20,17 @@ class KeyValueCache:
         self.graph, self.decoding = graph, decoding
         self.kept = Shelf()
 
+    @property
+    def lays_out(self) -> bool:
+        """Whether what comes back of `update` is a tensor of its own, which lies head by head."""
+        return True
+
     @framed
-    def update(self, keys: Value, values: Value) -> tuple[Value, Value]:
-        """`past_key_values.update(keys, values)`. What comes back has the rows of all tokens in the cache."""
+    def update(self, keys: Value, values: Value, *, by_head: bool = False) -> tuple[Value, Value]:  # noqa: ARG002  (others ask)
+        """`past_key_values.update(keys, values)`. What comes back has the rows of all tokens in the cache.
+
+        `by_head`: keys lie head by head, which other caches ask (other_caches.py).
+        """
         if self.decoding:
             return self._joined(keys), self._joined(values)
         both = self.kept.put(tuple(self.graph.new(value.each, value.dims, CACHE) for value in (keys, values)))

@@ -12,7 +12,7 @@ from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import cast, view
 from planner.step.engine.row_ops import scale_rows
 from planner.step.norms import norm
-from planner.step.switches import LigerKernels, Switches
+from planner.step.switches import LigerPatches, Switches
 
 _QUERY = Norm("qk_norm", "d", "rms", weight=False, per=("H",))
 _KEY = Norm("qk_norm", "d", "rms", weight=False, per=("K",))
@@ -28,7 +28,7 @@ def late(
         q, k = graph.replace((q, k), complex_pairs(graph, q, k, tables))
     if part.late_norm:
         if part.q_norm is None:
-            switches = replace(switches, liger=LigerKernels())
+            switches = replace(switches, liger=LigerPatches())
         q = graph.replace(q, view(norm(graph, part.q_norm or _QUERY, view(q, ("T", "H", "d")), switches), ("T", "q")))
         k = graph.replace(k, view(norm(graph, part.k_norm or _KEY, view(k, ("T", "K", "d")), switches), ("T", "k")))
     if part.tempered:

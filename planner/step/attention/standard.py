@@ -107,7 +107,7 @@ def attention(graph: Graph, part: Attention, x: Value, project: Projector, share
             q, k = graph.replace((q, k), turned(graph, part, q, k, shared, named))
         q, k = graph.replace((q, k), late(graph, part, (q, k), shared.tables, project.switches))
         if shared.cache:
-            k, v = graph.replace((k, v), shared.cache.update(k, v))
+            k, v = graph.replace((k, v), shared.cache.update(k, v, by_head=project.layer.by_head))
         if summed(project.layer):
             v = graph.replace(v, relayout_gradient(graph, v))
         if not project.layer.grouped:

@@ -3,9 +3,9 @@
 from planner.errors import FieldProblem, NotPlannedError
 from planner.families.parts import Decoder
 from planner.request.recipe import Recipe
-from planner.request.training_options import LigerKernels as AskedKernels
+from planner.request.training_options import LigerKernels
 from planner.step import liger_models
-from planner.step.switches import Copies, LigerHead, LigerKernels
+from planner.step.switches import Copies, LigerHead, LigerPatches
 
 
 def loss_that_runs(decoder: Decoder, recipe: Recipe) -> str:
@@ -34,13 +34,13 @@ def merges_head(decoder: Decoder, recipe: Recipe) -> bool:
     raise NotPlannedError("These tokens cannot be planned.", [FieldProblem("lora.trainable_token_indices", fix)])
 
 
-def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerKernels:
+def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerPatches:
     """Those of `liger_kernel_config`; without one the defaults of each apply_liger_kernel_to_*, with Liger's loss."""
-    asked = recipe.training.liger_kernel_config or (AskedKernels() if recipe.loss == "liger" else None)
+    asked = recipe.training.liger_kernel_config or (LigerKernels() if recipe.loss == "liger" else None)
     if decoder.model_type not in liger_models.REPLACED or asked is None:
-        return LigerKernels()
+        return LigerPatches()
     keeps_logits = decoder.model_type in liger_models.KEEPS_LOGITS and recipe.loss == "liger"
-    return LigerKernels(asked.rope, asked.rms_norm, asked.swiglu, asked.cross_entropy or keeps_logits)
+    return LigerPatches(asked.rope, asked.rms_norm, asked.swiglu, asked.cross_entropy or keeps_logits)
 
 
 def liger_head(recipe: Recipe, copies: Copies, capability: tuple[int, int] | None) -> LigerHead:

@@ -20,7 +20,7 @@ from planner.request.recipe import Recipe
 from planner.step.from_recipe.adapted_layers import adapters_by_kind, by_adapters
 from planner.step.from_recipe.derive_switches import switches_of
 from planner.step.from_recipe.linears import linears
-from planner.step.switches import Copies, LayerSwitches, LigerKernels, Switches
+from planner.step.switches import Copies, LayerSwitches, LigerPatches, Switches
 from planner.step.unsloth_numbers import offloads
 
 Words = Mapping[str, str]
@@ -73,11 +73,11 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
     return Known(decoder.model_type, words)
 
 
-def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
-    """What decides the tensors of transformers' `generate`, which trains nothing."""
+def generation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu, cache: str = "dynamic") -> Known:
+    """What decides the tensors of transformers' `generate`, which trains nothing; `cache`: how it keeps its cache."""
     step = step_words(decoder, recipe, gpu).words
     names = ("storage", "precision", "attention", "key heads", "sequences", "experts", *BUILD)
-    return Known(decoder.model_type, {name: step[name] for name in names})
+    return Known(decoder.model_type, {**{name: step[name] for name in names}, "cache": cache})
 
 
 def evaluation_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
@@ -189,7 +189,7 @@ def _loss(switches: Switches) -> str:
     if switches.unsloth:
         in_rows = "in chunks" if switches.unsloth.several_chunks else "in one chunk"
         return f"Unsloth's, {'in tiles' if switches.unsloth.tiled_loss else in_rows}"
-    kernels = [part.name for part in fields(LigerKernels) if getattr(switches.liger, part.name)]
+    kernels = [part.name for part in fields(LigerPatches) if getattr(switches.liger, part.name)]
     head, fused = switches.liger_head, switches.loss == "liger"
     marks = ["casts"] * (fused and head.casts) + ["adds in place"] * (fused and head.adds_in_place)
     of_its_own = {"rope", "rms_norm", "swiglu"} <= set(kernels) and (fused or "cross_entropy" in kernels)

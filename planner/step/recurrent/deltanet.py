@@ -15,7 +15,7 @@ from planner.step.norms import norm
 from planner.step.projections.linear import Projector
 from planner.step.recurrent.delta_rule import Inputs, delta_rule
 from planner.step.recurrent.short_convolution import convolved
-from planner.step.switches import LigerKernels
+from planner.step.switches import LigerPatches
 
 LINEAR = "linear attention: projections, convolution, gates"
 _QKV: tuple[Dims, Dims, Dims] = (("T", "key"), ("T", "key"), ("T", "value"))
@@ -118,6 +118,6 @@ def _gated_norm(graph: Graph, part: Norm, x: Value, gate: Value, project: Projec
     each = x.each
     with graph.cause("norms"):
         # No kernel of Liger's takes its place.
-        normed = graph.hold(norm(graph, part, x, replace(project.switches, liger=LigerKernels())))
+        normed = graph.hold(norm(graph, part, x, replace(project.switches, liger=LigerPatches())))
         bent = graph.hold(unary(graph, cast(graph, view(gate, ("T", "Hv", "dv")), 4), saves="input"))
         return cast(graph, mul(graph, normed, bent), each)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from planner.families.parts import Structure
-from planner.step.attention.kv_cache import KeyValueCache
+from planner.step.attention.other_caches import OtherCache, cache_of
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.embedding import INPUTS, embed
 from planner.step.engine.graph import Buffer, Graph, Value, framed
@@ -24,7 +24,14 @@ HEAD = "loss"
 
 
 @lru_cache(maxsize=512)
-def trace_generation(structure: Structure, switches: Switches, *, decoding: bool, sampled: bool = False) -> Program:
+def trace_generation(
+    structure: Structure,
+    switches: Switches,
+    *,
+    decoding: bool,
+    sampled: bool = False,
+    other_cache: OtherCache | None = None,
+) -> Program:
     """The segments of one forward without gradients, one layer of each kind; what is left is the layers' cache.
 
     `sampled`: the next token is drawn. What the loop of `_sample` names stays until the next token has the same.
@@ -34,7 +41,7 @@ def trace_generation(structure: Structure, switches: Switches, *, decoding: bool
     switches = replace(switches, gathers_experts=decoding)
     graph = Graph()
     graph.recording = False
-    cache = KeyValueCache(graph, decoding=decoding)
+    cache = cache_of(graph, other_cache, decoding=decoding)
     graph.mark("forward")
     with graph.cause(INPUTS):
         ids = graph.hold([graph.new(8, ("batch",)) for _ in ("input_ids", "attention_mask", "position_ids")])

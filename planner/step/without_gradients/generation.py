@@ -14,7 +14,8 @@ from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step.attention.kv_cache import CACHE, CACHED
-from planner.step.cache_bytes import cache_bytes, cached_tokens
+from planner.step.attention.other_caches import FETCHED, KEPT, STORED
+from planner.step.cache_bytes import cached_tokens
 from planner.step.engine.program import Part, worst_instants
 from planner.step.engine.tables import tables_of
 from planner.step.from_recipe.adapted_layers import by_adapters
@@ -24,6 +25,13 @@ from planner.step.legend import cause_of
 from planner.step.lines import formula_of, largest_terms, ordered
 from planner.step.recorded import generation_words, nearest
 from planner.step.without_gradients.buffered_batch import buffered_batch
+from planner.step.without_gradients.cache_moments import (
+    KeptCache,
+    Moment,
+    moments,
+    one_layer_bytes,
+    refuse_what_cannot_be_kept,
+)
 from planner.step.without_gradients.generating_pass import trace_generation
 
 _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, bitsandbytes 0.50, torch 2.14, traced"
@@ -31,7 +39,10 @@ _SOURCE = "planner/step: transformers 5.23 generation/utils.py, cache_utils.py, 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """So many sequences of so many tokens, of which `prompt` are there before. `sampled`: drawn, not the likeliest."""
+    """So many sequences of so many tokens, of which `prompt` are there before.
+
+    `sampled`: drawn, not the likeliest. `kept`: the cache, where it is not the usual one.
+    """
 
     decoder: Decoder
     recipe: Recipe
@@ -40,6 +51,7 @@ class Generation:
     prompt: int
     tokens: int
     sampled: bool = False
+    kept: KeptCache | None = None
 
     @classmethod
     def of_step(cls, decoder: Decoder, recipe: Recipe, gpu: Gpu) -> "Generation":
@@ -51,20 +63,44 @@ class Generation:
 
     def lines(self, phases: tuple[str, str]) -> list[Line]:
         """Lines of the worst instants of the two parts, alive in the phases named for them."""
-        prompt, token = (self._worst(decoding=decoding) for decoding in (False, True))
-        return [*self._lines(prompt, phases[0]), *self._lines(token, phases[1]), self._standing_cache(phases[1])]
+        if self.kept:
+            refuse_what_cannot_be_kept(self.decoder, self.kept)
+        shape = (self.sequences, self.prompt, self.tokens)
+        tokens = [(moment, self._worst(moment)) for moment in moments(self.decoder, self.kept, shape, self._each)]
+        moment, token = max(tokens, key=lambda found: found[0].standing_bytes + _bytes(found[1]))
+        return [
+            *self._lines(self._worst(None), phases[0]),
+            *self._fetched(phases[0]),
+            *self._lines(token, phases[1]),
+            self._standing_cache(moment, phases[1]),
+        ]
 
-    def _worst(self, *, decoding: bool) -> Mapping[str, Sequence[Part]]:
-        """What each line holds at the part's worst instant."""
+    @property
+    def _each(self) -> int:
+        """Bytes of a key or a value."""
+        return DTYPE_BYTES[self.recipe.autocast or self.recipe.model_dtype]
+
+    def _worst(self, moment: Moment | None) -> Mapping[str, Sequence[Part]]:
+        """What each line holds at the worst instant of one token, or of the prompt."""
+        decoding = moment is not None
         training = self.recipe.training.model_copy(
             update={"max_length": 1 if decoding else self.prompt, "per_device_train_batch_size": self.sequences,
                     "gradient_checkpointing": False, "gradient_accumulation_steps": 1}
         )  # fmt: skip
         recipe = replace(self.recipe, training=training, objective="sft")
         switches = switches_of(self.decoder, recipe, self.gpu)
-        program = trace_generation(self.decoder.structure, switches, decoding=decoding, sampled=self.sampled)
+        how = moment.how if moment else self.kept.traced if self.kept else None
+        program = trace_generation(
+            self.decoder.structure, switches, decoding=decoding, sampled=self.sampled, other_cache=how
+        )
+        counts = (moment.tokens, moment.stored, moment.kept) if moment else (self.tokens - 1, 0, 0)
         tables = [
-            {**table, CACHED: self.sequences * cached_tokens(self.decoder, kind, self.tokens - 1)}
+            {
+                **table,
+                CACHED: self.sequences * cached_tokens(self.decoder, kind, counts[0]),
+                STORED: self.sequences * counts[1],
+                KEPT: self.sequences * counts[2],
+            }
             for kind, table in enumerate(numbers_of(self.decoder, recipe, self.gpu))
         ]
         numbers = (*tables, tables[0], *tables)
@@ -84,21 +120,41 @@ class Generation:
             for name, parts in found.items()
         ]
 
-    def _standing_cache(self, phase: str) -> Line:
-        """The whole cache beside a token, which the trace of one token leaves out: the first or the last."""
-        each = DTYPE_BYTES[self.recipe.autocast or self.recipe.model_dtype]
-        decoder, sequences = self.decoder, self.sequences
-        first = cache_bytes(decoder, sequences, self.prompt, each=each, windows=False, repeated=True)
-        last = cache_bytes(decoder, sequences, self.tokens - 1, each=each, repeated=True)
+    def _standing_cache(self, moment: Moment, phase: str) -> Line:
+        """The whole cache beside a token, which the trace of one token leaves out."""
+        stored = f", {moment.stored:,} of them quantized" if moment.stored else ""
+        offloaded = self.kept is not None and self.kept.keys is None
         return Line(
             name=CACHE,
-            bytes=max(first, last),
+            bytes=moment.standing_bytes,
             cause="activations",
             alive_in=(phase,),
-            formula="Σ over layers of e·b·n·(keys + values), n the tokens that the layer keeps, or its state",
-            working=f"{sequences:,} × {self.prompt if first > last else self.tokens - 1:,} tokens",
+            formula="e·b·n·(keys + values) of the layer that comes next; the others wait on the host"
+            if offloaded
+            else "Σ over layers of e·b·n·(keys + values), n the tokens that the layer keeps, or its state",
+            working=f"{self.sequences:,} × {moment.tokens:,} tokens{stored}",
             source=_SOURCE,
         )
+
+    def _fetched(self, phase: str) -> list[Line]:
+        """An offloaded cache: the last layer has the first one's fetched, while it reads the prompt itself."""
+        if self.kept is None or self.kept.keys:
+            return []
+        return [
+            Line(
+                name=FETCHED,
+                bytes=one_layer_bytes(self.decoder, self.sequences, self.prompt, self._each),
+                cause="activations",
+                alive_in=(phase,),
+                formula="e·b·n·(keys + values)",
+                working=f"{self.sequences:,} × {self.prompt:,} tokens",
+                source="transformers 5.23 cache_utils.py, Cache.prefetch",
+            )
+        ]
+
+
+def _bytes(found: Mapping[str, Sequence[Part]]) -> int:
+    return sum(part[2] for parts in found.values() for part in parts)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ import pytest
 
 from app.hub.errors import MissingFileError, RefusedAddressError, RemoteFileError, RemoteFileTroubleError
 from app.hub.file_address import file_address, is_address
-from app.hub.remote_file import MOST_BYTES, RemoteFiles
+from app.hub.remote_file import LARGEST_FILE_BYTES, RemoteFiles
 from app.main import create_app
 from app.settings import Settings
 from tests.app.hub_server import FakeHub, running_hub
@@ -131,7 +131,7 @@ def test_a_redirect_elsewhere_is_not_followed(host: FakeHub, tmp_path: Path, loc
 def test_what_does_not_come_is_told_in_one_sentence(host: FakeHub, tmp_path: Path) -> None:
     circle, large, page, broken = ("/acme/recipes/main/" + name for name in ("circle", "large", "page", "broken"))
     host.say(circle, 301, location=f"https://raw.githubusercontent.com{circle}")
-    host.say(large, 200, b"#" * (MOST_BYTES + 1))
+    host.say(large, 200, b"#" * (LARGEST_FILE_BYTES + 1))
     host.say(page, 200, b"<html>", content_type="text/html; charset=utf-8")
     host.say(broken, 503)
     endless, slow = "/acme/recipes/main/endless", "/acme/recipes/main/slow"

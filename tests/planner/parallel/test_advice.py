@@ -58,8 +58,13 @@ def test_four_bit_values_are_kept_so_that_they_can_be_cut() -> None:
     assert all(change["quantization.bnb_4bit_quant_storage"] == "bfloat16" for change in changes)
 
 
-def test_no_number_of_cards_is_named_where_each_has_to_hold_all_of_a_quantized_model_first() -> None:
-    assert of_several(asked(model="meta-llama/Llama-2-70b-hf", method="qlora", training={"max_length": 512})) == []
+def test_layers_in_turn_are_named_where_shards_have_to_hold_all_of_a_quantized_model_first() -> None:
+    found = asked(model="meta-llama/Llama-2-70b-hf", method="qlora", training={"max_length": 512})
+    (spread,) = of_several(found)
+    assert spread["change"] == {"gpus": 4, "device_map": "auto"}
+    assert "one computes at a time" in spread["cost"]
+    promised = changed(found.request.model_dump(mode="json"), spread["change"])
+    assert plan(Request.parse(promised)).verdict == spread["verdict"] == "fits"
 
 
 def test_an_address_of_words_reads_back_as_the_section_they_stand_for() -> None:

@@ -28,7 +28,7 @@ def in_the_step(found: Plan, name: str) -> int:
 
 
 def test_several_cards_without_a_strategy_are_torchruns_default() -> None:
-    assert answer(gpus=2).to_dict()["cards"] == {"count": 2, "strategy": "ddp", "worst_rank": 0}
+    assert answer(gpus=2).to_dict()["cards"] == {"count": 2, "strategy": "ddp", "worst_rank": 0, "each": None}
 
 
 def test_ddp_holds_a_gradient_twice_unless_it_is_a_view_of_its_bucket() -> None:

@@ -26,7 +26,15 @@ def setting(model: str, layers: int, context: int, new: int, batch: int = 1, **m
     ways = ["nf4" if more.get("quantization") == NF4 else "int8" if "quantization" in more else "16 bit"]
     ways += [str(more[key]) for key in ("gpu", "dtype", "attn_implementation") if key in more]
     ways += ["adapter"] if "lora" in more else []
+    ways += [f"{more['cache_implementation']} cache"] if "cache_implementation" in more else []
+    ways += [", ".join(f"{key} {value}" for key, value in more.get("cache_config", {}).items())]
+    ways = [way for way in ways if way]
     return {"name": f"{short}, {layers} layers, {batch} x {context}, {new} new, {', '.join(ways)}", **document}
+
+
+def quantized(**config: Any) -> dict[str, Any]:
+    """The two fields of a quantized cache."""
+    return {"cache_implementation": "quantized", **({"cache_config": config} if config else {})}
 
 
 LLAMA, QWEN, GEMMA2, GEMMA3 = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-4B", "google/gemma-2-2b", "google/gemma-3-1b-it"
@@ -74,4 +82,24 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     setting("google/gemma-2b", 4, 2048, 8),
     setting("google/gemma-4-E2B-it", 35, 2048, 8),
     setting("CohereLabs/c4ai-command-r7b-12-2024", 4, 6144, 8),
+    setting(LLAMA, 4, 1024, 8, **quantized()),
+    setting(LLAMA, 4, 2048, 300, 4, **quantized()),
+    setting(LLAMA, 4, 8192, 20, 2, **quantized(backend="quanto", nbits=2, residual_length=64, axis_key=-1)),
+    setting(
+        LLAMA, 4, 8192, 64, 2, **quantized(backend="quanto", nbits=2, residual_length=32, axis_key=-1, axis_value=-1)
+    ),
+    setting(QWEN, 4, 4096, 20, 2, quantization=NF4, **quantized(q_group_size=32)),
+    setting("bigscience/bloom-560m", 6, 1024, 20, 2, **quantized(nbits=2)),
+    setting("EleutherAI/pythia-1.4b", 6, 1024, 20, 2, **quantized()),
+    setting("tiiuae/falcon-7b", 4, 1024, 20, 2, **quantized()),
+    setting(LLAMA, 4, 1024, 8, **quantized(backend="hqq")),
+    setting(LLAMA, 4, 8192, 20, 2, **quantized(backend="hqq", nbits=8, axis_key=1, axis_value=1, residual_length=16)),
+    setting(LLAMA, 4, 8192, 20, 2, **quantized(backend="hqq", nbits=2)),
+    setting(QWEN, 4, 4096, 200, 2, dtype="float16", **quantized(backend="hqq", axis_key=1)),
+    setting(LLAMA, 4, 8192, 20, 2, **quantized(backend="fp8")),
+    setting("microsoft/phi-4", 4, 4096, 300, 4, **quantized(backend="fp8")),
+    setting(LLAMA, 4, 1024, 8, cache_implementation="offloaded"),
+    setting(LLAMA, 4, 8192, 20, 4, cache_implementation="offloaded"),
+    setting(QWEN, 4, 4096, 20, 8, quantization=NF4, cache_implementation="offloaded"),
+    setting("microsoft/phi-4", 4, 4096, 8, 4, cache_implementation="offloaded"),
 )
