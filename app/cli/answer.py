@@ -73,7 +73,7 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
         out.print(Text(f"{about} allocated{fullest}", style="dim"))
     offloads = cards["strategy"] != "single" or request.stack == UNSLOTH
     if answer["host_bytes"] and offloads:
-        each = " for each process" if cards["strategy"] != "single" else ""
+        each = " for each process" if cards["strategy"] not in {"single", "device_map"} else ""
         out.print(f"and {_size(answer['host_bytes'])} of host memory{each}")
     if answer["recorded"]:
         out.print(Text(f"{answer['recorded']['sentence']}.", style="dim"))

@@ -1,4 +1,4 @@
-"""Several cards in a trainer's file: its FSDP and DeepSpeed keys, once it is known how many cards there are.
+"""Several cards in a trainer's file: its FSDP and DeepSpeed keys, a script's `device_map`, once the cards are counted.
 
 A trainer's file rarely says how many cards it runs on: its launcher does. The count stands with the card that is given
 beside the file (`2x3090`), or under accelerate's `num_processes`; for one card the keys stay what was not planned.
@@ -13,7 +13,8 @@ from planner.request.parallel_words import counted_cards
 from planner.request.schema import Request
 
 _FSDP_KEYS = ("fsdp", "fsdp_config", "fsdp_version")
-_KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb")
+_SPREAD_KEYS = ("device_map", "max_memory")
+_KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb", *_SPREAD_KEYS)
 
 _AUTO = {"reduce_bucket_size": "auto", "prefetch_bucket_size": "auto", "param_persistence_threshold": "auto"}
 _AXOLOTL_ZERO3 = {"stage": 3, "overlap_comm": True, **_AUTO, "max_live_parameters": 0, "max_reuse_distance": 0}
@@ -41,9 +42,9 @@ def put_cards(reading: Reading) -> None:
         return
     reading.assume("gpus", count, "counted beside the card")
     found = _strategy(reading.config)
-    if found is None or not _can_be_used(found):
+    if found is None or not _can_be_used({"gpus": count, **found}):
         return
-    keys = [key for key in _KEYS if reading.config.get(key)]
+    keys = [key for key in _KEYS if reading.config.get(key) and (key not in _SPREAD_KEYS or key in found)]
     reading.not_planned = [item for item in reading.not_planned if item.key not in keys]
     reading.ignored = [item for item in reading.ignored if item.key not in keys]
     for key in keys:
@@ -62,6 +63,8 @@ def _count(reading: Reading) -> int | None:
         return None  # the request says so
     if counted:
         return counted[0]
+    if isinstance(gpu, str) and "+" in gpu:  # unlike cards by their names
+        return gpu.count("+") + 1
     processes = reading.config.get("num_processes")
     return processes if isinstance(processes, int) and not isinstance(processes, bool) else None
 
@@ -80,7 +83,17 @@ def _strategy(config: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         version = {"version": config["fsdp_version"]} if config.get("fsdp_version") else {}
         return {"fsdp": _fsdp(config.get("fsdp") or True, {**inner, **version})}
-    return {"ddp": {"bucket_cap_mb": config["ddp_bucket_cap_mb"]}} if config.get("ddp_bucket_cap_mb") else None
+    cap = config.get("ddp_bucket_cap_mb")
+    return {"ddp": {"bucket_cap_mb": cap}} if cap else _spread(config)
+
+
+def _spread(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A script's own map: transformers' Trainer leaves a model that lies on several cards where it is (trainer.py,
+    is_model_parallel). Other trainers' files run as a process a card, whose map is that card.
+    """
+    if config.get("command") and config.get("device_map"):
+        return {key: config[key] for key in _SPREAD_KEYS if config.get(key)}
+    return None
 
 
 def _fsdp(words: Any, config: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from app.imports.command_line import TRL_TRAININGS
 from app.imports.peft_methods import CONFIGS
 from app.imports.python_literals import NoLiteralError, literal, literal_names
+from planner.request.parallel import PLACEMENTS
 
 # What a Python program has and no configuration.
 _PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
@@ -202,6 +203,8 @@ def _loaded(
     for key, value in arguments.items():
         if (known := _LOADER.get(key, key)) in _LOADED or key.startswith("**"):
             program.put(known, value, names)
+    for key in ("device_map", "max_memory"):
+        _placed(program, key, arguments, names)
     if owner in _UNSLOTH_LOADERS:
         program.default(load_in_4bit=True, max_length=2048)
         if program.settings.pop("full_finetuning", False) or program.settings.get("load_in_8bit"):
@@ -216,6 +219,17 @@ def _loaded(
             del program.settings[key]
     if not {"dtype", "torch_dtype"} & {*program.settings, *program.unread}:
         program.default(dtype="auto")
+
+
+def _placed(program: Program, key: str, arguments: Mapping[str, ast.expr], names: Mapping[str, Any]) -> None:
+    """Where the model goes. What is worked out by each process, such as {"": local_rank}, has a card for each."""
+    if key in arguments:
+        try:
+            found = literal(arguments[key], names)
+        except NoLiteralError:
+            return
+        if found in PLACEMENTS if isinstance(found, str) else isinstance(found, dict) and set(found) != {""}:
+            program.default(**{key: found})
 
 
 def _named_model(program: Program, given: ast.expr, names: Mapping[str, Any]) -> None:

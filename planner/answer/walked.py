@@ -18,6 +18,7 @@ from planner.overheads.ranges import card_context_band
 from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
+from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
 from planner.step import (
     HeldBeside,
@@ -135,7 +136,7 @@ def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
     """What is known of a run whose step is not: the tensors that are there throughout."""
     ledger = Ledger.of(static_lines(model, recipe, gpu))
     least_bytes = next(phase.allocated_bytes for phase in ledger.phases() if phase.name == "forward")
-    end = "it does not fit" if least_bytes > gpu.usable_bytes else "a step comes on top"
+    end = "it does not fit" if least_bytes > gpu.usable_bytes * _shared_by(recipe) else "a step comes on top"
     return (
         f"For certain: weights, adapters and optimizer state take {format_gib(least_bytes)} of the "
         f"{format_gib(gpu.usable_bytes)} that {gpu.name} gives torch; {end}"
@@ -149,11 +150,16 @@ def cannot_hold(model: Model, recipe: Recipe, gpu: Gpu) -> bool:
         InvalidRequestError: the LoRA targets do not match this model.
     """
     recipe = on_card(recipe, gpu)
+    if isinstance(recipe.strategy, DeviceMap) and recipe.strategy.cards:  # of unlike cards no one says how much
+        return False
     if recipe.layout.strategy == "single":
         return max(standing_bytes(model, recipe, gpu)) > gpu.usable_bytes
-    if recipe.layout.strategy == "device_map":  # which layers a card holds is found by laying them out
-        return False
-    return Ledger.of(static_lines(model, recipe, gpu)).peak().allocated_bytes > gpu.usable_bytes
+    return Ledger.of(static_lines(model, recipe, gpu)).peak().allocated_bytes > gpu.usable_bytes * _shared_by(recipe)
+
+
+def _shared_by(recipe: Recipe) -> int:
+    """On how many cards together lies what one card would have throughout."""
+    return recipe.layout.world if recipe.layout.strategy == "device_map" else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ def _why_not(recipe: Recipe, gpu: Gpu) -> str:
         return "products in float32 are not planned for time"
     if recipe.compute_dtype == "bfloat16" and not gpu.native_bfloat16:
         return "this card's tensor cores do not multiply bfloat16; float16 is planned"
+    if recipe.layout.strategy == "device_map":
+        return "cards take turns, so that a step takes no less than on one; no published run tells how much more"
     if recipe.layout.shards or recipe.layout.strategy not in {"single", "ddp"}:
         return "the time that shards take between cards is not planned"
     return ""

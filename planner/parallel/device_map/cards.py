@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.overheads.ranges import card_context_band
@@ -18,6 +19,7 @@ def spread_over(placed: Sequence[Placed], recipe: Recipe, gpus: Sequence[Gpu], l
     """Which card has what. Each has what the driver leaves of it once a context is there.
 
     Raises:
+        InvalidRequestError: the run fails with this loss.
         NotImplementedError: weights whose sizes accelerate counts otherwise, or a step that is played on one card.
     """
     if recipe.quantization is not None and recipe.quantization.quant_method != "bitsandbytes":
@@ -26,6 +28,10 @@ def spread_over(placed: Sequence[Placed], recipe: Recipe, gpus: Sequence[Gpu], l
     if recipe.objective != "sft":
         msg = f"device_map over several cards for {recipe.objective}"
         raise NotImplementedError(msg)
+    if recipe.loss == "chunked":
+        # trl 1.16 sft_trainer.py compute_loss divides a sum on the last card by a count on the first.
+        fix = "TRL's fused head fails on a model that lies on several cards; write full_logits"
+        raise InvalidRequestError("This run stops at its first loss.", [FieldProblem("training.loss", fix)])
     if recipe.loss != "full_logits":
         msg = f"device_map over several cards with the {recipe.loss} loss"
         raise NotImplementedError(msg)
