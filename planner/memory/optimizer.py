@@ -9,7 +9,9 @@ from math import prod
 
 from planner.ledger import Line
 from planner.request.optimizer_names import KEPT, Kept, Optimizer
-from planner.tensors.low_rank import ColumnMeans, kept_projection, low_shape, worst_of_a_step
+from planner.tensors import muon
+from planner.tensors.low_rank import kept_projection, low_shape, worst_of_a_step
+from planner.tensors.step_tensors import ColumnMeans
 from planner.tensors.trainable import Trainable, reached
 from planner.units import allocated, ceil_div
 
@@ -35,6 +37,7 @@ _FORMULAS = {
     "torchao_8bit": "{buffers} (n + n/64 + 1,024); n < 4,096 or not of whole blocks: {buffers} e n",
     "torchao_4bit": "{buffers} (n/2 + n/64 + 64); n < 4,096 or not of whole blocks: {buffers} e n",
     "factored": "4 (rows + columns)",
+    "orthogonalized": "e n of a matrix, 2 e n of embeddings, heads and vectors",
 }
 
 
@@ -70,6 +73,8 @@ def state_tensors(tensor: Trainable, optimizer: Optimizer, *, embeddings_in_32bi
     kept, n = KEPT[optimizer], tensor.elements
     if kept.low_rank:
         return _low_rank(tensor, optimizer)
+    if kept.storage == "orthogonalized":
+        return muon.state_tensors(tensor)
     step = (4,) if kept.step_on_card else ()
     if kept.storage == "factored":
         return (*step, *_factored(tensor.shape))
@@ -163,6 +168,8 @@ def working_copies(
     kept = KEPT[optimizer]
     if kept.low_rank:
         return worst_of_a_step(tensors, optimizer, column_means)
+    if kept.storage == "orthogonalized":
+        return muon.worst_of_a_step(tensors)
     if kept.storage == "factored":
         return _adafactor_copies(tensors, column_means)
     if kept.storage in _TORCHAO_MAP_BYTES:

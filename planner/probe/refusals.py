@@ -87,7 +87,7 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
     if package and importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")
         yield FieldProblem("training.optim", f"runs with {name}: pip install --no-deps {name}; or plan it by formula")
-    if not package and recipe.training.optim not in optimizers.BUILDERS:
+    if not package and not optimizers.is_built(recipe.training.optim):
         fix = f"{recipe.training.optim} comes from a package the probe does not install; plan it by formula"
         yield FieldProblem("training.optim", fix)
 

@@ -73,8 +73,10 @@ def projection_of(optim: Optimizer, arguments: OptimArgs | None) -> Projection |
 def projection_problem(optim: Optimizer, arguments: OptimArgs | None, targets: object, method: str, cut: str) -> str:
     """What keeps a request from being planned, with the field and the fix; empty where nothing does.
 
-    `cut`: the section that cuts the model over several cards, if one does.
+    `cut`: the section that cuts tensors over several cards, if one does.
     """
+    if cut and (KEPT[optim].low_rank or KEPT[optim].storage == "orthogonalized"):
+        return f"training.optim: {optim} needs whole gradients, and {cut} cuts them; use another, or drop {cut}"
     if not KEPT[optim].low_rank:
         field = "optim_args" if arguments else "optim_target_modules" if targets is not None else ""
         return f"training.{field}: planned for GaLore and APOLLO, not for {optim}; drop it" if field else ""
@@ -82,8 +84,6 @@ def projection_problem(optim: Optimizer, arguments: OptimArgs | None, targets: o
         return f"training.optim: {optim} projects gradients of whole weights; use method full, or another optimizer"
     if targets is None:
         return f'training.optim_target_modules: {optim} must be told which linear layers; write "all-linear" or names'
-    if cut:
-        return f"training.optim: {optim} needs whole gradients, and {cut} cuts them; use another, or drop {cut}"
     found = arguments or OptimArgs()
     if optim == "apollo_adamw" and found.proj_type != "std":
         return f"training.optim_args: apollo_torch 1.0.3 fails with proj_type {found.proj_type}; write std, its default"

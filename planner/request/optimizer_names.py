@@ -1,4 +1,5 @@
-"""The optimizers that TrainingArguments names, what each keeps per trained tensor, and why some are not planned.
+"""The optimizers that TrainingArguments names, and Muon, which trainers have beside them: what each keeps per trained
+tensor, and why some are not planned.
 
 Names: transformers 5.23, training_args.py OptimizerNames, all of them. Who builds what: trainer_optimizer.py.
 """
@@ -12,9 +13,11 @@ Optimizer = Literal[
     "paged_ademamix_8bit", "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb",
     "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "adagrad", "adafactor", "sgd", "schedule_free_adamw",
     "schedule_free_radam", "schedule_free_sgd", "galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw",
+    "muon",
 ]  # fmt: skip
-# How buffers are stored: in the parameter's dtype, as bitsandbytes or torchao do, or as row and column means.
-Storage = Literal["own", "bnb_32bit", "bnb_8bit", "torchao_8bit", "torchao_4bit", "factored"]
+# How buffers are stored: in the parameter's dtype, as bitsandbytes or torchao do, as row and column means, or one for
+# matrices and two for the rest.
+Storage = Literal["own", "bnb_32bit", "bnb_8bit", "torchao_8bit", "torchao_4bit", "factored", "orthogonalized"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,11 @@ KEPT: dict[Optimizer, Kept] = {
         buffers=(1, 1), storage="own", low_rank=True,
         source="apollo_torch 1.0.3 apollo.py, random_projector.py, svd_projector.py",
     ),
+    # Trainers' own, and no name of TrainingArguments: LLaMA-Factory's use_muon, Axolotl's optimizer: muon.
+    "muon": Kept(
+        buffers=(1,), storage="orthogonalized",
+        source="llamafactory/third_party/muon/muon.py: momentum_buffer of matrices, moment1 and moment2 of the rest",
+    ),
 }  # fmt: skip
 
 _LAYERWISE = (
@@ -134,12 +142,8 @@ NOT_PLANNED: dict[str, str] = {
 }  # fmt: skip
 _OWN = "is a trainer's own, and no name of TrainingArguments: it {}; a dry run of the script itself plays it"
 # What Axolotl and LLaMA-Factory have beside TrainingArguments' (axolotl 0.19 utils/schemas/enums.py,
-# CustomSupportedOptimizers; torch.optim._muon).
+# CustomSupportedOptimizers).
 OF_TRAINERS: dict[str, str] = {
-    "muon": _OWN.format(
-        "keeps one momentum of each matrix, which it orthogonalizes in 16-bit copies, and AdamW's moments of the rest; "
-        "no formula here follows that step"
-    ),
     "dion": _OWN.format("keeps a momentum and low-rank factors of each matrix that no formula here counts"),
     "adopt_adamw": _OWN.format("keeps AdamW's moments, by a step that no formula here follows"),
     "came_pytorch": _OWN.format("keeps row and column means of the gradient and of its residual"),

@@ -206,7 +206,7 @@ class Request(Subject):
         training = self.training
         training.check_objective(training.loss, asked)
         training.check_options(self.stack, training.loss, padded=training.padded)
-        cut = next((name for name in asked if name != "ddp"), "")
+        cut = next((name for name in asked if name in ("fsdp", "deepspeed")), "")
         targets = training.optim_target_modules
         if problem := projection_problem(training.optim, training.optim_args, targets, self.method, cut):
             raise ValueError(problem)

@@ -16,50 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from planner.request.low_rank import Projection
 from planner.request.optimizer_names import Optimizer
+from planner.tensors.step_tensors import ColumnMeans, StepTensors
 from planner.tensors.trainable import Trainable, module_by_module
-from planner.units import allocated
 
 _WIDE = 4
-# Bytes that the means of a matrix of this shape take while they are made, by column (planner/memory/row_sums.py).
-ColumnMeans = Callable[[tuple[int, ...]], int]
-
-
-class _Held:
-    """The tensors of a step by the names that hold them; keeps the most that was there at once."""
-
-    def __init__(self, column_means: ColumnMeans | None) -> None:
-        self.column_means = column_means
-        self._bytes: dict[str, int] = {}
-        self._total_bytes = self._peak_bytes = 0
-        self.worst: list[tuple[int, int]] = []
-        self._given_back = 0
-
-    def make(self, name: str, size_bytes: int) -> None:
-        """A new tensor under `name`; what it held is there until then."""
-        before_bytes = self._bytes.pop(name, 0)
-        self._bytes["new"] = allocated(size_bytes)
-        self._total_bytes += self._bytes["new"]
-        if self._total_bytes > self._peak_bytes:
-            self._peak_bytes = self._total_bytes
-            self.worst = [(held, 1) for held in (*self._bytes.values(), before_bytes) if held]
-        self._bytes[name] = self._bytes.pop("new")
-        self._total_bytes -= before_bytes
-
-    def drop(self, *names: str) -> None:
-        """Names that go out of scope, or hold something that is there anyway."""
-        self._total_bytes -= sum(self._bytes.pop(name, 0) for name in names)
-
-    def rename(self, name: str, new: str) -> None:
-        """`new` holds what `name` did."""
-        self.drop(new)
-        self._bytes[new] = self._bytes.pop(name)
-
-    def give_back(self, size_bytes: int, name: str) -> None:
-        """Something goes that was there before the step; what `name` holds is in its place to the end."""
-        self._given_back += 1
-        self._bytes[f"given back {self._given_back}"] = self._bytes.pop(name) - allocated(size_bytes)
-        self._total_bytes -= allocated(size_bytes)
-
 
 def low_shape(tensor: Trainable) -> tuple[int, ...]:
     """Shape of what the moments are kept of: the projected gradient where there is a projection."""
@@ -96,7 +56,7 @@ def worst_of_a_step(
 
     Negative where a gradient is gone by then. Transformers puts what is not projected into the first group.
     """
-    held = _Held(column_means)
+    held = StepTensors(column_means)
     for tensor in in_groups(module_by_module(sorted(tensors, key=_place))):
         _STEPS[optimizer](held, tensor)
     return held.worst
@@ -131,7 +91,7 @@ def _inner(tensor: Trainable, projection: Projection) -> int:
     return min(projection.rank, *tensor.shape) if projection.decomposed else projection.rank
 
 
-def _project(held: _Held, tensor: Trainable, projection: Projection, *, itemsize_bytes: int, wide: bool) -> None:
+def _project(held: StepTensors, tensor: Trainable, projection: Projection, *, itemsize_bytes: int, wide: bool) -> None:
     """The projection made anew, then the projected gradient, under "low". `wide`: the gradient is in float32."""
     (rows, columns), inner, side = tensor.shape, _inner(tensor, projection), _side(tensor, projection)
     if not wide:
@@ -153,7 +113,7 @@ def _project(held: _Held, tensor: Trainable, projection: Projection, *, itemsize
     held.drop("half")
 
 
-def _decompose(held: _Held, tensor: Trainable, inner: int, side: str, *, wide: bool) -> None:
+def _decompose(held: StepTensors, tensor: Trainable, inner: int, side: str, *, wide: bool) -> None:
     (rows, columns), least = tensor.shape, min(tensor.shape)
     for name, elements in (("U", rows * least), ("S", least), ("Vh", least * columns), ("info", 1)):
         held.make(name, _WIDE * elements)
@@ -171,7 +131,7 @@ def _decompose(held: _Held, tensor: Trainable, inner: int, side: str, *, wide: b
     held.drop("U", "S", "Vh", "product", "narrow left", "narrow right")
 
 
-def _project_back(held: _Held, tensor: Trainable, projection: Projection, itemsize_bytes: int, name: str) -> None:
+def _project_back(held: StepTensors, tensor: Trainable, projection: Projection, itemsize_bytes: int, name: str) -> None:
     """The update at full size, made from "low" something, and once more times its scale, under `name`."""
     (rows, columns), inner = tensor.shape, _inner(tensor, projection)
     if _side(tensor, projection) == "full":
@@ -183,7 +143,7 @@ def _project_back(held: _Held, tensor: Trainable, projection: Projection, itemsi
     held.rename("scaled", name)
 
 
-def _moments(held: _Held, tensor: Trainable) -> None:
+def _moments(held: StepTensors, tensor: Trainable) -> None:
     """AdamW's root of the second moment, and the first over it."""
     low_bytes = tensor.itemsize_bytes * _elements(low_shape(tensor))
     held.make("denominator", low_bytes)
@@ -197,7 +157,7 @@ def _elements(shape: Iterable[int]) -> int:
     return elements
 
 
-def _galore_adamw(held: _Held, tensor: Trainable) -> None:
+def _galore_adamw(held: StepTensors, tensor: Trainable) -> None:
     held.drop("gradient")
     wide = tensor.itemsize_bytes == _WIDE
     if tensor.projection:
@@ -208,7 +168,7 @@ def _galore_adamw(held: _Held, tensor: Trainable) -> None:
         _project_back(held, tensor, tensor.projection, tensor.itemsize_bytes, "update")
 
 
-def _galore_adamw_8bit(held: _Held, tensor: Trainable) -> None:
+def _galore_adamw_8bit(held: StepTensors, tensor: Trainable) -> None:
     """The weight lies aside while bitsandbytes steps in one of the projected size; the gradient is gone by then."""
     if tensor.projection is None:
         return
@@ -223,7 +183,7 @@ def _galore_adamw_8bit(held: _Held, tensor: Trainable) -> None:
     held.drop("update", "weight")
 
 
-def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
+def _galore_adafactor(held: StepTensors, tensor: Trainable) -> None:
     """In float32 throughout: 16-bit gradients and weights are copied."""
     narrow, wide_bytes = tensor.itemsize_bytes < _WIDE, _WIDE * tensor.elements
     held.drop("gradient")
@@ -251,7 +211,7 @@ def _galore_adafactor(held: _Held, tensor: Trainable) -> None:
     held.drop("negative")
 
 
-def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
+def _apollo_adamw(held: StepTensors, tensor: Trainable) -> None:
     """The gradient itself, scaled row by row or column by column, and once more over the limit of its growth."""
     held.drop("gradient")
     if tensor.projection is None:
@@ -268,7 +228,7 @@ def _apollo_adamw(held: _Held, tensor: Trainable) -> None:
     held.drop("update")  # the scaled gradient's other name
 
 
-_STEPS: dict[str, Callable[[_Held, Trainable], None]] = {
+_STEPS: dict[str, Callable[[StepTensors, Trainable], None]] = {
     "galore_adamw": _galore_adamw,
     "galore_adamw_8bit": _galore_adamw_8bit,
     "galore_adafactor": _galore_adafactor,

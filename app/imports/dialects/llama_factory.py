@@ -78,6 +78,8 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.gradient_checkpointing", True, "on unless disable_gradient_checkpointing")
     reading.assume("training.use_reentrant", True, "use_reentrant_gc defaults to true")
     reading.assume("training.per_device_train_batch_size", 8, "TrainingArguments' default")
+    if reading.on("use_muon"):
+        reading.use("use_muon", "training.optim", "muon")
     read_low_rank(reading)
     reading.assume("training.optim", "adamw_torch_fused", "TrainingArguments' default since transformers 4.57")
     batch = reading.get("training.per_device_train_batch_size")
@@ -210,7 +212,7 @@ LLAMA_FACTORY = Trainer(
         "command freeze_vision_tower freeze_multi_modal_projector freeze_language_model finetuning_type "
         "quantization_bit quantization_method quantization_type double_quantization flash_attn enable_liger_kernel "
         "per_device_eval_batch_size bf16 fp16 pure_bf16 stage packing neat_packing gradient_checkpointing "
-        "pissa_init pissa_iter optim_args optim_target_modules"
+        "pissa_init pissa_iter optim_args optim_target_modules use_muon"
     ),
     ignored=ignored_keys("llama_factory"),
     rewrites={

@@ -12,6 +12,7 @@ from bitsandbytes.optim.rmsprop import RMSprop
 from transformers.optimization import Adafactor
 
 from planner.probe.training.low_rank import PACKAGES, low_rank_optimizer
+from planner.probe.training.muon import Muon
 from planner.request.optimizer_names import KEPT
 from planner.request.recipe import Recipe
 
@@ -30,10 +31,17 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optim
     name = recipe.training.optim
     if name in PACKAGES:
         return low_rank_optimizer(recipe, model, LEARNING_RATE)
+    if name == "muon":
+        return Muon(((each, part) for each, part in model.named_parameters() if part.requires_grad), LEARNING_RATE)
     if recipe.by_trainer and KEPT[name].in_8bit_by_bitsandbytes:
         embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
         manager.override_config([part.weight for part in embeddings], "optim_bits", 32)
     return BUILDERS[name]([parameter for parameter in model.parameters() if parameter.requires_grad])
+
+
+def is_built(optim: str) -> bool:
+    """Whether the probe's own packages have the optimizer."""
+    return optim in BUILDERS or optim == "muon"
 
 
 def _bitsandbytes(kind: Callable[..., Any], bits: int, paged: bool = False) -> Callable[[Any], torch.optim.Optimizer]:

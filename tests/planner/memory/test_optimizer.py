@@ -1,5 +1,8 @@
 """State sizes equal those of the real optimizers after a step on CPU (torch 2.13, bitsandbytes 0.50.2)."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,8 +128,24 @@ def test_both_means_of_a_paged_ademamix_can_leave_the_card() -> None:
     assert state.paged_bytes == 3 * 16 * 11_008
 
 
+def test_muon_keeps_one_momentum_of_a_matrix_and_two_moments_of_heads_and_vectors() -> None:
+    matrix, vector = tensor(64, 4096), tensor(4096)
+    assert state_of(matrix, "muon") == State(4 * 64 * 4096)
+    assert state_of(vector, "muon") == State(2 * 4 * 4096)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert state_of(replace(matrix, name=name), "muon") == State(2 * 4 * 64 * 4096)
+
+
+@pytest.mark.parametrize("section", [{"fsdp": {}}, {"deepspeed": {"zero_optimization": {"stage": 2}}}])
+def test_muon_is_refused_where_matrices_are_cut(section: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Request.parse({"model": "gpt2", "gpu": "t4", "gpus": 2, "training": {"optim": "muon"}, **section})
+    assert [problem.field for problem in caught.value.problems] == ["training.optim"]
+
+
 def test_every_name_of_training_arguments_is_planned_or_refused_with_a_reason() -> None:
-    assert len({*NAMES, *NOT_PLANNED}) == len(NAMES) + len(NOT_PLANNED) == 41
+    of_arguments = {*NAMES, *NOT_PLANNED} - {"muon"}
+    assert len(of_arguments) == len(NAMES) + len(NOT_PLANNED) - 1 == 41
     assert KEPT.keys() == set(NAMES)
     assert not OF_TRAINERS.keys() & {*NAMES, *NOT_PLANNED}
     for name, why in {**NOT_PLANNED, **OF_TRAINERS}.items():

@@ -112,3 +112,16 @@ def test_an_adapter_that_classifies_or_trains_biases_is_no_plain_lora() -> None:
 def test_code_of_ones_own_may_move_memory() -> None:
     command = f"swift sft --model {SMALL} --train_type lora --max_length 512 --external_plugins plugin.py"
     assert left_out(command) == {"external_plugins"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model_name_or_path: Qwen/Qwen2.5-0.5B\nstage: sft\nfinetuning_type: full\ncutoff_len: 512\nuse_muon: true\n",
+        "base_model: Qwen/Qwen2.5-0.5B\nsequence_len: 512\nmicro_batch_size: 1\noptimizer: muon\n",
+    ],
+)
+def test_trainers_own_muon_is_planned(text: str) -> None:
+    imported = read(text)
+    assert imported.document["training"]["optim"] == "muon"
+    assert not {"use_muon", "optimizer"} & {item.key for item in imported.not_planned}

@@ -10,7 +10,7 @@ from tests.planner.step.tables.settings import LLAMA, print_table, setting
 
 OPTIMIZERS = (
     "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "ademamix", "ademamix_8bit", "lion_32bit",
-    "lion_8bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb_8bit", "adagrad", "adafactor", "sgd",
+    "lion_8bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb_8bit", "adagrad", "adafactor", "sgd", "muon",
 )  # fmt: skip
 
 
@@ -20,7 +20,21 @@ def all_settings() -> list[dict[str, Any]]:
         setting(f"llama {method} {optim}", LLAMA, {"max_length": 256, "optim": optim}, method=method)
         for method in ("qlora", "full")
         for optim in OPTIMIZERS
-    ] + low_rank_settings()
+    ] + muon_settings() + low_rank_settings()
+
+
+def muon_settings() -> list[dict[str, Any]]:
+    """Muon of float32 gradients, of square matrices, of tied embeddings and of biases, and beside a trained head."""
+    wide = {"model_dtype": "float32", "autocast": "bfloat16"}
+    tied = {**LLAMA, "model_type": "qwen2", "tie_word_embeddings": True}
+    square = {**LLAMA, "intermediate_size": 1024, "num_key_value_heads": 8}
+    training = {"max_length": 256, "optim": "muon"}
+    return [
+        setting("llama full muon float32", LLAMA, training, method="full", stack=wide),
+        setting("llama full muon square", square, training, method="full"),
+        setting("qwen2 full muon", tied, training, method="full"),
+        setting("llama lora muon head", LLAMA, training, method="lora", lora={"modules_to_save": ["lm_head"]}),
+    ]
 
 
 def low_rank_settings() -> list[dict[str, Any]]:
