@@ -63,7 +63,7 @@ class Muon(torch.optim.Optimizer):
 
 def _orthogonalized(gradient: torch.Tensor) -> torch.Tensor:
     first, second, third = _COEFFICIENTS
-    matrix = gradient.bfloat16()
+    matrix: torch.Tensor = gradient.bfloat16()
     if gradient.size(0) > gradient.size(1):
         matrix = matrix.T
     matrix = matrix / (matrix.norm() + 1e-7)
