@@ -133,11 +133,13 @@ def _recipe(request: Request, strategy: str) -> str:
 
 
 def _strategy(request: Request) -> str:
+    cut = request.parallelism_config
+    parts = f", sequences in {cut.parts} parts ({cut.by})" if cut and cut.by else ""
     if request.fsdp:
-        return f"FSDP{request.fsdp.version}{', on the host' if request.fsdp.cpu_offload else ''}"
+        return f"FSDP{request.fsdp.version}{', on the host' if request.fsdp.cpu_offload else ''}{parts}"
     if request.deepspeed:
         on_host = "cpu" in {request.deepspeed.offload_optimizer, request.deepspeed.offload_param}
-        return f"ZeRO {request.deepspeed.stage}{', on the host' if on_host else ''}"
+        return f"ZeRO {request.deepspeed.stage}{', on the host' if on_host else ''}{parts}"
     if request.device_map:
         return f"device_map {request.device_map if isinstance(request.device_map, str) else 'by hand'}"
     return "DDP"

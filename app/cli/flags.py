@@ -100,6 +100,8 @@ FLAGS = (
     Flag("--gpus", "gpus", int, "How many cards; DDP where no strategy is named."),
     Flag("--fsdp", "fsdp", str, "Shard over them.", "full_shard|'full_shard offload'|shard_grad_op|hybrid_shard"),
     Flag("--deepspeed", "deepspeed", str, "ZeRO over them.", "zero1|zero2|zero3|zero3-offload|FILE"),
+    Flag("--cp-size", "parallelism_config.cp_size", int, "Parts of each sequence, a card each: a ring (FSDP2)."),
+    Flag("--sp-size", "parallelism_config.sp_size", int, "The same by Ulysses (DeepSpeed)."),
     Flag("--device-map", "device_map", str, "Layers in turn over them.", "auto|balanced|balanced_low_0|sequential"),
     Flag("--max-memory", "max_memory", str, "Of weights on each card, beside --device-map.", "0=20GiB,1=10GiB"),
     Flag("--tokens", "tokens", int, "Tokens to train on: says how many hours."),

@@ -15,6 +15,10 @@ from planner.request.schema import Request
 _FSDP_KEYS = ("fsdp", "fsdp_config", "fsdp_version")
 _SPREAD_KEYS = ("device_map", "max_memory")
 _KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb", *_SPREAD_KEYS)
+# Axolotl's, of which the first is today's; ring-flash-attn is planned as torch's own ring.
+_RINGS = ("context_parallel_size", "sequence_parallel_degree")
+_PARALLELISM = "parallelism_config"
+_OF_RINGS = ("ring_attn_func", "heads_k_stride")
 
 _AUTO = {"reduce_bucket_size": "auto", "prefetch_bucket_size": "auto", "param_persistence_threshold": "auto"}
 _AXOLOTL_ZERO3 = {"stage": 3, "overlap_comm": True, **_AUTO, "max_live_parameters": 0, "max_reuse_distance": 0}
@@ -44,6 +48,7 @@ def put_cards(reading: Reading) -> None:
     found = _strategy(reading.config)
     if found is None or not _can_be_used({"gpus": count, **found}):
         return
+    _put_sequences(reading, found, count)
     keys = [key for key in _KEYS if reading.config.get(key) and (key not in _SPREAD_KEYS or key in found)]
     reading.not_planned = [item for item in reading.not_planned if item.key not in keys]
     reading.ignored = [item for item in reading.ignored if item.key not in keys]
@@ -53,6 +58,23 @@ def put_cards(reading: Reading) -> None:
     if "fsdp" in found and reading.get("quantization.load_in_4bit"):
         why = "trainers keep 4-bit values as bfloat16 under FSDP, which cannot cut bytes"
         reading.assume("quantization.bnb_4bit_quant_storage", "bfloat16", why)
+
+
+def _put_sequences(reading: Reading, found: Mapping[str, Any], count: int) -> None:
+    """`parallelism_config` of TrainingArguments and Axolotl's ring, where it can be planned; else it stays named."""
+    config = reading.config
+    key = next((name for name in (_PARALLELISM, *_RINGS) if config.get(name) not in (None, 1)), None)
+    if key is None:
+        return
+    asked = config[key] if key == _PARALLELISM else {"cp_size": config[key]}
+    if not isinstance(asked, Mapping) or not _can_be_used({**found, "gpus": count, _PARALLELISM: dict(asked)}):
+        return
+    reading.not_planned = [item for item in reading.not_planned if item.key not in {key, *_OF_RINGS}]
+    reading.ignored = [item for item in reading.ignored if item.key not in {key, *_OF_RINGS}]
+    reading.use(key, _PARALLELISM, dict(asked))
+    if key != _PARALLELISM and reading.get("training.attn_implementation") not in {None, "sdpa"}:
+        why = "ring-flash-attn's attention is planned as torch's ring, which sdpa has"
+        reading.note("training.attn_implementation", "sdpa", why)
 
 
 def _count(reading: Reading) -> int | None:

@@ -43,6 +43,10 @@ def second_model(value: Any) -> Least | None:
 
 
 SFT = "as plain SFT"
+SEQUENCES = Effect(
+    "cuts each sequence over cards by code that is not planned; planned whole", "with whole sequences on each card",
+    saves=True,
+)
 ONE_CARD = Effect("spreads memory over cards or the host; one card is planned", "as one card alone", saves=True)
 UNSLOTH = Effect("no formula for Unsloth's kernels", "without Unsloth's kernels", saves=True)
 LESS = Effect("keeps less than the model's own code; planned without, which needs more", saves=True)

@@ -202,7 +202,7 @@ def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> lis
     found = unproved(recipe)
     if found:
         planned = "as the source of its strategy says"
-        items.append(NotPlanned(key=found.field, value=None, why=found.why, planned=planned, saves=True))
+        items.append(NotPlanned(key=found.field, value=None, why=found.why, planned=planned, saves=found.saves))
     return items
 
 

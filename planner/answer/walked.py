@@ -17,6 +17,7 @@ from planner.model.quantized_checkpoint import on_card
 from planner.overheads.ranges import card_context_band
 from planner.parallel.ddp import BUCKETS
 from planner.parallel.nccl import communication_lines
+from planner.parallel.sequences import refuse_layers
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
@@ -206,6 +207,7 @@ def _held(model: Model, recipe: Recipe) -> HeldBeside | None:
     """What a strategy for several cards holds while a step runs."""
     if recipe.layout.strategy == "single" or model.decoder is None:
         return None
+    refuse_layers(model.decoder, recipe)
     adapters = trained_tensors(model, recipe) if recipe.lora else ()
     return held_beside(place(model.census, recipe), adapters, recipe, model.decoder.layers)
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.ledger import Line
+from planner.parallel import sequences
 from planner.parallel.fsdp import FsdpStep
+from planner.parallel.sequences import of_own_tokens
 from planner.parallel.units import units_of
 from planner.parallel.zero import ZeroStep
 from planner.parallel.zero_parameters import parameters_of
@@ -41,7 +43,8 @@ def walked_recipe(recipe: Recipe) -> Recipe:
         # peft casts an adapter's input to its dtype before the adapter's own unit gathers and narrows it
         # (tuners_utils.py _cast_input_dtype): a float32 copy of the input is there beside the 16-bit one.
         gathered = None
-    return replace(recipe, adapter_dtype=gathered) if gathered and recipe.lora else recipe
+    recipe = replace(recipe, adapter_dtype=gathered) if gathered and recipe.lora else recipe
+    return of_own_tokens(recipe)
 
 
 def held_beside(
@@ -88,15 +91,23 @@ def reserved_beside_bytes(held: HeldBeside | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unproved:
-    """A strategy that is planned from its source and was held to no dry run: the request's field, and why."""
+    """A strategy that is planned from its source and was held to no dry run: the request's field, and why.
+
+    `saves`: it may need less than is planned for it.
+    """
 
     field: str
     why: str
+    saves: bool = True
 
 
 def unproved(recipe: Recipe) -> Unproved | None:
     """What of the recipe's strategy no dry run has shown, if anything."""
     options = recipe.strategy
+    if recipe.layout.sequence_by:
+        ring = recipe.layout.sequence_by == "ring"
+        name = "cp_size" if ring else "sp_size"
+        return Unproved(f"parallelism_config.{name}", sequences.UNPROVED[recipe.layout.sequence_by], saves=not ring)
     if isinstance(options, DeepSpeed) and recipe.layout.strategy == "zero":
         if options.stage == 0:
             return Unproved("deepspeed.stage", "stage 0 is planned from DeepSpeed's source; stages 1 to 3 were probed")
@@ -109,4 +120,7 @@ def unproved(recipe: Recipe) -> Unproved | None:
     return None
 
 
-UNPROVED_FIELDS = frozenset({"deepspeed.stage", "deepspeed.offload", "fsdp.version", "fsdp.hybrid_shard"})
+UNPROVED_FIELDS = frozenset({
+    "deepspeed.stage", "deepspeed.offload", "fsdp.version", "fsdp.hybrid_shard", "parallelism_config.cp_size",
+    "parallelism_config.sp_size",
+})  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from planner.request.dtypes import Dtype, HalfDtype
+from planner.request.parallelism import Parallelism, SequenceBy
 
 if TYPE_CHECKING:
     from planner.request.schema import Request
@@ -17,6 +18,8 @@ class Layout:
 
     `*_shards`: into how many parts each is cut, 1 where every card has the whole. `gathered` is the dtype of gathered
     parameters and reduced gradients, None for the parameter's own; `master` the dtype of trained shards, None likewise.
+    `sequence_parts`: into how many parts each sequence's tokens are cut, and by what attention; `gathers_parts`: a ring
+    gathers keys and values of all at once.
     """
 
     strategy: Strategy = "single"
@@ -28,6 +31,9 @@ class Layout:
     optimizer_on_host: bool = False
     gathered: HalfDtype | None = None
     master: Dtype | None = None
+    sequence_parts: int = 1
+    sequence_by: SequenceBy | None = None
+    gathers_parts: bool = True
 
     @property
     def shards(self) -> bool:
@@ -46,6 +52,7 @@ def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: 
     `by_accelerate`: a trainer prepares the model, so that trained parameters are float32 under FSDP's mixed precision
     (accelerate/utils/fsdp_utils.py fsdp2_prepare_model), unless the model is quantized to 4 bit.
     """
+    cut = request.parallelism_config or Parallelism()
     if request.gpus == 1 and request.fsdp is None and request.deepspeed is None:
         return ONE_CARD
     world = request.gpus
@@ -56,7 +63,8 @@ def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: 
         return Layout(
             strategy="fsdp", world=world, parameter_shards=shards, gradient_shards=shards, optimizer_shards=shards,
             parameters_on_host=request.fsdp.cpu_offload, optimizer_on_host=request.fsdp.cpu_offload,
-            gathered=gathered, master="float32" if upcasts else None,
+            gathered=gathered, master="float32" if upcasts else None, sequence_parts=cut.parts, sequence_by=cut.by,
+            gathers_parts=cut.cp_comm_strategy == "allgather",
         )  # fmt: skip
     if request.deepspeed is not None:
         stage = request.deepspeed.stage
@@ -67,7 +75,8 @@ def layout_of(request: "Request", autocast: HalfDtype | None, *, by_accelerate: 
             parameter_shards=world if stage >= 3 else 1,
             parameters_on_host=request.deepspeed.offload_param != "none",
             optimizer_on_host=request.deepspeed.offload_optimizer != "none",
-            master="float32",
+            master="float32", sequence_parts=cut.parts, sequence_by=cut.by,
+            gathers_parts=cut.cp_comm_strategy == "allgather",
         )  # fmt: skip
     if request.device_map is not None:
         return Layout(strategy="device_map", world=world)

@@ -9,7 +9,7 @@ from planner.request.parallel import MOST_CARDS, PLACEMENTS, ZERO_PRESETS, Fsdp,
 # "2x3090", "8 x h100", "4×a100": a count, then the card.
 _COUNTED = re.compile(r"^\s*(\d{1,4})\s*[x×]\s*(?=\D|\d{3})(\S.*)$", re.IGNORECASE)
 # TrainingArguments' own place for them.
-_LIFTED = ("fsdp", "fsdp_config", "deepspeed", "ddp_bucket_cap_mb")
+_LIFTED = ("fsdp", "fsdp_config", "deepspeed", "ddp_bucket_cap_mb", "parallelism_config")
 
 
 def counted_cards(name: str) -> tuple[int, str] | None:
@@ -48,10 +48,24 @@ def with_cards(data: Mapping[str, Any]) -> dict[str, Any]:
             msg = f"deepspeed: write {', '.join(ZERO_PRESETS)}, or the configuration itself; no file is opened here"
             raise ValueError(msg)
         document["deepspeed"] = ZERO_PRESETS[document["deepspeed"]]
+    _read_parallelism(document)
     cap = document.pop("ddp_bucket_cap_mb", None)
     if cap is not None:
         document["ddp"] = {"bucket_cap_mb": cap, **(document.get("ddp") or {})}
     return document
+
+
+def _read_parallelism(document: dict[str, Any]) -> None:
+    """DeepSpeed's own `sequence_parallel_size` is accelerate's `sp_size`; accelerate's file writes each key in full."""
+    deepspeed, given = document.get("deepspeed"), document.get("parallelism_config")
+    if isinstance(given, Mapping):
+        document["parallelism_config"] = {
+            str(key).removeprefix("parallelism_config_"): value for key, value in given.items()
+        }
+    if isinstance(deepspeed, Mapping) and "sequence_parallel_size" in deepspeed:
+        document["deepspeed"] = {key: value for key, value in deepspeed.items() if key != "sequence_parallel_size"}
+        size = {"sp_size": deepspeed["sequence_parallel_size"]}
+        document["parallelism_config"] = {**size, **(document.get("parallelism_config") or {})}
 
 
 def _count(document: dict[str, Any]) -> None:

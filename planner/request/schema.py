@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request import unsloth
+from planner.request import parallelism, unsloth
 from planner.request.base import Frozen, Name, Pattern
 from planner.request.device_map import CardNames, DeviceMapWords, MaxMemory, device_map_problem
 from planner.request.dtypes import Dtype, HalfDtype, QuantStorage
@@ -27,6 +27,7 @@ from planner.request.low_rank import OptimArgs, named_arguments, projection_prob
 from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
+from planner.request.parallelism import Parallelism
 from planner.request.patterns import MOST_NAMES, checked_list
 from planner.request.peft_types import adapter_problem
 from planner.request.training_options import OptionFields
@@ -178,6 +179,7 @@ class Request(Subject):
     device_map: DeviceMapWords | None = None
     max_memory: MaxMemory | None = None
     cards: CardNames | None = None
+    parallelism_config: Parallelism | None = None
     # Tokens to train on, and what an hour of one card costs: no byte depends on them.
     tokens: Annotated[StrictInt, Field(ge=1, le=10**15)] | None = None
     price_per_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -213,6 +215,12 @@ class Request(Subject):
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
         if training.objective == "grpo" and problem:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _sequences_can_be_cut(self) -> Self:
+        if problem := next(parallelism.problems(self), None):
             raise ValueError(problem)
         return self
 
@@ -259,7 +267,7 @@ class Request(Subject):
 _SECTIONS = (("quantization", {key: key for key in Quantization.model_fields}), ("lora", _FLAT_LORA))
 _KNOWN_KEYS = sorted({
     key
-    for part in (Request, Quantization, Lora, Training, Stack, CustomGpu, Ddp, Fsdp, DeepSpeed)
+    for part in (Request, Quantization, Lora, Training, Stack, CustomGpu, Ddp, Fsdp, DeepSpeed, Parallelism)
     for key in part.model_fields
 })
 

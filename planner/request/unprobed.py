@@ -28,6 +28,8 @@ def unprobed(recipe: Recipe, instrument: str) -> Iterator[FieldProblem]:
         yield FieldProblem("training.loss", fix)
     if isinstance(options, DeviceMap) and options.uses_the_host:
         yield FieldProblem("device_map", "puts modules on the host, which training refuses; name cards alone")
+    if layout.sequence_by:
+        yield FieldProblem("parallelism_config", f"the probe cuts no sequences; {_OWN_SCRIPT}")
     if layout.strategy == "zero":
         yield from _of_zero(recipe, options if isinstance(options, DeepSpeed) else DeepSpeed())
     elif layout.strategy == "fsdp":

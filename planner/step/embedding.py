@@ -97,10 +97,13 @@ def embed(
             x = graph.replace(x, dropout(graph, x))
     inputs = graph.hold(_inputs_of_layers(graph, structure, switches, x))
     with graph.cause(INPUTS):
-        positions = graph.hold(_positions(graph, structure, x.each, given=switches.packed))
+        given = switches.packed or switches.sequence_by is not None
+        positions = graph.hold(_positions(graph, structure, x.each, given=given))
         masks = graph.hold(_masks(graph, switches))
         if structure.idle_mask and switches.layers[0].kernel != "flash_attention_2":
             named.append(graph.hold(_mask(graph, switches, eager=switches.layers[0].kernel == "eager")))
+        # Positions of a ring's two chunks look like two documents: a mask is made, and attention does not get it.
+        unread = graph.hold([_mask(graph, switches, eager=False)] if switches.sequence_by == "ring" else [])
         rows = "T" if structure.rotary_each else "s"
         angles = graph.hold([graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))])
         tables = graph.hold(_tables(graph, structure, switches))
@@ -111,7 +114,7 @@ def embed(
     leaves = (leaf,) if leaf is not x and switches.checkpointing and not switches.trains_embedding else ()
     pair = (tables[0], tables[1]) if tables else None
     full = (tables[2], tables[3]) if len(tables) > len(_TABLES) else None
-    held = (*leaves, *(Value(buffer, 8, ("batch",)) for buffer in ids))
+    held = (*leaves, *unread, *(Value(buffer, 8, ("batch",)) for buffer in ids))
     return (
         x,
         (*replaced, *named),
@@ -196,7 +199,8 @@ def _masks(graph: Graph, switches: Switches) -> list[Value]:
 
 @framed
 def _mask(graph: Graph, switches: Switches, *, eager: bool) -> Value:
-    dims = ("T", "s") if switches.padded or switches.collated or eager else ("s", "s")
+    of_each = switches.padded or switches.collated or eager or switches.sequence_by == "ring"
+    dims = ("T", "s") if of_each else ("s", "s")
     mask = graph.hold(Value(graph.new(1, dims, MASK), 1, dims))
     return Value(graph.new(switches.residual, dims, MASK), switches.residual, dims) if eager else mask
 

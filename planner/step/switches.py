@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planner.request.objective import Objective
+from planner.request.parallelism import SequenceBy
 from planner.request.peft_types import PeftType
 from planner.step.passes import ONE_PASS, Pass
 
@@ -148,6 +149,8 @@ class Switches:
     LinearFunctionForZeroStage3).
     `offloads`: what is saved waits on the host, by TRL's offloading (engine/offloading.py): the dimensions that tell
     what is too small for it, up to the number where nothing is.
+    `sequence_by`, `sequence_parts`: sequences are cut over cards, and attention goes round; with `gathers_parts` keys
+    and values of all of them come at once.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
@@ -200,6 +203,9 @@ class Switches:
     unsloth: Unsloth | None = None
     keeps_inputs: bool = False
     offloads: tuple[tuple[str, int], ...] | None = None
+    sequence_by: SequenceBy | None = None
+    sequence_parts: int = 1
+    gathers_parts: bool = True
 
     def rank(self, name: str) -> str:
         """The dimension that is the rank of this projection's adapter."""

@@ -6,6 +6,7 @@
 from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
+from planner.step.attention.ring import ring, ulysses
 from planner.step.attention.softmax import WORKSPACE, softmax, softmax_in_float32
 from planner.step.engine.cards import new_tensor, view_of
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
@@ -46,6 +47,18 @@ def _fused(
     # scaled_dot_product_attention is on autocast's lower precision list (autocast_mode.h). The caller keeps a name for
     # what was cast until the kernel returns.
     inner = (_lowered(graph, q, switches), _lowered(graph, k, switches), _lowered(graph, v, switches))
+    if switches.sequence_by == "ring":
+        # Merged by halves on the first card, it lies head by head, and is written token by token (sdpa_attention.py).
+        return clone(graph, ring(graph, inner, parts=switches.sequence_parts, gathers=switches.gathers_parts))
+    if switches.sequence_by == "ulysses":
+        return ulysses(graph, inner, lambda given: _by_kernel(graph, given, switches, layer, mask))
+    return _by_kernel(graph, inner, switches, layer, mask)
+
+
+@framed
+def _by_kernel(
+    graph: Graph, inner: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
+) -> Value:
     if layer.kernel == "math":
         return math(graph, inner, mask, one_sequence=switches.one_sequence, by_head=layer.by_head)
     if layer.kernel == "cudnn":

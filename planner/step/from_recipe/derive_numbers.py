@@ -47,6 +47,7 @@ def _numbers(
         **({rank_dim(name): ranks.get(name, 1) for name in own_ranks(decoder, recipe.lora)} if recipe.lora else {}),
         "flash dq": workspace.flash_dq_elements(batch, length, heads, head_dim),
         **_chunked(sizes, batch, length),
+        "parts": recipe.layout.sequence_parts,
         "none": 0, "index top": min(sizes.get("index topk", 0), length), "rotated": sizes.get("rot", head_dim),
         "q rest": sizes.get("q", 0) - sizes.get("q rot", 0), "k rest": sizes.get("k", 0) - sizes.get("k rot", 0),
         **unsloth_numbers(scored, sizes["V"], sizes["h"]),

@@ -183,6 +183,9 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         unsloth=by_size.unsloth,
         offloads=by_size.offloads,
         keeps_inputs=isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage == 3,
+        sequence_by=recipe.layout.sequence_by,
+        sequence_parts=recipe.layout.sequence_parts,
+        gathers_parts=recipe.layout.gathers_parts,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 

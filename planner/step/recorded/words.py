@@ -47,7 +47,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "method": _method(recipe),
         "storage": _storage(recipe),
         "precision": _precision(recipe),
-        "attention": _attention(layers),
+        "attention": _attention(layers) + (f", {switches.sequence_by} over cards" if switches.sequence_by else ""),
         "key heads": _key_heads(layers),
         "checkpointing": _checkpointing(switches),
         "loss": _loss(switches),

@@ -124,13 +124,12 @@ def _write_trace(recorder, trace, retries):
 def _changes(trace):
     """(index, bytes) of every event that changes what is allocated.
 
-    The counter falls when a block is given back (CUDACachingAllocator.cpp, free), before `free_completed` where another
-    stream used it.
+    A block is torch's own until `free_completed`, which is when its counter falls (CUDACachingAllocator.cpp).
     """
     for index, event in enumerate(trace):
         if event["action"] == "alloc":
             yield index, event["size"]
-        elif event["action"] == "free_requested":
+        elif event["action"] == "free_completed":
             yield index, -event["size"]
 
 
