@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from app.cli import dry_run, gpus, inference, max, models, plan, probe, recommend, serve, token  # noqa: A004 (the command is called so)
+from app.cli import dry_run, garbage, gpus, inference, max, models, plan, probe, recommend, serve, token  # noqa: A004 (the command is called so)
 from app.cli.errors import Commands, unforeseen
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ for command in (plan, max, recommend, inference, models, gpus, dry_run, probe, s
 
 def main() -> None:
     """Run the program. No stack trace reaches a user."""
+    garbage.seldom()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shall get a ?, not an error

@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from app.cli import garbage
 from app.cli.errors import EXIT_BROKEN
 
 
@@ -51,6 +52,7 @@ def serve(
         typer.echo(f"the server cannot start: {error.title}", err=True)
         raise typer.Exit(EXIT_BROKEN) from None
     app = create_app(settings)
+    garbage.as_usual()
     config = uvicorn.Config(
         app,
         host=settings.host,
