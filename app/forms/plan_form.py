@@ -127,7 +127,7 @@ def values_of(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _counts_cards(gpu: str) -> bool:
     try:
-        return counted_cards(gpu) is not None
+        return "+" in gpu or counted_cards(gpu) is not None
     except ValueError:
         return True  # a count that the request refuses in its own words
 

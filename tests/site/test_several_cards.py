@@ -22,12 +22,22 @@ BASE = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-3090"}
         {"gpus": 8, "deepspeed": {"stage": 2, "overlap_comm": True}},
         {"gpus": 2, "ddp": {"gradient_as_bucket_view": True}},
         {"gpus": 2, "device_map": "auto"},
+        {"gpus": 2, "device_map": "sequential", "max_memory": {"0": "10GiB", "1": "20GiB"}},
+        {"gpus": 2, "device_map": {"": 0, "lm_head": 1}},
+        {"gpus": ["rtx-3090", "rtx-3060-12gb"], "device_map": "balanced_low_0"},
     ],
 )
 def test_every_strategy_has_an_address(changes: dict[str, object]) -> None:
     request = Request.parse(BASE | changes)
     address = query_of(request.model_dump(mode="json"))
     assert Request.parse(read_form(parse_qsl(address)).document) == request
+
+
+def test_the_page_shows_what_each_card_of_a_spread_model_holds(site: httpx.Client) -> None:
+    page = site.get("/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-3090&method=lora&gpus=2&device_map=auto").text
+    assert "card 1, RTX 3090: 16 layers, the fullest" in page
+    assert "That is the fullest of 2 cards, of which one computes at a time." in page
+    assert "One process has all 2 cards, and each of them is read." in page
 
 
 def test_a_count_typed_with_the_card_wins_over_the_controls_own_default() -> None:
@@ -83,3 +93,9 @@ def test_deepspeed_files_that_trainers_ship_are_known_by_name_and_others_are_not
     assert known.document["deepspeed"]["stage"] == 3
     unknown = imports.read(plain + "my/zero.json\n", gpu="8xh100")
     assert "deepspeed" in {item.key for item in unknown.not_planned}
+
+
+def test_unlike_cards_typed_with_a_plus_are_planned_and_the_fullest_is_named(site: httpx.Client) -> None:
+    address = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-3090%2Brtx-3060-12gb&gpus=1&method=lora&device_map=auto"
+    page = site.get(address, follow_redirects=True).text
+    assert "card 1, RTX 3060 12GB: 16 layers, the fullest" in page
