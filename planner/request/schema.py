@@ -6,15 +6,7 @@ Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, TrainingArgumen
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request import parallelism, unsloth
