@@ -157,6 +157,7 @@ def _tiles(
     tile = graph.new(compute, ("tile",), TILE)
     hidden = graph.new(compute, ("tile rows", "h"), TILE) if each != compute else None
     weight = graph.hold(graph.new(compute, ("tile words", "h"), TILE) if switches.head_width != compute else None)
+    graph.mark_product()
     return (tile, hidden, weight) if names_weight else (tile, hidden)
 
 
