@@ -15,8 +15,8 @@ from starlette.types import Scope
 
 from app.logs import current_request_id
 from planner.errors import FieldProblem, FitproofError
-from planner.request.control_characters import storable
-from planner.request.validation_messages import field_problems
+from planner.request.validation.control_characters import storable
+from planner.request.validation.messages import field_problems
 
 MEDIA_TYPE = "application/problem+json"
 

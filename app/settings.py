@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from app.probe_settings import ProbeSettings
 from planner.errors import FieldProblem, FitproofError
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
 from planner.units import MIB
 
 PREFIX = "FITPROOF_"

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from planner.errors import FieldProblem, FitproofError
-from planner.request.control_characters import LoneSurrogateError, checked_text
+from planner.request.validation.control_characters import LoneSurrogateError, checked_text
 
 # Deeper than any config.json (vision-language ones reach 5), shallower than any recursion limit.
 DEEPEST = 32

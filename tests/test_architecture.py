@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
@@ -42,3 +43,9 @@ def test_no_file_is_about_too_many_things() -> None:
         if name.endswith((".py", ".js", ".html")) and (lines := len((ROOT / name).read_text().splitlines())) > 300
     }
     assert not too_long
+
+
+def test_no_folder_holds_more_files_than_one_reads_at_a_glance() -> None:
+    read = (name for name in tracked() if name.endswith((".py", ".js", ".html", ".jsonl")))
+    files = Counter(str(Path(name).parent) for name in read if not name.endswith("__init__.py"))
+    assert not {folder: count for folder, count in files.items() if count > 20}

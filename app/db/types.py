@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Dialect, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from planner.request.control_characters import storable
+from planner.request.validation.control_characters import storable
 
 
 class _Plain(TypeDecorator[str]):

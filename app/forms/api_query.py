@@ -9,7 +9,7 @@ from app.forms.plan_form import PlanForm, field_at, read_form
 from app.planning import Planning
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.schema import Request
-from planner.request.validation_messages import MOST_PROBLEMS, UNKNOWN_KEY
+from planner.request.validation.messages import MOST_PROBLEMS, UNKNOWN_KEY
 
 
 def read_query(planning: Planning, pairs: Iterable[tuple[str, str]]) -> Request:

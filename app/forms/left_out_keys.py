@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from planner.answer.not_planned import NotPlanned
-from planner.request.control_characters import checked_text
+from planner.request.validation.control_characters import checked_text
 
 NAME = "not_planned"
 # More than any file of the corpus leaves out, and longer than any trainer's key.

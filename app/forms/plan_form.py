@@ -16,11 +16,11 @@ from app.lora_options import names_written
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request.control_characters import checked_text
 from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
 from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
 from planner.request.unsloth import UNSLOTH
+from planner.request.validation.control_characters import checked_text
 
 _MODULES = {"target_modules", "optim_target_modules", "llm_int8_skip_modules"} | names_written("modules", "names")
 _PATTERNS, _NUMBERS = names_written("patterns"), names_written("numbers")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:  # a tenth of a second, for the first address
     httpx = lazy_module("httpx")
 
-# Four bytes for each character that the import reads (app/imports/loading.py).
+# Four bytes for each character that the import reads (app/imports/sources/loading.py).
 LARGEST_FILE_BYTES = 256 * KIB
 _MOST_REDIRECTS = 3
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.imports.cards import put_cards
-from app.imports.command_line import NoTrainingError, settings_of
 from app.imports.dialects import TRAINERS
 from app.imports.effects import Effect
-from app.imports.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
 from app.imports.no_training import KINDS
-from app.imports.python_program import NotReadableError, read_program, source_of
 from app.imports.rules import Assumed, Ignored, Reading, Recognised, Trainer
+from app.imports.sources.command_line import NoTrainingError, settings_of
+from app.imports.sources.loading import MOST_CHARACTERS, Loaded, UnreadableConfigError, dump, load, refusal
+from app.imports.sources.python_program import NotReadableError, read_program, source_of
 from app.reading import reading
 from planner.answer.not_planned import NotPlanned
 from planner.errors import FieldProblem, FitproofError, NotPlannedError

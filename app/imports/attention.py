@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from app.imports.adapters.linear_targets import has_sinks
 from app.imports.effects import Effect
-from app.imports.linear_targets import has_sinks
 from app.imports.rules import Reading
 
 _PATH = "training.attn_implementation"

@@ -1,7 +1,7 @@
 """Images in the data of a model that sees: a file that names its data sets does not say what they hold."""
 
+from app.imports.adapters.linear_targets import known_model
 from app.imports.effects import Effect
-from app.imports.linear_targets import known_model
 from app.imports.rules import Reading
 
 _UNSAID = Effect(

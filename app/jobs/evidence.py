@@ -17,7 +17,7 @@ from app.reading import reading
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.measurement import Measurement
 from planner.request.schema import Request
-from planner.request.validation_messages import MOST_PROBLEMS, field_problems
+from planner.request.validation.messages import MOST_PROBLEMS, field_problems
 
 _PAGE = 500
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.measurement import Instrument
 from planner.request.schema import Request
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
 from planner.units import MIB
 
 SYNTHETIC = "synthetic"

@@ -11,7 +11,7 @@ from app.imports.planned import plan_import
 from app.schemas.plan import PlanDocument
 from planner.errors import InvalidRequestError
 from planner.request.schema import Request as PlanRequest
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
 
 router = APIRouter(tags=["imports"])
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.db.database import Database
 from app.db.models import Token
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
-from planner.request.control_characters import checked_name
+from planner.request.validation.control_characters import checked_name
 
 _PREFIX = "fitproof"
 # Compared with when no token has the id, so that an unknown id takes as long as a wrong secret.

@@ -10,8 +10,8 @@ from starlette.datastructures import UploadFile
 
 from app.hub.file_address import is_address
 from app.imports.examples import EXAMPLES
-from app.imports.loading import MOST_CHARACTERS
 from app.imports.planned import PlannedImport, plan_import
+from app.imports.sources.loading import MOST_CHARACTERS
 from app.templating import page
 from app.views.answer import Answer
 from app.views.asking import EXAMPLE, facts_of, origin

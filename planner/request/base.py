@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from planner.request.control_characters import checked_name
-from planner.request.patterns import checked_pattern
+from planner.request.validation.control_characters import checked_name
+from planner.request.validation.patterns import checked_pattern
 
 Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(checked_name)]
 # PEFT and transformers match these as regular expressions.

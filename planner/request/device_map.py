@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from planner.request.base import Name
-from planner.request.control_characters import checked_name
 from planner.request.parallel import MOST_CARDS, Placement
-from planner.request.patterns import MOST_NAMES
-from planner.request.unions import OBJECT, TEXT, by_kind
+from planner.request.validation.control_characters import checked_name
+from planner.request.validation.patterns import MOST_NAMES
+from planner.request.validation.unions import OBJECT, TEXT, by_kind
 
 # As device_map writes them; the whole model has an empty name. -1 is the host.
 ModuleName = Annotated[str, Field(max_length=300), AfterValidator(checked_name)]

@@ -17,9 +17,9 @@ from pydantic import (
 from planner.request.base import Frozen, Name, Pattern
 from planner.request.dtypes import Dtype
 from planner.request.initialisation import checked_initialisation
-from planner.request.patterns import MOST_NAMES
 from planner.request.peft_types import METHODS, PeftType, known_type
-from planner.request.unions import LIST, NUMBER, TEXT, by_kind
+from planner.request.validation.patterns import MOST_NAMES
+from planner.request.validation.unions import LIST, NUMBER, TEXT, by_kind
 
 # Limits say "this is a typing mistake": no public adapter has a rank above a few thousand.
 Rank = Annotated[StrictInt, Field(ge=1, le=8_192)]

@@ -20,11 +20,11 @@ from planner.request.optimizer_names import Optimizer, checked_optimizer
 from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.parallelism import Parallelism
-from planner.request.patterns import MOST_NAMES, checked_list
 from planner.request.peft_types import adapter_problem
 from planner.request.training_options import OptionFields
-from planner.request.unions import OBJECT, TEXT, by_kind
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
+from planner.request.validation.patterns import MOST_NAMES, checked_list
+from planner.request.validation.unions import OBJECT, TEXT, by_kind
 
 Method = Literal["qlora", "lora", "full"]
 

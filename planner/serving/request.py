@@ -22,7 +22,7 @@ from planner.request.schema import (
     Subject,
     Tokens,
 )
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
 from planner.serving.generation_cache import STATIC, CacheConfig, CacheImplementation
 
 Engine = Literal["transformers", "vllm", "llama.cpp"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from planner.request.lora import Lora
-from planner.request.patterns import Matcher, suffixes_of
+from planner.request.validation.patterns import Matcher, suffixes_of
 
 # The inner projection of a wrapper (models/gemma4/modeling_gemma4.py, Gemma4ClippableLinear).
 WRAPPED = ".linear"

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.low_rank import Projection
-from planner.request.patterns import Matcher
+from planner.request.validation.patterns import Matcher
 from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES, is_linear, is_module, names_of
 from planner.tensors.targets import indexed_names, linear_names, output_rows

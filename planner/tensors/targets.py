@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.lora import Lora
-from planner.request.patterns import suffixes_of
+from planner.request.validation.patterns import suffixes_of
 from planner.tensors.inventory import Census, Layers, TensorGroup, as_layers
 from planner.tensors.modules import (
     ALL_LINEAR,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.dtypes import Dtype
-from planner.request.patterns import SkipList
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.request.schema import Quantization
+from planner.request.validation.patterns import SkipList
 from planner.tensors import storage_formats
 from planner.tensors.inventory import Census, TensorGroup
 from planner.tensors.modules import module_name

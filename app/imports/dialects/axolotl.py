@@ -10,7 +10,8 @@ loaders/adapter.py (targets), core/builders/base.py (use_reentrant false).
 
 from typing import Any
 
-from app.imports.adapter_options import adapter_options
+from app.imports.adapters.linear_targets import stacks_experts
+from app.imports.adapters.options import adapter_options
 from app.imports.attention import put_attention
 from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, write_four_bits, write_method
 from app.imports.dialects.axolotl_objectives import read_objective
@@ -19,7 +20,6 @@ from app.imports.effects import LESS, ONE_CARD, PREFERENCES, VLLM, VLLM_SHARE, E
 from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import AXOLOTL as LIGER
 from app.imports.liger import put_axolotl_kernels
-from app.imports.linear_targets import stacks_experts
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
 from app.imports.precision import Dtypes, put_stack

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from app.imports.adapters.linear_targets import linear_targets, with_linear_layers
 from app.imports.effects import Effect
-from app.imports.linear_targets import linear_targets, with_linear_layers
 from app.imports.rules import Ignored, Reading, listed
 from planner.tensors.modules import LINEAR_NAMES
 

@@ -5,9 +5,9 @@ micro_batch_size 1, global_batch_size 16, AdamW), litgpt/finetune/full.py, litgp
 (get_default_supported_precision: bf16-mixed). Quantization takes a precision that is not mixed.
 """
 
+from app.imports.adapters.linear_targets import named_by_the_model
 from app.imports.effects import ONE_CARD, OWN_DECODER, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import named_by_the_model
 from app.imports.optimizer_classes import optimizer_name
 from app.imports.precision import Dtypes, four_bits, put_stack
 from app.imports.rules import Reading, Rule, Trainer, words

@@ -10,16 +10,16 @@ float32, all weights of full tuning too, unless pure_bf16).
 
 from typing import Any
 
+from app.imports.adapters.linear_targets import linear_targets
+from app.imports.adapters.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import linear_targets
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
-from app.imports.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.precision import Dtypes, half_precision, put_stack
-from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, negated, words
+from app.imports.sources.programs import name_the_program
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES

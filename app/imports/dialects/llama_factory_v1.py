@@ -1,8 +1,8 @@
 """LLaMA-Factory's second file format, as read in hiyouga/LLaMA-Factory src/llamafactory/v1/config and examples/v1."""
 
+from app.imports.adapters.linear_targets import linear_targets
 from app.imports.effects import PARTIAL, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import linear_targets
 from app.imports.precision import four_bits
 from app.imports.rules import Reading, Rule, Trainer, listed, words
 from app.imports.towers import may_see

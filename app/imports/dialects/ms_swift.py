@@ -9,17 +9,17 @@ swift/trainers/arguments.py (batch 1, checkpointing on).
 
 from typing import Any
 
-from app.imports.adapter_options import adapter_options
+from app.imports.adapters.linear_targets import linear_targets
+from app.imports.adapters.options import adapter_options
+from app.imports.adapters.peft_methods import read_peft_type
 from app.imports.attention import put_attention
 from app.imports.effects import PARTIAL, PREFERENCES, SFT, TOWERS, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import linear_targets
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
-from app.imports.peft_methods import read_peft_type
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
-from app.imports.programs import name_the_program
 from app.imports.rules import Reading, Rule, Trainer, listed, words
+from app.imports.sources.programs import name_the_program
 from app.imports.towers import may_see
 from planner.answer.not_planned import FrozenCopy, Pairs
 

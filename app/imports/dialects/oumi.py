@@ -8,11 +8,11 @@ in float32) and model_params.py (torch_dtype_str auto). What is built from them:
 
 from typing import Any
 
-from app.imports.adapter_options import adapter_options
+from app.imports.adapters.options import adapter_options
+from app.imports.adapters.peft_targets import default_targets
 from app.imports.attention import put_attention
 from app.imports.effects import IMAGES, PREFERENCES, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, four_bits, put_stack
 from app.imports.rules import Reading, Rule, Trainer, listed, names_or_all, words
 

@@ -1,8 +1,8 @@
 """Files that say a part of a run: the QLoRA chapter's flat dictionary, and an adapter's adapter_config.json."""
 
-from app.imports.adapter_options import adapter_options
+from app.imports.adapters.options import adapter_options
+from app.imports.adapters.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.ignored_keys import ignored_keys
-from app.imports.peft_methods import METHOD_RULES, read_peft_type
 from app.imports.rules import Reading, Rule, Trainer, listed, words
 from planner.request.lora import Lora
 from planner.request.schema import Quantization, Training

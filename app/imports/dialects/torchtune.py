@@ -7,9 +7,9 @@ attention alone) and recipes/lora_finetune_single_device.py. QLoRA is torchao's 
 
 import re
 
+from app.imports.adapters.linear_targets import named_by_the_model
 from app.imports.effects import OWN_DECODER, PREFERENCES, Effect
 from app.imports.ignored_keys import ignored_keys
-from app.imports.linear_targets import named_by_the_model
 from app.imports.optimizer_classes import last_part, optimizer_name
 from app.imports.precision import Dtypes, four_bits, put_stack
 from app.imports.rules import Reading, Rule, Trainer, words

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.imports.adapter_options import adapter_options
+from app.imports.adapters.options import adapter_options
+from app.imports.adapters.peft_methods import METHOD_RULES, read_peft_type
+from app.imports.adapters.peft_targets import default_targets
 from app.imports.attention import put_attention
 from app.imports.dialects.trl_objectives import name_the_reference, read_objective
 from app.imports.effects import PREFERENCES, VLLM, VLLM_SHARE, Effect, card_share
@@ -17,11 +19,9 @@ from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import put_transformers_kernels
 from app.imports.low_rank import read_low_rank
 from app.imports.numbers import as_number
-from app.imports.peft_methods import METHOD_RULES, read_peft_type
-from app.imports.peft_targets import default_targets
 from app.imports.precision import Dtypes, dtype_name, half_precision, put_stack
-from app.imports.programs import name_the_program
 from app.imports.rules import DEFAULT_LORA, Reading, Rule, Trainer, listed, looked_up, words
+from app.imports.sources.programs import name_the_program
 from app.imports.towers import may_see
 from app.imports.unsloth import put_unsloth
 from planner.request.unsloth import UNSLOTH

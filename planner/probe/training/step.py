@@ -12,8 +12,8 @@ from planner.probe.meters.meter import FIRST, Meter
 from planner.probe.meters.step_parts import StepParts
 from planner.probe.ranks.group import let_go_of_collectives
 from planner.probe.training.batch import make_batch
-from planner.probe.training.online import grpo
-from planner.probe.training.preference import preference_loss, run_as_accelerate_does
+from planner.probe.training.objectives.online import grpo
+from planner.probe.training.objectives.preference import preference_loss, run_as_accelerate_does
 from planner.probe.training.stack import Batch, StepLoss, compute_loss, stack_forward
 from planner.probe.training.updates import Updates, updates_of
 from planner.request.recipe import Recipe

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from planner.answer.plan import plan
 from planner.errors import InvalidRequestError
-from planner.request.patterns import MOST_NAMES, Matcher, SkipList, checked_list, checked_pattern
-from planner.request.re2_syntax import compiled, linear_text
 from planner.request.schema import Request
+from planner.request.validation.patterns import MOST_NAMES, Matcher, SkipList, checked_list, checked_pattern
+from planner.request.validation.re2_syntax import compiled, linear_text
 
 NAMES = [
     "lm_head",

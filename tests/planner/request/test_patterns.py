@@ -4,8 +4,8 @@ import pytest
 
 from planner.answer.plan import plan
 from planner.errors import InvalidRequestError
-from planner.request.patterns import checked_pattern
 from planner.request.schema import Request
+from planner.request.validation.patterns import checked_pattern
 
 MODEL = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-4090"}
 

@@ -19,7 +19,7 @@ from planner.request.schema import Request
 from planner.step import buffered_batch, evaluated_lines, generated_lines, offloaded_lines
 from planner.step.lines import instants_of
 
-FILE = Path(__file__).parent / "tables" / "recorded.jsonl"
+FILE = Path(__file__).parent / "tables" / "recorded" / "families.jsonl"
 PHASES = ("forward", "loss", "backward")
 
 
@@ -49,7 +49,7 @@ def recorded(file: Path = FILE) -> list[Recorded]:
 
 def recorded_everywhere() -> list[Recorded]:
     """Those of every table."""
-    return [row for file in sorted(FILE.parent.glob("recorded*.jsonl")) for row in recorded(file)]
+    return [row for file in sorted(FILE.parent.glob("*.jsonl")) for row in recorded(file)]
 
 
 def card(request: Request) -> Gpu:

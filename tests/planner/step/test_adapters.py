@@ -10,7 +10,7 @@ from tests.planner.step.compared import ComparedRow, compared_row
 from tests.planner.step.recorded import recorded
 from tests.planner.step.tables.adapter_settings import all_settings
 
-ROWS = [compared_row(row) for row in recorded(Path(__file__).parent / "tables" / "recorded_adapters.jsonl")]
+ROWS = [compared_row(row) for row in recorded(Path(__file__).parent / "tables" / "recorded" / "adapters.jsonl")]
 
 
 def test_recorded_requests_are_those_of_the_settings() -> None:

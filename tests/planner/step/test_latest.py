@@ -13,7 +13,7 @@ from tests.planner.step.recorded import Recorded, error_fraction, formula
 from tests.planner.step.tables.latest_settings import LATEST, OFF, all_settings
 from tests.planner.step.tables.settings import CARD
 
-FILE = Path(__file__).parent / "tables" / "recorded_latest.jsonl"
+FILE = Path(__file__).parent / "tables" / "recorded" / "latest.jsonl"
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
 WORST_FRACTION = 0.0035
 

@@ -14,7 +14,7 @@ from tests.planner.step.recorded import Recorded, card, error_fraction, formula
 from tests.planner.step.tables.mixture_settings import all_settings, small
 from tests.planner.step.tables.settings import CARD, MIXTURES
 
-FILE = Path(__file__).parent / "tables" / "recorded_mixtures.jsonl"
+FILE = Path(__file__).parent / "tables" / "recorded" / "mixtures.jsonl"
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
 FAMILIES = (*MIXTURES, "deepseek_v32")
 # gpt-oss trained whole: biases of experts, routers and sinks get gradients by ways that are not walked (0.35 %).

@@ -12,7 +12,7 @@ from tests.planner.step.recorded import error_fraction, phase_errors, recorded
 from tests.planner.step.tables.option_settings import all_settings
 from tests.planner.step.tables.settings import CARD, LLAMA
 
-ROWS = recorded(Path(__file__).parent / "tables" / "recorded_options.jsonl")
+ROWS = recorded(Path(__file__).parent / "tables" / "recorded" / "options.jsonl")
 
 
 def test_the_peak_of_a_step_is_the_dry_runs_to_a_permille() -> None:

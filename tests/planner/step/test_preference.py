@@ -17,7 +17,7 @@ SETTINGS = [*preference_settings.all_settings(), *reward_settings.all_settings()
 
 
 def _rows(name: str) -> list[Recorded]:
-    lines = (Path(__file__).parent / "tables" / f"recorded_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (Path(__file__).parent / "tables" / "recorded" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [Recorded(**row) for row in map(json.loads, lines) if "name" in row]
 
 

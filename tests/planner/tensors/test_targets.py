@@ -9,7 +9,7 @@ from planner.memory.gradients import gradients_bytes
 from planner.memory.optimizer import optimizer_lines
 from planner.model.model import resolve_model
 from planner.request.lora import Lora
-from planner.request.patterns import SkipList
+from planner.request.validation.patterns import SkipList
 from planner.tensors.targets import adapted_weights, unmatched_targets
 from planner.tensors.trainable import AdapterDtypes, adapter_tensors
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.cli import app
 from app.imports import TRAINERS, UnreadableConfigError, read
-from app.imports.loading import load
 from app.imports.rules import Trainer
+from app.imports.sources.loading import load
 from tests.site.terminal import invoke
 
 FOLDER = Path(__file__).parent

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.imports import read
+from app.imports.adapters.peft_targets import DEFAULT_TARGETS
 from app.imports.dialects.trl import TRL
 from app.imports.ignored_keys import ignored_keys
-from app.imports.peft_targets import DEFAULT_TARGETS
 
 TRL_FILE = "model_name_or_path: HuggingFaceTB/SmolLM2-135M\nuse_peft: true\nload_in_4bit: true\noutput_dir: out\n"
 

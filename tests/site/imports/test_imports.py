@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from app.imports import TRAINERS, read
-from app.imports.loading import load
 from app.imports.rules import Trainer
+from app.imports.sources.loading import load
 from planner.errors import FitproofError
 from planner.request.schema import Request
 from tests.site.imports import configs

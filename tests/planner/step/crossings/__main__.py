@@ -8,7 +8,7 @@ each phase. A setting that is more than 0.3 % off anywhere follows with its requ
 formula answers and the dry run refuses. The last lines are the summary, and the exit status is 1 where one was off.
 
 `--seed` is today's date if it is not given; equal seeds draw equal settings. `--keep` adds what is off to
-tests/planner/step/tables/recorded_drawn.jsonl, which holds the formulas from then on.
+tests/planner/step/tables/recorded/drawn.jsonl, which holds the formulas from then on.
 """
 
 import argparse

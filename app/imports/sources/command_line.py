@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection
 from typing import Any
 
-from app.imports.programs import program_refusal, settings_file
+from app.imports.sources.programs import program_refusal, settings_file
 
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)

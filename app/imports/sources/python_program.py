@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.imports.command_line import TRL_TRAININGS
-from app.imports.peft_methods import CONFIGS
-from app.imports.python_literals import NoLiteralError, literal, literal_names
+from app.imports.adapters.peft_methods import CONFIGS
+from app.imports.sources.command_line import TRL_TRAININGS
+from app.imports.sources.python_literals import NoLiteralError, literal, literal_names
 from planner.request.parallel import PLACEMENTS
 
 # What a Python program has and no configuration.

@@ -9,7 +9,7 @@ from planner.overheads.table import overheads
 from tests.planner.step.recorded import Recorded, error_fraction
 from tests.planner.step.tables.crossing_settings import all_settings
 
-FILE = Path(__file__).parent / "tables" / "recorded_crossings.jsonl"
+FILE = Path(__file__).parents[1] / "tables" / "recorded" / "crossings.jsonl"
 ROWS = [Recorded(**row) for row in map(json.loads, FILE.read_text(encoding="utf-8").splitlines()) if "name" in row]
 # Scalars and statistics of one number per token.
 LEFT_FRACTION = 0.001

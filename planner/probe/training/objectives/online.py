@@ -1,8 +1,8 @@
 """GRPO by TRL's own trainer: it generates, scores and computes its loss itself, on an object that never prepared data.
 
-As for preferences (planner/probe/training/preference.py), the attributes of `__init__` are set here. In place of a
-tokenizer and of reward functions stand ones that need no words: every prompt has the length that was asked for, no
-completion ends early, and all are worth the same.
+As for preferences (planner/probe/training/objectives/preference.py), the attributes of `__init__` are set here. In
+place of a tokenizer and of reward functions stand ones that need no words: every prompt has the length that was asked
+for, no completion ends early, and all are worth the same.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from planner.probe.training.load import torch_dtype
-from planner.probe.training.preference import OneProcess
+from planner.probe.training.objectives.preference import OneProcess
 from planner.probe.training.stack import StepLoss
 from planner.request.recipe import Recipe
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, Discriminator, Tag
 
-from planner.request.validation_messages import BRANCH_MARK, WRONG_KIND
+from planner.request.validation.messages import BRANCH_MARK, WRONG_KIND
 
 TEXT, LIST, OBJECT, NUMBER = (Tag(BRANCH_MARK + kind) for kind in ("text", "list", "object", "number"))
 

@@ -2,7 +2,7 @@
 
 PEFT and transformers match module names with Python's `re`, which backtracks: `(.*)*x` takes longer than the universe
 on a name of fifty characters. What would blow up there is refused before anything is matched; what is left is matched
-with RE2 (planner/request/re2_syntax.py), and what RE2 cannot say with `re`, under a tighter limit.
+with RE2 (planner/request/validation/re2_syntax.py), and what RE2 cannot say with `re`, under a tighter limit.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
-from planner.request.re2_syntax import PARSER, NoEqualError, compiled, linear_text
+from planner.request.validation.re2_syntax import PARSER, NoEqualError, compiled, linear_text
 
 # In `re`, `.*` four times over a name of forty characters is some 100,000 steps at worst, which is about 2 to the 17th;
 # an option doubles the steps. So four repeats, or twelve options, or some of each.

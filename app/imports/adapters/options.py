@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from app.imports.rules import Rule, listed
 from planner.request.lora import Lora
-from planner.request.validation_messages import field_problems
+from planner.request.validation.messages import field_problems
 
 # What trainers write where PEFT's own first values are meant (ms-swift, oumi), and where none are.
 _SWITCHES = {"true": True, "default": True, "xavier": True, "none": True, "false": False, "random": False}

@@ -13,10 +13,10 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from app import strictjson
-from app.imports.editing import spliced
+from app.imports.sources.editing import spliced
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.request.control_characters import checked_text
+from planner.request.validation.control_characters import checked_text
 
 # The longest example config of Axolotl and LLaMA-Factory is under 8 KiB; a config.json of a large MoE under 30 KiB.
 MOST_CHARACTERS = 64 * 1024

@@ -1,0 +1,4 @@
+"""What a stranger pasted, as settings.
+
+YAML, JSON, a command line, a Python program; and changes written back into it.
+"""

@@ -1,0 +1,1 @@
+"""Objectives beside supervised fine-tuning, by TRL's own trainers."""
