@@ -195,14 +195,12 @@ class Request(Subject):
         if len(asked) > 1:
             msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
             raise ValueError(msg)
-        if problem := device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus):
-            raise ValueError(problem)
         training = self.training
         training.check_objective(training.loss, asked)
         training.check_options(self.stack, training.loss, padded=training.padded)
-        cut = next((name for name in asked if name in ("fsdp", "deepspeed")), "")
-        targets = training.optim_target_modules
-        if problem := projection_problem(training.optim, training.optim_args, targets, self.method, cut):
+        cut, targets = next(filter({"fsdp", "deepspeed"}.__contains__, asked), ""), training.optim_target_modules
+        problem = device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus)
+        if problem := problem or projection_problem(training.optim, training.optim_args, targets, self.method, cut):
             raise ValueError(problem)
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
@@ -224,14 +222,13 @@ class Request(Subject):
         elif self.method == "lora" and quantization and quantization.kinds == ("load_in_8bit",):
             # LoRA on an int8 base is what people call it; here every quantized base is QLoRA.
             object.__setattr__(self, "method", "qlora")
-        quantized = self.quantization is not None and bool(self.quantization.kinds)
-        if self.method == "qlora" and not quantized:
+        kinds = self.quantization.kinds if self.quantization else ()
+        if self.method == "qlora" and not kinds:
             msg = "quantization: qlora needs load_in_4bit or load_in_8bit to be true; or use method lora"
             raise ValueError(msg)
-        if self.method != "qlora" and quantized:
+        if self.method != "qlora" and kinds:
             msg = f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
             raise ValueError(msg)
-        kinds = self.quantization.kinds if self.quantization else ()
         if len(kinds) > 1:
             msg = f"quantization: {' and '.join(kinds)} exclude each other; keep one"
             raise ValueError(msg)
