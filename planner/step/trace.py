@@ -4,6 +4,7 @@ Equal layers make equal events, so that a model of any depth is put together fro
 (planner/step/engine/program.py).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -107,15 +108,18 @@ def hold_gradients(graph: Graph, program: Program) -> None:
 
     Liger makes that of the head while it works out the loss; the others are made in the backward pass.
     """
+    # A segment may begin while a gradient is made in another dtype first, which the next one frees.
+    left: dict[int | None, Counter[int]] = {}
     for segment in program.segments:
         if segment.phase != "forward":
-            name = "forward" if segment.kind is None else f"forward {segment.kind}"
-            graph.mark(name)
-            for key, count in segment.net:
-                tag, size = program.keys[key]
-                if tag == GRADIENTS:
-                    for _ in range(count):
-                        graph.collect(graph.new(size.num, size.dims, tag, size.den))
+            left.setdefault(segment.kind, Counter()).update(dict(segment.net))
+    for kind, counts in left.items():
+        graph.mark("forward" if kind is None else f"forward {kind}")
+        for key, count in counts.items():
+            tag, size = program.keys[key]
+            if tag == GRADIENTS:
+                for _ in range(count):
+                    graph.collect(graph.new(size.num, size.dims, tag, size.den))
 
 
 def _saved_by_layers(graph: Graph, shared: Shared, *, first_saves: bool) -> tuple[Value, ...]:
