@@ -73,10 +73,10 @@ def projection_of(optim: Optimizer, arguments: OptimArgs | None) -> Projection |
 def projection_problem(optim: Optimizer, arguments: OptimArgs | None, targets: object, method: str, cut: str) -> str:
     """What keeps a request from being planned, with the field and the fix; empty where nothing does.
 
-    `cut`: the section that cuts tensors over several cards, if one does.
+    `cut`: the section that spreads the model over several cards, if one does.
     """
     if cut and (KEPT[optim].low_rank or KEPT[optim].storage == "orthogonalized"):
-        return f"training.optim: {optim} needs whole gradients, and {cut} cuts them; use another, or drop {cut}"
+        return f"training.optim: {optim} is planned where each card has the whole model; use another, or drop {cut}"
     if not KEPT[optim].low_rank:
         field = "optim_args" if arguments else "optim_target_modules" if targets is not None else ""
         return f"training.{field}: planned for GaLore and APOLLO, not for {optim}; drop it" if field else ""

@@ -198,7 +198,7 @@ class Request(Subject):
         training = self.training
         training.check_objective(training.loss, asked)
         training.check_options(self.stack, training.loss, padded=training.padded)
-        cut, targets = next(filter({"fsdp", "deepspeed"}.__contains__, asked), ""), training.optim_target_modules
+        cut, targets = next((name for name in asked if name != "ddp"), ""), training.optim_target_modules
         problem = device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus)
         if problem := problem or projection_problem(training.optim, training.optim_args, targets, self.method, cut):
             raise ValueError(problem)

@@ -136,7 +136,9 @@ def test_muon_keeps_one_momentum_of_a_matrix_and_two_moments_of_heads_and_vector
         assert state_of(replace(matrix, name=name), "muon") == State(2 * 4 * 64 * 4096)
 
 
-@pytest.mark.parametrize("section", [{"fsdp": {}}, {"deepspeed": {"zero_optimization": {"stage": 2}}}])
+@pytest.mark.parametrize(
+    "section", [{"fsdp": {}}, {"deepspeed": {"zero_optimization": {"stage": 2}}}, {"device_map": "auto"}]
+)
 def test_muon_is_refused_where_matrices_are_cut(section: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Request.parse({"model": "gpt2", "gpu": "t4", "gpus": 2, "training": {"optim": "muon"}, **section})
