@@ -14,5 +14,6 @@ def offloading(recipe: Recipe, model: torch.nn.Module) -> AbstractContextManager
         return nullcontext()
     from trl.models.activation_offloading import get_act_offloading_ctx_manager  # noqa: PLC0415  # only where it is used
 
-    context: AbstractContextManager[Any] = get_act_offloading_ctx_manager(model)
+    # A reward model has no head of words; the warning is written by a logger that wants accelerate's state.
+    context: AbstractContextManager[Any] = get_act_offloading_ctx_manager(model, warn_if_no_head=False)
     return context

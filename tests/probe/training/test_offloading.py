@@ -14,3 +14,8 @@ def test_layers_inputs_wait_on_the_host() -> None:
     inputs_bytes = 12 * 2 * (2 * 512) * 512
     # All but the few that are on their way are gone before the backward pass.
     assert kept["backward"] - offloaded["backward"] > inputs_bytes // 2
+
+
+def test_a_reward_model_which_has_no_head_of_words_is_offloaded_too() -> None:
+    run = on_card(request(config=DEEP, stack="trl", training={"objective": "reward", "activation_offloading": True}))
+    assert run.outcome == "ok"
