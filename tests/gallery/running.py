@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from tests.gallery.results import ROOT, Program, Result
 SECONDS = 1500
 
 
-def tried(program: Program, folder: Path) -> Result:
-    """Install its environment and run it on virtual cards."""
+def tried(program: Program, folder: Path, **variables: str) -> Result:
+    """Install its environment and run it on virtual cards, with `variables` beside those of this process."""
     cards = f"{program.gpus} x {program.gpu}" if program.gpus > 1 else program.gpu
     try:
         place = environment(program.environment, folder)
@@ -25,7 +26,7 @@ def tried(program: Program, folder: Path) -> Result:
         return Result(name=program.name, release="", torch="", cards=cards, why=f"cannot be installed: {said[-1]}")
     known = {"release": f"{program.package} {release(program.package, place)}", "torch": release("torch", place)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    report, said = dry_run(program, place)
+    report, said = dry_run(program, place, variables)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     if report is None or report["sentence"]:
@@ -47,12 +48,12 @@ def tried(program: Program, folder: Path) -> Result:
     )
 
 
-def dry_run(program: Program, place: Path) -> tuple[dict[str, Any] | None, str]:
+def dry_run(program: Program, place: Path, beside: Mapping[str, str]) -> tuple[dict[str, Any] | None, str]:
     """The report, or the last line that was said where there is none."""
     options = ["--gpu", program.gpu, "--gpus", str(program.gpus), "--offline", "--json", "--deadline", str(SECONDS)]
     options += program.options
     command = [sys.executable, "-m", "app.cli", "dry-run", *options, "--", *program.words()]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
+    variables = {**os.environ, **beside, "PYTHONPATH": str(ROOT), "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory(prefix="fitproof-gallery-") as empty:
         done = subprocess.run(command, cwd=empty, env=variables, capture_output=True, text=True, check=False)
     _, mark, document = done.stdout.partition('{\n  "version"')

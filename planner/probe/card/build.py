@@ -26,7 +26,7 @@ from planner.probe.card.symbols import Stack, WantedLibrary, find_stack, read_wa
 _HERE = Path(__file__).parent
 SOURCES = _HERE / "src"
 STATE = "libfitproof_card.so"
-STATE_SOURCES = ("card.cpp", "peers.cpp", "space.cpp")
+STATE_SOURCES = ("card.cpp", "peers.cpp", "space.cpp", "work.cpp")
 _FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
@@ -105,7 +105,7 @@ def _build(stack: Stack, folder: Path) -> None:
         work.mkdir()
         workshop = _Workshop(work, (*compiler(), *_FLAGS, *_defines(stack)))
         objects = workshop.compile_all(sorted(SOURCES.glob("*.cpp")))
-        state = WantedLibrary(STATE, "", frozenset(("card_*", "space_*")))
+        state = WantedLibrary(STATE, "", frozenset(("card_*", "space_*", "work_*")))
         workshop.link(state, [objects[name] for name in STATE_SOURCES], state.names)
         wanted = sorted(read_wanted(stack), key=lambda library: library.family != "libcudart")
         refusing = {library.soname: _stand_in(workshop, library, objects) for library in wanted}

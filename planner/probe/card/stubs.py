@@ -13,12 +13,14 @@ from dataclasses import dataclass
 class Library:
     """One of NVIDIA's libraries: the sources that stand in for it, and the status that says "not supported" in it.
 
-    `does_nothing` matches the calls whose only effect is on card memory, or on settings that nobody reads back.
+    `does_nothing` matches the calls whose only effect is on card memory, or on settings that nobody reads back; of
+    those, `launches` matches what is given to the stream of its first argument, a handle whose first field that is.
     """
 
     sources: tuple[str, ...] = ()
     unsupported: int = 1
     does_nothing: re.Pattern[str] = re.compile(r"(?!)")
+    launches: re.Pattern[str] = re.compile(r"(?!)")
 
 
 def _matching(pattern: str) -> re.Pattern[str]:
@@ -37,11 +39,10 @@ LIBRARIES = {
     "libcublas": Library(
         ("blas.cpp",),
         15,
-        _matching(
-            r"cublas(Set(Stream|Workspace|MathMode|PointerMode|SmCountTarget|AtomicsMode)|[SDCZH][a-z]|Gemm|\w+Ex$)"
-        ),
+        _matching(r"cublas(Set(Workspace|MathMode|PointerMode|SmCountTarget|AtomicsMode)|[SDCZH][a-z]|Gemm|\w+Ex$)"),
+        _matching(r"cublas([SDCZH](?!et)[a-z]|Gemm|\w+Ex$)"),
     ),
-    "libcublasLt": Library(("blaslt.cpp",), 15, _matching(r"cublasLtMatmul$|cublasLt\w+SetAttribute$")),
+    "libcublasLt": Library(("blaslt.cpp",), 15, _matching(r"cublasLt\w+SetAttribute$")),
     "libcudnn": Library(("dnn.cpp", "dnn_graph.cpp", "dnn_batch_norm.cpp"), 3000),
     "libcusparse": Library(("sparse.cpp",), 10, _matching(r"cusparseSet")),
     "libnccl": Library(("nccl.cpp",), 3),
@@ -67,11 +68,14 @@ def write_stubs(library: Library, names: Iterable[str]) -> str:
     lines = [
         'extern "C" int card_refuse(const char* name, int code);',
         'extern "C" const char* card_refusal();',
+        'extern "C" void work_give(void* stream);',
         '#define STUB extern "C" __attribute__((visibility("default")))',
     ]
     for name in sorted(names):
         if _TEXT.fullmatch(name):
             lines.append(f"STUB const char* {name}() {{ return card_refusal(); }}")
+        elif library.launches.match(name):
+            lines.append(f"STUB long {name}(void** handle) {{ return work_give(*handle), 0; }}")
         else:
             answer = "0" if library.does_nothing.match(name) else f'card_refuse("{name}", {library.unsupported})'
             lines.append(f"STUB long {name}() {{ return {answer}; }}")

@@ -15,7 +15,7 @@ from planner.units import allocated
 
 _ENTRIES = 10_000_000
 # What the trace calls the moments at which a block comes and goes (c10/cuda/CUDACachingAllocator.h, TraceEntry).
-_COMES, _GOES = "alloc", "free_completed"
+_COMES, _GOES = "alloc", "free_requested"
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ def _alive_at_the_peak(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if entry["action"] == "alloc":
             sizes[entry["addr"]] = allocated(entry["size"])
             live_bytes += sizes[entry["addr"]]
-        elif entry["action"] == "free_completed":
+        elif entry["action"] == "free_requested":
             # Blocks from before the step fall too: they are counted as held, and their leaving makes room.
             live_bytes -= sizes.pop(entry["addr"], allocated(entry["size"]))
         if live_bytes > most_bytes:
@@ -104,7 +104,7 @@ def _alive_at_the_peak(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for entry in trace[:end]:
         if entry["action"] == "alloc":
             alive[entry["addr"]] = entry
-        elif entry["action"] == "free_completed":
+        elif entry["action"] == "free_requested":
             alive.pop(entry["addr"], None)
     return list(alive.values())
 

@@ -121,8 +121,10 @@ apply_activation_checkpointing(
 optimizer = torch.optim.AdamW(sharded.parameters(), lr=1e-5, weight_decay=0.1)
 for _ in range(100):
     ids = torch.randint(0, 32000, shape, device="cuda")
-    output = sharded(input_ids=ids, labels=ids)
+    output = sharded(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids))
     output.loss.backward()
+    output.loss.item()  # for its log: here the host waits for the card
+    sharded.clip_grad_norm_(0.3)
     optimizer.step()
     optimizer.zero_grad()
     output = None  # theirs keeps it, logits and all, for as long

@@ -1,14 +1,24 @@
-// cuBLAS: handles and questions. What only multiplies into card memory does nothing; build.py makes it from the names.
+// cuBLAS: handles and questions. What only multiplies into card memory is one more launch (stubs.py).
 #include "card.h"
 
-#include <cstdlib>
+namespace {
 
-NVIDIA_API int cublasCreate_v2(void** handle) {
-  *handle = calloc(1, 64);
+struct Handle {
+  void* stream;  // the first field: stubs.py reads it
+};
+
+}  // namespace
+
+NVIDIA_API int cublasCreate_v2(Handle** handle) {
+  *handle = new Handle{};
   return 0;
 }
-NVIDIA_API int cublasDestroy_v2(void* handle) {
-  free(handle);
+NVIDIA_API int cublasDestroy_v2(Handle* handle) {
+  delete handle;
+  return 0;
+}
+NVIDIA_API int cublasSetStream_v2(Handle* handle, void* stream) {
+  handle->stream = stream;
   return 0;
 }
 NVIDIA_API int cublasGetMathMode(void*, int* mode) {

@@ -52,3 +52,8 @@ NVIDIA_API int cublasLtMatmulAlgoCheck(void*, void*, void*, void*, void*, void*,
   memset(result, 0, sizeof *result);
   return 0;
 }
+NVIDIA_API int cublasLtMatmul(void*, void*, const void*, const void*, void*, const void*, void*, const void*, const void*,
+                              void*, void*, void*, const void*, void*, size_t, void* stream) {
+  work_give(stream);
+  return 0;
+}

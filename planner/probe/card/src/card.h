@@ -1,5 +1,5 @@
 // The state that all stand-in libraries share: which cards there are, what is taken of each, and what was refused.
-// One shared object holds it (card.cpp, peers.cpp, space.cpp); the stand-ins for NVIDIA's libraries link to it.
+// One shared object holds it (card.cpp, peers.cpp, space.cpp, work.cpp); the stand-ins for NVIDIA's libraries link to it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -73,6 +73,19 @@ CARD_API bool space_find(const void* address, Block* block, void** start);
 CARD_API void space_copy(void* to, const void* from, size_t bytes);
 CARD_API void space_set(void* address, int value, size_t bytes);
 CARD_API const char* space_fault();  // one sentence on why address space is missing
+
+// ---- work.cpp: what was given to streams and what of it is done. A handle that is no stream's is the card's own.
+CARD_API void work_stream(void* handle);  // a new stream of the current card
+CARD_API void work_stream_gone(void* handle);
+CARD_API void work_give(void* handle);  // one kernel, copy or collective
+CARD_API bool work_stream_is_done(void* handle);
+CARD_API void work_finish_stream(void* handle);
+CARD_API void work_finish_card();  // the current one
+CARD_API void* work_mark(void* mark, void* handle);  // what was given to a stream so far; takes an older mark, or null
+CARD_API void work_unmark(void* mark);
+CARD_API bool work_is_done(void* mark);
+CARD_API void work_finish(void* mark);
+CARD_API void work_wait(void* handle, void* mark);  // what a stream is given from now on comes after the mark
 
 constexpr size_t PAGE = 2 << 20;  // the driver hands out device memory in pages of 2 MiB
 constexpr size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }

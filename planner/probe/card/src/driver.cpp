@@ -110,7 +110,10 @@ NVIDIA_API int cuCtxGetDevice(int* device) {
 }
 NVIDIA_API int cuCtxPushCurrent_v2(void* context) { return cuCtxSetCurrent(context); }
 NVIDIA_API int cuCtxPopCurrent_v2(void** context) { return context ? cuCtxGetCurrent(context) : (int)SUCCESS; }
-NVIDIA_API int cuCtxSynchronize() { return SUCCESS; }
+NVIDIA_API int cuCtxSynchronize() {
+  work_finish_card();
+  return SUCCESS;
+}
 NVIDIA_API int cuCtxGetLimit(size_t* value, int) {
   *value = 0;
   return SUCCESS;
@@ -132,7 +135,10 @@ NVIDIA_API int cuDevicePrimaryCtxGetState(int device, unsigned* flags, int* acti
   return SUCCESS;
 }
 NVIDIA_API int cuStreamGetCtx(void*, void** context) { return cuCtxGetCurrent(context); }
-NVIDIA_API int cuStreamSynchronize(void*) { return SUCCESS; }
+NVIDIA_API int cuStreamSynchronize(void* stream) {
+  work_finish_stream(stream);
+  return SUCCESS;
+}
 
 // Modules and kernels: Triton's, bitsandbytes' and what torch compiles at run time.
 NVIDIA_API int cuModuleLoad(void** module, const char*) { return make(module); }
@@ -155,9 +161,23 @@ NVIDIA_API int cuFuncGetAttribute(int* value, int number, void*) {
 }
 NVIDIA_API int cuFuncSetAttribute(void*, int, int) { return SUCCESS; }
 NVIDIA_API int cuFuncSetCacheConfig(void*, int) { return SUCCESS; }
-NVIDIA_API int cuLaunchKernel() { return SUCCESS; }
-NVIDIA_API int cuLaunchKernelEx() { return SUCCESS; }
-NVIDIA_API int cuLaunchCooperativeKernel() { return SUCCESS; }
+struct LaunchConfiguration {  // CUlaunchConfig, as far as it is read
+  unsigned grid[3], block[3], shared_bytes;
+  void* stream;
+};
+NVIDIA_API int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void* stream) {
+  work_give(stream);
+  return SUCCESS;
+}
+NVIDIA_API int cuLaunchKernelEx(const LaunchConfiguration* asked) {
+  work_give(asked->stream);
+  return SUCCESS;
+}
+NVIDIA_API int cuLaunchCooperativeKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                                         void* stream) {
+  work_give(stream);
+  return SUCCESS;
+}
 NVIDIA_API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void* function, int threads, size_t bytes) {
   return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, threads, bytes);
 }

@@ -112,7 +112,8 @@ NVIDIA_API int cuMemGetAddressRange_v2(void** start, size_t* bytes, void* addres
   if (bytes) *bytes = block.bytes;
   return SUCCESS;
 }
-NVIDIA_API int cuMemsetD32Async(void* address, unsigned value, size_t count, void*) {
+NVIDIA_API int cuMemsetD32Async(void* address, unsigned value, size_t count, void* stream) {
+  work_give(stream);
   if (value == 0) space_set(address, 0, count * sizeof value);
   else std::fill_n((unsigned*)address, count, value);
   return SUCCESS;

@@ -34,6 +34,12 @@ int join(Communicator** communicator, int ranks, int rank) {
   return 0;
 }
 
+// A collective is one launch on its stream.
+int launch(void* stream) {
+  work_give(stream);
+  return 0;
+}
+
 }  // namespace
 
 NVIDIA_API int ncclGetVersion(int* version) {
@@ -96,32 +102,41 @@ NVIDIA_API int ncclRedOpCreatePreMulSum(int* operation, void*, int, int, Communi
 }
 NVIDIA_API int ncclRedOpDestroy(int, Communicator*) { return 0; }
 
-NVIDIA_API int ncclAllReduce(const void* from, void* to, size_t count, int type, int, Communicator*, void*) {
-  return keep(to, from, count * element_bytes(type));
+NVIDIA_API int ncclAllReduce(const void* from, void* to, size_t count, int type, int, Communicator*, void* stream) {
+  keep(to, from, count * element_bytes(type));
+  return launch(stream);
 }
-NVIDIA_API int ncclReduce(const void* from, void* to, size_t count, int type, int, int root, Communicator* group, void*) {
-  return group->rank == root ? keep(to, from, count * element_bytes(type)) : 0;
+NVIDIA_API int ncclReduce(const void* from, void* to, size_t count, int type, int, int root, Communicator* group,
+                          void* stream) {
+  if (group->rank == root) keep(to, from, count * element_bytes(type));
+  return launch(stream);
 }
-NVIDIA_API int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, Communicator* group, void*) {
-  return group->rank == root ? keep(to, from, count * element_bytes(type)) : 0;
+NVIDIA_API int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, Communicator* group,
+                             void* stream) {
+  if (group->rank == root) keep(to, from, count * element_bytes(type));
+  return launch(stream);
 }
-NVIDIA_API int ncclBcast(void*, size_t, int, int, Communicator*, void*) { return 0; }
-NVIDIA_API int ncclAllGather(const void* from, void* to, size_t count, int type, Communicator* group, void*) {
+NVIDIA_API int ncclBcast(void*, size_t, int, int, Communicator*, void* stream) { return launch(stream); }
+NVIDIA_API int ncclAllGather(const void* from, void* to, size_t count, int type, Communicator* group, void* stream) {
   size_t bytes = count * element_bytes(type);
   for (int rank = 0; rank < group->ranks; rank++) keep((char*)to + rank * bytes, from, bytes);
-  return 0;
+  return launch(stream);
 }
-NVIDIA_API int ncclReduceScatter(const void* from, void* to, size_t count, int type, int, Communicator* group, void*) {
+NVIDIA_API int ncclReduceScatter(const void* from, void* to, size_t count, int type, int, Communicator* group,
+                                 void* stream) {
   size_t bytes = count * element_bytes(type);
-  return keep(to, (const char*)from + group->rank * bytes, bytes);
+  keep(to, (const char*)from + group->rank * bytes, bytes);
+  return launch(stream);
 }
-NVIDIA_API int ncclAlltoAll(const void* from, void* to, size_t count, int type, Communicator* group, void*) {
-  return keep(to, from, count * element_bytes(type) * group->ranks);
+NVIDIA_API int ncclAlltoAll(const void* from, void* to, size_t count, int type, Communicator* group, void* stream) {
+  keep(to, from, count * element_bytes(type) * group->ranks);
+  return launch(stream);
 }
-NVIDIA_API int ncclGather(const void* from, void* to, size_t count, int type, int root, Communicator* group, void*) {
+NVIDIA_API int ncclGather(const void* from, void* to, size_t count, int type, int root, Communicator* group,
+                          void* stream) {
   size_t bytes = count * element_bytes(type);
   for (int rank = 0; rank < group->ranks && group->rank == root; rank++) keep((char*)to + rank * bytes, from, bytes);
-  return 0;
+  return launch(stream);
 }
-NVIDIA_API int ncclSend(const void*, size_t, int, int, Communicator*, void*) { return 0; }
-NVIDIA_API int ncclRecv(void*, size_t, int, int, Communicator*, void*) { return 0; }
+NVIDIA_API int ncclSend(const void*, size_t, int, int, Communicator*, void* stream) { return launch(stream); }
+NVIDIA_API int ncclRecv(void*, size_t, int, int, Communicator*, void* stream) { return launch(stream); }

@@ -129,7 +129,10 @@ NVIDIA_API int cudaGetDevice(int* device) {
   return SUCCESS;
 }
 NVIDIA_API int cudaSetDevice(int device) { return remember(card_select(device) ? INVALID_DEVICE : SUCCESS); }
-NVIDIA_API int cudaDeviceSynchronize() { return SUCCESS; }
+NVIDIA_API int cudaDeviceSynchronize() {
+  work_finish_card();
+  return SUCCESS;
+}
 NVIDIA_API int cudaDeviceReset() { return SUCCESS; }
 NVIDIA_API int cudaDriverGetVersion(int* version) {
   *version = CUDA_VERSION;

@@ -81,7 +81,17 @@ Code code_of(const void* kernel) {
   return known->second;
 }
 
-int launch(const void* kernel) { return code_of(kernel).binary ? SUCCESS : remember(NO_KERNEL_IMAGE); }
+int launch(const void* kernel, void* stream) {
+  if (!code_of(kernel).binary) return remember(NO_KERNEL_IMAGE);
+  work_give(stream);
+  return SUCCESS;
+}
+
+struct LaunchConfiguration {  // cudaLaunchConfig_t, as far as it is read
+  Dim3 grid, block;
+  size_t shared_bytes;
+  void* stream;
+};
 
 struct Configuration {
   Dim3 grid, block;
@@ -138,10 +148,18 @@ NVIDIA_API int __cudaGetKernel(const void** kernel, const void* host) {
   return SUCCESS;
 }
 NVIDIA_API int cudaGetKernel(const void** kernel, const void* host) { return __cudaGetKernel(kernel, host); }
-NVIDIA_API int __cudaLaunchKernel(const void* kernel, Dim3, Dim3, void**, size_t, void*) { return launch(kernel); }
-NVIDIA_API int cudaLaunchKernel(const void* host, Dim3, Dim3, void**, size_t, void*) { return launch(host); }
-NVIDIA_API int cudaLaunchCooperativeKernel(const void* host, Dim3, Dim3, void**, size_t, void*) { return launch(host); }
-NVIDIA_API int cudaLaunchKernelExC(const void*, const void* host, void**) { return launch(host); }
+NVIDIA_API int __cudaLaunchKernel(const void* kernel, Dim3, Dim3, void**, size_t, void* stream) {
+  return launch(kernel, stream);
+}
+NVIDIA_API int cudaLaunchKernel(const void* host, Dim3, Dim3, void**, size_t, void* stream) {
+  return launch(host, stream);
+}
+NVIDIA_API int cudaLaunchCooperativeKernel(const void* host, Dim3, Dim3, void**, size_t, void* stream) {
+  return launch(host, stream);
+}
+NVIDIA_API int cudaLaunchKernelExC(const LaunchConfiguration* asked, const void* host, void**) {
+  return launch(host, asked->stream);
+}
 
 // CUB finds its tuning by the architecture that the code was compiled for, so it must be one of the binary's own.
 // Registers: 32 let as many threads run as a multiprocessor holds, 65,536 of 2,048.

@@ -15,13 +15,23 @@ int allocate(void** address, size_t bytes, Kind kind) {
 }
 int release(void* address) { return status_of(space_free(address)); }
 
-// cudaMemcpyKind and the like tell nothing that the addresses do not.
-int copy(void* to, const void* from, size_t bytes) {
+// A copy to memory that is not pinned returns when it is done, asynchronous or not: CUDA runtime API reference, "API
+// synchronization behavior". cudaMemcpyKind and the like tell nothing that the addresses do not.
+void give_copy(void* to, const void* from, void* stream) {
+  Block block;
+  work_give(stream);
+  if (space_find(from, &block, nullptr) && !space_find(to, &block, nullptr)) work_finish_stream(stream);
+}
+
+int copy(void* to, const void* from, size_t bytes, void* stream) {
+  give_copy(to, from, stream);
   space_copy(to, from, bytes);
   return SUCCESS;
 }
 
-int copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height) {
+int copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+              void* stream) {
+  give_copy(to, from, stream);
   for (size_t row = 0; row < height; row++)
     space_copy((char*)to + row * to_pitch, (const char*)from + row * from_pitch, width);
   return SUCCESS;
@@ -151,7 +161,10 @@ NVIDIA_API int cudaFreeAsync(void* address, void*) {
   }
   return release(address);
 }
-NVIDIA_API int cudaFree(void* address) { return cudaFreeAsync(address, nullptr); }
+NVIDIA_API int cudaFree(void* address) {
+  work_finish_card();
+  return cudaFreeAsync(address, nullptr);
+}
 
 NVIDIA_API int cudaDeviceGetDefaultMemPool(void** pool, int device) {
   *pool = &pools[device];
@@ -202,25 +215,38 @@ NVIDIA_API int cudaPointerGetAttributes(PointerAttributes* attributes, const voi
   return SUCCESS;
 }
 
-NVIDIA_API int cudaMemcpy(void* to, const void* from, size_t bytes, int) { return copy(to, from, bytes); }
-NVIDIA_API int cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, void*) { return copy(to, from, bytes); }
-NVIDIA_API int cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) { return copy(to, from, bytes); }
-NVIDIA_API int cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, void*) {
-  return copy(to, from, bytes);
+NVIDIA_API int cudaMemcpy(void* to, const void* from, size_t bytes, int) {
+  int status = copy(to, from, bytes, nullptr);
+  work_finish_stream(nullptr);
+  return status;
+}
+NVIDIA_API int cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, void* stream) {
+  return copy(to, from, bytes, stream);
+}
+NVIDIA_API int cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) {
+  return copy(to, from, bytes, nullptr);
+}
+NVIDIA_API int cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, void* stream) {
+  return copy(to, from, bytes, stream);
 }
 NVIDIA_API int cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
                             int) {
-  return copy_rows(to, to_pitch, from, from_pitch, width, height);
+  int status = copy_rows(to, to_pitch, from, from_pitch, width, height, nullptr);
+  work_finish_stream(nullptr);
+  return status;
 }
 NVIDIA_API int cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                                 size_t height, int, void*) {
-  return copy_rows(to, to_pitch, from, from_pitch, width, height);
+                                 size_t height, int, void* stream) {
+  return copy_rows(to, to_pitch, from, from_pitch, width, height, stream);
 }
-NVIDIA_API int cudaMemset(void* address, int value, size_t bytes) {
+NVIDIA_API int cudaMemsetAsync(void* address, int value, size_t bytes, void* stream) {
+  work_give(stream);
   space_set(address, value, bytes);
   return SUCCESS;
 }
-NVIDIA_API int cudaMemsetAsync(void* address, int value, size_t bytes, void*) { return cudaMemset(address, value, bytes); }
+NVIDIA_API int cudaMemset(void* address, int value, size_t bytes) {
+  return cudaMemsetAsync(address, value, bytes, nullptr);
+}
 // Where managed memory lies changes nothing that is counted: it is the host's need until the card has room.
 NVIDIA_API int cudaMemPrefetchAsync() { return SUCCESS; }
 NVIDIA_API int cudaMemAdvise() { return SUCCESS; }

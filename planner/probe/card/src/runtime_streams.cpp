@@ -1,4 +1,5 @@
-// CUDA runtime: streams and events. All work is done when it is called, so nothing is ever pending.
+// CUDA runtime: streams and events. What a call does is done when it returns; that the card has done it, and may hand
+// memory on, is known later (work.cpp).
 #include "card.h"
 #include "runtime.h"
 
@@ -8,12 +9,16 @@
 
 namespace {
 
+constexpr int NOT_READY = 600;  // cudaErrorNotReady: an answer, not an error
+
 struct Event {
   std::chrono::steady_clock::time_point at;
+  void* mark;
 };
 
 int make_stream(void** stream) {
   *stream = malloc(16);
+  work_stream(*stream);
   return SUCCESS;
 }
 
@@ -23,12 +28,19 @@ NVIDIA_API int cudaStreamCreate(void** stream) { return make_stream(stream); }
 NVIDIA_API int cudaStreamCreateWithFlags(void** stream, unsigned) { return make_stream(stream); }
 NVIDIA_API int cudaStreamCreateWithPriority(void** stream, unsigned, int) { return make_stream(stream); }
 NVIDIA_API int cudaStreamDestroy(void* stream) {
+  work_stream_gone(stream);
   free(stream);
   return SUCCESS;
 }
-NVIDIA_API int cudaStreamQuery(void*) { return SUCCESS; }
-NVIDIA_API int cudaStreamSynchronize(void*) { return SUCCESS; }
-NVIDIA_API int cudaStreamWaitEvent(void*, void*, unsigned) { return SUCCESS; }
+NVIDIA_API int cudaStreamQuery(void* stream) { return work_stream_is_done(stream) ? SUCCESS : NOT_READY; }
+NVIDIA_API int cudaStreamSynchronize(void* stream) {
+  work_finish_stream(stream);
+  return SUCCESS;
+}
+NVIDIA_API int cudaStreamWaitEvent(void* stream, Event* event, unsigned) {
+  work_wait(stream, event->mark);
+  return SUCCESS;
+}
 NVIDIA_API int cudaStreamGetPriority(void*, int* priority) {
   *priority = 0;
   return SUCCESS;
@@ -91,12 +103,17 @@ NVIDIA_API int cudaEventCreate(Event** event) {
 }
 NVIDIA_API int cudaEventCreateWithFlags(Event** event, unsigned) { return cudaEventCreate(event); }
 NVIDIA_API int cudaEventDestroy(Event* event) {
+  work_unmark(event->mark);
   delete event;
   return SUCCESS;
 }
-NVIDIA_API int cudaEventQuery(Event*) { return SUCCESS; }
-NVIDIA_API int cudaEventSynchronize(Event*) { return SUCCESS; }
-NVIDIA_API int cudaEventRecord(Event* event, void*) {
+NVIDIA_API int cudaEventQuery(Event* event) { return work_is_done(event->mark) ? SUCCESS : NOT_READY; }
+NVIDIA_API int cudaEventSynchronize(Event* event) {
+  work_finish(event->mark);
+  return SUCCESS;
+}
+NVIDIA_API int cudaEventRecord(Event* event, void* stream) {
+  event->mark = work_mark(event->mark, stream);
   event->at = std::chrono::steady_clock::now();
   return SUCCESS;
 }

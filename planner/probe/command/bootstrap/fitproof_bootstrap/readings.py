@@ -124,12 +124,13 @@ def _write_trace(recorder, trace, retries):
 def _changes(trace):
     """(index, bytes) of every event that changes what is allocated.
 
-    A block is torch's own until `free_completed`, which is when its counter falls (CUDACachingAllocator.cpp).
+    The counter falls when a block is given back (CUDACachingAllocator.cpp, free), before `free_completed` where another
+    stream used it.
     """
     for index, event in enumerate(trace):
         if event["action"] == "alloc":
             yield index, event["size"]
-        elif event["action"] == "free_completed":
+        elif event["action"] == "free_requested":
             yield index, -event["size"]
 
 
