@@ -24,9 +24,11 @@ EARLIER = "all-gather buffer of the unit before"
 REDUCING = "reduce-scatter buffer"
 SHARDS = "gradients: this card's shards so far"
 REDUCED = "reduced gradients on their way to the host"
+COPIED = "frozen shards that came from the host"
 
 _CAUSES: dict[str, Cause] = {
     PARAMETERS: "weights", GATHERING: "workspace", EARLIER: "workspace", REDUCING: "workspace",
+    COPIED: "weights",
 }  # fmt: skip
 _FORMULAS = {
     PARAMETERS: "Σ e × cards × ⌈rows / cards⌉ × columns over the units in use, each tensor rounded up to 512 bytes",
@@ -35,6 +37,7 @@ _FORMULAS = {
     REDUCING: "e × cards × the trained shards of one unit",
     SHARDS: "e × trained shards of the units whose backward pass is over",
     REDUCED: "e × trained shards of one unit",
+    COPIED: "e × frozen shards of the units that the forward pass has gathered",
 }
 _SOURCES = {
     PARAMETERS: "_fsdp_param.py init_all_gather_outputs",
@@ -43,6 +46,7 @@ _SOURCES = {
     REDUCING: "_fsdp_collectives.py foreach_reduce; _fsdp_param_group.py post_backward",
     SHARDS: "_fsdp_collectives.py foreach_reduce",
     REDUCED: "_fsdp_collectives.py foreach_reduce, offload_to_cpu",
+    COPIED: "../_flat_param.py flat_param_to",
 }
 
 
@@ -97,7 +101,9 @@ class FsdpStep:
         follows_layer = False
         for position, (phase, is_layer) in enumerate(segments):
             if phase == "backward":
-                yield self._backward(position, first_back, backward, is_layer=is_layer)
+                root = self._copied([(self.units.tail, 1)])
+                found = self._backward(position, first_back, backward, is_layer=is_layer)
+                yield replace(found, during=found.during | root, at_end=found.at_end | root)
                 backward += is_layer
             else:
                 found = self._forward(phase, forward, is_layer=is_layer)
@@ -119,7 +125,7 @@ class FsdpStep:
             unit = units.layer
         if not (is_layer or units.tied):
             used.append((unit, 1))
-        held = self._held(used, unit)
+        held = self._held(used, unit) | self._copied(used)
         # The buffer before is freed when wait_for_unshard returns: its `prev_all_gather_state` still refers to it.
         before = units.layer if done else units.embedding if not units.tied else NOTHING
         at_start = {**held, EARLIER: before.gather_buffer_bytes * self.keeps_buffers}
@@ -176,6 +182,15 @@ class FsdpStep:
         """What FSDP1 has gathered of the unit that comes next."""
         return [(following, 1)] if self.prefetches and not self.keeps_buffers else []
 
+    def _copied(self, gathered: Sequence[Counted]) -> Held:
+        """FSDP1's copies of frozen shards, which the parameters of a unit refer to while its views are gathered.
+
+        Those of a unit that the backward pass gathers go: there the parameters are the views themselves
+        (torch/distributed/fsdp/_flat_param.py _use_unsharded_flat_param, as_params).
+        """
+        size_bytes = sum(unit.frozen_shard_bytes * count for unit, count in gathered)
+        return {COPIED: size_bytes} if size_bytes and self.on_host and not self.keeps_buffers else {}
+
     def _held(
         self,
         used: Sequence[Counted],
@@ -189,8 +204,10 @@ class FsdpStep:
             GATHERING: gather,
             REDUCING: reducing.reduce_buffer_bytes if reducing else 0,
         }
-        if self.on_host:
+        if self.on_host and self.keeps_buffers:
             found[REDUCED] = next((unit.reduced_bytes for unit, count in reversed(reduced) if count), 0)
         elif not self.accumulates:
+            # FSDP1's stay on the card until the backward pass is over, with their copies on the host
+            # (torch/distributed/fsdp/_flat_param.py prepare_gradient_for_optim deletes `_saved_grad_shard`).
             found[SHARDS] = sum(unit.reduced_bytes * count for unit, count in reduced)
         return {name: size for name, size in found.items() if size}

@@ -67,6 +67,11 @@ class Unit:
         """This card's part of the reduced gradients, one tensor in the shards' dtype."""
         return allocated(sum(part.shard_elements(shards) * part.kept_bytes * part.count for part in self._trained))
 
+    def frozen_shard_bytes(self, shards: int) -> int:
+        """This card's part of what is not trained, one tensor."""
+        frozen = (part for part in self.parts if not part.trained)
+        return allocated(sum(part.shard_elements(shards) * part.kept_bytes * part.count for part in frozen))
+
     def sized(self, shards: int) -> "Sized":
         """All of its bytes at once, for a run in so many shards."""
         return Sized(
@@ -74,6 +79,7 @@ class Unit:
             gather_buffer_bytes=self.gather_buffer_bytes(shards),
             reduce_buffer_bytes=self.reduce_buffer_bytes(shards),
             reduced_bytes=self.reduced_bytes(shards),
+            frozen_shard_bytes=self.frozen_shard_bytes(shards),
         )
 
     @property
@@ -83,12 +89,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """A unit's bytes: whole, in the buffer that a gather fills, in the one that is reduced, and this card's part."""
+    """A unit's bytes: whole, in the buffer that a gather fills, in the one that is reduced, and this card's parts."""
 
     gathered_bytes: int = 0
     gather_buffer_bytes: int = 0
     reduce_buffer_bytes: int = 0
     reduced_bytes: int = 0
+    frozen_shard_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

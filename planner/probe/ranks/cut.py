@@ -113,7 +113,7 @@ def _cut_by_fsdp1(model: Any, recipe: Recipe, options: Fsdp, device: torch.devic
         use_orig_params=True,
         limit_all_gathers=True,
         device_id=device,
-        param_init_fn=partial(_without_values, device) if recipe.quantization is None else None,
+        param_init_fn=partial(_without_values, device, {}) if recipe.quantization is None else None,
     )
     if layout.master == "float32":
         _keep_trained_in_float32(sharded)
@@ -129,5 +129,9 @@ def _keep_trained_in_float32(sharded: Any) -> None:
             unit._handle._orig_param_dtype = torch.float32
 
 
-def _without_values(device: torch.device, module: nn.Module) -> None:
+def _without_values(device: torch.device, made: dict[nn.Parameter, nn.Parameter], module: nn.Module) -> None:
+    """Room for a module's parameters. `made` are those so far, by what they were: two modules may share one."""
+    before = {name: parameter for name, parameter in module._parameters.items() if parameter is not None}
     module.to_empty(device=device, recurse=False)
+    for name, parameter in before.items():
+        module._parameters[name] = made.setdefault(parameter, module._parameters[name])  # type: ignore[arg-type]

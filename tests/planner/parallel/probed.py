@@ -41,6 +41,14 @@ def by_zero(method: str, stage: int, model: dict[str, Any] = UNTIED, **parts: An
     return plain | {"deepspeed": {"stage": stage} | (AUTO_3 if stage == 3 else AUTO) | parts} | changes
 
 
+def by_fsdp1(method: str, model: dict[str, Any] = UNTIED, **parts: Any) -> dict[str, Any]:
+    """A request with FSDP1 under a Trainer, next layers gathered ahead as accelerate's file writes it."""
+    plain = asked(method, model, stack="trainer")
+    changes = {name: parts.pop(name) for name in ("training", "gpus", "quantization", "stack") if name in parts}
+    changes["training"] = plain["training"] | changes.get("training", {})
+    return plain | {"fsdp": {"version": 1, "backward_prefetch": "backward_pre"} | parts} | changes
+
+
 SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("fsdp 4 bit", asked("qlora", quantization=CUT, fsdp={})),
     ("fsdp 4 bit, bytes", asked("qlora", quantization=WHOLE, fsdp={})),
@@ -51,6 +59,20 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("fsdp1 lora", asked("lora", fsdp={"version": 1}, stack="trainer")),
     ("fsdp1 lora ahead", asked("lora", fsdp={"version": 1, "backward_prefetch": "backward_pre"}, stack="trainer")),
     ("fsdp1 lora small vocabulary", asked("lora", WIDE, fsdp={"version": 1}, stack="trainer")),
+    ("fsdp1 full offload", by_fsdp1("full", WIDE, cpu_offload=True)),
+    ("fsdp1 lora offload", by_fsdp1("lora", WIDE, cpu_offload=True)),
+    ("fsdp1 4 bit offload", by_fsdp1("qlora", quantization=CUT, cpu_offload=True)),
+    ("fsdp1 full, shard_grad_op", by_fsdp1("full", WIDE, reshard_after_forward=False)),
+    ("fsdp1 lora, shard_grad_op", by_fsdp1("lora", WIDE, reshard_after_forward=False)),
+    ("fsdp1 full hybrid, 4 cards", by_fsdp1("full", WIDE, gpus=4, hybrid_shard=True, cards_per_node=2)),
+    ("fsdp1 full mixed", by_fsdp1("full", WIDE, stack="loop", mixed_precision="bfloat16")),
+    ("fsdp1 full tied, 4 cards", by_fsdp1("full", TIED, gpus=4)),
+    ("fsdp1 full, all activations", by_fsdp1("full", WIDE, training={"gradient_checkpointing": False})),
+    ("fsdp1 lora, all activations", by_fsdp1("lora", WIDE, training={"gradient_checkpointing": False})),
+    ("fsdp1 full, accumulating", by_fsdp1("full", WIDE, training={"gradient_accumulation_steps": 2})),
+    ("fsdp1 full wide, trainer", by_fsdp1("full", WIDE)),
+    ("fsdp1 full, no units", by_fsdp1("full", auto_wrap=False)),
+    ("fsdp1 full, after", by_fsdp1("full", WIDE, backward_prefetch="backward_post")),
     ("zero 1 full", asked("full", deepspeed={"stage": 1}, stack="trainer")),
     ("zero 2 full", asked("full", deepspeed={"stage": 2}, stack="trainer")),
     ("zero 2 lora", asked("lora", deepspeed={"stage": 2}, stack="trainer")),
