@@ -103,7 +103,7 @@ class FsdpStep:
             if phase == "backward":
                 root = self._copied([(self.units.tail, 1)])
                 found = self._backward(position, first_back, backward, is_layer=is_layer)
-                yield replace(found, during=found.during | root, at_end=found.at_end | root)
+                yield replace(found, during={**found.during, **root}, at_end={**found.at_end, **root})
                 backward += is_layer
             else:
                 found = self._forward(phase, forward, is_layer=is_layer)
@@ -125,7 +125,7 @@ class FsdpStep:
             unit = units.layer
         if not (is_layer or units.tied):
             used.append((unit, 1))
-        held = self._held(used, unit) | self._copied(used)
+        held = {**self._held(used, unit), **self._copied(used)}
         # The buffer before is freed when wait_for_unshard returns: its `prev_all_gather_state` still refers to it.
         before = units.layer if done else units.embedding if not units.tied else NOTHING
         at_start = {**held, EARLIER: before.gather_buffer_bytes * self.keeps_buffers}
