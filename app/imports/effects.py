@@ -62,6 +62,11 @@ COMPILED = Effect("compiled graphs save other activations; planned without", "wi
 OFFLOADED = Effect("moves checkpoints to the host; planned on the card", "without offloading", saves=True)
 FP8 = Effect("8-bit floats; not in the plan", "without FP8", saves=True)
 PROJECTED = Effect("low-rank gradients; not in the plan", "with the plain optimizer", saves=True)
+QAT = Effect(
+    "quantization-aware training makes a fake-quantized copy of each weight in the forward pass, and saves it with its "
+    "scales and masks for the backward pass; not in the plan",
+    "without quantization-aware training",
+)
 NO_FORMULA = Effect("no formula for it here", saves=True)
 VOCABULARY = Effect("a larger vocabulary weighs more; not in the plan")
 LAYERS = Effect("changes which layers run or train; planned with all of them", "with all layers", saves=True)

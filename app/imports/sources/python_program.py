@@ -39,7 +39,7 @@ _LOADER = {
 }  # fmt: skip
 _LOADED = {
     "model_name_or_path", "dtype", "torch_dtype", "attn_implementation", "load_in_4bit", "load_in_8bit",
-    "max_length", "full_finetuning",
+    "max_length", "full_finetuning", "qat_scheme",
 }  # fmt: skip
 _UNSLOTH_LOADERS = {"FastLanguageModel", "FastModel", "FastVisionModel"}
 # Of a trainer: objects that other calls make, and what says nothing of memory.
@@ -49,6 +49,8 @@ _OBJECTS = {
 }  # fmt: skip
 
 
+# torchao's ways to fake-quantize a model's layers: quantize_(model, QATConfig(…)), and quantizers that prepare one.
+_QAT = re.compile(r"QATConfig|IntXQuantizationAwareTrainingConfig|\w*QATQuantizer")
 # Trainers of TRL's that have no command.
 _WITHOUT_A_COMMAND = {"onlinedpo", "xpo"}
 
@@ -125,7 +127,9 @@ def _run_of(tree: ast.Module) -> Program:
             _adapted(program, arguments, names)
             kind, rank = CONFIGS[name]
             program.default(peft_type=kind, lora_r=rank or 8, lora_alpha=8, lora_dropout=0.0)
-        elif name == "get_peft_model" and "r" in arguments:
+        elif _QAT.fullmatch(name):
+            _fake_quantized(program, call, arguments)
+        elif name == "get_peft_model" and {"r", "qat_scheme"} & arguments.keys():
             _adapted(program, arguments, names)
             program.default(lora_r=16, lora_alpha=16, lora_dropout=0.0)
         elif name == "from_pretrained" and _is_a_model(owner):
@@ -184,6 +188,13 @@ def _quantized(program: Program, arguments: Mapping[str, ast.expr], names: Mappi
         program.default(
             bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype="float32"
         )
+
+
+def _fake_quantized(program: Program, call: ast.Call, arguments: Mapping[str, ast.expr]) -> None:
+    """Quantization-aware training, as it stands; converting what is trained comes after the training."""
+    step = arguments.get("step")
+    if not (isinstance(step, ast.Constant) and step.value == "convert"):
+        program.default(qat=ast.unparse(call)[:80])
 
 
 def _adapted(program: Program, arguments: Mapping[str, ast.expr], names: Mapping[str, Any]) -> None:
