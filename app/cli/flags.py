@@ -90,6 +90,7 @@ FLAGS = (
     Flag("--eval-batch", "training.per_device_eval_batch_size", int, "Sequences evaluated at a time, between steps."),
     Flag("--packing", "training.packing", bool, "Documents packed in one row, as TRL does.", constant=True),
     Flag("--offload-activations", "training.activation_offloading", bool, "TRL's, to the host.", constant=True),
+    Flag("--qat", "training.qat", int, "Quantization-aware training, int4 in groups under int8 activations.", "32"),
     Flag("--neftune", "training.neftune_noise_alpha", float, "NEFTune's noise on the embedded tokens.", "5"),
     Flag("--padded", "training.padded", bool, "Batches hold padding.", constant=True),
     Flag("--expandable-segments", "training.expandable_segments", bool, "The allocator's setting.", constant=True),

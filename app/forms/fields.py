@@ -198,6 +198,7 @@ FIELDS = (
     Field("per_device_eval_batch_size", ("training", "per_device_eval_batch_size"), "", whole_number),
     Field("packing", ("training", "packing"), "off", _switch),
     Field("activation_offloading", ("training", "activation_offloading"), "off", _switch),
+    Field("qat", ("training", "qat"), "", whole_number),
     Field("neftune_noise_alpha", ("training", "neftune_noise_alpha"), "", number),
     Field("padded", ("training", "padded"), "off", _switch),
     Field("expandable_segments", ("training", "expandable_segments"), "off", _switch),

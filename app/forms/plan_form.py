@@ -254,6 +254,8 @@ def _objects_in_a_line(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     kernels, arguments = (_get(document, ("training", name)) for name in ("liger_kernel_config", "optim_args"))
     if isinstance(kernels, Mapping):
         yield "liger_kernel_config", ",".join(name for name, on in kernels.items() if on)
+    if isinstance(prepared := _get(document, ("training", "qat")), Mapping):
+        yield "qat", str(prepared.get("group_size", 32))
     if isinstance(arguments, Mapping):
         given = {name: _text(value) for name, value in arguments.items() if value is not None}
         yield "optim_args", ", ".join(f"{name}={text}" for name, text in given.items())

@@ -68,6 +68,7 @@ LABELS = {
     "per_device_eval_batch_size": "Evaluation batch",
     "packing": "Packing",
     "activation_offloading": "Activation offloading",
+    "qat": "Quantization-aware training",
     "neftune_noise_alpha": "NEFTune noise",
     "padded": "Padded batches",
     "expandable_segments": "Expandable segments",

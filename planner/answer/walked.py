@@ -25,6 +25,7 @@ from planner.step import (
     HeldBeside,
     buffered_batch,
     evaluated_lines,
+    fake_quantized_scales,
     generated_lines,
     largest_bytes,
     offloaded_lines,
@@ -130,7 +131,8 @@ def _beside_lines(model: Model, recipe: Recipe, gpu: Gpu) -> tuple[Line, ...]:
     if buffers and model.decoder:
         buffers = nearest("buffers", buffer_words(model.decoder, recipe)).labelled(buffers)
     offloaded = offloaded_lines(model.decoder, recipe, gpu) if model.decoder else ()
-    return (*share, *buffers, *offloaded, *buffered_batch(recipe, "optimizer"))
+    scales = fake_quantized_scales(model.decoder, recipe) if model.decoder else ()
+    return (*share, *buffers, *offloaded, *scales, *buffered_batch(recipe, "optimizer"))
 
 
 def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:

@@ -1,7 +1,7 @@
 """What a request means for one model: the checkpoint's own quantization, and targets where nobody chose any."""
 
 from planner.errors import FieldProblem, InvalidRequestError
-from planner.families.parts import Attention
+from planner.families.parts import Attention, Block, GatedMlp, PlainMlp
 from planner.model.model import Model
 from planner.model.quantized_checkpoint import with_checkpoint
 from planner.request.schema import Request
@@ -17,6 +17,7 @@ def settled(request: Request, model: Model) -> Request:
         InvalidRequestError: the checkpoint is quantized in a way that this method cannot train.
     """
     _refuse_what_unsloth_cannot(request, model)
+    _refuse_what_is_not_fake_quantized(request, model)
     return _with_targets(with_checkpoint(request, model.config, model.census), model)
 
 
@@ -27,6 +28,26 @@ def _refuse_what_unsloth_cannot(request: Request, model: Model) -> None:
     windowed = any(isinstance(block.attention, Attention) and block.attention.window for block in blocks)
     if problem := family_problem(model.model_type, windowed=windowed):
         raise InvalidRequestError("This model cannot be planned with Unsloth.", [FieldProblem("stack", problem)])
+
+
+def _refuse_what_is_not_fake_quantized(request: Request, model: Model) -> None:
+    """Other layers than attention and an MLP of `nn.Linear`, and widths that groups do not divide."""
+    qat, decoder = request.training.qat, model.decoder
+    if qat is None or decoder is None:
+        return
+    widths = {group.shape[-1] for group in model.census if group.role in {"linear", "head"}}
+    uneven = [width for width in sorted(widths) if width % qat.group_size]
+    problem = ""
+    if uneven:
+        problem = f"groups of {qat.group_size} do not divide {uneven[0]:,} inputs; write another group_size"
+    if not all(isinstance(block.attention, Attention) and _is_dense(block) for block in decoder.structure.blocks):
+        problem = "planned for models of plain attention and one MLP in each layer; drop it"
+    if problem:
+        raise InvalidRequestError("This model cannot be planned so.", [FieldProblem("training.qat", problem)])
+
+
+def _is_dense(block: Block) -> bool:
+    return isinstance(block.mlp, GatedMlp | PlainMlp) and block.beside is None
 
 
 def _with_targets(request: Request, model: Model) -> Request:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.probe.options import HUB, Options
-from planner.probe.training import hqq, low_rank, optimizers
+from planner.probe.training import fake_quantization, hqq, low_rank, optimizers
 from planner.request.initialisation import decomposes
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
@@ -83,6 +83,8 @@ def _not_installed(recipe: Recipe) -> Iterator[FieldProblem]:
             "this probe builds stage 3's model unquantized; take stage 2, or dry-run your script: fitproof dry-run"
         )
         yield FieldProblem("deepspeed.stage", fix)
+    if recipe.training.qat and importlib.util.find_spec(fake_quantization.PACKAGE) is None:
+        yield FieldProblem("training.qat", "runs with torchao: pip install --no-deps torchao; or plan it by formula")
     package = low_rank.PACKAGES.get(recipe.training.optim)
     if package and importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")

@@ -21,7 +21,7 @@ from planner.request.parallel import Cards, Ddp, DeepSpeed, Fsdp
 from planner.request.parallel_words import with_cards
 from planner.request.parallelism import Parallelism
 from planner.request.peft_types import adapter_problem
-from planner.request.training_options import OptionFields
+from planner.request.training_options import OptionFields, qat_problem
 from planner.request.validation.messages import field_problems
 from planner.request.validation.patterns import MOST_NAMES, checked_list
 from planner.request.validation.unions import OBJECT, TEXT, by_kind
@@ -200,7 +200,12 @@ class Request(Subject):
         training.check_options(self.stack, training.loss, padded=training.padded)
         cut, targets = next((name for name in asked if name != "ddp"), ""), training.optim_target_modules
         problem = device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus)
-        if problem := problem or projection_problem(training.optim, training.optim_args, targets, self.method, cut):
+        problem = problem or projection_problem(training.optim, training.optim_args, targets, self.method, cut)
+        elsewhere = "stack unsloth" if self.stack == "unsloth" else next(iter(asked), "--gpus" if self.gpus > 1 else "")
+        if problem := problem or qat_problem(
+            training.qat, self.method, offloads=training.activation_offloading, objective=training.objective,
+            elsewhere=elsewhere,
+        ):  # fmt: skip
             raise ValueError(problem)
         batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
         problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)

@@ -4,7 +4,7 @@ Source: trl 1.16 trainer/sft_config.py and sft_trainer.py SFTTrainer.__init__ ("
 training_args.py.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
@@ -32,6 +32,42 @@ def _named_kernels(value: object) -> object:
     return dict.fromkeys(LigerKernels.model_fields, False) | dict.fromkeys(names, True)
 
 
+class Qat(Frozen):
+    """Quantization-aware training of every weight, in Axolotl's words (torchao 0.18 quantization/qat/api.py QATConfig).
+
+    Weights in symmetric groups of `group_size` inputs, and each token's activations, are rounded to integers.
+
+    Each `nn.Linear` is prepared so, the head's among them: torchao's Int8DynamicActivationInt4WeightConfig.
+    """
+
+    weight_dtype: Literal["int4"] = "int4"
+    activation_dtype: Literal["int8"] = "int8"
+    group_size: Annotated[StrictInt, Field(ge=2, le=65_536)] = 32
+
+
+def _named_by_its_group(value: object) -> object:
+    """`32`: the group size, on a command line and in a form."""
+    return {"group_size": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def qat_problem(qat: Qat | None, method: str, *, offloads: bool, objective: str, elsewhere: str) -> str:
+    """What keeps it from being planned, with the fix; empty where nothing does.
+
+    `elsewhere`: the section or stack that no dry run has shown it with, if there is one.
+    """
+    if qat is None:
+        return ""
+    if method != "full":
+        return f"training.qat: planned where every weight is trained, not for {method}; use method full, or drop it"
+    if objective != "sft":
+        return f"training.qat: planned for sft, not for {objective}; drop it"
+    if offloads:
+        return "training.qat: not planned with activation_offloading; drop one of them"
+    if elsewhere:
+        return f"training.qat: planned on one card with transformers' own layers; drop it, or {elsewhere}"
+    return ""
+
+
 class OptionFields(ObjectiveFields):
     """`packing`: documents lie one after another in rows of max_length tokens, and the rows of a batch in one, with
     position ids in place of an attention mask: TRL's strategies bfd and bfd_split, which are padding-free.
@@ -45,6 +81,8 @@ class OptionFields(ObjectiveFields):
     `neftune_noise_alpha`: noise on the embedded tokens of training; any value makes the same tensors.
 
     `liger_kernel_config`: Liger's kernels beside any loss; None has its defaults with `loss` "liger", and none without.
+
+    `qat`: quantization-aware training; its group size alone stands for it, too.
     """
 
     packing: StrictBool = False
@@ -52,6 +90,7 @@ class OptionFields(ObjectiveFields):
     activation_offloading: StrictBool = False
     neftune_noise_alpha: Annotated[float, Field(strict=True, ge=0.0, le=1e6)] | None = None
     liger_kernel_config: Annotated[LigerKernels | None, BeforeValidator(_named_kernels)] = None
+    qat: Annotated[Qat | None, BeforeValidator(_named_by_its_group)] = None
 
     def check_options(self, stack: object, loss: str | None, *, padded: bool) -> None:
         """Hold the options against the rest of the request.

@@ -1,5 +1,6 @@
 """Where the bytes are, instant by instant: one training step traced with buffers that have a size and no values."""
 
+from planner.step.fake_quantized_scales import fake_quantized_scales
 from planner.step.lines import HeldBeside, step_lines, step_totals
 from planner.step.offloaded import offloaded_lines
 from planner.step.scenes import Pattern
@@ -15,6 +16,7 @@ __all__ = [
     "Step",
     "buffered_batch",
     "evaluated_lines",
+    "fake_quantized_scales",
     "generated_lines",
     "largest_bytes",
     "offloaded_lines",

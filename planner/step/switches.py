@@ -151,6 +151,7 @@ class Switches:
     what is too small for it, up to the number where nothing is.
     `sequence_by`, `sequence_parts`: sequences are cut over cards, and attention goes round; with `gathers_parts` keys
     and values of all of them come at once.
+    `qat_group`: how many weights share a scale where layers are fake-quantized, else 0.
     `passes`: the forwards of a micro-batch; `leading`: the kinds of first layers that another pass of them has.
     """
 
@@ -206,6 +207,7 @@ class Switches:
     sequence_by: SequenceBy | None = None
     sequence_parts: int = 1
     gathers_parts: bool = True
+    qat_group: int = 0
 
     def rank(self, name: str) -> str:
         """The dimension that is the rank of this projection's adapter."""

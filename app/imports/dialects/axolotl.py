@@ -17,6 +17,7 @@ from app.imports.dialects.axolotl_edits import write_accumulation, write_bnb, wr
 from app.imports.dialects.axolotl_objectives import read_objective
 from app.imports.dialects.axolotl_targets import put_targets
 from app.imports.effects import LESS, ONE_CARD, PREFERENCES, VLLM, VLLM_SHARE, Effect, card_share
+from app.imports.fake_quantization import read_qat
 from app.imports.ignored_keys import ignored_keys
 from app.imports.liger import AXOLOTL as LIGER
 from app.imports.liger import put_axolotl_kernels
@@ -75,6 +76,7 @@ def _settle(reading: Reading) -> None:
     reading.assume("training.gradient_checkpointing", False, "Axolotl checkpoints only when told to")
     reading.assume("training.optim", "adamw_torch_fused", "Axolotl's default optimizer")
     read_low_rank(reading)
+    read_qat(reading)
     reading.assume("training.max_length", 512, "Axolotl's default sequence_len")
 
 
@@ -279,7 +281,7 @@ AXOLOTL = Trainer(
         "float16 gradient_checkpointing_kwargs plugins cut_cross_entropy liger_fused_linear_cross_entropy liger_rope "
         "liger_rms_norm liger_glu_activation rl rl_adapter_ref_model trl vllm eval_batch_size sample_packing "
         "pad_to_sequence_len batch_size "
-        "batch_flattening peft_autocast_adapter_dtype optim_args optim_target_modules"
+        "batch_flattening peft_autocast_adapter_dtype optim_args optim_target_modules qat"
     ),
     ignored=ignored_keys("axolotl"),
     rewrites={

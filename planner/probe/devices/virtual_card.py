@@ -32,6 +32,9 @@ _ANY_CARD = "h100-sxm-80gb"
 # bitsandbytes/cextension.py has one library for all of 7.5 and newer, and torch's build for CUDA 13 no older kernels.
 _OLDEST = (7, 5)
 _STACK = "planner.probe.measure"
+_UNWANTED = (
+    "is_hqq_available", "is_torch_distributed_available", "is_torch_flex_attn_available", "is_torchao_available",
+)  # fmt: skip
 _LOSSES = ("trl.trainer.utils", "liger_kernel.transformers")
 # transformers leaves 1.2 GiB of a card free while it warms the cache up, and fails on a card that has less
 # (modeling_utils.py, caching_allocator_warmup).
@@ -97,7 +100,7 @@ def _import_stack(names: Sequence[str]) -> None:
     """Import what runs need. Whoever asks for cards meanwhile hears of one, later of none, and wakes nothing.
 
     transformers would import hqq for a cache that no training run has, torch.distributed.tensor for shards that a run
-    on one card has not, and sympy for an attention that no request can name.
+    on one card has not, sympy for an attention that no request can name, and torchao, which wakes CUDA.
     """
     import torch  # noqa: PLC0415  # comes after its card
 
@@ -113,7 +116,7 @@ def _import_stack(names: Sequence[str]) -> None:
         unwanted = [
             Patch(owner, name, lambda: False)
             for owner in (imports, sys.modules["transformers.utils"])
-            for name in ("is_hqq_available", "is_torch_distributed_available", "is_torch_flex_attn_available")
+            for name in _UNWANTED
         ]
         with patched(unwanted):
             for name in names:

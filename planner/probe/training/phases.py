@@ -13,6 +13,7 @@ from planner.probe.meters.meter import LOAD, PREPARE, SAVE, Meter, Tell, tell_no
 from planner.probe.meters.step_parts import StepParts
 from planner.probe.options import Options
 from planner.probe.training.checks import Fingerprints, fingerprints, verify_finite, verify_only_trainables_changed
+from planner.probe.training.fake_quantization import fake_quantize
 from planner.probe.training.load import load_model
 from planner.probe.training.low_rank import decomposing
 from planner.probe.training.offloading import offloading
@@ -84,6 +85,7 @@ def story(job: Job, device: torch.device, meter: Meter, parts: StepParts | None 
         job.progress(PREPARE, 0)
         with _no_random_numbers() if dry else nullcontext():
             trainable = prepare_model(model, recipe)
+            fake_quantize(trainable, recipe)
         del model
         reference = _reference(job, device, weights)
     if several := recipe.layout.strategy not in {"single", "device_map"}:

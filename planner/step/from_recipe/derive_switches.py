@@ -186,6 +186,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         sequence_by=recipe.layout.sequence_by,
         sequence_parts=recipe.layout.sequence_parts,
         gathers_parts=recipe.layout.gathers_parts,
+        qat_group=training.qat.group_size if training.qat else 0,
         loops_experts=gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
     )
 

@@ -12,6 +12,7 @@ from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul
 from planner.step.projections.adalora import adalora
 from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
 from planner.step.projections.dora import dora
+from planner.step.projections.fake_quantized import fake_quantized
 from planner.step.projections.hqq_groups import group_wise_matmul
 from planner.step.projections.ia3 import ia3
 from planner.step.projections.int8 import int8_matmul
@@ -195,6 +196,9 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bi
         weight = weight._replace(edge=graph.head)
     if part.role == "head" and switches.merges_head:
         weight = merged_rows(graph, switches, held)
+    if switches.qat_group:
+        x = graph.hold(fake_quantized(graph, x, x.dims[:-1], 1))
+        weight = graph.hold(fake_quantized(graph, weight, (part.out, part.in_), switches.qat_group))
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
         recast = trained and switches.copies.recast

@@ -58,6 +58,7 @@ def _step_words(decoder: Decoder, recipe: Recipe, switches: Switches) -> Known:
         "accumulation": "accumulated" if switches.accumulates else "none",
         "adapted layers": _adapted(decoder, recipe, switches),
         "offloading": "saved activations" if switches.offloads is not None else "none",
+        "fake quantization": "inputs and weights" if switches.qat_group else "none",
         "noise": "on the embedded tokens" if switches.noisy else "none",
         "dropout": "adapters" if switches.dropout else "none",
         "DoRA": "on" if switches.dora else "off",

@@ -16,7 +16,7 @@ from planner.model.reward_head import for_objective
 from planner.request.objective import Objective
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step import buffered_batch, evaluated_lines, generated_lines, offloaded_lines
+from planner.step import buffered_batch, evaluated_lines, fake_quantized_scales, generated_lines, offloaded_lines
 from planner.step.lines import instants_of
 
 FILE = Path(__file__).parent / "tables" / "recorded" / "families.jsonl"
@@ -108,6 +108,7 @@ def _tensors(request: Request) -> list[Line]:
         *static_lines(trained_model(request), Recipe.of(request), card(request)),
         *_left_by_the_step_before(request),
         *buffered_batch(Recipe.of(request), "optimizer"),
+        *fake_quantized_scales(trained_model(request).known_decoder(), Recipe.of(request)),
         *runtime_lines(card(request).compute_capability, context_bytes=0, context_source=""),
     )
     return [line for line in lines if line.name != SLACK]

@@ -16,7 +16,7 @@ micro_batch_size: 1
 sample_packing: true
 bf16: true
 optimizer: adamw_torch
-qat: {weight_dtype: int4, activation_dtype: int8, group_size: 32, fake_quant_after_n_steps: 1000}
+qat: {weight_dtype: int4, group_size: 32, fake_quant_after_n_steps: 1000}
 """
 TORCHTUNE = """
 model: {_component_: torchtune.models.qwen2_5.qwen2_5_0_5b}
@@ -71,6 +71,15 @@ def test_a_run_that_trains_fake_quantized_weights_is_tight_at_most(tmp_path: Pat
     assert "without quantization-aware training" in result.stdout
     named = {item.key for item in read(text, gpu="h100-sxm-80gb").not_planned if "fake-quantized copy" in item.why}
     assert named == keys
+
+
+def test_axolotls_int4_weights_under_int8_activations_are_planned() -> None:
+    text = AXOLOTL.replace("weight_dtype: int4", "weight_dtype: int4, activation_dtype: int8")
+    imported = read(text, gpu="rtx-4090")
+    assert imported.document["training"]["qat"] == {"group_size": 32}
+    assert "qat" not in {item.key for item in imported.not_planned}
+    adapted = read(text + "adapter: lora\nlora_r: 8\nlora_target_linear: true\n", gpu="rtx-4090")
+    assert "qat" in {item.key for item in adapted.not_planned}
 
 
 def test_a_model_that_is_only_converted_is_not_trained_fake_quantized() -> None:
