@@ -36,8 +36,8 @@ def test_the_tree_names_only_what_exists() -> None:
     tree = README.split("```text\n")[1].split("```")[0]
     names = re.findall(r"(?:^|(?<=\s))(\w+/|\w+\.(?:py|yaml)|Dockerfile)(?=\s)", tree)
     parts = (
-        "", "planner", "planner/answer", "planner/step", "planner/probe", "planner/families", "planner/evidence", "app",
-        "tests",
+        "", "planner", "planner/answer", "planner/step", "planner/probe", "planner/families", "planner/evidence",
+        "planner/request", "planner/parallel", "app", "app/imports", "tests",
     )  # fmt: skip
     rooms = [ROOT / part for part in parts]
     assert [name for name in names if not any((room / name).exists() for room in rooms)] == []

@@ -108,17 +108,19 @@ def hold_gradients(graph: Graph, program: Program) -> None:
 
     Liger makes that of the head while it works out the loss; the others are made in the backward pass.
     """
+    after_forward = [segment for segment in program.segments if segment.phase != "forward"]
     # A segment may begin while a gradient is made in another dtype first, which the next one frees.
     left: dict[int | None, Counter[int]] = {}
-    for segment in program.segments:
-        if segment.phase != "forward":
-            left.setdefault(segment.kind, Counter()).update(dict(segment.net))
-    for kind, counts in left.items():
-        graph.mark("forward" if kind is None else f"forward {kind}")
-        for key, count in counts.items():
+    for segment in after_forward:
+        left.setdefault(segment.kind, Counter()).update(dict(segment.net))
+    # In the order in which they are made, as cards of their own may hold them (planner/step/over_cards/play.py).
+    for segment in after_forward:
+        graph.mark("forward" if segment.kind is None else f"forward {segment.kind}")
+        for key, count in segment.net:
             tag, size = program.keys[key]
             if tag == GRADIENTS:
-                for _ in range(count):
+                for _ in range(min(count, left[segment.kind][key])):
+                    left[segment.kind][key] -= 1
                     graph.collect(graph.new(size.num, size.dims, tag, size.den))
 
 
