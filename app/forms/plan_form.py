@@ -19,6 +19,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.parallel import FSDP_PRESETS, ZERO_PRESETS, DeepSpeed, Fsdp
 from planner.request.parallel_words import counted_cards, with_cards
 from planner.request.schema import CHECKPOINT_KINDS, Request
+from planner.request.training_options import Qat
 from planner.request.unsloth import UNSLOTH
 from planner.request.validation.control_characters import checked_text
 
@@ -255,7 +256,7 @@ def _objects_in_a_line(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     if isinstance(kernels, Mapping):
         yield "liger_kernel_config", ",".join(name for name, on in kernels.items() if on)
     if isinstance(prepared := _get(document, ("training", "qat")), Mapping):
-        yield "qat", str(prepared.get("group_size", 32))
+        yield "qat", str(Qat.model_validate(prepared).group_size)
     if isinstance(arguments, Mapping):
         given = {name: _text(value) for name, value in arguments.items() if value is not None}
         yield "optim_args", ", ".join(f"{name}={text}" for name, text in given.items())

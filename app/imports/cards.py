@@ -7,6 +7,7 @@ beside the file (`2x3090`), or under accelerate's `num_processes`; for one card 
 from collections.abc import Mapping
 from typing import Any
 
+from app.imports.effects import Effect
 from app.imports.rules import Reading
 from planner.errors import InvalidRequestError
 from planner.request.parallel_words import counted_cards
@@ -19,6 +20,12 @@ _KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb", *_SPREAD_KEYS)
 _RINGS = ("context_parallel_size", "sequence_parallel_degree")
 _PARALLELISM = "parallelism_config"
 _OF_RINGS = ("ring_attn_func", "heads_k_stride")
+_UNREAD_MAP = Effect(
+    "may spread the model over the cards in a way that is not understood: write auto, balanced, balanced_low_0, "
+    "sequential, or modules and sizes as they are",
+    "as a process a card",
+    saves=True,
+)
 
 _AUTO = {"reduce_bucket_size": "auto", "prefetch_bucket_size": "auto", "param_persistence_threshold": "auto"}
 _AXOLOTL_ZERO3 = {"stage": 3, "overlap_comm": True, **_AUTO, "max_live_parameters": 0, "max_reuse_distance": 0}
@@ -47,6 +54,7 @@ def put_cards(reading: Reading) -> None:
     reading.assume("gpus", count, "counted beside the card")
     found = _strategy(reading.config)
     if found is None or not _can_be_used({"gpus": count, **found}):
+        _name_the_map(reading)
         return
     _put_sequences(reading, found, count)
     keys = [key for key in _KEYS if reading.config.get(key) and (key not in _SPREAD_KEYS or key in found)]
@@ -58,6 +66,15 @@ def put_cards(reading: Reading) -> None:
     if "fsdp" in found and reading.get("quantization.load_in_4bit"):
         why = "trainers keep 4-bit values as bfloat16 under FSDP, which cannot cut bytes"
         reading.assume("quantization.bnb_4bit_quant_storage", "bfloat16", why)
+
+
+def _name_the_map(reading: Reading) -> None:
+    """A script's own map that says too little, or what the request does not take."""
+    named = [key for key in _SPREAD_KEYS if reading.config.get("command") and reading.config.get(key)]
+    if "device_map" in named:
+        reading.ignored = [item for item in reading.ignored if item.key not in named]
+        for key in named:
+            reading.leave_out(key, _UNREAD_MAP)
 
 
 def _put_sequences(reading: Reading, found: Mapping[str, Any], count: int) -> None:

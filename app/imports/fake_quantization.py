@@ -9,7 +9,10 @@ _PLANNED = {"int4", "torch.int4"}, {"int8", "torch.int8"}
 
 
 def read_qat(reading: Reading) -> None:
-    """Once the method is read. `fake_quant_after_n_steps` begins later, and the largest step has it."""
+    """Once the method is read. `fake_quant_after_n_steps` begins later, and the largest step has it.
+
+    Source: axolotl utils/schemas/quantization.py, QATConfig: group_size 32, as the request's own default.
+    """
     given = reading.config.get("qat")
     if not given:
         return
@@ -20,4 +23,4 @@ def read_qat(reading: Reading) -> None:
     if not (has_formula and trains_all) or asked.get("quantize_embedding"):
         reading.leave_out("qat", QAT)
     else:
-        reading.use("qat", "training.qat", {"group_size": asked.get("group_size", 32)})
+        reading.use("qat", "training.qat", {"group_size": asked["group_size"]} if asked.get("group_size") else {})

@@ -1,7 +1,7 @@
 """A model of PyTorch's CUDA caching allocator, so that reserved bytes and survival can be predicted without a GPU.
 
 Rules read in c10/cuda/CUDACachingAllocator.cpp (malloc, get_free_block, should_split, get_allocation_size, alloc_block,
-free_block, try_merge_blocks, release_cached_blocks); constants in c10/core/AllocatorConfig.h of torch 2.14. One stream,
+free_block, try_merge_blocks, release_cached_blocks); constants in c10/core/AllocatorConfig.h of torch 2.13. One stream,
 as a single-process training step has. Of equally large free blocks, torch 2.14 takes the one of the oldest segment
 (github.com/pytorch/pytorch/pull/183591), earlier releases the one at the lowest address; in one segment both take the
 lowest. `max_split_size_mb`, `garbage_collection_threshold` and

@@ -199,10 +199,8 @@ def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> lis
         # make crossings, seed 20261130: the formula was 12.7 % below the dry run of Qwen3.5, 12.3 % below Cohere 2's.
         why = "torch promotes a sum of bfloat16 and float16 to float32: 15 % more was seen; a dry run plays it"
         items.append(NotPlanned(key=_AUTOCAST, value=recipe.autocast, why=why, planned="as if in one 16-bit type"))
-    found = unproved(recipe)
-    if found:
-        planned = "as the source of its strategy says"
-        items.append(NotPlanned(key=found.field, value=None, why=found.why, planned=planned, saves=found.saves))
+    for found in unproved(recipe):
+        items.append(NotPlanned(key=found.field, value=None, why=found.why, planned=found.planned, saves=found.saves))
     return items
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.answer.static_lines import trained_tensors
+from planner.answer.static_lines import summing_of, trained_tensors
 from planner.catalog import resolve_gpu
 from planner.gpu import Gpu
 from planner.ledger import Ledger, Line
@@ -61,12 +61,14 @@ def spread_ledgers(model: Model, recipe: Recipe, gpu: Gpu) -> SpreadLedgers:
     layers = model.decoder.layers if model.decoder else 1
     spread = spread_over(placed, recipe, gpus, layers)
     counted = _on_cards(spread, len(gpus) - 1)
+    places = places_of(counted, model.decoder, recipe, gpus) if model.decoder else None
     cards = []
     for number, own in enumerate(gpus):
-        lines: list[Line] = standing_on_card(placed, tensors, recipe, counted, number)
-        if model.decoder is not None:
+        summing = summing_of(recipe, own)
+        column_means = summing.column_means_bytes if summing else None
+        lines: list[Line] = standing_on_card(placed, tensors, recipe, counted, number, column_means)
+        if model.decoder is not None and places is not None:
             comparison = nearest("step", step_words(model.decoder, recipe, own)).of_several_cards()
-            places = places_of(counted, model.decoder, recipe, gpus)
             lines += comparison.labelled(lines_on_card(model.decoder, recipe, own, places, number))
         computes = bool(counted.modules_on(number))
         ledger = Ledger.of((*lines, *_runtime(own, computes=computes)))

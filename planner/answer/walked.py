@@ -21,6 +21,7 @@ from planner.parallel.sequences import refuse_layers
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
 from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
+from planner.request.unprobed import unprobed
 from planner.step import (
     HeldBeside,
     buffered_batch,
@@ -74,7 +75,8 @@ def _spread(model: Model, recipe: Recipe, gpu: Gpu) -> SpreadLedgers | None:
 
 
 def _unknown(error: NotImplementedError, model: Model, recipe: Recipe, gpu: Gpu) -> UnknownArchitectureError:
-    title = f"The formulas cannot plan this: {error}. The dry run may: fitproof probe --on dry-run"
+    plays = "fitproof dry-run of your own script" if any(unprobed(recipe, "dry-run")) else "fitproof probe --on dry-run"
+    title = f"The formulas cannot plan this: {error}. The dry run may: {plays}"
     return UnknownArchitectureError(f"{title}. {_certain(model, recipe, gpu)}", dry_run=True)
 
 

@@ -23,7 +23,7 @@ def norms_saved_bytes(h: int) -> int:
 def attention_saved_bytes(q: int, k: int, heads: int) -> int:
     """`2·2q + 2·2k + 4H`: q, k, v and the output in 16 bit, a float32 log-sum-exp per head.
 
-    Source: torch 2.14 derivatives.yaml, _scaled_dot_product_flash_attention. Grouped keys and values stay grouped.
+    Source: torch 2.13 derivatives.yaml, _scaled_dot_product_flash_attention. Grouped keys and values stay grouped.
     """
     return HALF * (2 * q + 2 * k) + FLOAT * heads
 

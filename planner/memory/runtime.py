@@ -3,7 +3,7 @@
 from planner.ledger import PHASES, Line
 from planner.units import MIB
 
-# at::cuda parseChosenWorkspaceSize in the torch 2.14 wheel: 0x820000 bytes, 32 MiB where the major version is 9, 10
+# at::cuda parseChosenWorkspaceSize in the torch 2.13 wheel: 0x820000 bytes, 32 MiB where the major version is 9, 10
 # or 12.
 WORKSPACE_BYTES = 0x820000
 LARGE_WORKSPACE_BYTES = 32 * MIB
@@ -33,7 +33,7 @@ def runtime_lines(compute_capability: tuple[int, int] | None, *, context_bytes: 
             alive_in=ALIVE_IN,
             formula="threads × workspace (32 MiB on compute capability 9, 10, 12; 8.125 MiB elsewhere)",
             working=f"{WORKSPACES} × {each_bytes:,}",
-            source="torch 2.14, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
+            source="torch 2.13, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
         ),
         Line(
             name="CUDA context and libraries, outside torch",

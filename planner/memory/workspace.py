@@ -22,7 +22,7 @@ _MOST_MULTIPROCESSORS = 256  # no card has as many
 def flash_dq_elements(b: int, s: int, heads: int, head_dim: int) -> int:
     """float32 accumulator of dq: rows padded to 128, heads to 32 columns (64 above head_dim 128).
 
-    Source: torch 2.14 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd, dq_accum.
+    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd, dq_accum.
     """
     return b * ceil_div(s, 128) * 128 * heads * flash_columns(head_dim)
 
@@ -79,7 +79,7 @@ def flash_columns(head_dim: int) -> int:
 def efficient_lse_elements(b: int, s: int, heads: int) -> int:
     """float32 log-sum-exp of the mem-efficient kernel, saved for its backward: rows padded to 32.
 
-    Source: torch 2.14 aten/src/ATen/native/transformers/cuda/attention.cu, _efficient_attention_forward (kAlignLSE).
+    Source: torch 2.13 aten/src/ATen/native/transformers/cuda/attention.cu, _efficient_attention_forward (kAlignLSE).
     """
     return b * heads * ceil_div(s, 32) * 32
 
@@ -135,7 +135,7 @@ def _has_small_shared_memory(capability: tuple[int, int] | None) -> bool:
 def embedding_partial_rows(tokens: int, words: int) -> int:
     """Rows of float32 sums from which an embedding's gradient is made: one for each ten tokens of a word, at most.
 
-    Up to 3072 tokens it is written directly. Source: torch 2.14 aten/src/ATen/native/cuda/Embedding.cu,
+    Up to 3072 tokens it is written directly. Source: torch 2.13 aten/src/ATen/native/cuda/Embedding.cu,
     embedding_dense_backward_cuda, and EmbeddingBackwardKernel.cu, NROWS_PER_THREAD and max_partial_segment.
     """
     return tokens // 10 + min(tokens, words) if tokens > _DIRECT_EMBEDDING_TOKENS else 0

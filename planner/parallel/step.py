@@ -1,6 +1,6 @@
 """What a strategy changes about the step itself: the recipe that is traced, and what is held beside its tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from planner.ledger import Line
@@ -13,6 +13,7 @@ from planner.parallel.zero_parameters import parameters_of
 from planner.parallel.zero_static import hidden_size
 from planner.request.dtypes import Dtype
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
+from planner.request.parallelism import FIELDS
 from planner.request.recipe import Recipe
 from planner.step import HeldBeside
 from planner.step.engine.beside import Beside, Stretch
@@ -89,39 +90,43 @@ def reserved_beside_bytes(held: HeldBeside | None) -> int:
     return held.side_stream_bytes if isinstance(held, FsdpStep) else 0
 
 
+_EVALUATION = "training.per_device_eval_batch_size"
+
+
 @dataclass(frozen=True, slots=True)
 class Unproved:
     """A strategy that is planned from its source and was held to no dry run: the request's field, and why.
 
-    `saves`: it may need less than is planned for it.
+    `planned`: how it is planned all the same; `saves`: it may need less than that.
     """
 
     field: str
     why: str
+    planned: str = "as the source of its strategy says"
     saves: bool = True
 
 
-def unproved(recipe: Recipe) -> Unproved | None:
-    """What of the recipe's strategy no dry run has shown, if anything."""
+def unproved(recipe: Recipe) -> Iterator[Unproved]:
+    """What of the recipe's strategy no dry run has shown."""
     options = recipe.strategy
     if recipe.layout.sequence_by:
-        ring = recipe.layout.sequence_by == "ring"
-        name = "cp_size" if ring else "sp_size"
-        return Unproved(f"parallelism_config.{name}", sequences.UNPROVED[recipe.layout.sequence_by], saves=not ring)
+        by = recipe.layout.sequence_by
+        yield Unproved(FIELDS[by], sequences.UNPROVED[by], saves=by != "ring")
+    if recipe.layout.strategy == "device_map" and recipe.training.per_device_eval_batch_size:
+        why = "evaluation is not counted where layers lie on several cards"
+        yield Unproved(_EVALUATION, why, planned="without evaluation", saves=False)
     if isinstance(options, DeepSpeed) and recipe.layout.strategy == "zero":
         if options.stage == 0:
-            return Unproved("deepspeed.stage", "stage 0 is planned from DeepSpeed's source; stages 1 to 3 were probed")
+            yield Unproved("deepspeed.stage", "stage 0 is planned from DeepSpeed's source; stages 1 to 3 were probed")
         if "nvme" in {options.offload_optimizer, options.offload_param}:
-            return Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
+            yield Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
     if isinstance(options, Fsdp) and options.version == 1:
         why = "what FSDP1's streams keep reserved beside the allocated bytes is not counted: 9 to 35 % in four probes"
-        return Unproved("fsdp.version", why)
+        yield Unproved("fsdp.version", why)
     if recipe.layout.strategy == "fsdp" and isinstance(options, Fsdp) and options.hybrid_shard:
-        return Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")
-    return None
+        yield Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")
 
 
 UNPROVED_FIELDS = frozenset({
-    "deepspeed.stage", "deepspeed.offload", "fsdp.version", "fsdp.hybrid_shard", "parallelism_config.cp_size",
-    "parallelism_config.sp_size",
+    "deepspeed.stage", "deepspeed.offload", "fsdp.version", "fsdp.hybrid_shard", _EVALUATION, *FIELDS.values(),
 })  # fmt: skip

@@ -5,7 +5,7 @@ Each section is valid by itself; planner/request/schema.py holds the document th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
@@ -103,8 +103,8 @@ class DeepSpeed(Frozen):
         return self
 
 
-PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 Placement = Literal["auto", "balanced", "balanced_low_0", "sequential"]
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.request.parallel import MOST_CARDS, PLACEMENTS, ZERO_PRESETS, Fsdp, fsdp_of
+from planner.units import parse_size_bytes
 
 # "2x3090", "8 x h100", "4×a100": a count, then the card.
 _COUNTED = re.compile(r"^\s*(\d{1,4})\s*[x×]\s*(?=\D|\d{3})(\S.*)$", re.IGNORECASE)
@@ -100,11 +101,6 @@ def _list_cards(document: dict[str, Any]) -> None:
         document["cards"] = names
 
 
-# "20GiB", "20 GB", "20000MiB" as accelerate reads them (utils/modeling.py convert_file_size_to_int).
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMG])(I?)B\s*$", re.IGNORECASE)
-_POWERS = {"K": 1, "M": 2, "G": 3}
-
-
 def _read_device_map(document: dict[str, Any]) -> None:
     """`device_map` with cards as numbers, and `max_memory` in bytes, without what it says of the host."""
     given = document.get("device_map")
@@ -119,7 +115,7 @@ def _read_device_map(document: dict[str, Any]) -> None:
         limits = {name.strip(): size for name, size in limits.items()}
     if isinstance(limits, Mapping):
         cards = {key: size for key, size in limits.items() if str(key) not in {"cpu", "disk"}}
-        document["max_memory"] = {_card("max_memory", key): _bytes(size) for key, size in cards.items()}
+        document["max_memory"] = {_card("max_memory", key): _size_bytes(size) for key, size in cards.items()}
 
 
 def _card(name: object, device: object) -> int:
@@ -139,15 +135,18 @@ def _card(name: object, device: object) -> int:
     return int(found.group(1))
 
 
-def _bytes(size: object) -> int:
+def _size_bytes(size: object) -> int:
+    """A number of bytes, or "20GiB" or "20 GB", as accelerate reads them.
+
+    Source: accelerate 1.15 utils/modeling.py, convert_file_size_to_int.
+    """
     if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
-    found = _SIZE.match(size) if isinstance(size, str) else None
-    if found is None:
-        msg = f"max_memory: {str(size)[:20]!r} is no size; write bytes, or a size such as 20GiB"
-        raise ValueError(msg)
-    power = _POWERS[found.group(2).upper()]
-    return int(float(found.group(1)) * (1024**power if found.group(3) else 1000**power))
+    try:
+        return parse_size_bytes(str(size))
+    except ValueError as error:
+        msg = f"max_memory: {error}"
+        raise ValueError(msg) from None
 
 
 def _read_fsdp(document: dict[str, Any]) -> None:

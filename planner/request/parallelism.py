@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _Parts = Annotated[StrictInt, Field(ge=1, le=1024)]
 SequenceBy = Literal["ring", "ulysses"]
+# The request's field that asks for each.
+FIELDS: dict[SequenceBy, str] = {"ring": "parallelism_config.cp_size", "ulysses": "parallelism_config.sp_size"}
 
 
 class Parallelism(Frozen):
@@ -55,7 +57,7 @@ class Parallelism(Frozen):
     @property
     def field(self) -> str:
         """The key that asks for it."""
-        return f"parallelism_config.{'cp_size' if self.by == 'ring' else 'sp_size'}"
+        return FIELDS[self.by or "ulysses"]
 
 
 def problems(request: "Request") -> Iterator[str]:

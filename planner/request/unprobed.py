@@ -9,6 +9,11 @@ from planner.request.unsloth import UNSLOTH
 
 _OWN_SCRIPT = "`fitproof dry-run --gpus N -- torchrun …` plays your own script"
 
+# trl 1.16 sft_trainer.py compute_loss divides a sum on the last card by a count on the first.
+FUSED_HEAD_OVER_CARDS = FieldProblem(
+    "training.loss", "TRL's fused head fails on a model that lies on several cards; write full_logits"
+)
+
 
 def unprobed(recipe: Recipe, instrument: str) -> Iterator[FieldProblem]:
     """Problems of a recipe of Unsloth and of one on several cards; of another on one card there are none here."""
@@ -23,9 +28,7 @@ def unprobed(recipe: Recipe, instrument: str) -> Iterator[FieldProblem]:
     if recipe.objective != "sft":
         yield FieldProblem("training.objective", f"several cards are probed for sft alone; {_OWN_SCRIPT}")
     elif layout.strategy == "device_map" and recipe.loss == "chunked":
-        # trl 1.16 sft_trainer.py compute_loss divides a sum on the last card by a count on the first.
-        fix = "TRL's fused head fails on a model that lies on several cards; write full_logits"
-        yield FieldProblem("training.loss", fix)
+        yield FUSED_HEAD_OVER_CARDS
     if isinstance(options, DeviceMap) and options.uses_the_host:
         yield FieldProblem("device_map", "puts modules on the host, which training refuses; name cards alone")
     if layout.sequence_by:

@@ -5,6 +5,7 @@ which puts the first and the second half of the rows into one byte.
 """
 
 from collections.abc import Iterator
+from math import gcd
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.model.model import Model
@@ -37,10 +38,13 @@ def refuse_uneven_groups(asked: Inference, model: Model) -> None:
 
 
 def _quantized_lengths(asked: Inference, config: CacheConfig) -> Iterator[int]:
+    """Of the prompt, and of each later round whose remainder is a new one: they come again after `period` rounds."""
     yield asked.prompt
     rounds = (asked.max_new_tokens - 1) // config.residual_length
-    # A few rounds show every remainder that a group of the usual sizes can leave.
-    yield from (asked.prompt + index * config.residual_length for index in range(1, min(rounds, 16) + 1))
+    # Elements are asked for a multiple of the group, and its rows for one of the values that share a byte.
+    multiple = config.q_group_size * (8 // config.nbits)
+    period = multiple // gcd(multiple, config.residual_length)
+    yield from (asked.prompt + index * config.residual_length for index in range(1, min(rounds, period) + 1))
 
 
 def _divides(config: CacheConfig, axis: int, shape: tuple[int, int, int, int]) -> bool:

@@ -114,5 +114,5 @@ def _workspace(gpu: Gpu) -> Line:
         alive_in=PHASES[1:],
         formula="32 MiB on compute capability 9, 10, 12; 8.125 MiB elsewhere",
         working=f"{each_bytes:,}",
-        source="torch 2.14, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
+        source="torch 2.13, aten/src/ATen/cuda/CublasHandlePool.cpp parseChosenWorkspaceSize",
     )

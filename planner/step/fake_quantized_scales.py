@@ -3,12 +3,15 @@
 Source: torchao 0.18 quantization/qat/fake_quantizer.py IntxFakeQuantizer, `self.scale` and `self.zero_point`.
 """
 
+from collections.abc import Mapping
+
 from planner.families.parts import Decoder, Linear
 from planner.ledger import Line
 from planner.request.recipe import Recipe
 from planner.step.from_recipe.linears import linears
+from planner.units import allocated
 
-_BLOCK_BYTES = 512
+# A float32 scale, an int32 zero point.
 _EACH_BYTES = 4
 
 
@@ -20,13 +23,13 @@ def fake_quantized_scales(decoder: Decoder, recipe: Recipe) -> tuple[Line, ...]:
     blocks = decoder.structure.blocks
     sizes = [{**decoder.sizes, **own} for own in decoder.kind_sizes]
 
-    def of_part(part: Linear, kind: int) -> int:
-        groups = sizes[kind][part.out] * sizes[kind][part.in_] // qat.group_size
-        return 2 * (_blocks(groups) + _blocks(recipe.tokens))
+    def kept_by(part: Linear, numbers: Mapping[str, int]) -> int:
+        groups = numbers[part.out] * numbers[part.in_] // qat.group_size
+        return 2 * (allocated(_EACH_BYTES * groups) + allocated(_EACH_BYTES * recipe.tokens))
 
-    kept_bytes = sum(of_part(part, kind) for kind in decoder.order for part in linears(blocks[kind]))
+    kept_bytes = sum(kept_by(part, sizes[kind]) for kind in decoder.order for part in linears(blocks[kind]))
     if recipe.loss == "full_logits":  # other losses read the head's weight alone
-        kept_bytes += 2 * (_blocks(decoder.sizes["h"] * decoder.sizes["V"] // qat.group_size) + _blocks(recipe.tokens))
+        kept_bytes += kept_by(decoder.structure.head, decoder.sizes)
     return (
         Line(
             name="scales and zero points of fake-quantized layers", bytes=kept_bytes, cause="activations",
@@ -35,7 +38,3 @@ def fake_quantized_scales(decoder: Decoder, recipe: Recipe) -> tuple[Line, ...]:
             source="torchao 0.18 quantization/qat/fake_quantizer.py, IntxFakeQuantizer",
         ),
     )  # fmt: skip
-
-
-def _blocks(count: int) -> int:
-    return -(-count * _EACH_BYTES // _BLOCK_BYTES) * _BLOCK_BYTES

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from planner.tensors.step_tensors import StepTensors
 from planner.tensors.trainable import Trainable, module_by_module
 
-_HALF = 2
-_NUMBER = 2
+# A bfloat16. Gradients of 16 bit are orthogonalized as they are.
+_HALF_BYTES = 2
+# Newton and Schulz, ns_steps of that class.
+ROUNDS = 5
 
 
 def is_orthogonalized(tensor: Trainable) -> bool:
@@ -49,22 +51,22 @@ def worst_of_a_step(tensors: Sequence[Trainable]) -> list[tuple[int, int]]:
 def _find_update_of(held: StepTensors, before: Trainable | None) -> None:
     held.drop("update", "gradient")
     if before is not None:
-        held.make("update", _HALF * before.elements)
+        held.make("update", _HALF_BYTES * before.elements)
 
 
 def _orthogonalize(held: StepTensors, tensor: Trainable, before: Trainable | None) -> None:
     """Nesterov's gradient, five rounds of Newton and Schulz, and the update, which stays."""
-    matrix_bytes, square_bytes = _HALF * tensor.elements, _HALF * min(tensor.shape) ** 2
+    matrix_bytes, square_bytes = _HALF_BYTES * tensor.elements, _HALF_BYTES * min(tensor.shape) ** 2
     _find_update_of(held, before)
     held.make("gradient", tensor.itemsize_bytes * tensor.elements)
-    if tensor.itemsize_bytes != _HALF:
+    if tensor.itemsize_bytes != _HALF_BYTES:
         held.make("matrix", matrix_bytes)
-    held.make("norm", _NUMBER)
-    held.make("norm and eps", _NUMBER)
+    held.make("norm", _HALF_BYTES)
+    held.make("norm and eps", _HALF_BYTES)
     held.drop("norm")
     held.make("matrix", matrix_bytes)
     held.drop("norm and eps")
-    for _ in range(5):
+    for _ in range(ROUNDS):
         held.make("square", square_bytes)
         held.make("part of the square", square_bytes)
         held.make("scaled square", square_bytes)

@@ -16,7 +16,7 @@ from app.imports.rules import words
 from app.main import create_app
 from app.settings import Settings
 
-LAW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+LAW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 PLAN = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090"}
 
 

@@ -24,7 +24,7 @@ PATHS = (
     "/api/v1/imports",
 )  # fmt: skip
 BOUNDED = settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
 )
 
 

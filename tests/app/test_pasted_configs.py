@@ -43,7 +43,7 @@ class NoHub:
         raise AssertionError(repo)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(config=spoiled_configs())
 @example(config=CONFIGS["qwen3_moe"] | {"mlp_only_layers": 1.5})
 @example(config=CONFIGS["qwen3_next"] | {"mlp_only_layers": "all"})

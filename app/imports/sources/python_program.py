@@ -17,7 +17,6 @@ from typing import Any
 from app.imports.adapters.peft_methods import CONFIGS
 from app.imports.sources.command_line import TRL_TRAININGS
 from app.imports.sources.python_literals import NoLiteralError, literal, literal_names
-from planner.request.parallel import PLACEMENTS
 
 # What a Python program has and no configuration.
 _PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
@@ -233,14 +232,30 @@ def _loaded(
 
 
 def _placed(program: Program, key: str, arguments: Mapping[str, ast.expr], names: Mapping[str, Any]) -> None:
-    """Where the model goes. What is worked out by each process, such as {"": local_rank}, has a card for each."""
-    if key in arguments:
-        try:
-            found = literal(arguments[key], names)
-        except NoLiteralError:
-            return
-        if found in PLACEMENTS if isinstance(found, str) else isinstance(found, dict) and set(found) != {""}:
-            program.default(**{key: found})
+    """Where the model goes; as the source has it where it is no literal, which matters beside several cards.
+
+    What each process works out for itself, such as {"": local_rank}, has a card for each.
+    """
+    if key not in arguments or _is_of_each_process(arguments[key]):
+        return
+    try:
+        found = literal(arguments[key], names)
+    except NoLiteralError:
+        found = ast.unparse(arguments[key])[:80]
+    if found is not None and (key == "max_memory" or not _is_one_device(found)):
+        program.default(**{key: found})
+
+
+def _is_of_each_process(placed: ast.expr) -> bool:
+    """Whether the map has the whole model on one device, or is TRL's (trl/trainer/utils.py, get_kbit_device_map)."""
+    if isinstance(placed, ast.Dict):
+        return [isinstance(key, ast.Constant) and key.value for key in placed.keys] == [""]
+    return "get_kbit_device_map" in ast.unparse(placed)
+
+
+def _is_one_device(found: Any) -> bool:
+    """`"cuda"`, `"cuda:0"`, `0`: from_pretrained's words for a single one."""
+    return isinstance(found, int) or (isinstance(found, str) and found.split(":")[0] in {"cuda", "cpu", "mps", "xpu"})
 
 
 def _named_model(program: Program, given: ast.expr, names: Mapping[str, Any]) -> None:

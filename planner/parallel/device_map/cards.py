@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from planner.errors import FieldProblem, InvalidRequestError
+from planner.errors import InvalidRequestError
 from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.overheads.ranges import card_context_band
@@ -10,6 +10,7 @@ from planner.parallel.device_map.modules import modules_of
 from planner.parallel.device_map.spread import Spread, spread_of
 from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
+from planner.request.unprobed import FUSED_HEAD_OVER_CARDS
 from planner.step.over_cards.card_lines import converts_logits, windowed_layers
 from planner.step.over_cards.play import Places
 from planner.tensors.tensor_storage import Placed
@@ -29,9 +30,7 @@ def spread_over(placed: Sequence[Placed], recipe: Recipe, gpus: Sequence[Gpu], l
         msg = f"device_map over several cards for {recipe.objective}"
         raise NotImplementedError(msg)
     if recipe.loss == "chunked":
-        # trl 1.16 sft_trainer.py compute_loss divides a sum on the last card by a count on the first.
-        fix = "TRL's fused head fails on a model that lies on several cards; write full_logits"
-        raise InvalidRequestError("This run stops at its first loss.", [FieldProblem("training.loss", fix)])
+        raise InvalidRequestError("This run stops at its first loss.", [FUSED_HEAD_OVER_CARDS])
     if recipe.loss != "full_logits":
         msg = f"device_map over several cards with the {recipe.loss} loss"
         raise NotImplementedError(msg)

@@ -81,7 +81,7 @@ def layers_with(item: Placed, layers: int) -> Sequence[int]:
 def _in_order(sizes: _Sizes, stack: str) -> Modules:
     numbered = tuple(Module(f"{stack}.{number}", size, number) for number, size in enumerate(sizes.layers))
     decoder = Module(stack, sum(sizes.layers), "layers", numbered)
-    places = {name: _place(sizes.roles[name]) for name in sizes.outside}
+    places = {name: place_of(name, sizes.roles[name]) for name in sizes.outside}
     outside = [Module(name, size, places[name]) for name, size in sizes.outside.items()]
     head = next((module for module in outside if module.place == HEAD), None)
     if head is None:
@@ -98,7 +98,8 @@ def _in_order(sizes: _Sizes, stack: str) -> Modules:
     return Modules((body, head) if head else (body,), total_bytes, largest_leaf, max(sizes.layers, default=0.0))
 
 
-def _place(role: str) -> str:
-    if role in {"embedding", "head"}:
-        return role
-    return ROTARY if role == "buffer" else NORM if role != "tower" else EMBEDDING
+def place_of(name: str, role: str) -> str:
+    """What of the model a tensor outside the layers belongs to; a tower goes where the embedding does."""
+    if role in {"embedding", "tower"} or (role == "buffer" and "embed" in name):
+        return EMBEDDING
+    return HEAD if role == "head" else ROTARY if role == "buffer" else NORM

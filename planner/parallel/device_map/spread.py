@@ -9,7 +9,7 @@ is left; "sequential" fills each before the next.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from planner.parallel.device_map.modules import Module, Modules
+from planner.parallel.device_map.modules import EMBEDDING, HEAD, NORM, ROTARY, Module, Modules
 from planner.request.parallel import DeviceMap
 
 # get_balanced_memory: what a card gets beside its share, in parts of the largest layer.
@@ -55,11 +55,11 @@ def spread_of(modules: Modules, options: DeviceMap, free_bytes: Sequence[float],
         found = _as_written(modules, dict(options.placement))
     else:
         found = _inferred(modules, _room(modules, options, free_bytes, quantized=quantized))
-    embedding = found.get("embedding", HOST)
+    embedding = found.get(EMBEDDING, HOST)
     return Spread(
         layers=tuple(found[module.place] for module in layers), embedding=embedding,
-        norm=found.get("norm", found[layers[-1].place]), rotary=found.get("rotary", embedding),
-        head=found.get("head", embedding),
+        norm=found.get(NORM, found[layers[-1].place]), rotary=found.get(ROTARY, embedding),
+        head=found.get(HEAD, embedding),
     )  # fmt: skip
 
 

@@ -9,19 +9,26 @@ from planner.memory.gradients import gradient_lines
 from planner.memory.optimizer import optimizer_lines
 from planner.memory.scaler import loss_lines, scaler_lines
 from planner.memory.weights import weight_lines
-from planner.parallel.device_map.modules import EMBEDDING, HEAD, NORM, ROTARY, layers_with
+from planner.parallel.device_map.modules import layers_with, place_of
 from planner.parallel.device_map.spread import Spread
 from planner.request.recipe import Recipe
+from planner.step.over_cards.play import FIRST
+from planner.tensors.step_tensors import ColumnMeans
 from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
 
-FIRST = 0
 
-
-def standing_on_card(
-    placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, spread: Spread, card: int
+def standing_on_card(  # noqa: PLR0913, PLR0917  a run, where it lies, and which card
+    placed: Sequence[Placed],
+    tensors: Sequence[Trainable],
+    recipe: Recipe,
+    spread: Spread,
+    card: int,
+    column_means: ColumnMeans | None,
 ) -> list[Line]:
-    """Every line of one card that does not depend on the step. `tensors` are what the whole run trains."""
+    """Every line of one card that does not depend on the step. `tensors` are what the whole run trains;
+    `column_means`: as `optimizer_lines` takes them.
+    """
     own = weights_on_card(placed, spread, card)
     trained = trained_on_card(tensors, placed, spread, card)
     adapters = adapter_lines(trained, peft_type=recipe.lora.peft_type) if recipe.lora else []
@@ -31,7 +38,11 @@ def standing_on_card(
         *adapters,
         *gradient_lines(trained),
         *optimizer_lines(
-            trained, training.optim, clips=training.max_grad_norm > 0, embeddings_in_32bit=recipe.by_trainer
+            trained,
+            training.optim,
+            clips=training.max_grad_norm > 0,
+            embeddings_in_32bit=recipe.by_trainer,
+            column_means=column_means,
         ),
         *([*loss_lines(), *scaler_lines(scales_loss=recipe.scales_loss)] if card == FIRST else ()),
     ]
@@ -44,7 +55,7 @@ def weights_on_card(placed: Sequence[Placed], spread: Spread, card: int) -> list
     for item in placed:
         numbers = layers_with(item, layers)
         if "*" not in item.group.name:
-            if spread.of(_place(item.group.name, item.group.role)) == card:
+            if spread.of(place_of(item.group.name, item.group.role)) == card:
                 found.append(item)
         elif own := [number for number in numbers if spread.layers[number] == card]:
             found.append(replace(item, count=item.count * len(own) // len(numbers)))
@@ -61,7 +72,7 @@ def trained_on_card(
     layers, found = len(spread.layers), []
     for tensor in tensors:
         if "*" not in tensor.name:
-            if spread.of(_place(tensor.name, _role_of(tensor, roles))) == card:
+            if spread.of(place_of(tensor.name, _role_of(tensor, roles))) == card:
                 found.append(tensor)
             continue
         numbers = tensor.layers or range(layers)
@@ -77,11 +88,3 @@ def _role_of(tensor: Trainable, roles: Mapping[str, str]) -> str:
         return "embedding"
     named = [role for name, role in roles.items() if tensor.name.startswith(name.removesuffix(".weight"))]
     return named[0] if named else "head"
-
-
-def _place(name: str, role: str) -> str:
-    if role in {"embedding", "tower"}:
-        return EMBEDDING
-    if role == "head":
-        return HEAD
-    return ROTARY if role == "buffer" and "embed" not in name else EMBEDDING if role == "buffer" else NORM

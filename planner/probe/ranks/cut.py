@@ -134,4 +134,4 @@ def _without_values(device: torch.device, made: dict[nn.Parameter, nn.Parameter]
     before = {name: parameter for name, parameter in module._parameters.items() if parameter is not None}
     module.to_empty(device=device, recurse=False)
     for name, parameter in before.items():
-        module._parameters[name] = made.setdefault(parameter, module._parameters[name])  # type: ignore[arg-type]
+        module._parameters[name] = made.setdefault(parameter, module._parameters[name])  # type: ignore[arg-type]  # to_empty leaves none out

@@ -9,14 +9,13 @@ refuses is recorded with its `error`, and so is one that runs out of memory.
 """
 
 import json
-import sys
 from typing import Any
 
-from planner.errors import FitproofError
 from planner.probe.__main__ import be_quiet
 from planner.probe.devices.virtual_card import insert_any_card
 from planner.probe.options import Options
-from planner.probe.processes.forked import ChildFailedError, in_fork
+from planner.probe.processes.forked import in_fork
+from planner.probe.recording.settings_on_stdin import answer_each
 from planner.probe.report import library_versions
 from planner.request.schema import Request
 
@@ -44,14 +43,7 @@ def main() -> int:
     insert_any_card()
     versions = library_versions()
     print(json.dumps({"versions": {name: versions[name] for name in _VERSIONS}}))  # noqa: T201  a program
-    for line in sys.stdin:
-        setting = json.loads(line)
-        try:
-            result = record(setting["name"], setting["request"])
-        except (FitproofError, ChildFailedError) as error:
-            result = {**setting, "error": " ".join(str(error).split())[:200]}
-        print(json.dumps(result), flush=True)  # noqa: T201  a program
-        sys.stderr.write(f"{setting['name']}\n")
+    answer_each(record)
     return 0
 
 

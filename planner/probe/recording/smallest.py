@@ -8,21 +8,19 @@ dry run, its allocator held to so much by `set_per_process_memory_fraction`. The
 and goes away from it with growing strides, so that an answer that is right costs two tries.
 """
 
-import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from planner.allocator.caching_allocator import ROUND_LARGE_BYTES
 from planner.answer.plan import plan
 from planner.answer.replay.reserved_bytes import smallest_capacity_bytes
-from planner.errors import FitproofError
 from planner.measurement import Measurement
 from planner.probe.__main__ import be_quiet
 from planner.probe.devices.virtual_card import insert_any_card, insert_card
 from planner.probe.options import Options
-from planner.probe.processes.forked import ChildFailedError, in_fork
+from planner.probe.processes.forked import in_fork
 from planner.probe.progress import Silence
+from planner.probe.recording.settings_on_stdin import answer_each
 from planner.request.schema import Request
 
 
@@ -80,13 +78,7 @@ def main() -> int:
     """Record every setting on stdin."""
     be_quiet()
     insert_any_card()
-    for line in sys.stdin:
-        setting = json.loads(line)
-        try:
-            result = record(setting["name"], setting["request"])
-        except (FitproofError, ChildFailedError) as error:
-            result = {**setting, "error": " ".join(str(error).split())[:200]}
-        print(json.dumps(result), flush=True)  # noqa: T201  a program
+    answer_each(record)
     return 0
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from planner.tensors.muon import is_orthogonalized
+from planner.tensors.muon import ROUNDS, is_orthogonalized
 from planner.tensors.trainable import Trainable
 
-_MOMENTUM, _DECAY, _EPS = 0.95, 0.1, 1e-8
-_ROUNDS, _COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
+_MOMENTUM, _DECAY, _EPS, _BETAS = 0.95, 0.1, 1e-8, (0.9, 0.95)
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.Optimizer):
@@ -22,43 +22,50 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], lr: float) -> None:
         pairs = list(named)
         super().__init__([parameter for _, parameter in pairs], {"lr": lr})
-        takes = [
-            is_orthogonalized(Trainable(name=name, shape=tuple(each.shape), count=1, itemsize_bytes=each.itemsize))
-            for name, each in pairs
-        ]
-        self._matrices = [parameter for (_, parameter), taken in zip(pairs, takes, strict=True) if taken]
-        self._rest = [parameter for (_, parameter), taken in zip(pairs, takes, strict=True) if not taken]
+        self._matrices: list[torch.nn.Parameter] = []
+        self._rest: list[torch.nn.Parameter] = []
+        for name, each in pairs:
+            tensor = Trainable(name=name, shape=tuple(each.shape), count=1, itemsize_bytes=each.itemsize)
+            (self._matrices if is_orthogonalized(tensor) else self._rest).append(each)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # no overloads
         """One step of all parameters that have a gradient."""
         loss = closure() if closure is not None else None
         rate = self.param_groups[0]["lr"]
-        for parameter in self._matrices:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(gradient)
-            state["momentum_buffer"].mul_(_MOMENTUM).add_(gradient)
-            gradient = gradient.add(state["momentum_buffer"], alpha=_MOMENTUM)
+        for parameter in filter(_has_gradient, self._matrices):
+            gradient = _gradient_of(parameter)
+            momentum = self._kept(parameter, gradient, "momentum_buffer")
+            momentum.mul_(_MOMENTUM).add_(gradient)
+            gradient = gradient.add(momentum, alpha=_MOMENTUM)
             update = _orthogonalized(gradient)
             parameter.mul_(1 - rate * _DECAY)
             parameter.add_(update, alpha=-rate * 0.2 * max(parameter.shape) ** 0.5)
-        for parameter in self._rest:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["moment1"], state["moment2"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-            state["moment1"].lerp_(gradient, 0.1)
-            state["moment2"].lerp_(gradient.square(), 0.05)
-            gradient = state["moment1"] / (_EPS + state["moment2"].sqrt())
+        for parameter in filter(_has_gradient, self._rest):
+            gradient = _gradient_of(parameter)
+            mean, square = (self._kept(parameter, gradient, name) for name in ("moment1", "moment2"))
+            mean.lerp_(gradient, 1 - _BETAS[0])
+            square.lerp_(gradient.square(), 1 - _BETAS[1])
+            gradient = mean / (_EPS + square.sqrt())
             parameter.mul_(1 - rate * _DECAY)
             parameter.add_(gradient, alpha=-rate)
         return loss
+
+    def _kept(self, parameter: torch.nn.Parameter, gradient: torch.Tensor, name: str) -> torch.Tensor:
+        state = self.state[parameter]
+        if name not in state:
+            state[name] = torch.zeros_like(gradient)
+        kept: torch.Tensor = state[name]
+        return kept
+
+
+def _has_gradient(parameter: torch.nn.Parameter) -> bool:
+    return parameter.grad is not None
+
+
+def _gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
+    assert parameter.grad is not None  # noqa: S101  _has_gradient
+    return parameter.grad
 
 
 def _orthogonalized(gradient: torch.Tensor) -> torch.Tensor:
@@ -67,7 +74,7 @@ def _orthogonalized(gradient: torch.Tensor) -> torch.Tensor:
     if gradient.size(0) > gradient.size(1):
         matrix = matrix.T
     matrix = matrix / (matrix.norm() + 1e-7)
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         square = matrix @ matrix.T
         polynomial = second * square + third * square @ square
         matrix = first * matrix + polynomial @ matrix

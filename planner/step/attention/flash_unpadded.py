@@ -1,7 +1,7 @@
 """FlashAttention 2 on a padded batch: the tokens that count are gathered, attended to in one row, and put back.
 
 Source: transformers 5.23 modeling_flash_attention_utils.py, `_upad_input`; flash_attn/bert_padding.py, pad_input;
-torch 2.14 flash_attn/flash_api.cpp, mha_varlen_fwd and mha_varlen_bwd. `kept` counts the tokens that are not padding.
+torch 2.13 flash_attn/flash_api.cpp, mha_varlen_fwd and mha_varlen_bwd. `kept` counts the tokens that are not padding.
 """
 
 from collections.abc import Callable

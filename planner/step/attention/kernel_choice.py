@@ -1,6 +1,6 @@
 """Which attention kernel runs, and what is done to keys and values for it.
 
-Sources: transformers 5.23 integrations/sdpa_attention.py use_gqa_in_sdpa; torch 2.14
+Sources: transformers 5.23 integrations/sdpa_attention.py use_gqa_in_sdpa; torch 2.13
 aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (flash: 16-bit, capability 8.0 or newer, head_dim to 256, no mask;
 mem-efficient has no grouped form, so a grouped call that flash refuses falls to math).
 """

@@ -1,7 +1,7 @@
 """The tensor operations decoders are made of: what each allocates, saves for its backward and allocates there.
 
 Saved tensors and gradients follow tools/autograd/derivatives.yaml and torch/csrc/autograd/FunctionsManual.cpp of
-torch 2.14; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
+torch 2.13; each was held to a dry run's event list. `e` is bytes per element, `·` a product of dims.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ def gather(graph: Graph, x: Value, index: Value) -> Value:
 def rows_at(graph: Graph, x: Value, index: Value, dims: Dims) -> Value:
     """`x[index]`: saves the index; backward puts the rows into zeros, sorted by index (index_put_, accumulate).
 
-    Source: torch 2.14 aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: the index wrapped, in bytes of
+    Source: torch 2.13 aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: the index wrapped, in bytes of
     a row, both sorted, and a range. What cub sorts in besides is a byte for as many as one block takes, which is all
     that is counted here.
     """

@@ -21,20 +21,18 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class CardMoves:
-    """One card's moves in order: of each the entry (`~entry` where it goes) and the number of what comes or goes.
+    """One card's moves in order: of each the entry, `~entry` where it goes.
 
     `ends` says of each position its phase and how many moves have happened at its end. `entries` is of all cards.
     """
 
     entries: list[Entry]
     moves: "array[int]" = field(default_factory=lambda: array("i"))
-    numbers: "array[int]" = field(default_factory=lambda: array("i"))
     ends: list[tuple[str, int]] = field(default_factory=list)
 
-    def add(self, index: int, sign: int, number: int) -> None:
+    def add(self, index: int, sign: int) -> None:
         """Something comes (`sign` 1) or goes (-1)."""
         self.moves.append(index if sign > 0 else ~index)
-        self.numbers.append(number)
 
     def sizes(self, tables: Sequence[Sequence[int]]) -> list[int]:
         """Bytes of each entry."""

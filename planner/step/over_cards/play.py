@@ -84,8 +84,7 @@ class _Play:
         tail = self._last + 1
         outputs = [number for number, tensor in enumerate(self._tensors) if tensor.born == tail != tensor.gone]
         self._last_hidden = max(outputs, default=-1)
-        self._copies: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
-        self._copied_from: dict[int, int] = {}
+        self._copies: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
 
     def moves(self) -> tuple[CardMoves, ...]:
         """The walk itself."""
@@ -139,8 +138,8 @@ class _Play:
         taken = {~number for number in position.moves[index:] if number < 0}
         for number in sorted((made - gone) & taken):
             self._goes_on[number] = self._places.norm
-            self._cards[self._places.norm].add(self._own[number], 1, number)
-            self._cards[self._home[number]].add(self._own[number], -1, number)
+            self._cards[self._places.norm].add(self._own[number], 1)
+            self._cards[self._home[number]].add(self._own[number], -1)
 
     def _is_table(self, tensor: Tensor) -> bool:
         tag, size = self._program.keys[tensor.key]
@@ -174,9 +173,9 @@ class _Play:
         self._note(now, number, -1, leaves)
 
     def _note(self, card: int, number: int, sign: int, when: tuple[int, int], tag: str = "") -> None:
-        """Something comes or goes on another card; under its own name unless `tag` gives one."""
-        entry = self._entry(self._tensors[self._copied_from[number]], tag) if tag else self._own[number]
-        self._copies.setdefault(when, []).append((card, entry, sign, number))
+        """Something, or a further copy of it under `tag`, comes or goes on another card."""
+        entry = self._entry(self._tensors[number], tag) if tag else self._own[number]
+        self._copies.setdefault(when, []).append((card, entry, sign))
 
     def _entry(self, tensor: Tensor, tag: str) -> int:
         entry = Entry(tensor.kind, tensor.key, tag)
@@ -184,12 +183,6 @@ class _Play:
             self._numbered[entry] = len(self._entries)
             self._entries.append(entry)
         return self._numbered[entry]
-
-    def _copy_of(self, number: int) -> int:
-        """A number for a further copy of a tensor."""
-        copy = len(self._tensors) + len(self._copied_from)
-        self._copied_from[copy] = number
-        return copy
 
     def _copy_shared(self) -> None:
         """Positions, rotary tables and masks, which every layer is called with."""
@@ -206,9 +199,9 @@ class _Play:
                     gone = self._tensors[number].gone
                     saved = gone is None or self._positions[gone].segment.phase == "backward"
                     forward = self._last - len(self._places.layers) + 1 + layer
-                    copy, until = self._copy_of(number), self._backward[layer] if saved else forward
-                    self._note(card, copy, 1, (forward, _START), SHARED_COPY)
-                    self._note(card, copy, -1, (until, _LAST), SHARED_COPY)
+                    until = self._backward[layer] if saved else forward
+                    self._note(card, number, 1, (forward, _START), SHARED_COPY)
+                    self._note(card, number, -1, (until, _LAST), SHARED_COPY)
 
     @staticmethod
     def _called_with(shared: dict[str, list[int]], *, windowed: bool) -> Iterator[int]:
@@ -236,9 +229,8 @@ class _Play:
         if gone is None or self._positions[gone].segment.phase == "backward":
             self._send(logits, FIRST, (end, _END), (end, _LAST))
         else:
-            copy = self._copy_of(logits)
-            self._note(FIRST, copy, 1, (end, _END), OUTPUT_COPY)
-            self._note(FIRST, copy, -1, (end, _LAST), OUTPUT_COPY)
+            self._note(FIRST, logits, 1, (end, _END), OUTPUT_COPY)
+            self._note(FIRST, logits, -1, (end, _LAST), OUTPUT_COPY)
         return None
 
     def _is_of_logits(self, tensor: Tensor) -> bool:
@@ -246,20 +238,20 @@ class _Play:
         return tag in {LOGITS, FLOAT_LOGITS} and size.dims == _ALL_LOGITS
 
     def _copied(self, at: int, part: int) -> None:
-        for card, entry, sign, number in self._copies.get((at, part), ()):
-            self._cards[card].add(entry, sign, number)
+        for card, entry, sign in self._copies.get((at, part), ()):
+            self._cards[card].add(entry, sign)
 
     def _move(self, number: int, output: int | None) -> None:
         if number < 0:
             number = ~number
-            self._cards[self._goes_on.get(number, self._home[number])].add(self._own[number], -1, number)
+            self._cards[self._goes_on.get(number, self._home[number])].add(self._own[number], -1)
             return
         card = self._cards[self._home[number]]
         if number != output:
-            card.add(self._own[number], 1, number)
+            card.add(self._own[number], 1)
             return
         # The logits that came from the head's card are turned into float32 and let go of.
-        in_16bit, copy = self._entry(self._tensors[self._logits], OUTPUT_COPY), self._copy_of(self._logits)
-        card.add(in_16bit, 1, copy)
-        card.add(self._own[number], 1, number)
-        card.add(in_16bit, -1, copy)
+        in_16bit = self._entry(self._tensors[self._logits], OUTPUT_COPY)
+        card.add(in_16bit, 1)
+        card.add(self._own[number], 1)
+        card.add(in_16bit, -1)

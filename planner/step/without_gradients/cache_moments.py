@@ -69,8 +69,8 @@ def moments(decoder: Decoder, kept: KeptCache | None, shape: tuple[int, int, int
     sequences, prompt, tokens = shape
     last = tokens - 1  # the last token made is not read
     if kept is None:
-        first = cache_bytes(decoder, sequences, prompt, each=each, windows=False, repeated=True)
-        yield Moment(last, 0, max(first, cache_bytes(decoder, sequences, last, each=each, repeated=True)))
+        first_bytes = cache_bytes(decoder, sequences, prompt, each=each, windows=False, repeated=True)
+        yield Moment(last, 0, max(first_bytes, cache_bytes(decoder, sequences, last, each=each, repeated=True)))
     elif kept.keys is None or kept.values is None:
         yield Moment(last, 0, one_layer_bytes(decoder, sequences, last, each), kept.traced)
     elif not kept.residual:
@@ -84,23 +84,23 @@ def _of_quantized(decoder: Decoder, kept: KeptCache, shape: tuple[int, int, int]
     last, layers = tokens - 1, len(decoder.order)
     rounds = (last - prompt) // kept.residual
 
-    def one_layer(stored: int, as_they_are: int) -> int:
+    def layer_bytes(stored: int, as_they_are: int) -> int:
         return _stored_bytes(decoder, kept, sequences, stored, each) + one_layer_bytes(
             decoder, sequences, as_they_are, each
         )
 
     stored = prompt + rounds * kept.residual
     if last > stored or not rounds:
-        yield Moment(last, stored, layers * one_layer(stored, max(0, last - 1 - stored)), kept.traced)
+        yield Moment(last, stored, layers * layer_bytes(stored, max(0, last - 1 - stored)), kept.traced)
     if rounds:
         before, full = stored - kept.residual, kept.residual - 1
         if full:
-            yield Moment(stored - 1, before, layers * one_layer(before, full - 1), kept.traced)
+            yield Moment(stored - 1, before, layers * layer_bytes(before, full - 1), kept.traced)
         # The layers before this one have been quantized anew, or those after it have not.
-        old, new = one_layer(before, full), one_layer(stored, 0)
-        keys = (new - one_layer(before, 0)) // 2
-        standing = max(layers * old, (layers - 1) * new + old + keys)
-        yield Moment(stored, before, standing, OtherCache(kept.keys, kept.values, again=True))
+        old_bytes, new_bytes = layer_bytes(before, full), layer_bytes(stored, 0)
+        keys_bytes = (new_bytes - layer_bytes(before, 0)) // 2
+        standing_bytes = max(layers * old_bytes, (layers - 1) * new_bytes + old_bytes + keys_bytes)
+        yield Moment(stored, before, standing_bytes, OtherCache(kept.keys, kept.values, again=True))
 
 
 def one_layer_bytes(decoder: Decoder, sequences: int, tokens: int, each: int) -> int:
@@ -110,11 +110,11 @@ def one_layer_bytes(decoder: Decoder, sequences: int, tokens: int, each: int) ->
 
 def _stored_bytes(decoder: Decoder, kept: KeptCache, sequences: int, tokens: int, each: int) -> int:
     """Keys and values of a layer, quantized: packed, with a scale and a shift for each group, or a scale (fp8)."""
-    total = 0
+    total_bytes = 0
     for width, how in zip(cached_widths(decoder, 0, repeated=True), (kept.keys, kept.values), strict=True):
         elements = sequences * tokens * width
         if how is None or how.backend == "fp8":
-            total += allocated(elements) + allocated(4)
+            total_bytes += allocated(elements) + allocated(4)
         else:
-            total += allocated(-(-elements * how.bits // 8)) + 2 * allocated(-(-elements // how.group) * each)
-    return total
+            total_bytes += allocated(-(-elements * how.bits // 8)) + 2 * allocated(-(-elements // how.group) * each)
+    return total_bytes

@@ -67,7 +67,7 @@ class Generation:
             refuse_what_cannot_be_kept(self.decoder, self.kept)
         shape = (self.sequences, self.prompt, self.tokens)
         tokens = [(moment, self._worst(moment)) for moment in moments(self.decoder, self.kept, shape, self._each)]
-        moment, token = max(tokens, key=lambda found: found[0].standing_bytes + _bytes(found[1]))
+        moment, token = max(tokens, key=lambda found: found[0].standing_bytes + _held_bytes(found[1]))
         return [
             *self._lines(self._worst(None), phases[0]),
             *self._fetched(phases[0]),
@@ -153,7 +153,7 @@ class Generation:
         ]
 
 
-def _bytes(found: Mapping[str, Sequence[Part]]) -> int:
+def _held_bytes(found: Mapping[str, Sequence[Part]]) -> int:
     return sum(part[2] for parts in found.values() for part in parts)
 
 

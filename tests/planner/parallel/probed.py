@@ -7,6 +7,7 @@ With WORDS only the settings whose name has them. Those of ZeRO want DeepSpeed b
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,16 @@ def probed(request: dict[str, Any]) -> dict[str, Any]:
     return {"peaks": peaks, "ranks": [rank["peak_allocated_bytes"] for rank in measurement["ranks"]]}
 
 
-def main() -> None:
-    known = {row["name"]: row for row in map(json.loads, FILE.read_text().splitlines())} if FILE.exists() else {}
-    word = " ".join(sys.argv[1:])
-    for name, request in SETTINGS:
+def record_named(file: Path, settings: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Probe those settings whose name has the words of the command line, and keep the rows of the others."""
+    rows = {row["name"]: row for row in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
+    word, named = " ".join(sys.argv[1:]), list(settings)
+    for name, request in named:
         if word in name:
-            known[name] = {"name": name, "request": request, **probed(request)}
-            print(name, known[name]["peaks"], file=sys.stderr, flush=True)
-            rows = [known[each] for each, _ in SETTINGS if each in known]
-            FILE.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            rows[name] = {"name": name, "request": request, **probed(request)}
+            print(name, rows[name]["ranks"], file=sys.stderr, flush=True)
+            file.write_text("".join(json.dumps(rows[each]) + "\n" for each, _ in named if each in rows))
 
 
 if __name__ == "__main__":
-    main()
+    record_named(FILE, SETTINGS)

@@ -3,12 +3,10 @@
 With WORDS only the settings whose name has them. One process has all cards; each card's own peak is recorded.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.planner.parallel.probed import WHOLE, asked, probed
+from tests.planner.parallel.probed import WHOLE, asked, record_named
 from tests.planner.parallel.record import TIED, UNTIED, WIDE
 
 FILE = Path(__file__).with_name("spread.jsonl")
@@ -73,16 +71,5 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 
-def main() -> None:
-    known = {row["name"]: row for row in map(json.loads, FILE.read_text().splitlines())} if FILE.exists() else {}
-    word = " ".join(sys.argv[1:])
-    for name, request in SETTINGS:
-        if word in name:
-            known[name] = {"name": name, "request": request, **probed(request)}
-            print(name, known[name]["ranks"], file=sys.stderr, flush=True)
-            rows = [known[each] for each, _ in SETTINGS if each in known]
-            FILE.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 if __name__ == "__main__":
-    main()
+    record_named(FILE, SETTINGS)

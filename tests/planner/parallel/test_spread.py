@@ -112,3 +112,20 @@ def test_more_layers_on_a_card_never_take_less_of_it() -> None:
 )
 def test_words_that_lead_nowhere_are_named(changes: dict[str, Any], field: str) -> None:
     assert problem_of(**changes)[0] == field
+
+
+def test_evaluation_is_named_as_not_counted() -> None:
+    asked = {"gpus": 4, "training": {"max_length": 512, "loss": "full_logits"}}
+    trained = llama(**asked)
+    evaluated = llama(**asked | {"training": {**asked["training"], "per_device_eval_batch_size": 8}})
+    assert (trained.verdict, trained.not_planned) == ("fits", ())
+    assert [item.key for item in evaluated.not_planned] == ["training.per_device_eval_batch_size"]
+    assert evaluated.verdict != "fits"
+
+
+def test_adafactors_column_means_are_counted_on_each_card() -> None:
+    found = llama(method="full", gpus=4, training={"max_length": 512, "loss": "full_logits", "optim": "adafactor"})
+    assert found.spread is not None
+    steps = [line for card in found.spread.cards for line in card.ledger.lines if line.name == "optimizer step"]
+    assert len(steps) == 4
+    assert all(line.bytes for line in steps)

@@ -55,7 +55,7 @@ def taken(text: str) -> bool:
 
 
 @given(_patterns)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1500, deadline=None)
 def test_a_pattern_of_targets_names_what_peft_would_adapt(text: str) -> None:
     try:
         checked_pattern(text)
@@ -66,7 +66,7 @@ def test_a_pattern_of_targets_names_what_peft_would_adapt(text: str) -> None:
 
 
 @given(st.lists(_patterns.filter(taken), min_size=1, max_size=3))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1500, deadline=None)
 def test_a_skip_list_keeps_what_transformers_would_keep(patterns: list[str]) -> None:
     skipped = SkipList(patterns)
     assert [skipped.holds(name) for name in NAMES] == [

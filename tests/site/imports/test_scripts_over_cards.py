@@ -44,6 +44,24 @@ def test_a_map_of_each_process_is_a_process_a_card() -> None:
     assert (request.gpus, request.device_map) == (2, None)
 
 
+@pytest.mark.parametrize("given", ['{"": Accelerator().process_index}', "get_kbit_device_map()", '"cuda:0"', "None"])
+def test_a_device_of_each_process_is_no_map(given: str) -> None:
+    read = imports.read(SPREAD.replace('device_map="auto"', f"device_map={given}"), gpu="2x3090")
+    assert not {"device_map"} & {item.key for item in read.not_planned}
+    assert "device_map" not in read.document
+
+
+@pytest.mark.parametrize(
+    "given", ["device_map=pick()", 'device_map="auto", max_memory={0: "lots"}', 'device_map="disk"']
+)
+def test_a_map_that_is_not_understood_is_named_beside_several_cards_alone(given: str) -> None:
+    def named(gpu: str) -> set[str]:
+        return {item.key for item in imports.read(SPREAD.replace('device_map="auto"', given), gpu=gpu).not_planned}
+
+    assert "device_map" in named("2x3090")
+    assert "device_map" not in named("3090")
+
+
 def test_trls_fused_head_fails_there_and_the_fix_is_said() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         plan(asked(TRL, "2x3090"))
