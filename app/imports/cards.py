@@ -1,7 +1,8 @@
 """Several cards in a trainer's file: its FSDP and DeepSpeed keys, a script's `device_map`, once the cards are counted.
 
 A trainer's file rarely says how many cards it runs on: its launcher does. The count stands with the card that is given
-beside the file (`2x3090`), or under accelerate's `num_processes`; for one card the keys stay what was not planned.
+beside the file (`2x3090`), or under `num_processes`, accelerate's name for what each launcher counts; for one card the
+keys stay what was not planned.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,12 @@ from planner.request.parallel_words import counted_cards
 from planner.request.schema import Request
 
 _FSDP_KEYS = ("fsdp", "fsdp_config", "fsdp_version")
+_PROCESSES = "num_processes"
 _SPREAD_KEYS = ("device_map", "max_memory")
 _KEYS = (*_FSDP_KEYS, "deepspeed", "ddp_bucket_cap_mb", *_SPREAD_KEYS)
 # Axolotl's, of which the first is today's; ring-flash-attn is planned as torch's own ring.
 _RINGS = ("context_parallel_size", "sequence_parallel_degree")
+_CHECKPOINTING = ("activation_checkpointing", "fsdp_activation_checkpointing")
 _PARALLELISM = "parallelism_config"
 _OF_RINGS = ("ring_attn_func", "heads_k_stride")
 _UNREAD_MAP = Effect(
@@ -51,7 +54,7 @@ def put_cards(reading: Reading) -> None:
     count = _count(reading)
     if count is None or count == 1:
         return
-    reading.assume("gpus", count, "counted beside the card")
+    _put_count(reading, count)
     found = _strategy(reading.config)
     if found is None or not _can_be_used({"gpus": count, **found}):
         _name_the_map(reading)
@@ -63,6 +66,9 @@ def put_cards(reading: Reading) -> None:
     for key in keys:
         place = "fsdp" if key in _FSDP_KEYS else "ddp.bucket_cap_mb" if key == "ddp_bucket_cap_mb" else key
         reading.use(key, place, found["ddp"]["bucket_cap_mb"] if place.startswith("ddp.") else found[place])
+    if "fsdp" in found and _checkpoints(reading.config):
+        why = "fsdp_config's activation_checkpointing wraps each layer"
+        reading.note("training.gradient_checkpointing", True, why)
     if "fsdp" in found and reading.get("quantization.load_in_4bit"):
         why = "trainers keep 4-bit values as bfloat16 under FSDP, which cannot cut bytes"
         reading.assume("quantization.bnb_4bit_quant_storage", "bfloat16", why)
@@ -94,6 +100,23 @@ def _put_sequences(reading: Reading, found: Mapping[str, Any], count: int) -> No
         reading.note("training.attn_implementation", "sdpa", why)
 
 
+def _put_count(reading: Reading, count: int) -> None:
+    """How many cards there are, by the card's own name or as the launcher says; what contradicts it is named."""
+    launched = _processes(reading.config)
+    if launched is None:
+        reading.assume("gpus", count, "counted beside the card")
+        return
+    reading.planned_after_all({_PROCESSES, "CUDA_VISIBLE_DEVICES"})
+    reading.use(_PROCESSES, "gpus", count)
+    if launched != count:
+        reading.contradict(_PROCESSES, f"is {launched}, and the card is given {count} times; planned on {count} cards")
+
+
+def _processes(config: Mapping[str, Any]) -> int | None:
+    processes = config.get(_PROCESSES)
+    return processes if isinstance(processes, int) and not isinstance(processes, bool) else None
+
+
 def _count(reading: Reading) -> int | None:
     gpu = reading.document.get("gpu")
     try:
@@ -104,8 +127,7 @@ def _count(reading: Reading) -> int | None:
         return counted[0]
     if isinstance(gpu, str) and "+" in gpu:  # unlike cards by their names
         return gpu.count("+") + 1
-    processes = reading.config.get("num_processes")
-    return processes if isinstance(processes, int) and not isinstance(processes, bool) else None
+    return _processes(reading.config)
 
 
 def _strategy(config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -121,9 +143,15 @@ def _strategy(config: Mapping[str, Any]) -> dict[str, Any] | None:
         if not isinstance(inner, Mapping):
             return None
         version = {"version": config["fsdp_version"]} if config.get("fsdp_version") else {}
+        inner = {key: value for key, value in inner.items() if value is not True or key not in _CHECKPOINTING}
         return {"fsdp": _fsdp(config.get("fsdp") or True, {**inner, **version})}
     cap = config.get("ddp_bucket_cap_mb")
     return {"ddp": {"bucket_cap_mb": cap}} if cap else _spread(config)
+
+
+def _checkpoints(config: Mapping[str, Any]) -> bool:
+    inner = config.get("fsdp_config")
+    return isinstance(inner, Mapping) and any(inner.get(key) is True for key in _CHECKPOINTING)
 
 
 def _spread(config: Mapping[str, Any]) -> dict[str, Any] | None:

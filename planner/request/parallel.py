@@ -155,7 +155,7 @@ def _fsdp_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         if key == "offload_params":
             found["cpu_offload"] = value
         elif key == "auto_wrap_policy":
-            found["auto_wrap"] = str(value).lower() != "no_wrap"
+            found["auto_wrap"] = _wraps(value)
         elif key in {"sharding_strategy", "reshard_after_forward"} and isinstance(value, str):
             found |= _SHARDING.get(_plain(value), {key: value})
         elif key in {"backward_prefetch", "backward_prefetch_policy"} and isinstance(value, str):
@@ -163,6 +163,19 @@ def _fsdp_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
+
+
+def _wraps(policy: object) -> bool:
+    """Whether each layer is a unit.
+
+    Raises:
+        ValueError: modules are units by their size.
+    """
+    name = str(policy).lower()
+    if name not in {"transformer_based_wrap", "no_wrap"}:
+        msg = f"auto_wrap_policy: {str(policy)[:40]} is not planned; write TRANSFORMER_BASED_WRAP or NO_WRAP"
+        raise ValueError(msg)
+    return name != "no_wrap"
 
 
 def _plain(value: str) -> str:

@@ -1,11 +1,13 @@
 """A trainer's command line as settings: `llamafactory-cli train --stage sft …`. Words are split, never run."""
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Collection
 from typing import Any
 
+from app.imports.sources.launchers import as_settings, launched
 from app.imports.sources.programs import program_refusal, settings_file
 
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
@@ -27,6 +29,7 @@ _EXPRESSION = re.compile(r"\$\((?:expr\s+|\(\s*)(\d+(?:\s*[*/+-]\s*\d+)+)\s*\)?\
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 # Variables that say how a run is spread, and that its model sees pictures (ms-swift reads its pixels from there).
 _COUNTS = ("NPROC_PER_NODE", "NNODES")
+_DIGITS = 6
 _SEES = ("MAX_PIXELS", "VIDEO_MAX_PIXELS", "FPS_MAX_FRAMES")
 # What TRL has a command for; each has a configuration and a trainer of its name, too.
 TRL_TRAININGS = frozenset({"sft", "dpo", "grpo", "kto", "reward", "rloo", "orpo", "cpo", "bco", "gkd", "ppo"})
@@ -75,12 +78,18 @@ def settings_of(text: str) -> dict[str, Any] | None:
         if _OPTION.search(line) or folder:
             refused = refused or program_refusal(command, is_known=is_known)
             if not refused:
-                options = _options(words) | _environment(text, line[: found.start("program")])
+                options = _all_options(program, words) | _environment(text, line[: found.start("program")])
                 return options | folder | {"command": command}
         refusal = refusal or refused
     if refusal:
         raise NoTrainingError(refusal)
     return None
+
+
+def _all_options(program: str, words: list[str]) -> dict[str, Any]:
+    """The launcher's options as settings, beside the program's own, which win."""
+    before, own = launched(words)
+    return (as_settings(program, _options(before)) if before else {}) | _options(own)
 
 
 def _words(line: str) -> list[str]:
@@ -98,11 +107,14 @@ def _positional(program: str, words: list[str]) -> dict[str, str]:
     return {"checkpoint_dir": words[2]} if is_folder else {}
 
 
-def _environment(text: str, before: str) -> dict[str, str]:
+def _environment(text: str, before: str) -> dict[str, Any]:
     """Variables set in the script or before the command that say more than one card, or pictures."""
     names = dict(_ASSIGNMENT.findall(text)) | dict(re.findall(r"(\w+)=(\S+)", before))
     cards = {name: value for name, value in names.items() if name == "CUDA_VISIBLE_DEVICES" and "," in value}
-    ranks = {name: value for name, value in names.items() if name in _COUNTS and value.strip("\"'") != "1"}
+    counts = {name: value.strip("\"'") for name, value in names.items() if name in _COUNTS}
+    ranks: dict[str, Any] = {name: value for name, value in counts.items() if value != "1"}
+    if "NPROC_PER_NODE" in counts and all(count.isdecimal() and len(count) < _DIGITS for count in counts.values()):
+        ranks = {"num_processes": math.prod(map(int, counts.values()))}
     return cards | ranks | {name: value for name, value in names.items() if name in _SEES}
 
 
