@@ -1,5 +1,6 @@
 """What PEFT sees of a model: its modules, which of them are linear layers, and what it puts on one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from planner.tensors.inventory import Census, Layers, TensorGroup
@@ -40,6 +41,12 @@ def module_name(group: TensorGroup) -> str:
 def is_module(group: TensorGroup) -> bool:
     """Whether it is a weight, which a module holds."""
     return group.name.endswith(".weight")
+
+
+def last_layer(modules: Iterable[TensorGroup]) -> int:
+    """The number of the last layer, counted from 0; of modules with two numbers the first is not known here."""
+    numbered = (group for group in modules if group.name.count("*") == 1)
+    return max((layer for group in numbered for layer in group.layers or range(group.count)), default=0)
 
 
 def is_stacked(group: TensorGroup) -> bool:

@@ -50,8 +50,13 @@ def layer_chooser(lora: Lora) -> Callable[[str], bool]:
 @lru_cache(maxsize=256)
 def ranks(lora: Lora) -> Callable[[str], int]:
     """The rank of a module's adapter: the first pattern of `rank_pattern` that ends its name, else the common one."""
-    own = [(Matcher(f"{_ANY_START}(?:{pattern})"), rank) for pattern, rank in lora.rank_pattern]
-    return lambda name: next((rank for pattern, rank in own if pattern.matches(name)), lora.r)
+    own = [(pattern_matches(pattern), rank) for pattern, rank in lora.rank_pattern]
+    return lambda name: next((rank for matches, rank in own if matches(name)), lora.r)
+
+
+def pattern_matches(pattern: str) -> Callable[[str], bool]:
+    """Whether a pattern of `rank_pattern` takes a module: by the end of its name."""
+    return Matcher(f"{_ANY_START}(?:{pattern})").matches
 
 
 def _spellings(name: str, tower_alone: bool) -> tuple[str, ...]:

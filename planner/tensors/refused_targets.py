@@ -14,6 +14,7 @@ from planner.tensors.modules import (
     is_linear,
     is_module,
     is_stacked,
+    last_layer,
     module_name,
     names_of,
 )
@@ -56,9 +57,8 @@ def narrowed_to_nothing(modules: list[TensorGroup], lora: Lora) -> FieldProblem 
         where = ", ".join(lora.layers_pattern) if isinstance(lora.layers_pattern, tuple) else lora.layers_pattern
         return FieldProblem("lora.layers_pattern", f"none of the targets lies in a chosen layer of {where}")
     if lora.layers_to_transform is not None:
-        numbered = (group for group in modules if group.name.count("*") == 1)
-        last = max((layer for group in numbered for layer in group.layers or range(group.count)), default=0)
-        return FieldProblem("lora.layers_to_transform", f"leaves no target; layers are counted from 0 to {last}")
+        what = f"leaves no target; layers are counted from 0 to {last_layer(modules)}"
+        return FieldProblem("lora.layers_to_transform", what)
     if lora.exclude_modules:
         return FieldProblem("lora.exclude_modules", "leaves no target; name fewer modules")
     return None

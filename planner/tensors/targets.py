@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.request.lora import Lora
-from planner.request.validation.patterns import suffixes_of
 from planner.tensors.inventory import Census, Layers, TensorGroup, as_layers
 from planner.tensors.modules import (
     ALL_LINEAR,
@@ -129,16 +128,9 @@ def has_stacked_experts(census: Census) -> bool:
     return any(map(is_stacked, census))
 
 
-def unmatched_targets(census: Census, model_type: str, lora: Lora) -> tuple[str, ...]:
-    """Entries of the target list that name nothing. PEFT passes over them in silence as long as one other matches."""
-    if isinstance(lora.target_modules, str):
-        return ()
-    old_names = _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
-    modules = (group for group in with_tied_head(census) if is_module(group))
-    named = {suffix for group in modules for name in indexed_names(group) for suffix in suffixes_of(name)}
-    return tuple(
-        target for target in lora.target_modules if target.rsplit(".", 1)[-1] not in old_names and target not in named
-    )
+def translated_names(model_type: str) -> Collection[str]:
+    """Old names of projections that PEFT turns into names of stacked parameters."""
+    return _OLD_NAMES.get(_TRANSLATED_AS.get(model_type, ""), {})
 
 
 def _on_translated_model(

@@ -6,10 +6,17 @@ from planner.answer.warnings.notice import Notice, Replan, cost_bytes
 from planner.families.parts import Mixer
 from planner.memory.optimizer import SMALLEST_PAGED_ELEMENTS
 from planner.request.recipe import stack_switches
+from planner.tensors.modules import last_layer
 from planner.tensors.storage_formats import four_bit
-from planner.tensors.targets import adapted_weights, unmatched_targets
+from planner.tensors.targets import adapted_weights
 from planner.tensors.tensor_storage import Placed, place
 from planner.tensors.whole_modules import unmatched_names
+from planner.tensors.without_effect import (
+    unmatched_exclusions,
+    unmatched_layers,
+    unmatched_patterns,
+    unmatched_targets,
+)
 from planner.units import format_gib
 
 
@@ -171,15 +178,23 @@ def float32_from_a_string(plan: Planned, replan: Replan) -> Notice | None:
 
 
 def targets_without_effect(plan: Planned, _: Replan) -> Notice | None:
-    """Names in target_modules and modules_to_save that match nothing."""
+    """What the adapter's configuration names and the model has not."""
     lora = plan.recipe.lora
     if lora is None:
         return None
-    census = plan.model.census
-    names = (*unmatched_targets(census, plan.model.model_type, lora), *unmatched_names(census, lora))
-    if not names:
+    census, kind = plan.model.census, plan.model.model_type
+    found = {
+        "target_modules": unmatched_targets(census, kind, lora),
+        "modules_to_save": unmatched_names(census, lora),
+        "layers_to_transform": unmatched_layers(census, kind, lora),
+        "rank_pattern": unmatched_patterns(census, kind, lora),
+        "exclude_modules": unmatched_exclusions(census, lora),
+    }
+    said = "; ".join(f"{', '.join(map(str, names))} of {field}" for field, names in found.items() if names)
+    if not said:
         return None
-    return Notice("targets_unmatched", f"These names match no module and PEFT ignores them: {', '.join(names)}.")
+    layers = f" Layers are counted from 0 to {last_layer(census)}." if found["layers_to_transform"] else ""
+    return Notice("targets_unmatched", f"PEFT ignores what matches no module that gets an adapter: {said}.{layers}")
 
 
 def nothing_is_paged(plan: Planned, _: Replan) -> Notice | None:

@@ -137,6 +137,24 @@ def test_targets_that_match_nothing_are_named() -> None:
     assert "c_attn" in warned(lora={"target_modules": ["q_proj", "c_attn"]})["targets_unmatched"].message
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers_to_transform": [30, 31, 32], "target_modules": ["q_proj"]}, "32 of layers_to_transform"),
+        ({"rank_pattern": {"q_proj": 8, "c_attn": 64}}, "c_attn of rank_pattern"),
+        ({"exclude_modules": ["lm_head", "vision_tower"]}, "vision_tower of exclude_modules"),
+    ],
+)
+def test_what_peft_passes_over_in_silence_is_named(options: dict[str, Any], said: str) -> None:
+    assert f": {said}." in warned(lora=options)["targets_unmatched"].message
+
+
+def test_layers_that_are_not_there_are_said_with_those_that_are() -> None:
+    options = {"layers_to_transform": [31, 32], "target_modules": ["q_proj"]}
+    assert "counted from 0 to 31" in warned(lora=options)["targets_unmatched"].message
+    assert "targets_unmatched" not in warned(lora={**options, "layers_to_transform": [0, 31]})
+
+
 def test_a_paged_optimizer_that_pages_nothing() -> None:
     assert "100,000" in warned(lora={"r": 4})["nothing_paged"].message
 

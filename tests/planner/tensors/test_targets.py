@@ -10,8 +10,9 @@ from planner.memory.optimizer import optimizer_lines
 from planner.model.model import resolve_model
 from planner.request.lora import Lora
 from planner.request.validation.patterns import SkipList
-from planner.tensors.targets import adapted_weights, unmatched_targets
+from planner.tensors.targets import adapted_weights
 from planner.tensors.trainable import AdapterDtypes, adapter_tensors
+from planner.tensors.without_effect import unmatched_targets
 from tests.planner.tiny import GPT2, LLAMA, MIXTRAL, group
 
 DEEPSEEK = (

@@ -41,3 +41,13 @@ def test_of_a_world_of_four_the_first_two_ranks_run_and_the_answer_says_so(tmp_p
     assert [process["rank"] for process in report["processes"]] == [0, 1]
     (note,) = [note for note in report["notes"] if "ranks ran" in note]
     assert note.startswith("The first 2 of 4 ranks ran")
+
+
+def test_ranks_that_a_program_spawns_itself_are_told_apart(tmp_path: Path) -> None:
+    options = ("--gpus", "2", "--steps", "3", "--json")
+    done = run(sys.executable, program("spawned_ranks"), str(tmp_path), cwd=tmp_path, options=options)
+    assert done.returncode == 0, done.stderr
+    processes = [process for process in report_of(done)["processes"] if process["card"]]
+    places = [(process["rank"], process["device"], process["world_size"]) for process in processes]
+    assert places == [(0, 0, 2), (1, 1, 2)]
+    assert done.stderr.count("fitproof: step 3") == 1

@@ -1,8 +1,9 @@
 """What a person sees while the program runs: one line per step, and on a terminal a line that lives between them."""
 
-import os
 import sys
 import threading
+
+from fitproof_bootstrap import ranks
 
 _GIB = 1 << 30
 # Often enough to see a model load, seldom enough to cost nothing.
@@ -16,18 +17,23 @@ class Progress:
     def __init__(self, torch, prefix):
         self.torch = torch
         self.prefix = prefix
-        self.quiet = os.environ.get("RANK", "0") != "0"
         self.over = threading.Event()
+
+    @property
+    def quiet(self):
+        """Whether another rank speaks. A process learns its rank when its group forms, as late as that may be."""
+        return ranks.place()[0] != 0
 
     def live(self, moment):
         """On a terminal, rewrite one line until the end. `moment` tells the phase and the step."""
-        if self.quiet or not sys.stderr.isatty():
+        if not sys.stderr.isatty():
             return
         threading.Thread(target=self._watch, args=(moment,), daemon=True).start()
 
     def _watch(self, moment):
         while not self.over.wait(_SECONDS):
-            self._write(f"{_CLEAR}{self.prefix}{moment()}: {self._sizes()}")
+            if not self.quiet:
+                self._write(f"{_CLEAR}{self.prefix}{moment()}: {self._sizes()}")
 
     def step(self, number):
         """The end of an optimizer step."""

@@ -11,6 +11,19 @@ import sys
 import time
 
 POLL_SECONDS = 0.5
+# (rank, size) of the world that this process's group was made for; the group itself may be gone when it reports.
+_worlds = []
+
+
+def place():
+    """(rank, number of ranks): as the process group was told, else as a launcher says; alone without either.
+
+    torch.multiprocessing.spawn sets no RANK: such processes name theirs to init_process_group.
+    """
+    if _worlds:
+        return _worlds[-1]
+    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    return int(rank) if rank.isdigit() else 0, int(world) if world.isdigit() else 1
 
 
 def fewer_than_the_world(run):
@@ -37,16 +50,16 @@ def let_groups_form(distributed, run, folder):
     # A split communicator is not told how many ranks it has: NCCL asks the others. Made anew, it is told.
     distributed._get_split_source = lambda _: None
     distributed.split_group = functools.partial(_form_groups, distributed)
-    if not run["ranks"]:
-        return
-    if hasattr(distributed, "ProcessGroupGloo"):
+    if run["ranks"] and hasattr(distributed, "ProcessGroupGloo"):
         distributed.ProcessGroupGloo = _pretend_group
     original = distributed._new_process_group_helper
 
     def new_group(group_size, group_rank, *args, **kwargs):
         # Only a first group is made where there is none: the whole world. torch.multiprocessing.spawn names ranks here.
-        if not distributed.is_initialized() and isinstance(group_rank, int) and group_rank >= run["ranks"]:
-            _wait(run["ranks"], folder)
+        if not distributed.is_initialized() and isinstance(group_rank, int) and group_rank >= 0:  # -1: MPI will tell
+            if 0 < run["ranks"] <= group_rank:
+                _wait(run["ranks"], folder)
+            _worlds.append((group_rank, group_size))
         return original(group_size, group_rank, *args, **kwargs)
 
     distributed._new_process_group_helper = new_group

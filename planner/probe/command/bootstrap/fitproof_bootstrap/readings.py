@@ -6,7 +6,7 @@ import pickle
 import sys
 import types
 
-from fitproof_bootstrap import cards, kinds, places, refusal, training
+from fitproof_bootstrap import cards, kinds, places, ranks, refusal, training
 
 # Everything up to the first backward pass: nothing tells loading from the first forward pass.
 BEFORE_BACKWARD = "load and first forward"
@@ -37,10 +37,11 @@ def save(folder, document):
 
 def who(outcome, message):
     """A process that used no card: all there is to tell is how it ended."""
+    rank, world_size = ranks.place()
     return {
         "process_id": os.getpid(),
-        "rank": int(os.environ.get("RANK", "0")),
-        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "rank": rank,
+        "world_size": world_size,
         "outcome": outcome,
         "message": message,
         "card": None,
