@@ -29,13 +29,14 @@ class UnprintableTextError(InvalidJsonError):
 
 
 def loads(body: bytes, deepest: int = DEEPEST) -> Any:
-    """Decode `body`.
+    """Decode `body`; a byte order mark before it is no part of it (RFC 8259, section 8.1).
 
     Raises:
         InvalidJsonError: says where the document breaks and how to mend it; `UnprintableTextError` among them.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _complaint(f"is not UTF-8 from byte {error.start} on; encode it as UTF-8") from None
     except json.JSONDecodeError as error:

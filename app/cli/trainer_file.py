@@ -20,7 +20,10 @@ def read_trainer_file(name: str, gpu: str | None) -> Imported:
     """
     try:
         text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        fix = f"is not UTF-8 from byte {error.start} on; save it as UTF-8"
+        raise InvalidRequestError(f"{name} cannot be read.", [FieldProblem("model", fix)]) from None
+    except OSError as error:
         raise InvalidRequestError(f"{name} cannot be read.", [FieldProblem("model", str(error))]) from None
     return read(text, gpu=gpu or "")
 

@@ -23,6 +23,10 @@ from planner.errors import FieldProblem, FitproofError, NotPlannedError
 __all__ = ["TRAINERS", "Assumed", "Ignored", "Imported", "Recognised", "UnreadableConfigError", "read"]
 
 
+# What Windows' editors put before a text.
+BYTE_ORDER_MARK = "\ufeff"
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A file understood: the request it asks for, and what became of every key."""
@@ -89,6 +93,7 @@ def read(text: str, *, model: str = "", gpu: str = "") -> Imported:
     Raises:
         UnreadableConfigError: the text cannot be read safely, or no trainer's keys are in it.
     """
+    text = text.removeprefix(BYTE_ORDER_MARK)
     loaded = _from_command(text) or _from_program(text) or load(text)
     with reading("a trainer's configuration", "config"):
         return _understood(loaded, model=model, gpu=gpu)

@@ -22,6 +22,7 @@ from planner.request.parallel_words import with_cards
 from planner.request.parallelism import Parallelism
 from planner.request.peft_types import adapter_problem
 from planner.request.training_options import OptionFields, qat_problem
+from planner.request.validation.compute_capability import ComputeCapability
 from planner.request.validation.messages import field_problems
 from planner.request.validation.patterns import MOST_NAMES, checked_list
 from planner.request.validation.unions import OBJECT, TEXT, by_kind
@@ -48,7 +49,7 @@ class CustomGpu(Frozen):
     """
 
     total_memory_bytes: Annotated[StrictInt, Field(ge=1 << 28, le=1 << 44)]
-    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = "8.9"
+    compute_capability: ComputeCapability = "8.9"
     name: Name = "custom card"
 
 

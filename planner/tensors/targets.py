@@ -107,7 +107,8 @@ def adapted_weights(census: Census, model_type: str, lora: Lora) -> tuple[Adapte
     found += _on_parameters(census, model_type, lora, {weight.name for weight in found})
     if not found:
         narrowed = narrowed_to_nothing(modules, lora) if _named(modules, lora.target_modules) else None
-        nothing = FieldProblem(FIELD, f"nothing matches {_shown(lora.target_modules)}{_as_list(lora, modules)}")
+        missed = f"nothing matches {_shown(lora.target_modules)}" if lora.target_modules else "names nothing"
+        nothing = FieldProblem(FIELD, f"{missed}{_as_list(lora, modules)}")
         raise InvalidRequestError("No module of this model matches the LoRA targets.", [narrowed or nothing])
     refuse_outputs_of_kernels(model_type, modules, found)
     refuse_what_the_method_cannot(found, census, model_type, lora)

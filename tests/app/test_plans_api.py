@@ -148,6 +148,13 @@ def test_every_bad_field_is_named_at_once(client: httpx.Client) -> None:
     [
         ({"gpu": 4090}, "gpu", 'write a catalogue id such as "rtx-4090", or total_memory_bytes and compute_capability'),
         ({"gpu": {"compute_capability": "8.9"}}, "gpu.total_memory_bytes", "is required"),
+        (
+            {"gpu": {"total_memory_bytes": 24 << 30, "compute_capability": "8"}},
+            "gpu.compute_capability",
+            'write major.minor as NVIDIA does, such as "8.9"; got 8',
+        ),
+        ({"lora": {"target_modules": []}}, "lora.target_modules", "names nothing; modules: q_proj"),
+        ({"lora": {"trainable_token_indices": []}}, "lora.trainable_token_indices", "must name at least 1"),
         ({"model": None}, "model", "write a catalogue id, a hub id"),
         ({"stack": "deepspeed"}, "stack", "must be trainer, trl, kbit, loop or unsloth"),
         ({"stack": {"autocast": "int3"}}, "stack.autocast", "must be float16 or bfloat16"),

@@ -56,3 +56,7 @@ def test_an_abyss_of_brackets_is_refused(depth: int, opening: bytes, closing: by
 def test_a_document_of_the_greatest_depth_is_read() -> None:
     depth = DEEPEST - 1
     assert loads(b"[" * depth + b"1" + b"]" * depth) is not None
+
+
+def test_a_byte_order_mark_is_no_part_of_a_document() -> None:
+    assert loads(b"\xef\xbb\xbf{}") == {}

@@ -65,7 +65,7 @@ def load(text: str) -> Loaded:
             pass  # not JSON: a Python dictionary, or YAML in braces, both read below
         else:
             return Loaded(_mapping(strictjson.loads(text.encode())), text, is_json=True)
-    text = _ASSIGNMENT.sub("", text.removeprefix("\ufeff"))
+    text = _ASSIGNMENT.sub("", text)
     with reading("YAML or JSON", "config"):
         return Loaded(_from_yaml(text), text, is_json=False)
 

@@ -30,6 +30,7 @@ from planner.probe.command.smallest import LARGER, larger, smallest_capacities
 from planner.probe.command.taken import taken
 from planner.probe.processes.host_memory import available_bytes
 from planner.probe.processes.lifecycle import EXIT_STATUS, Stopped, bounded_life, temporary_folder
+from planner.units import format_gib
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
 VALUES = Path(__file__).parents[1] / "values"
@@ -72,7 +73,7 @@ def _ranks_to_run(asked: int | None, gpus: Sequence[str]) -> int:
 
 def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run `command` on the cards that `spec` names and gather what its processes wrote into `folder`."""
-    cards = cards_of(spec["gpus"], spec["memory_limit_bytes"])
+    cards = _cards(spec["gpus"], spec["memory_limit_bytes"])
     if shutil.which(command[0]) is None:
         raise InvalidRequestError("The program cannot be run.", [FieldProblem("command", f"{command[0]} is not found")])
     run, processes = _run_on(cards, spec, command, folder / "run")
@@ -86,6 +87,22 @@ def measured(spec: dict[str, Any], command: Sequence[str], folder: Path) -> dict
     for process in (process for process in report["processes"] if process["verdict"] != "fits"):
         process["advice"] = advice_for(process)
     return report
+
+
+def _cards(gpus: Sequence[str], limit_bytes: int | None) -> tuple[CardSpec, ...]:
+    """The cards, each with no more than the limit.
+
+    Raises:
+        InvalidRequestError: a card has less than that, or nothing would be left beside the CUDA context.
+    """
+    for card in cards_of(gpus):
+        if limit_bytes is not None and limit_bytes > card.total_bytes:
+            fix = f"{card.name} has {format_gib(card.total_bytes)}; name at most that, or a larger card"
+            raise InvalidRequestError("This card cannot play a larger one.", [FieldProblem("--memory-limit", fix)])
+        if limit_bytes is not None and limit_bytes <= card.context_bytes:
+            fix = f"name more than {format_gib(card.context_bytes)}, which the CUDA context takes"
+            raise InvalidRequestError("Such a card has no room.", [FieldProblem("--memory-limit", fix)])
+    return cards_of(gpus, limit_bytes)
 
 
 def _run_on(

@@ -25,6 +25,8 @@ _BOUNDS = {
     "string_too_short": ("min_length", "must have at least {} character(s)"),
     "string_too_long": ("max_length", "must have at most {} characters"),
     "string_pattern_mismatch": ("pattern", "must match {}"),
+    "too_short": ("min_length", "must name at least {}"),
+    "too_long": ("max_length", "must name at most {}"),
 }
 _KINDS = {
     "int_type": "must be a whole number",

@@ -55,6 +55,15 @@ def test_another_system_than_linux_has_no_virtual_card(monkeypatch: pytest.Monke
     assert "needs Linux" in done.output
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"), [("48GiB", "RTX 4090 has 23.52 GiB; name at most that"), ("64MiB", "the CUDA context takes")]
+)
+def test_a_limit_that_the_card_cannot_play_is_refused_before_anything_runs(place: Path, limit: str, said: str) -> None:
+    done = run(sys.executable, "-c", "print('ran')", cwd=place, options=("--memory-limit", limit))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
 def test_a_torch_without_cuda_is_named_with_what_to_install(place: Path) -> None:
     torch = place / "site" / "torch"
     torch.mkdir(parents=True)

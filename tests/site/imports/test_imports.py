@@ -139,6 +139,11 @@ def test_a_byte_order_mark_is_no_key() -> None:
     assert read("\ufeffbase_model: x\nlora_r: 16\n").document["model"] == "x"
 
 
+def test_a_byte_order_mark_is_no_word_of_a_command() -> None:
+    line = "\ufefftrl sft --model_name_or_path x --max_length 512"
+    assert read(line).document["training"]["max_length"] == 512
+
+
 def test_words_that_pyyaml_takes_for_booleans_are_booleans_unless_quoted() -> None:
     config = read("base_model: x\nload_in_4bit: yes\nadapter: 'no'\n").reading.config
     assert (config["load_in_4bit"], config["adapter"]) == (True, "no")
