@@ -15,7 +15,7 @@ from app.compute.memory import share_bytes
 from planner.units import MIB
 
 # What a worker's interpreter needs to start as ours did. Nothing that holds a secret, nothing that moves an answer.
-_KEPT_VARIABLES = (
+KEPT_VARIABLES = (
     "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME",
 )  # fmt: skip
 _START_SECONDS = 60.0
@@ -54,7 +54,7 @@ class Template:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "app.compute.template", str(theirs.fileno())]
-            environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+            environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
             environment["PYTHONPATH"] = os.pathsep.join([_root(), *filter(None, [environment.get("PYTHONPATH")])])
             process = subprocess.Popen(  # noqa: S603 (a fork and exec; it does not wait)
                 command,
@@ -64,11 +64,20 @@ class Template:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        ours.setblocking(False)
-        template = cls(process, ours)
+        return await cls.ready(process, ours)
+
+    @classmethod
+    async def ready(cls, process: subprocess.Popen[bytes], control: socket.socket) -> Self:
+        """Wait until `process`, which was started with the other end of `control`, has read everything.
+
+        Raises:
+            NoWorkersError: it ended instead, or took too long.
+        """
+        control.setblocking(False)
+        template = cls(process, control)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                said = await asyncio.get_running_loop().sock_recv(ours, 1)
+                said = await asyncio.get_running_loop().sock_recv(control, 1)
         except BaseException:
             template.close()
             raise

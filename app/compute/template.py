@@ -28,11 +28,21 @@ _KILL = re.compile(rb"K(\d+)\n")
 
 
 def main(control: socket.socket) -> None:
-    """Make workers until the server is gone."""
+    """Read everything, then make workers until the server is gone."""
+    make_workers(warm_app(), control)
+
+
+def warm_app() -> FastAPI:
+    """The application inside each worker, with all that is read once for all of them."""
     app = answering_app()
     asyncio.run(_warm(app))
     gc.collect()
     gc.freeze()  # collections in a worker would otherwise write to every shared page
+    return app
+
+
+def make_workers(app: FastAPI, control: socket.socket) -> None:
+    """Fork a worker with `app` for each socket that comes over `control`, until its other end is gone."""
     control.sendall(b"R")
     alive: set[int] = set()
     unread = b""

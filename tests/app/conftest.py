@@ -8,6 +8,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.hub_server import FakeHub, running_hub
 from tests.app.serving import served
+from tests.service.forking import forked_template
 
 
 @pytest.fixture(autouse=True)
@@ -36,5 +37,5 @@ def settings(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Settings
 @pytest.fixture(scope="session")
 def client(settings: Settings) -> Iterator[httpx.Client]:
     """A client of the real application behind a real server."""
-    with served(create_app(settings)) as client:
+    with served(create_app(settings, start_template=forked_template)) as client:
         yield client

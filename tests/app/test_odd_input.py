@@ -15,6 +15,7 @@ from app.forms.fields import FIELDS
 from app.imports.rules import words
 from app.main import create_app
 from app.settings import Settings
+from tests.service.forking import forked_template
 
 LAW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 PLAN = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090"}
@@ -24,7 +25,7 @@ PLAN = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090"}
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     data_dir: Path = tmp_path_factory.mktemp("data")
     with TestClient(
-        create_app(Settings(data_dir=data_dir, hub_offline=True, local_access=True)),
+        create_app(Settings(data_dir=data_dir, hub_offline=True, local_access=True), start_template=forked_template),
         base_url="http://127.0.0.1:8000",
         client=("127.0.0.1", 50000),
         raise_server_exceptions=False,

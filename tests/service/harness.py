@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 from tests.service.fakes.fake_probe import QUICK
+from tests.service.forking import ForkedProcess, forked_server
 
 ROOT = Path(__file__).parents[2]
 FINAL = {"succeeded", "failed", "cancelled"}
@@ -52,8 +53,12 @@ class Web:
         given |= {"ray": ray} if ray else {}
         self.said = folder.with_name(f"{folder.name}.stderr")
         self.errors = self.said.open("ab")
-        command = [*wrapped_in, sys.executable, "-m", "tests.service.web", json.dumps(given)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=self.errors, stdout=self.errors)
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if wrapped_in:
+            command = [*wrapped_in, sys.executable, "-m", "tests.service.web", json.dumps(given)]
+            self.process = subprocess.Popen(command, cwd=ROOT, stderr=self.errors, stdout=self.errors)
+        else:
+            self.process = forked_server(given, self.errors.fileno())
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
     def __enter__(self) -> Self:

@@ -16,8 +16,8 @@ from app.security.tokens import bearer_of, create_token, list_tokens, revoke_tok
 from app.settings import Settings
 from tests.service.desk import printed
 from tests.service.fakes.fake_engine import FakeEngine
+from tests.service.forking import forked_template
 from tests.service.harness import document, wait_until
-from tests.service.one_template import one_template
 
 PROBES = "/api/v1/probes"
 LOCKED = [
@@ -37,7 +37,7 @@ class Door:
     def __init__(self, folder: Path, host: str = "127.0.0.1", **settings: Any) -> None:
         self.settings = Settings(data_dir=folder, host=host, hub_offline=True, **settings)
         self.engine = FakeEngine(answer=printed(1))
-        self.app = create_app(self.settings, [self.engine], one_template)
+        self.app = create_app(self.settings, [self.engine], forked_template)
 
     def client(self, url: str = "http://127.0.0.1:8000", peer: str = "127.0.0.1", **rest: Any) -> TestClient:
         return TestClient(self.app, base_url=url, client=(peer, 50000), **rest)

@@ -19,6 +19,7 @@ from tests.app.serving import served
 from tests.app.test_openapi import PATHS as PLANNING
 from tests.service.desk import printed
 from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
+from tests.service.forking import forked_template
 from tests.service.harness import document, wait_until
 
 Operation = APIOperation[Any, Any, Any, Any]
@@ -55,7 +56,8 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("data")
     engine = FakeEngine(workers=(CPU, H100), answer=printed(2))
-    app = create_app(Settings(data_dir=folder, host="0.0.0.0", hub_offline=True, queue_limit=5), [engine])
+    settings = Settings(data_dir=folder, host="0.0.0.0", hub_offline=True, queue_limit=5)
+    app = create_app(settings, [engine], forked_template)
     with served(app) as client:
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
         yield Service(client, create_token(app.state.service.database, "tests").secret, engine)

@@ -15,8 +15,8 @@ from app.settings import Settings
 from tests.app.serving import served
 from tests.service.engines.test_live_cards import EVIDENCE, JSON_LINES, plan, record, width
 from tests.service.fakes.fake_engine import FakeEngine
+from tests.service.forking import forked_template
 from tests.service.harness import document, wait_until
-from tests.service.one_template import one_template
 from tests.service.test_probes_api import PROBES
 
 
@@ -30,7 +30,7 @@ class BusyPool(Pool):
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
     settings = Settings(data_dir=tmp_path, hub_offline=True, local_access=True)
-    return create_app(settings, [FakeEngine()], one_template)
+    return create_app(settings, [FakeEngine()], forked_template)
 
 
 @pytest.fixture

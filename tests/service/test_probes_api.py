@@ -15,16 +15,16 @@ from app.settings import Settings
 from tests.app.serving import served
 from tests.service.desk import printed
 from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
+from tests.service.forking import forked_template
 from tests.service.harness import document, wait_until
-from tests.service.one_template import one_template
 
 PROBES = "/api/v1/probes"
 
 
 @contextmanager
 def serving(folder: Path, engine: FakeEngine, **settings: Any) -> Iterator[httpx.Client]:
-    app = create_app(Settings(data_dir=folder, hub_offline=True, local_access=True, **settings), [engine], one_template)
-    with served(app) as client:
+    given = Settings(data_dir=folder, hub_offline=True, local_access=True, **settings)
+    with served(create_app(given, [engine], forked_template)) as client:
         client.timeout = httpx.Timeout(60)
         if engine.workers and not engine.down:
             wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
@@ -229,7 +229,7 @@ def test_events_resume_after_the_last_one_seen(client: httpx.Client) -> None:
 
 
 def test_as_many_streams_are_open_as_the_server_can_feed_and_each_that_closes_makes_room(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, local_access=True), [FakeEngine()])
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, local_access=True), [FakeEngine()], forked_template)
     with served(app) as client:
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
         app.state.service.streams = Streams(app.state.service.database, most=1)

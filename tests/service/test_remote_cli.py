@@ -18,8 +18,8 @@ from tests.app.serving import served
 from tests.service.desk import printed
 from tests.service.fakes.fake_engine import FakeEngine
 from tests.service.fakes.fake_probe import SLOW
+from tests.service.forking import forked_template
 from tests.service.harness import ROOT, Web, wait_until
-from tests.service.one_template import one_template
 
 RUN = ["probe", "Qwen/Qwen2.5-0.5B", "4090", "--length", "64"]
 
@@ -37,7 +37,7 @@ def engine() -> FakeEngine:
 @pytest.fixture
 def server(tmp_path: Path, engine: FakeEngine) -> Iterator[str]:
     settings = Settings(data_dir=tmp_path, host="0.0.0.0", hub_offline=True)
-    with served(create_app(settings, [engine], one_template)) as client:
+    with served(create_app(settings, [engine], forked_template)) as client:
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)
         yield str(client.base_url)
 
@@ -61,7 +61,7 @@ def test_where_too_many_watch_already_the_answer_is_waited_for_all_the_same(tmp_
     server = create_app(
         Settings(data_dir=tmp_path, hub_offline=True, local_access=True),
         [FakeEngine(answer=printed(1))],
-        one_template,
+        forked_template,
     )
     with served(server) as client:
         server.state.service.streams = Streams(server.state.service.database, most=0)

@@ -16,8 +16,8 @@ from app.settings import Settings
 from tests.app.serving import served
 from tests.service.desk import Desk, wait
 from tests.service.fakes.fake_engine import FakeEngine
+from tests.service.forking import forked_template
 from tests.service.harness import document, wait_until
-from tests.service.one_template import one_template
 from tests.service.test_probes_api import PROBES
 
 
@@ -71,7 +71,7 @@ async def drain(events: AsyncIterator[str]) -> None:
 
 
 def test_a_revoked_token_ends_the_streams_it_opened_and_no_others(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine()], one_template)
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True), [FakeEngine()], forked_template)
     with served(app) as client:
         client.timeout = httpx.Timeout(60)
         wait_until(lambda: bool(client.get("/api/v1/workers").json()["items"]), 10)

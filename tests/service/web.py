@@ -5,9 +5,12 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
+from app.compute.pool import StartTemplate
+from app.compute.processes import Template
 from app.engines.base import Engine, Job
 from app.engines.local import LocalEngine, LocalSetup
 from app.engines.ray import RayEngine, RaySetup
@@ -27,8 +30,8 @@ async def no_gpus() -> tuple[()]:
     return ()
 
 
-def main() -> None:
-    given = json.loads(sys.argv[1])
+def serve(given: dict[str, Any], start_template: StartTemplate = Template.started) -> None:
+    """Serve until the process is ended."""
     folder = Path(given["data_dir"])
     settings = Settings(**{"local_access": True, **given["settings"]}, data_dir=folder)
     program = (sys.executable, fake_probe.__file__, str(folder / "journal"))
@@ -42,9 +45,9 @@ def main() -> None:
     engine: Engine = kind(folder / "probes", setup)
     if "ray" in given:
         engine = RayEngine(RaySetup(**given["ray"], program=program))
-    app = create_app(settings, [engine])
+    app = create_app(settings, [engine], start_template)
     uvicorn.run(app, host="127.0.0.1", port=given["port"], log_level="warning", timeout_graceful_shutdown=2)
 
 
 if __name__ == "__main__":
-    main()
+    serve(json.loads(sys.argv[1]))

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
+from tests.service.forking import forked_template
 
 # Debian's Chromium where it is installed; otherwise the one that `playwright install chromium` brought.
 CHROMIUM = os.environ.get("FITPROOF_TEST_CHROMIUM") or shutil.which("chromium")
@@ -23,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """The real application behind a real server, away from the hub; no workers, no rate limit in the way."""
     folder: Path = tmp_path_factory.mktemp("site")
     settings = Settings(data_dir=folder, hub_offline=True, hub_token=None, local_access=True)
-    with served(create_app(settings, engines=[])) as client:
+    with served(create_app(settings, [], forked_template)) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from app.settings import Settings
 from tests.app.serving import served
 from tests.service.fakes import fake_probe
 from tests.service.fakes.fake_engine import CPU, H100, FakeEngine
+from tests.service.forking import forked_template
 
 PLAN = "/plan?model=HuggingFaceTB/SmolLM2-135M&gpu=h100-sxm-80gb"
 FORM = {"plan": PLAN.partition("?")[2], "instrument": "dry-run"}
@@ -52,7 +53,7 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("prove"), hub_offline=True, local_access=True)
     engine = FakeEngine(workers=(CPU, H100))
-    with served(create_app(settings, engines=[engine])) as client:
+    with served(create_app(settings, [engine], forked_template)) as client:
         yield Bench(engine, client)
 
 
@@ -234,7 +235,7 @@ def test_a_model_that_transformers_builds_no_decoder_of_is_offered_none(site: ht
 
 def test_elsewhere_a_token_is_asked_for_and_only_a_good_one_opens(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = Settings(data_dir=tmp_path_factory.mktemp("locked"), host="0.0.0.0", hub_offline=True)
-    app = create_app(settings, engines=[FakeEngine()])
+    app = create_app(settings, [FakeEngine()], forked_template)
     with served(app) as client:
         asked = client.post("/prove", data=FORM)
         assert asked.status_code == 401

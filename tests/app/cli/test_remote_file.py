@@ -15,6 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.hub_server import FakeHub, running_hub
 from tests.app.serving import served
+from tests.service.forking import forked_template
 
 HUB = "https://huggingface.co"
 PAGE = "https://github.com/acme/recipes/blob/main/qlora.yml"
@@ -160,7 +161,7 @@ def test_a_server_that_stays_offline_asks_nobody(host: FakeHub, tmp_path: Path) 
 
 def test_page_and_api_read_a_file_by_its_address(host: FakeHub, tmp_path: Path) -> None:
     host.say(RAW, 200, AXOLOTL.encode())
-    app = create_app(settings(tmp_path), engines=[])
+    app = create_app(settings(tmp_path), [], forked_template)
     transport = ToOneServer(host.endpoint)
     app.state.files = RemoteFiles(settings(tmp_path), transport)
     with served(app) as client:

@@ -15,11 +15,12 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.serving import served
 from tests.service.fakes.fake_engine import FakeEngine
+from tests.service.forking import forked_template
 
 
 @contextlib.contextmanager
 def serving(settings: Settings) -> Iterator[tuple[httpx.Client, Database]]:
-    app = create_app(settings, [FakeEngine()])
+    app = create_app(settings, [FakeEngine()], forked_template)
     with served(app) as client:
         client.timeout = httpx.Timeout(60)
         yield client, app.state.service.database
