@@ -3,7 +3,7 @@
 Source: trl 1.16 trainer/dpo_config.py, dpo_trainer.py DPOTrainer.__init__ ("Reference model"), and those of kto.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import StrictBool
@@ -36,34 +36,33 @@ class ObjectiveFields(GenerationFields):
     precompute_ref_log_probs: StrictBool = False
     ref_model: Literal["copy"] | None = None
 
-    def check_objective(self, loss: str | None, strategies: Sequence[str]) -> None:
-        """Hold the fields against the objective, and the objective against `strategies`, sections for several cards.
+    def objective_problems(self, loss: str | None, strategies: Sequence[str]) -> Iterator[str]:
+        """What of the fields the objective does not take, and of `strategies`, sections for several cards.
 
         A second forward, or a second model, is planned whole: none of them may be cut into shards.
-
-        Raises:
-            ValueError: names the field and the fix.
         """
-        problem = ""
         if self.objective in BY_FUSED_HEAD and loss not in {None, "chunked"}:
-            problem = f"training.loss: TRL computes {self.objective} through its fused head, in chunks; drop it"
+            yield f"training.loss: TRL computes {self.objective} through its fused head, in chunks; drop it"
         elif self.objective in BY_ALL_LOGITS and loss not in {None, "full_logits"}:
-            problem = f"training.loss: TRL computes {self.objective} from all logits; drop it, or write full_logits"
+            yield f"training.loss: TRL computes {self.objective} from all logits; drop it, or write full_logits"
         elif self.objective == "reward" and loss is not None:
-            problem = "training.loss: a reward model has one score and no logits of a vocabulary; drop it"
-        elif self.objective != "grpo" and (name := self.given()):
-            problem = f"training.{name}: only grpo generates completions; drop it, or use objective grpo"
-        elif self.objective == "grpo" and self.ref_model:
-            problem = "training.ref_model: grpo's reference follows from beta; drop it"
-        elif self.objective == "grpo" and self.precompute_ref_log_probs:
-            problem = "training.precompute_ref_log_probs: grpo scores what it has just generated; drop it"
-        elif self.objective not in WITH_REFERENCE and (self.precompute_ref_log_probs or self.ref_model):
-            name = "ref_model" if self.ref_model else "precompute_ref_log_probs"
-            problem = f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo or kto"
-        elif self.objective != "sft" and strategies and strategies[0] != "ddp":
-            problem = f"{strategies[0]}: objective {self.objective} is planned on one card or under ddp; drop it"
-        if problem:
-            raise ValueError(problem)
+            yield "training.loss: a reward model has one score and no logits of a vocabulary; drop it"
+        if self.objective != "grpo" and (name := self.given()):
+            yield f"training.{name}: only grpo generates completions; drop it, or use objective grpo"
+        yield from self._of_references()
+        if self.objective != "sft" and strategies and strategies[0] != "ddp":
+            yield f"{strategies[0]}: objective {self.objective} is planned on one card or under ddp; drop it"
+
+    def _of_references(self) -> Iterator[str]:
+        if self.objective == "grpo" and self.ref_model:
+            yield "training.ref_model: grpo's reference follows from beta; drop it"
+        if self.objective == "grpo" and self.precompute_ref_log_probs:
+            yield "training.precompute_ref_log_probs: grpo scores what it has just generated; drop it"
+        if self.objective in WITH_REFERENCE or self.objective == "grpo":
+            return
+        for name in ("ref_model", "precompute_ref_log_probs"):
+            if getattr(self, name):
+                yield f"training.{name}: {self.objective} has no reference model; drop it, or use objective dpo or kto"
 
     def reference(self, *, has_adapters: bool) -> Reference:
         """Which model is the reference. One that the caller loaded stays where its scores are precomputed, too."""

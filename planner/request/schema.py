@@ -3,7 +3,7 @@
 Field names are the ecosystem's: BitsAndBytesConfig, LoraConfig, TrainingArguments / SFTConfig.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, ValidationError, model_validator
@@ -23,6 +23,7 @@ from planner.request.parallelism import Parallelism
 from planner.request.peft_types import adapter_problem
 from planner.request.training_options import OptionFields, qat_problem
 from planner.request.validation.compute_capability import ComputeCapability
+from planner.request.validation.disagreement import refuse_together
 from planner.request.validation.messages import field_problems
 from planner.request.validation.patterns import MOST_NAMES, checked_list
 from planner.request.validation.unions import OBJECT, TEXT, by_kind
@@ -184,66 +185,50 @@ class Request(Subject):
         return unsloth.with_offloading(with_cards(_nest_flat_keys(data))) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
-    def _a_price_is_of_some_tokens(self) -> Self:
-        if self.price_per_hour and not self.tokens:
-            msg = "price_per_hour: of how many tokens? Write tokens (--tokens N) beside it"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _one_strategy_for_several_cards(self) -> Self:
-        asked = [name for name in ("ddp", "fsdp", "deepspeed", "device_map") if getattr(self, name) is not None]
-        if len(asked) > 1:
-            msg = f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
-            raise ValueError(msg)
-        training = self.training
-        training.check_objective(training.loss, asked)
-        training.check_options(self.stack, training.loss, padded=training.padded)
-        cut, targets = next((name for name in asked if name != "ddp"), ""), training.optim_target_modules
-        problem = device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus)
-        problem = problem or projection_problem(training.optim, training.optim_args, targets, self.method, cut)
-        elsewhere = "stack unsloth" if self.stack == "unsloth" else next(iter(asked), "--gpus" if self.gpus > 1 else "")
-        if problem := problem or qat_problem(
-            training.qat, self.method, offloads=training.activation_offloading, objective=training.objective,
-            elsewhere=elsewhere,
-        ):  # fmt: skip
-            raise ValueError(problem)
-        batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
-        problem = training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
-        if training.objective == "grpo" and problem:
-            raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
-    def _sequences_can_be_cut(self) -> Self:
-        if problem := next(parallelism.problems(self), None):
-            raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
-    def _method_and_quantization_agree(self) -> Self:
+    def _fields_agree(self) -> Self:
         quantization = self.quantization
         if self.method == "qlora" and (quantization is None or not quantization.model_fields_set & _KINDS):
             object.__setattr__(self, "quantization", _completed(quantization))
         elif self.method == "lora" and quantization and quantization.kinds == ("load_in_8bit",):
             # LoRA on an int8 base is what people call it; here every quantized base is QLoRA.
             object.__setattr__(self, "method", "qlora")
+        refuse_together((
+            *self._of_cards_and_training(), *parallelism.problems(self), *self._of_quantization(),
+            *unsloth.problems(self), adapter_problem(self),
+        ))  # fmt: skip
+        return self
+
+    def _of_cards_and_training(self) -> Iterator[str | None]:
+        if self.price_per_hour and not self.tokens:
+            yield "price_per_hour: of how many tokens? Write tokens (--tokens N) beside it"
+        asked = [name for name in ("ddp", "fsdp", "deepspeed", "device_map") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            yield f"{asked[1]}: {' and '.join(asked)} exclude each other; keep one"
+        training = self.training
+        yield from training.objective_problems(training.loss, asked)
+        yield from training.option_problems(self.stack, training.loss, padded=training.padded)
+        cut, targets = next((name for name in asked if name != "ddp"), ""), training.optim_target_modules
+        yield device_map_problem(self.device_map, self.max_memory, self.cards, self.gpus)
+        yield projection_problem(training.optim, training.optim_args, targets, self.method, cut)
+        elsewhere = "stack unsloth" if self.stack == "unsloth" else next(iter(asked), "--gpus" if self.gpus > 1 else "")
+        yield qat_problem(
+            training.qat, self.method, offloads=training.activation_offloading, objective=training.objective,
+            elsewhere=elsewhere,
+        )  # fmt: skip
+        batch, accumulation = training.per_device_train_batch_size * self.gpus, training.gradient_accumulation_steps
+        if training.objective == "grpo":
+            yield training.generation_problem(length=training.max_length, batch=batch, accumulation=accumulation)
+
+    def _of_quantization(self) -> Iterator[str]:
         kinds = self.quantization.kinds if self.quantization else ()
         if self.method == "qlora" and not kinds:
-            msg = "quantization: qlora needs load_in_4bit or load_in_8bit to be true; or use method lora"
-            raise ValueError(msg)
+            yield "quantization: qlora needs load_in_4bit or load_in_8bit to be true; or use method lora"
         if self.method != "qlora" and kinds:
-            msg = f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
-            raise ValueError(msg)
+            yield f"quantization: method {self.method} trains unquantized weights; drop it or use method qlora"
         if len(kinds) > 1:
-            msg = f"quantization: {' and '.join(kinds)} exclude each other; keep one"
-            raise ValueError(msg)
+            yield f"quantization: {' and '.join(kinds)} exclude each other; keep one"
         if self.quantization and self.quantization.quant_method == "hqq" and self.quantization.group_size < 1:
-            msg = "quantization: hqq needs a group_size, such as 64"
-            raise ValueError(msg)
-        if problem := next(unsloth.problems(self), None) or adapter_problem(self):
-            raise ValueError(problem)
-        return self
+            yield "quantization: hqq needs a group_size, such as 64"
 
     @classmethod
     def parse(cls, data: object) -> "Request":

@@ -4,6 +4,7 @@ Source: trl 1.16 trainer/sft_config.py and sft_trainer.py SFTTrainer.__init__ ("
 training_args.py.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
@@ -92,30 +93,23 @@ class OptionFields(ObjectiveFields):
     liger_kernel_config: Annotated[LigerKernels | None, BeforeValidator(_named_kernels)] = None
     qat: Annotated[Qat | None, BeforeValidator(_named_by_its_group)] = None
 
-    def check_options(self, stack: object, loss: str | None, *, padded: bool) -> None:
-        """Hold the options against the rest of the request.
-
-        Raises:
-            ValueError: names the field and the fix.
-        """
-        problem = ""
+    def option_problems(self, stack: object, loss: str | None, *, padded: bool) -> Iterator[str]:
+        """What of the options the rest of the request excludes, with the field and the fix."""
         if self.packing and padded:
-            problem = "training.packing: a packed row has no padding; drop it, or padded"
-        elif self.packing and self.objective != "sft":
-            problem = f"training.packing: TRL packs for sft, not for {self.objective}; drop it"
+            yield "training.packing: a packed row has no padding; drop it, or padded"
+        if self.packing and self.objective != "sft":
+            yield f"training.packing: TRL packs for sft, not for {self.objective}; drop it"
         elif self.packing and stack == "unsloth":
-            problem = "training.packing: Unsloth packs by code of its own, which is not planned; drop it"
-        elif self.neftune_noise_alpha is not None and stack == "unsloth":
-            problem = "training.neftune_noise_alpha: not planned with Unsloth, which has a hook of its own; drop it"
-        elif self.activation_offloading and stack == "unsloth":
-            problem = "training.activation_offloading: Unsloth offloads by gradient_checkpointing unsloth; drop it"
+            yield "training.packing: Unsloth packs by code of its own, which is not planned; drop it"
+        if self.neftune_noise_alpha is not None and stack == "unsloth":
+            yield "training.neftune_noise_alpha: not planned with Unsloth, which has a hook of its own; drop it"
+        if self.activation_offloading and stack == "unsloth":
+            yield "training.activation_offloading: Unsloth offloads by gradient_checkpointing unsloth; drop it"
         elif self.activation_offloading and self.objective not in {"sft", "dpo", "kto", "reward"}:
-            problem = f"training.activation_offloading: TRL's trainer of {self.objective} knows none; drop it"
-        elif self.liger_kernel_config and stack == "unsloth":
-            problem = "training.liger_kernel_config: Unsloth has kernels of its own; drop it"
+            yield f"training.activation_offloading: TRL's trainer of {self.objective} knows none; drop it"
+        if self.liger_kernel_config and stack == "unsloth":
+            yield "training.liger_kernel_config: Unsloth has kernels of its own; drop it"
         elif self.liger_kernel_config and self.objective != "sft":
-            problem = f"training.liger_kernel_config: planned for sft, not for {self.objective}; drop it"
-        elif self.liger_kernel_config and self.liger_kernel_config.cross_entropy and loss in {"liger", "chunked"}:
-            problem = f"training.liger_kernel_config: cross_entropy reads all logits; loss {loss} makes none, drop it"
-        if problem:
-            raise ValueError(problem)
+            yield f"training.liger_kernel_config: planned for sft, not for {self.objective}; drop it"
+        if self.liger_kernel_config and self.liger_kernel_config.cross_entropy and loss in {"liger", "chunked"}:
+            yield f"training.liger_kernel_config: cross_entropy reads all logits; loss {loss} makes none, drop it"

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from planner.errors import FieldProblem
+from planner.request.validation.disagreement import FieldsDisagreeError
 
 # A union names its branch in the error path; ours start with this mark, so that the path can drop them.
 BRANCH_MARK = "~"
@@ -53,7 +54,7 @@ def field_problems(
 
     `known_keys` are the spellings an unknown key is compared with; `root` names the document itself.
     """
-    problems = [_problem(detail, root) for detail in details[:MOST_PROBLEMS]]
+    problems = [problem for detail in details[:MOST_PROBLEMS] for problem in _problems(detail, root)]
     extra = len(details) - MOST_PROBLEMS
     for index in [i for i, problem in enumerate(problems) if problem.message == UNKNOWN_KEY][:MOST_SUGGESTIONS]:
         problems[index] = _with_suggestion(problems[index], known_keys)
@@ -63,6 +64,14 @@ def field_problems(
 
 
 UNKNOWN_KEY = "unknown key; check the spelling or remove it"
+
+
+def _problems(detail: Mapping[str, Any], root: str) -> list[FieldProblem]:
+    """One, or those of several fields that disagree."""
+    error = detail.get("ctx", {}).get("error")
+    if not isinstance(error, FieldsDisagreeError):
+        return [_problem(detail, root)]
+    return [_problem({**detail, "msg": said}, root) for said in error.problems]
 
 
 def _problem(detail: Mapping[str, Any], root: str) -> FieldProblem:
