@@ -10,14 +10,17 @@ slack.
 Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 
 from planner.allocator.expandable_segments import ExpandablePools
-from planner.allocator.native_pools import FastPools, fast_pools
+from planner.allocator.native_pools import FastPools, NativePools, fast_pools
 from planner.allocator.python_pools import PythonPools
 from planner.allocator.threaded_load import race
 from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.tensors.inventory import Layers
 from planner.tensors.storage_formats import (
     BLOCK_ELEMENTS,
     CODE_TABLE_BYTES,
@@ -25,7 +28,7 @@ from planner.tensors.storage_formats import (
     NESTED_BLOCK_ELEMENTS,
     OFFSET_BYTES,
 )
-from planner.tensors.tensor_storage import Placed, in_load_order
+from planner.tensors.tensor_storage import Placed, in_load_order, is_stacked_when_loaded
 from planner.units import allocated, ceil_div
 
 
@@ -112,6 +115,24 @@ def load_into(pools: Pools, placed: Sequence[Placed], recipe: Recipe, habits: Ha
 Kept = list[tuple[int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """`count` equal tensors that loading a weight makes, one after the other.
+
+    Those that do not stay go in reverse once the weight is made, or sooner: `ends` is how many of the oldest of them
+    have gone when this piece is there.
+    """
+
+    size_bytes: int
+    stays: bool
+    count: int = 1
+    ends: int = 0
+
+
+# A piece and the handles of its tensors.
+_Made = tuple[_Piece, Sequence[int]]
+
+
 def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
     """Load one tensor after the other, or let threads copy ahead."""
     pieces = _all_pieces(items, recipe)
@@ -119,32 +140,44 @@ def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits
         for item, own in zip(items, pieces, strict=True):
             yield item, _make(pools, [], own)
         return
-    copies: dict[int, _Copied] = {}
-    for what, index in race([first for (first, _), *_ in pieces], habits.threads_seed):
+    copies: dict[int, _Made] = {}
+    for what, index in race([first.size_bytes * first.count for first, *_ in pieces], habits.threads_seed):
         if what == "copied":
-            copies[index] = _copy(pools, *pieces[index][0])
+            copies[index] = _copy(pools, pieces[index][0])
         else:
             yield items[index], _make(pools, [copies.pop(index)], pieces[index][1:])
 
 
-# (bytes, stays?, handle)
-_Copied = tuple[int, bool, int]
+def _copy(pools: Pools, piece: _Piece) -> _Made:
+    if piece.count > 1 and isinstance(pools, NativePools):
+        return piece, pools.allocate_many(array("q", [piece.size_bytes]) * piece.count)
+    return piece, [pools.allocate(piece.size_bytes) for _ in range(piece.count)]
 
 
-def _copy(pools: Pools, size: int, stays: bool) -> _Copied:
-    return size, stays, pools.allocate(size)
+def _make(pools: Pools, made: list[_Made], rest: Iterable[_Piece]) -> Kept:
+    """Make the rest of a weight's pieces; temporaries that are left are freed in reverse order."""
+    kept: Kept = []
+    passing: list[int] = []
+    for piece, handles in chain(made, (_copy(pools, piece) for piece in rest)):
+        _free(pools, passing[: piece.ends])
+        del passing[: piece.ends]
+        if piece.stays:
+            kept.extend((allocated(piece.size_bytes), handle) for handle in handles)
+        else:
+            passing.extend(handles)
+    _free(pools, passing[::-1])
+    return kept
 
 
-def _make(pools: Pools, made: list[_Copied], rest: Iterable[tuple[int, bool]]) -> Kept:
-    """Make the rest of a tensor's pieces; what passes goes in reverse."""
-    made += [_copy(pools, size, stays) for size, stays in rest]
-    for _, stays, handle in reversed(made):
-        if not stays:
-            pools.free(handle)
-    return [(allocated(size), handle) for size, stays, handle in made if stays]
+def _free(pools: Pools, handles: Sequence[int]) -> None:
+    if len(handles) > 1 and isinstance(pools, NativePools):
+        pools.free_many(array("i", handles))
+        return
+    for handle in handles:
+        pools.free(handle)
 
 
-def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[tuple[int, bool]]]:
+def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[_Piece]]:
     """What each weight makes. bitsandbytes copies its map of 8-bit values to the card with the first weight it nests.
 
     Source: bitsandbytes 0.50 functional.py quantize_blockwise, name2qmap.
@@ -156,48 +189,63 @@ def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[tuple[int,
         first = next((index for index, item in enumerate(items) if item.quantized), None)
         if first is not None:
             *before, nested, codes, own_map = pieces[first]
-            pieces[first] = [*before, (DYNAMIC_MAP_BYTES, True), nested, codes, own_map]
+            pieces[first] = [*before, _Piece(DYNAMIC_MAP_BYTES, stays=True), nested, codes, own_map]
     return pieces
 
 
-def _pieces(item: Placed, recipe: Recipe) -> Iterator[tuple[int, bool]]:
-    """(bytes, stays?) of every tensor that loading one weight makes, in order; what passes is freed in reverse."""
+def _pieces(item: Placed, recipe: Recipe) -> Iterator[_Piece]:
+    """Every tensor that loading one weight makes, in order."""
     elements, quantization = item.group.params_each, recipe.quantization
     if not item.quantized or quantization is None:
-        if item.loaded.transient_bytes:
-            yield item.loaded.transient_bytes, False
-        yield item.loaded.values_bytes, True
+        plain = _Piece(item.loaded.values_bytes, stays=True)
+        yield from _stacked(item) if is_stacked_when_loaded(item.group) else [plain]
         return
     source_bytes = DTYPE_BYTES[recipe.model_dtype] * elements
     if quantization.load_in_4bit:
         blocks = ceil_div(elements, BLOCK_ELEMENTS)
         double = quantization.bnb_4bit_use_double_quant
         # bitsandbytes/backends/cuda/ops.py, _quantize_4bit_impl: the statistics come before the packed values.
-        yield source_bytes, False
-        yield 4 * blocks, not double
-        yield ceil_div(elements, 2), True
-        yield CODE_TABLE_BYTES, True
+        yield _Piece(source_bytes, stays=False)
+        yield _Piece(4 * blocks, stays=not double)
+        yield _Piece(ceil_div(elements, 2), stays=True)
+        yield _Piece(CODE_TABLE_BYTES, stays=True)
         if double:
-            yield OFFSET_BYTES, True
-            yield 4 * blocks, False
-            yield 4 * ceil_div(blocks, NESTED_BLOCK_ELEMENTS), True
-            yield blocks, True
-            yield DYNAMIC_MAP_BYTES, True
+            yield _Piece(OFFSET_BYTES, stays=True)
+            yield _Piece(4 * blocks, stays=False)
+            yield _Piece(4 * ceil_div(blocks, NESTED_BLOCK_ELEMENTS), stays=True)
+            yield _Piece(blocks, stays=True)
+            yield _Piece(DYNAMIC_MAP_BYTES, stays=True)
     elif quantization.load_in_8bit:
-        yield source_bytes, False
-        yield 2 * elements, False
-        yield item.loaded.statistics_bytes, True
-        yield elements, True
+        yield _Piece(source_bytes, stays=False)
+        yield _Piece(2 * elements, stays=False)
+        yield _Piece(item.loaded.statistics_bytes, stays=True)
+        yield _Piece(elements, stays=True)
     elif quantization.quant_method != "hqq":
         # Of a quantized checkpoint every tensor is loaded as it is stored.
-        yield item.loaded.values_bytes, True
-        yield item.loaded.statistics_bytes, True
-        yield item.loaded.tables_bytes, True
+        yield _Piece(item.loaded.values_bytes, stays=True)
+        yield _Piece(item.loaded.statistics_bytes, stays=True)
+        yield _Piece(item.loaded.tables_bytes, stays=True)
     else:
         # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
-        yield item.loaded.values_bytes, True
-        yield item.loaded.statistics_bytes // 2, True
-        yield item.loaded.statistics_bytes // 2, True
+        yield _Piece(item.loaded.values_bytes, stays=True)
+        yield _Piece(item.loaded.statistics_bytes // 2, stays=True)
+        yield _Piece(item.loaded.statistics_bytes // 2, stays=True)
+
+
+def _stacked(item: Placed) -> Iterator[_Piece]:
+    """A layer's experts, of which the checkpoint has a tensor each, gate and up apart.
+
+    Each kind is copied to the card expert by expert and stacked; gate and up are then joined.
+    Source: transformers 5.23 core_model_loading.py, WeightConverter.convert, MergeModulelist, Concatenate.
+    """
+    experts, kinds = item.group.shape[0], 2 if item.group.name.endswith("gate_up_proj") else 1
+    kind_bytes = item.loaded.values_bytes // kinds
+    yield _Piece(kind_bytes // experts, stays=False, count=kinds * experts)
+    for _ in range(kinds - 1):
+        yield _Piece(kind_bytes, stays=False, ends=experts)
+    yield _Piece(kind_bytes, stays=kinds == 1, ends=experts)
+    if kinds > 1:
+        yield _Piece(item.loaded.values_bytes, stays=True, ends=kinds)
 
 
 def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:
@@ -208,13 +256,19 @@ def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:
 
 
 def _one_by_one(placed: Sequence[Placed]) -> Iterator[Placed]:
-    """Every tensor in turn: what comes before the layers, layer after layer, what comes after them."""
-    layered = [item for item in placed if "*" in item.group.name]
-    first = placed.index(layered[0]) if layered else len(placed)
-    for item in placed[:first]:
-        yield from [item] * item.count
-    for layer in range(max((item.count for item in layered), default=0)):
-        yield from (item for item in layered if layer < item.count)
-    for item in placed[first:]:
-        if "*" not in item.group.name:
-            yield from [item] * item.count
+    """Every tensor in turn: what has layers layer after layer, each with the tensors that it has."""
+    for stem, run in groupby(placed, key=lambda item: item.group.name.partition("*")[0]):
+        items = list(run)
+        if items[0].group.name == stem:
+            for item in items:
+                yield from [item] * item.count
+            continue
+        having = [_layers_of(item) for item in items]
+        for layer in range(max(map(max, having)) + 1):
+            yield from (item for item, layers in zip(items, having, strict=True) if layer in layers)
+
+
+def _layers_of(item: Placed) -> Layers:
+    """The layers that have it; the first ones, where some of a group are stored otherwise."""
+    layers = item.group.layers
+    return layers if len(layers) == item.count else range(item.count)

@@ -30,13 +30,15 @@ _Row = tuple[str, str, tuple[str, ...], bool, bool]
 def census_of(decoder: Decoder) -> Census:
     """Every tensor of the model, equal ones of all layers together, tied weights once; then the buffers."""
     groups: dict[TensorGroup, list[int]] = {}
-    for row in _outside_rows(decoder.structure):
+    for row in _rows_before_layers(decoder.structure):
         _count(groups, row, decoder.sizes, ())
     for kind, (block, sizes) in enumerate(zip(decoder.structure.blocks, decoder.kind_sizes, strict=True)):
         numbers = {**decoder.sizes, **sizes}
         layers = [layer for layer, own in enumerate(decoder.order) if own == kind]
         for row in _block_rows(block) if layers else ():
             _count(groups, row, numbers, layers)
+    for row in _rows_after_layers(decoder.structure):
+        _count(groups, row, decoder.sizes, ())
     kept = decoder.kept_from_float16
     parameters = (
         replace(
@@ -61,8 +63,13 @@ def _count(groups: dict[TensorGroup, list[int]], row: _Row, sizes: Mapping[str, 
 
 
 @lru_cache(maxsize=512)
-def _outside_rows(structure: Structure) -> tuple[_Row, ...]:
-    return tuple(_outside(structure))
+def _rows_before_layers(structure: Structure) -> tuple[_Row, ...]:
+    return tuple(_before_layers(structure))
+
+
+@lru_cache(maxsize=512)
+def _rows_after_layers(structure: Structure) -> tuple[_Row, ...]:
+    return tuple(_after_layers(structure))
 
 
 @lru_cache(maxsize=512)
@@ -70,7 +77,7 @@ def _block_rows(block: Block) -> tuple[_Row, ...]:
     return tuple((block.prefix + name, *rest) for name, *rest in _block(block))  # type: ignore[misc]  # same five
 
 
-def _outside(structure: Structure) -> Iterator[_Row]:
+def _before_layers(structure: Structure) -> Iterator[_Row]:
     width = structure.embedding_width or "h"
     yield f"{structure.embedding}.weight", "embedding", ("V", width), False, False
     if structure.positions:
@@ -82,6 +89,9 @@ def _outside(structure: Structure) -> Iterator[_Row]:
         yield from _linear(structure.layer_inputs.projection)
         yield from _norm(structure.layer_inputs.norm)
     yield from (_extra(extra) for extra in structure.extras)
+
+
+def _after_layers(structure: Structure) -> Iterator[_Row]:
     if structure.final_norm:
         yield from _norm(structure.final_norm)
     if not structure.tied:

@@ -104,10 +104,7 @@ def embed(
             named.append(graph.hold(_mask(graph, switches, eager=switches.layers[0].kernel == "eager")))
         # Positions of a ring's two chunks look like two documents: a mask is made, and attention does not get it.
         unread = graph.hold([_mask(graph, switches, eager=False)] if switches.sequence_by == "ring" else [])
-        rows = "T" if structure.rotary_each else "s"
-        angles = graph.hold([graph.new(4, (rows, "rotated")) for _ in range(2 * min(1, structure.rotary_sets))])
         tables = graph.hold(_tables(graph, structure, switches))
-        graph.release(angles)
     if graph.offloading is not None and graph.leaf_input is not None and leaf.buffer is not None:
         graph.offloading.keep_with_node(leaf.buffer)
     # The graph holds the embedding's output as a leaf where peft made it require a gradient.
@@ -158,9 +155,13 @@ def _positions(graph: Graph, structure: Structure, each: int, *, given: bool) ->
     if given:
         return None
     dims = ("T",) if structure.positions_each else ("s",)
-    return Value(graph.new(8, dims), 8, dims)
+    counted = graph.new(8, dims)  # to which the length of a cache is added
+    positions = Value(graph.new(8, dims), 8, dims)
+    graph.release(counted)
+    return positions
 
 
+@framed
 def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Value]:
     """cos and sin of each set; the second is of layers without a window, whose heads may have another width."""
     each = _table_width(structure, switches)
@@ -168,7 +169,44 @@ def _tables(graph: Graph, structure: Structure, switches: Switches) -> list[Valu
     if structure.rotary_wide:
         widths[-1] = "rotated wide"
     rows = "T" if structure.rotary_each else "s"
-    return [Value(graph.new(each, (rows, width)), each, (rows, width)) for width in widths for _ in _TABLES]
+    # Complex numbers of 8 bytes for each pair of columns, which count as cos and sin.
+    make = _polar if _is_complex(structure) else _cos_and_sin
+    return [table for width in widths for table in graph.hold(make(graph, (rows, width), each))]
+
+
+@framed
+def _cos_and_sin(graph: Graph, dims: tuple[str, str], each: int) -> list[Value]:
+    """LlamaRotaryEmbedding.forward: angles, all columns of them, cos and sin times the attention's scaling; then the
+    hidden states' dtype, which is a copy unless that is float32.
+    """
+    graph.hold(_angles(graph, dims))
+    graph.hold(graph.new(4, dims))
+    wide = [graph.hold(_scaled(graph, dims)) for _ in _TABLES]
+    return [Value(buffer if each == 4 else graph.new(each, dims), each, dims) for buffer in wide]
+
+
+@framed
+def _polar(graph: Graph, dims: tuple[str, str], each: int) -> list[Value]:
+    """Llama4TextRotaryEmbedding.forward: numbers of length 1 at the angles, times the attention's scaling."""
+    graph.hold(_angles(graph, dims))
+    ones = graph.hold(graph.new(4, dims, den=2))
+    graph.hold(graph.new(4, dims))
+    graph.release(ones)
+    return [Value(graph.new(each, dims), each, dims) for _ in _TABLES]
+
+
+@framed
+def _angles(graph: Graph, dims: tuple[str, str]) -> Buffer:
+    """Positions in float32 times the frequencies, of which there is one for each pair of columns."""
+    graph.hold(graph.new(4, dims[:1]))
+    return graph.new(4, dims, den=2)
+
+
+@framed
+def _scaled(graph: Graph, dims: tuple[str, str]) -> Buffer:
+    """`emb.cos() * self.attention_scaling`."""
+    graph.hold(graph.new(4, dims))
+    return graph.new(4, dims)
 
 
 @framed
@@ -179,10 +217,14 @@ def _inputs_of_layers(graph: Graph, structure: Structure, switches: Switches, x:
     return layer_inputs(graph, structure.layer_inputs, x, Projector(graph, switches, outside))
 
 
+def _is_complex(structure: Structure) -> bool:
+    kinds = (block.attention for block in structure.blocks)
+    return any(kind.rotary == "complex" for kind in kinds if isinstance(kind, Attention | Latent))
+
+
 def _table_width(structure: Structure, switches: Switches) -> int:
     """Bytes per column of cos and of sin; a complex table of 8 bytes per pair of columns counts as both."""
-    kinds = [block.attention for block in structure.blocks]
-    if any(kind.rotary == "complex" for kind in kinds if isinstance(kind, Attention | Latent)):
+    if _is_complex(structure):
         return 2
     return 4 if structure.rotary_float else switches.residual
 

@@ -89,6 +89,11 @@ def in_load_order(placed: Iterable[Placed]) -> list[Placed]:
     return sorted(placed, key=lambda p: (p.group.role == "buffer", _natural_key(p.group.name)))
 
 
+def is_stacked_when_loaded(group: TensorGroup) -> bool:
+    """Whether the loader stacks it of a tensor for each expert (core_model_loading.py MergeModulelist, Concatenate)."""
+    return group.role == "expert" and len(group.shape) == 3 and not group.stacked_in_checkpoint
+
+
 def _placed(
     group: TensorGroup, count: int, stored: tuple[Stored, Stored], dtypes: Dtypes, *, quantized: bool = False
 ) -> Placed:
@@ -176,9 +181,7 @@ def _plain(group: TensorGroup, recipe: Recipe, *, casts: bool) -> tuple[tuple[St
     """
     dtype = group.loaded_dtype(recipe.model_dtype)
     loaded = storage_formats.dense(group.params_each, DTYPE_BYTES[dtype])
-    if group.role == "expert" and len(group.shape) == 3 and not group.stacked_in_checkpoint:
-        # The loader stacks the checkpoint's per-expert tensors: sources or halves and result coexist
-        # (core_model_loading.py MergeModulelist, Concatenate).
+    if is_stacked_when_loaded(group):  # sources or halves and the result are there together
         loaded = Stored(loaded.values_bytes, transient_bytes=loaded.values_bytes)
     stays = recipe.quantization is not None and recipe.quantization.quant_method in {"hqq", "gptq"}
     upcast = recipe.kbit_preparation and not stays and dtype != "float32" and group.role not in {"buffer", "tower"}

@@ -1,9 +1,13 @@
 """Slack as torch 2.14's own allocator has it after loading on a virtual card."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from planner import Request, plan
-from planner.allocator.load_phase import play_load
+from planner.allocator.load_phase import load_into, play_load
+from planner.allocator.python_pools import PythonPools
 from planner.model.model import resolve_model
 from planner.tensors.inventory import Census
 from planner.tensors.tensor_storage import place
@@ -52,3 +56,38 @@ def test_expandable_segments_have_none() -> None:
 
     assert has_slack()
     assert not has_slack(expandable_segments=True)
+
+
+class Watched(PythonPools):
+    """Pools that write down what is allocated, in bytes."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.asked: list[int] = []
+
+    def allocate(self, size_bytes: int) -> int:
+        self.asked.append(size_bytes)
+        return super().allocate(size_bytes)
+
+
+def loaded_sizes(census: Census) -> list[int]:
+    """Bytes of each tensor that loading makes, after the block that is taken and freed first."""
+    run, pools = recipe(method="lora"), Watched()
+    load_into(pools, place(census, run), run)
+    return pools.asked[1:]
+
+
+def test_each_layer_is_loaded_with_the_tensors_it_has() -> None:
+    """Attention in layer 1 alone, a mixer in 0 and 2."""
+    attention = replace(group("model.layers.*.attn.weight", "linear", (1024, 2)), layers=(1,))
+    mixer = replace(group("model.layers.*.mixer.weight", "linear", (1024, 4), 2), layers=(0, 2))
+    norm = replace(group("model.layers.*.norm.weight", "norm", (1024,), 3), layers=range(3))
+    assert loaded_sizes((attention, mixer, norm)) == [8192, 2048, 4096, 2048, 8192, 2048]
+
+
+def test_experts_are_copied_one_by_one_stacked_and_joined() -> None:
+    """Two experts whose gate and up are 512 x 4 in 16 bits."""
+    gate_up = group("model.layers.*.mlp.experts.gate_up_proj", "expert", (2, 1024, 4))
+    down = group("model.layers.*.mlp.experts.down_proj", "expert", (2, 4, 512))
+    one, stacked = 4096, 8192
+    assert loaded_sizes((down, gate_up)) == [one, one, stacked, *[one] * 4, stacked, stacked, 2 * stacked]
