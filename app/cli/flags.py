@@ -75,6 +75,7 @@ FLAGS = (
     Flag("--optim-targets", "training.optim_target_modules", str, "What GaLore projects.", "all-linear|attn,mlp"),
     Flag("--optim-args", "training.optim_args", str, "GaLore's and APOLLO's arguments.", "rank=128,proj=random"),
     Flag("--no-checkpointing", "training.gradient_checkpointing", bool, "Keep every activation.", constant=False),
+    Flag("--checkpointing", "training.gradient_checkpointing", bool, "Where a file has none.", constant=True),
     Flag("--attention", "training.attn_implementation", str, "Attention.", "sdpa|eager|flash_attention_2"),
     Flag("--loss", "training.loss", str, "How the loss is computed.", "full_logits|chunked|liger|cut_cross_entropy"),
     Flag("--liger", "training.liger_kernel_config", str, "Liger's kernels beside any loss.", "rope,rms_norm,swiglu"),

@@ -9,11 +9,12 @@ import typer
 
 from app.cli.errors import EXIT_BY_VERDICT
 from app.cli.flags import Document, takes_a_run
+from app.cli.spellings import CommandOfARun
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("plan")(takes_a_run(plan))
+    app.command("plan", cls=CommandOfARun)(takes_a_run(plan))
 
 
 def plan(

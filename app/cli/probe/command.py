@@ -6,11 +6,12 @@ import typer
 
 from app.cli.errors import EXIT_BY_VERDICT
 from app.cli.flags import Document, takes_a_run
+from app.cli.spellings import CommandOfARun
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("probe")(takes_a_run(probe))
+    app.command("probe", cls=CommandOfARun)(takes_a_run(probe))
 
 
 def probe(  # noqa: PLR0913 (a command's options are its parameters)
