@@ -8,7 +8,7 @@ from app import strictjson
 from planner.request.schema import Request
 
 NAME = "also"
-_SECTIONS = frozenset({"quantization", "lora", "training", "stack"})
+_SECTIONS = frozenset({"quantization", "lora", "training", "stack", "parallelism_config"})
 
 
 def differences(document: Mapping[str, Any], told: Mapping[str, Any]) -> str:

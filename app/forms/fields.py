@@ -159,6 +159,8 @@ FIELDS = (
     Field("fsdp", ("fsdp",)),
     Field("deepspeed", ("deepspeed",)),
     Field("device_map", ("device_map",)),
+    Field("cp_size", ("parallelism_config", "cp_size"), "1", whole_number),
+    Field("sp_size", ("parallelism_config", "sp_size"), "1", whole_number),
     Field("method", ("method",), "qlora"),
     Field("quantization", ("quantization",), "nf4", str),
     Field("bnb_4bit_use_double_quant", ("quantization", "bnb_4bit_use_double_quant"), "on", _switch),

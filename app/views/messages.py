@@ -33,6 +33,8 @@ LABELS = {
     "gpus": "Cards",
     "fsdp": "FSDP",
     "deepspeed": "DeepSpeed",
+    "cp_size": "Sequence parts, in a ring",
+    "sp_size": "Sequence parts, Ulysses",
     "gpu_memory": "Memory torch sees",
     "compute_capability": "Compute capability",
     "method": "Method",

@@ -21,6 +21,8 @@ BASE = {"model": "meta-llama/Llama-2-7b-hf", "gpu": "rtx-3090"}
         {"gpus": 8, "deepspeed": "zero3-offload"},
         {"gpus": 8, "deepspeed": {"stage": 2, "overlap_comm": True}},
         {"gpus": 2, "ddp": {"gradient_as_bucket_view": True}},
+        {"gpus": 4, "fsdp": "full_shard", "parallelism_config": {"cp_size": 2}},
+        {"gpus": 4, "deepspeed": "zero3", "parallelism_config": {"sp_size": 4, "dp_shard_size": 1}},
         {"gpus": 2, "device_map": "auto"},
         {"gpus": 2, "device_map": "sequential", "max_memory": {"0": "10GiB", "1": "20GiB"}},
         {"gpus": 2, "device_map": {"": 0, "lm_head": 1}},
@@ -38,6 +40,15 @@ def test_the_page_shows_what_each_card_of_a_spread_model_holds(site: httpx.Clien
     assert "card 1, RTX 3090: 16 layers, the fullest" in page
     assert "That is the fullest of 2 cards, of which one computes at a time." in page
     assert "One process has all 2 cards, and each of them is read." in page
+
+
+def test_sequences_are_cut_by_a_control_of_the_page(site: httpx.Client) -> None:
+    path = "/plan?model=meta-llama/Llama-3.1-8B&gpu=rtx-3090&method=lora&gpus=4&fsdp=full_shard&max_length=8192"
+    whole, cut = site.get(path).text, site.get(f"{path}&cp_size=4").text
+    assert 'name="cp_size" value="4"' in " ".join(cut.split())
+    assert "4 parts" not in whole
+    alone = site.get(f"{path}&cp_size=3").text
+    assert "write gpus as a multiple of 3" in alone
 
 
 def test_a_count_typed_with_the_card_wins_over_the_controls_own_default() -> None:
