@@ -71,7 +71,7 @@ def _verdict(out: Console, request: Request, answer: dict[str, Any], planned: st
         fullest = ", the fullest" if number == cards["worst_rank"] else ""
         about = f"card {number}, {card['gpu']}: {card['layers']} layers, {_size(card['peak_allocated_bytes'])}"
         out.print(Text(f"{about} allocated{fullest}", style="dim"))
-    offloads = cards["strategy"] != "single" or request.stack == UNSLOTH
+    offloads = cards["strategy"] != "single" or request.stack == UNSLOTH or request.training.activation_offloading
     if answer["host_bytes"] and offloads:
         each = " for each process" if cards["strategy"] not in {"single", "device_map"} else ""
         out.print(f"and {_size(answer['host_bytes'])} of host memory{each}")

@@ -21,6 +21,8 @@ def show(answer: dict[str, Any]) -> None:
     rest = f"{format_gib(spare)} to spare" if spare >= 0 else f"{format_gib(-spare)} short"
     span = f"{format_gib(required['low'])} to {format_gib(required['high'])}"
     out.print(f"needs {format_gib(required['likely'])} ({span}) of {format_gib(answer['usable_bytes'])} usable: {rest}")
+    if answer["host_bytes"]:
+        out.print(f"and {format_gib(answer['host_bytes'])} of host memory, where the cache is")
     limits = answer["limits"]
     made_for = f" of the {limits['made_for']:,} it was made for" if limits["made_for"] else ""
     out.print(f"fits up to {limits['context']:,} tokens{made_for}, or {limits['batch']:,} sequences of this context")

@@ -42,5 +42,6 @@ class InferenceDocument(_Strict):
     )
     phases: list[PhaseItem]
     lines: list[LineItem]
+    host_bytes: int = Field(description="What an offloaded cache keeps in host memory; 0 without one.")
     cache_bytes: int = Field(description="Keys and values of the whole context of every sequence.")
     limits: ServingLimits

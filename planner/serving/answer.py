@@ -67,8 +67,19 @@ class Served:
             "phases": [{"name": name, "allocated_bytes": total} for name, total in self.totals.items()],
             "lines": [_line(line) for line in self.lines],
             "cache_bytes": self._cache_bytes(),
+            "host_bytes": self.host_bytes,
             "limits": self.limits(),
         }
+
+    @property
+    def host_bytes(self) -> int:
+        """Keys and values that an offloaded cache keeps in host memory: of all layers, without the last token, which is
+        made and not read. The layer that is on the card at a time is counted, too.
+        """
+        if self.asked.cache_implementation != "offloaded":
+            return 0
+        decoder = self.model.known_decoder()
+        return cache_bytes(decoder, self.asked.batch, self.asked.context - 1, each=2, repeated=True)
 
     def _cache_bytes(self) -> int:
         if self.asked.cache_implementation != "dynamic":  # what stands of it on the card beside the worst token

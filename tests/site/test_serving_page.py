@@ -45,6 +45,7 @@ def test_the_page_says_what_context_fits_and_how_many_users(site: httpx.Client) 
         ({"adapter_rank": "16"}, "Adapter"),
         ({"cache_implementation": "quantized", "cache_config": "backend=hqq,nbits=2"}, "cache, quantized"),
         ({"cache_implementation": "offloaded"}, "cache of the next layer"),
+        ({"cache_implementation": "offloaded"}, "of host memory, where the cache is."),
     ],
 )
 def test_every_engine_and_an_adapter_can_be_asked_for(site: httpx.Client, change: dict[str, str], words: str) -> None:

@@ -33,6 +33,12 @@ def test_a_quantized_cache_stands_with_its_bits_and_two_numbers_a_group(config: 
     assert answer(**config).to_dict()["cache_bytes"] == pytest.approx((ELEMENTS * bits + new) / 8, rel=0.001)
 
 
+def test_what_an_offloaded_cache_takes_of_the_host_is_said() -> None:
+    told = {kind: answer(kind).to_dict()["host_bytes"] for kind in ("dynamic", "quantized", "offloaded")}
+    assert (told["dynamic"], told["quantized"]) == (0, 0)
+    assert told["offloaded"] == pytest.approx(32 * 8191 * 2 * 8 * 128 * 2, rel=0.001)
+
+
 def test_of_an_offloaded_cache_one_layer_stands() -> None:
     assert answer("offloaded").to_dict()["cache_bytes"] == pytest.approx(8191 * 2 * 8 * 128 * 2, rel=0.001)
 
