@@ -35,6 +35,27 @@ def computed(op: torch._ops.OpOverload, original: Original) -> Kernel:
     return kernel
 
 
+def overwritten(op: torch._ops.OpOverload, original: Original) -> Kernel:
+    """The kernel of `fill_`: what its target held is of no account, so that nothing is copied.
+
+    `zero_` has no rule of its own, as torch's kernel of it calls `fill_` (ATen/native/Fill.cpp).
+    """
+    whole = computed(op, original)
+    if not op._schema.name.endswith("_"):
+        return whole
+
+    def kernel(target: torch.Tensor, value: Any) -> Any:
+        if not is_true(target) or isinstance(value, torch.Tensor):
+            return whole(target, value)
+        result = original(target, value)
+        with one_thread():
+            host(target).fill_(value)
+        return result
+
+    kernel.leaves_floats = True  # type: ignore[attr-defined]
+    return kernel
+
+
 def ones_for(result: torch.Tensor) -> None:
     """Whole numbers that a cast makes of floats: 1 (rules.py, "a float is asked as 1")."""
     if is_true(result):

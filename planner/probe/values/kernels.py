@@ -66,27 +66,43 @@ def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
     out (so does a DTensor's on every new operator), and a dense operand holds it beside a sparse one's.
     """
     keyed, redispatch = op._op_dk, op.redispatch
-    cuda, cpu = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU
-    below = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
-    cpu_only = torch._C.DispatchKeySet(cpu).raw_repr() if _has_kernel(op, "CPU") else None
+    has_cpu_kernel, kinds = _has_kernel(op, "CPU"), _KINDS
     places = _tensor_places(op)
     name = op._schema.name.removeprefix("aten::")
     tensor, leaves_floats = torch.Tensor, getattr(kernel, "leaves_floats", False)
     refused = places if not torch._C._should_allow_numbers_as_tensors(name) else ()
 
     def front(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        raw = keys.raw_repr()
+        if raw not in kinds:
+            kinds[raw] = _kind_of(keys)
+        kind = kinds[raw]
         if refused:
             args = _numbers_as_tensors(args, refused)
-        keys &= below
-        if keys.highestPriorityTypeId() == cuda:
+        if kind is _CUDA:
             if leaves_floats and not kwargs and isinstance(args[0], tensor) and args[0].is_floating_point():
-                return keyed(cuda, *args)  # most calls of a training step end here
+                return keyed(_CUDA, *args)  # most calls of a training step end here
             return kernel(*args, **kwargs)
-        if keys.raw_repr() == cpu_only:
-            return keyed(cpu, *args, **kwargs)
-        return redispatch(keys, *_numbers_as_tensors(args, places), **kwargs)
+        if kind is _CPU and has_cpu_kernel:
+            return keyed(_CPU, *args, **kwargs)
+        return redispatch(keys & _BELOW, *_numbers_as_tensors(args, places), **kwargs)
 
     return front
+
+
+_CUDA, _CPU = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU
+_BELOW = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+_CPU_ONLY = torch._C.DispatchKeySet(_CPU).raw_repr()
+# Asking a set of keys takes as long as a kernel's launch, and a training step has a dozen different ones.
+_KINDS: dict[int, Any] = {}
+
+
+def _kind_of(keys: Any) -> Any:
+    """CUDA where torch would call CUDA's kernel, CPU where the operands have no other key, otherwise None."""
+    keys = keys & _BELOW
+    if keys.highestPriorityTypeId() == _CUDA:
+        return _CUDA
+    return _CPU if keys.raw_repr() == _CPU_ONLY else None
 
 
 def _tensor_places(op: torch._ops.OpOverload) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ Tensors above `host.LIMIT_BYTES`, and bytes above `host.OPAQUE_LIMIT_BYTES`, sta
 """
 
 from . import asked, counted, drawn, made_up
-from .computed import computed
+from .computed import computed, overwritten
 from .kernels import Rule
 
 # Whole numbers in, whole numbers out: the same operator on the host over the same memory. With a float among the
@@ -16,7 +16,7 @@ COMPUTED = """
     add sub rsub mul floor_divide div remainder fmod neg abs sign sgn square pow clamp clamp_min clamp_max maximum
     minimum fmax fmin gcd lcm bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift
     __lshift__ __rshift__ addcmul floor ceil round trunc positive nan_to_num
-    where masked_fill fill zero lerp
+    where masked_fill lerp
     sum prod cumsum cumprod amax amin aminmax trace logcumsumexp _cummax_helper _cummin_helper
     cat index index_select take gather scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce
     put _index_put_impl _unsafe_index masked_select masked_scatter _unsafe_masked_index tril triu flip roll
@@ -39,6 +39,7 @@ CHOSEN = "topk max min median nanmedian mode kthvalue"
 EXTREME = "argmax argmin"
 
 OTHERS: dict[str, str] = {
+    "fill": "true, and `zero_` with it, whose kernel calls it",
     "copy_": "moves whole numbers between and within devices; a float cast to a whole number is 1",
     "_local_scalar_dense": "`.item()`: a whole number as it is, a float 1.0, GradScaler's found_inf 0.0",
     "_amp_foreach_non_finite_check_and_unscale_": "finds no infinity, so that the optimizer steps",
@@ -66,6 +67,7 @@ def rules(seed: int, *, skewed: bool) -> dict[str, Rule]:
     table |= dict.fromkeys(CHOSEN.split(), made_up.chosen(choice))
     table |= dict.fromkeys(EXTREME.split(), made_up.extreme(choice))
     others = (
+        overwritten,
         asked.copied,
         counted.told_item,
         asked.found_no_infinity,
