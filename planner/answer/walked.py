@@ -16,6 +16,7 @@ from planner.model.model import Model
 from planner.model.quantized_checkpoint import on_card
 from planner.overheads.ranges import card_context_band
 from planner.parallel.ddp import BUCKETS
+from planner.parallel.fsdp1_play import is_played
 from planner.parallel.nccl import communication_lines
 from planner.parallel.sequences import refuse_layers
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
@@ -220,6 +221,8 @@ def _reserved_bytes(
     model: Model, recipe: Recipe, gpu: Gpu, ledger: Ledger, known: dict[tuple[object, ...], int] | None
 ) -> int:
     """One card's run is played through the allocator; of shards, what is alive and the streams' own blocks count."""
+    if is_played(recipe):
+        return max(reserved_bytes(model, recipe, gpu, known=known), ledger.peak().allocated_bytes)
     if recipe.layout.shards:
         return ledger.peak().allocated_bytes + reserved_beside_bytes(_held(model, recipe))
     buckets = recipe.layout.strategy != "single"

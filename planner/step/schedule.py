@@ -33,6 +33,8 @@ _SMALL_PLAYED_AT_EACH_END = 2
 class Script:
     """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
 
+    `segments`: which scenes are of one, its phase, and whether it is a layer.
+
     `forward_product` is the scene that begins when the output of the first product is there, or with the step;
     `product` the one that begins with the first product of the backward pass, or with its first layer. `left`: slots
     of what goes when the backward pass is over; `gradients`: of what the optimizer reads, and is there until then.
@@ -40,6 +42,7 @@ class Script:
 
     patterns: tuple[Pattern, ...]
     scenes: tuple[Scene, ...]
+    segments: tuple[tuple[range, str, bool], ...]
     slots: int
     forward_product: int
     product: int
@@ -96,6 +99,7 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
     patterns: dict[Pattern, Pattern] = {}
     stretches: dict[tuple[int, bool, int, int], Stretch] = {}
     scenes: list[Scene] = []
+    segments: list[tuple[range, str, bool]] = []
     alive = Alive()
     product, forward_product = None, None
     for segment, layer, large, small in _scenes(program, order, layers_backward):
@@ -112,10 +116,12 @@ def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> S
                 offset = (segment.kind or 0) * len(program.keys)
                 stretches[key] = Stretch(segment, slice(start, end), offset, patterns, whole=whole)
             scenes.append(stretches[key].scene(alive, layer, large=large, small=small))
+        segments.append((range(len(scenes) - len(starts), len(scenes)), segment.phase, segment.kind is not None))
     left = [(key, slot) for key, places in alive.places.items() for _, slot in places.values()]
     return Script(
         tuple(patterns),
         tuple(scenes),
+        tuple(segments),
         alive.slots,
         forward_product or 0,
         len(scenes) if product is None else product,

@@ -8,7 +8,7 @@ from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.allocator.load_phase import Pools, load_into
 from planner.allocator.native_pools import NativePools
 from planner.answer.replay.flat_script import flat_script
-from planner.answer.replay.made_once import made_once
+from planner.answer.replay.made_once import MadeOnce, made_once
 from planner.answer.static_lines import summing_of, trained_tensors
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes
@@ -17,36 +17,48 @@ from planner.request.recipe import Recipe
 from planner.step import Step
 from planner.step.scenes import Scene
 from planner.tensors.tensor_storage import place
+from planner.tensors.trainable import Trainable
 
 
 def run_in(pools: Pools, model: Model, recipe: Recipe, gpu: Gpu) -> "Run":
     """A run in pools that hold the prepared model, with the adapters allocated beside it."""
-    return NativeRun(pools, model, recipe, gpu) if isinstance(pools, NativePools) else Run(pools, model, recipe, gpu)
+    run = run_of(pools, trained_tensors(model, recipe), recipe, gpu)
+    if recipe.lora:
+        run.make_adapters(by_products=recipe.lora.use_dora)
+    if recipe.reference == "copy":
+        own = recipe.of_reference_model
+        load_into(pools, place(model.census, own), own)
+    return run
+
+
+def run_of(pools: Pools, tensors: tuple[Trainable, ...], recipe: Recipe, gpu: Gpu) -> "Run":
+    """A run that updates `tensors`, in pools that hold whatever is there before its first step."""
+    training, summing = recipe.training, summing_of(recipe, gpu)
+    made = made_once(tensors, training.optim, summing, embeddings_in_32bit=recipe.by_trainer)
+    kind = NativeRun if isinstance(pools, NativePools) else Run
+    return kind(pools, made, workspace_bytes(gpu.compute_capability), clips=training.max_grad_norm > 0)
 
 
 class Run:
-    """Pools, and what is still to be made in them."""
+    """Pools, and what is still to be made in them. `workspace`: bytes of one of cuBLAS."""
 
-    def __init__(self, pools: Pools, model: Model, recipe: Recipe, gpu: Gpu) -> None:
-        training = recipe.training
-        self.pools, self.clips = pools, training.max_grad_norm > 0
-        tensors = trained_tensors(model, recipe)
-        summing = summing_of(recipe, gpu)
-        self.made = made_once(tensors, training.optim, summing, embeddings_in_32bit=recipe.by_trainer)
+    def __init__(self, pools: Pools, made: MadeOnce, workspace: int, *, clips: bool) -> None:
+        self.pools, self.made, self.clips = pools, made, clips
         # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
-        self.workspaces = dict.fromkeys(("forward", "backward"), workspace_bytes(gpu.compute_capability))
-        if recipe.lora:
-            if recipe.lora.use_dora:  # its first magnitudes are norms of products (peft/tuners/lora/dora.py)
-                self._take_workspace("forward")
-            self._make_adapters()
-        if recipe.reference == "copy":
-            own = recipe.of_reference_model
-            load_into(pools, place(model.census, own), own)
+        self.workspaces = dict.fromkeys(("forward", "backward"), workspace)
         self.has_states = False
+        # Moves of a step's scene by which step, pattern, and what of it is played.
+        self._moves: dict[tuple[int, int, bool, bool], list[tuple[int, int]]] = {}
 
     def play(self, step: Step) -> None:
         """One step from the first token to the end of the optimizer's."""
-        places = self._play_scenes(step)
+        places = self.new_places(step)
+        self.play_scenes(step, places, range(len(step.script.scenes)))
+        self.finish(step, places)
+        self._free_slots(step.script.gradients, places)
+
+    def finish(self, step: Step, places: Sequence[int]) -> None:
+        """What goes when the backward pass is over, and the optimizer's step; gradients are still there."""
         self._free_slots(step.script.left, places)
         if self.clips:
             self._free(self._keep(self.made.norms))
@@ -54,10 +66,14 @@ class Run:
             self._keep(self.made.states)
             self.has_states = True
         self._free(self._keep(self.made.copies))
-        self._free_slots(step.script.gradients, places)
 
-    def _make_adapters(self) -> None:
-        """All in the dtype of their layers, then cast tensor by tensor."""
+    def make_adapters(self, *, by_products: bool) -> None:
+        """All in the dtype of their layers, then cast tensor by tensor.
+
+        `by_products`: DoRA's first magnitudes are norms of products (peft/tuners/lora/dora.py).
+        """
+        if by_products:
+            self._take_workspace("forward")
         handles = self._keep(self.made.adapters)
         for sizes in self.made.casts:
             handles = self._cast(sizes, handles)
@@ -87,23 +103,25 @@ class Run:
     def _free_slots(self, slots: "array[int]", places: Sequence[int]) -> None:
         self._free([places[slot] for slot in slots])
 
-    def _play_scenes(self, step: Step) -> Sequence[int]:
-        """Returns where the tensors are that outlived their scene."""
-        places = [0] * step.script.slots
-        sized = dict[tuple[int, bool, bool], list[tuple[int, int]]]()
-        for number, scene in enumerate(step.script.scenes):
+    def new_places(self, step: Step) -> "list[int] | array[int]":
+        """Where the tensors of a step will be that outlive their scene."""
+        return [0] * step.script.slots
+
+    def play_scenes(self, step: Step, places: "list[int] | array[int]", scenes: range) -> None:
+        """Play some of a step's scenes."""
+        for number in scenes:
+            scene = step.script.scenes[number]
             if number == step.script.forward_product:
                 self._take_workspace("forward")
             if number == step.script.product:
                 self._take_workspace("backward")
             numbered = [places[slot] for slot in scene.freed] + [0] * scene.pattern.made
-            key = (id(scene.pattern), scene.large, scene.small)
-            if key not in sized:
-                sized[key] = _moves_of(scene, step.sizes)
-            self.pools.play(sized[key], numbered)
+            key = (id(step), id(scene.pattern), scene.large, scene.small)
+            if key not in self._moves:
+                self._moves[key] = _moves_of(scene, step.sizes)
+            self.pools.play(self._moves[key], numbered)
             for slot, made in zip(scene.left, scene.pattern.left, strict=True):
                 places[slot] = numbered[made]
-        return places
 
 
 def _moves_of(scene: Scene, sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -140,16 +158,21 @@ class NativeRun(Run):
     def _free_slots(self, slots: "array[int]", places: Sequence[int]) -> None:
         self.pools.free_slots(slots, as_array(places))
 
-    def _play_scenes(self, step: Step) -> Sequence[int]:
+    def new_places(self, step: Step) -> "list[int] | array[int]":
+        """As Run's."""
+        return array("i", bytes(4 * step.script.slots))
+
+    def play_scenes(self, step: Step, places: "list[int] | array[int]", scenes: range) -> None:
+        """As Run's."""
         script, sizes = flat_script(step.script), self._sizes_of(step)
-        places, last = array("i", bytes(4 * step.script.slots)), len(step.script.scenes)
-        products = (min(number, last) for number in (step.script.forward_product, step.script.product))
+        first_products = (step.script.forward_product, step.script.product)
+        products = (min(max(number, scenes.start), scenes.stop) for number in first_products)
         threads = ("", "forward", "backward")
-        for thread, (first, end) in zip(threads, pairwise((0, *products, last)), strict=True):
+        for thread, (first, end) in zip(threads, pairwise((scenes.start, *products, scenes.stop)), strict=True):
             if thread and first < end:
                 self._take_workspace(thread)
-            self.pools.play_scenes(script, sizes, places, range(first, end))
-        return places
+            if first < end:
+                self.pools.play_scenes(script, sizes, as_array(places), range(first, end))
 
     def _sizes_of(self, step: Step) -> "array[int]":
         if self._sized is None or self._sized[0] is not step:

@@ -14,10 +14,13 @@ from planner.allocator.load_phase import INSTALLED, Habits, Pools, load_into, pl
 from planner.allocator.native_pools import fast_pools
 from planner.allocator.python_pools import PythonPools
 from planner.answer.replay.played_run import run_in
+from planner.answer.replay.sharded_run import sharded_reserved_bytes
 from planner.answer.static_lines import loaded_model
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
+from planner.parallel.fsdp1_play import is_played
+from planner.parallel.step import walked_recipe
 from planner.request.recipe import Recipe
 from planner.step import LAYERS_PLAYED_BACKWARD, Step, step_of
 from planner.tensors.tensor_storage import place
@@ -62,6 +65,8 @@ def _reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, habits: Habits, step
             run.play(step)
         return pools.peak_reserved_bytes
 
+    if is_played(recipe):
+        return sharded_reserved_bytes(model, recipe, gpu, steps)
     try:
         return played(loaded_model(model.census, recipe, habits).pools.copy())
     except OverflowError:  # more than the pools in C have addresses for
@@ -115,7 +120,7 @@ def _steps(model: Model, recipe: Recipe, gpu: Gpu, lengths: Sequence[int], layer
     """The step at each of `lengths`; equal lengths share one."""
     decoder = model.known_decoder()
     at_length = {
-        length: step_of(decoder, _of_length(recipe, length), gpu, layers_backward=layers_backward)
+        length: step_of(decoder, walked_recipe(_of_length(recipe, length)), gpu, layers_backward=layers_backward)
         for length in set(lengths)
     }
     return [at_length[length] for length in lengths]

@@ -26,6 +26,8 @@ PLAIN = {"reduce_bucket_size": 500_000_000}
 # A model of which most parts are let go of before they are used again.
 DEEP = WIDE | {"num_hidden_layers": 8}
 SHORT: dict[str, Any] = {"stage3_max_reuse_distance": 30_000_000, "stage3_max_live_parameters": 100_000_000}
+# torch's default, where a block may be larger than its tensor.
+SEGMENTS = {"expandable_segments": False}
 PHASES = {"forward": ("forward", "loss"), "backward": ("backward",), "optimizer": ("optimizer",)}
 
 
@@ -74,6 +76,11 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("fsdp1 full wide, trainer", by_fsdp1("full", WIDE)),
     ("fsdp1 full, no units", by_fsdp1("full", auto_wrap=False)),
     ("fsdp1 full, after", by_fsdp1("full", WIDE, backward_prefetch="backward_post")),
+    ("fsdp1 full, segments", by_fsdp1("full", training=SEGMENTS)),
+    ("fsdp1 full deep, segments", by_fsdp1("full", DEEP, training=SEGMENTS)),
+    ("fsdp1 full offload, segments", by_fsdp1("full", WIDE, cpu_offload=True, training=SEGMENTS)),
+    ("fsdp1 lora, segments", by_fsdp1("lora", training=SEGMENTS)),
+    ("fsdp1 4 bit, segments", by_fsdp1("qlora", quantization=CUT, training=SEGMENTS)),
     ("zero 1 full", asked("full", deepspeed={"stage": 1}, stack="trainer")),
     ("zero 2 full", asked("full", deepspeed={"stage": 2}, stack="trainer")),
     ("zero 2 lora", asked("lora", deepspeed={"stage": 2}, stack="trainer")),
@@ -102,14 +109,15 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def probed(request: dict[str, Any]) -> dict[str, Any]:
-    """Peaks of a step's phases on the fullest rank, in bytes, and the peak of each rank."""
+    """Peaks of a step's phases on the fullest rank, in bytes, the peak of each rank, and what each reserved at most."""
     done = subprocess.run(
         [sys.executable, "-m", "planner.probe"], input=json.dumps(request), capture_output=True, text=True, check=True
     )
     measurement = json.loads(done.stdout.splitlines()[-1])
     phases = {phase["name"]: phase["peak_allocated_bytes"] for phase in measurement["phases"]}
     peaks = {name: max(phases[part] for part in parts) for name, parts in PHASES.items()}
-    return {"peaks": peaks, "ranks": [rank["peak_allocated_bytes"] for rank in measurement["ranks"]]}
+    ranks = {kind: [rank[f"peak_{kind}_bytes"] for rank in measurement["ranks"]] for kind in ("allocated", "reserved")}
+    return {"peaks": peaks, "ranks": ranks["allocated"], "reserved": ranks["reserved"]}
 
 
 def record_named(file: Path, settings: Iterable[tuple[str, dict[str, Any]]]) -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 from planner import plan
+from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
+from planner.parallel.fsdp1_play import is_played
 from planner.request.schema import Request
 from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
 
@@ -30,7 +32,11 @@ def test_fsdp_of_four_bit_weights_is_the_probes_to_the_page() -> None:
 
 
 # Below its probe: what is gathered and reduced of a model without units, or over several micro-batches.
-FSDP1_BELOW = {"fsdp1 full, accumulating": -0.035, "fsdp1 full, no units": -0.041, "fsdp1 4 bit offload": -0.004}
+# In segments of torch's own sizes a block may be up to 1 MiB larger than its tensor, and is counted whole.
+FSDP1_BELOW = {
+    "fsdp1 full, accumulating": -0.035, "fsdp1 full, no units": -0.041, "fsdp1 4 bit offload": -0.004,
+    "fsdp1 full, segments": -0.007, "fsdp1 lora, segments": -0.005, "fsdp1 4 bit, segments": -0.005,
+}  # fmt: skip
 # Above: what an adapter saves is counted in float32, and is there in 16 bit; a layer that stays gathered is counted
 # beside all that its backward pass makes.
 FSDP1_ABOVE = {
@@ -44,8 +50,34 @@ def test_fsdp1_is_the_probes_to_a_permille_whatever_its_shards_dtypes_offload_an
     found = dict(zip(names, errors("fsdp1"), strict=True))
     off = {name: round(found.pop(name), 3) for name in FSDP1_BELOW | FSDP1_ABOVE}
     assert off == FSDP1_BELOW | FSDP1_ABOVE
-    assert len(found) == 13
+    assert len(found) == 15
     assert max(map(abs, found.values())) < 0.001
+
+
+def of_reserved() -> dict[str, float]:
+    """How far what FSDP1 reserves is from its probe, of those whose streams are played."""
+    rows = {row["name"]: row for row in ROWS if row["name"].startswith("fsdp1")}
+    plans = {name: plan(Request.parse(row["request"])) for name, row in rows.items()}
+    return {
+        name: found.estimate.reserved_bytes() / max(rows[name]["reserved"]) - 1
+        for name, found in plans.items() if is_played(found.recipe)
+    }  # fmt: skip
+
+
+def test_fsdp1_reserves_what_its_probe_does_on_all_streams_together() -> None:
+    found = of_reserved()
+    assert len(found) == 20
+    assert sum(error == 0 for error in found.values()) == 10
+    above = {"fsdp1 full, shard_grad_op": 0.036, "fsdp1 lora, shard_grad_op": 0.036}
+    assert {name: round(found.pop(name), 3) for name in above} == above
+    assert max(found.values()) < 0.0091
+    assert min(found.values()) > -0.0071
+
+
+def test_fsdp1_may_simply_fit_where_its_streams_are_played() -> None:
+    plans = [plan(Request.parse(row["request"])) for row in ROWS if row["name"].startswith("fsdp1")]
+    named = [any(item.key == "fsdp.version" for item in found.not_planned) for found in plans]
+    assert named == [not is_played(found.recipe) for found in plans]
 
 
 def of_zero() -> dict[str, float]:
@@ -76,5 +108,5 @@ def test_one_card_holds_the_copies_of_its_strategy_too() -> None:
     assert max(map(abs, found.values())) < 0.0001
 
 
-def test_no_rank_holds_more_than_the_first() -> None:
-    assert [row["name"] for row in ROWS if max(row["ranks"]) > row["ranks"][0]] == []
+def test_no_rank_holds_more_than_the_first_but_for_a_block_that_is_larger_than_its_tensor() -> None:
+    assert [row["name"] for row in ROWS if max(row["ranks"]) >= row["ranks"][0] + SMALL_SIZE_BYTES] == []
