@@ -1,6 +1,6 @@
 """A run of FSDP1 in the allocator: each stream's memory, with the step's own moves between those of its units."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from planner.allocator.native_pools import FastPools, fast_pools
@@ -31,7 +31,7 @@ def _expandable(recipe: Recipe) -> bool:
 
 
 def _reserved_bytes(
-    model: Model, recipe: Recipe, gpu: Gpu, steps: Sequence[Step], new_pools: "partial[FastPools]"
+    model: Model, recipe: Recipe, gpu: Gpu, steps: Sequence[Step], new_pools: Callable[[], FastPools]
 ) -> int:
     units = _units_of(model, recipe)
     computation = new_pools()
