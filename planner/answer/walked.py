@@ -16,7 +16,7 @@ from planner.model.model import Model
 from planner.model.quantized_checkpoint import on_card
 from planner.overheads.ranges import card_context_band
 from planner.parallel.ddp import BUCKETS
-from planner.parallel.fsdp1_play import is_played
+from planner.parallel.flat_units import is_played
 from planner.parallel.nccl import communication_lines
 from planner.parallel.sequences import refuse_layers
 from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe

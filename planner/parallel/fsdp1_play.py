@@ -17,16 +17,12 @@ A unit's own gradients, its flat one aside, are the step's (planner/step), in me
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from planner.allocator.stream_pools import Lent, StreamPools
-from planner.parallel.units import Part, Units
-from planner.request.parallel import Fsdp
-from planner.request.recipe import Recipe
-from planner.tensors.trainable import Trainable
-from planner.units import ceil_div
+from planner.parallel.flat_units import FlatUnit, FlatUnits
 
 Stream = Literal["computation", "pre-unshard", "unshard", "post-backward", "all-reduce"]
 Streams = StreamPools[Stream]
@@ -34,105 +30,8 @@ Tensor = Lent[Stream]
 # What the event of a unit that was let go of comes behind.
 _GATHERING: tuple[Stream, ...] = ("computation", "pre-unshard", "unshard")
 _ALL: tuple[Stream, ...] = (*_GATHERING, "post-backward", "all-reduce")
-
-
 # torch/distributed/fsdp/_limiter_utils.py _FreeEventQueue: _max_num_inflight_all_gathers.
 IN_FLIGHT = 2
-
-
-def is_played(recipe: Recipe) -> bool:
-    """Whether a run's memory is played stream by stream: FSDP1 whose units are its layers.
-
-    Left out are runs whose peak is not the probes' (tests/planner/parallel/test_probed.py), weights that are quantized
-    on the card before they are cut, and modules that are trained beside frozen ones of their unit.
-    """
-    options, lora = recipe.strategy, recipe.lora
-    if not isinstance(options, Fsdp) or options.version != 1 or not recipe.layout.shards:
-        return False
-    copies = lora is not None and bool(lora.modules_to_save or lora.trainable_token_indices)
-    return options.auto_wrap and not (recipe.accumulates or recipe.quantization or copies)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatUnit:
-    """One flat parameter in `shards` parts; torch refuses parts of two dtypes."""
-
-    parts: tuple[Part, ...]
-    shards: int
-    made_bytes: int
-
-    @property
-    def shard_elements(self) -> int:
-        """Elements of each card's part; the last is padded."""
-        return ceil_div(sum(part.elements * part.count for part in self.parts), self.shards)
-
-    @property
-    def each(self) -> Iterator[int]:
-        """Bytes of its parameters as they are made, one after the other."""
-        for part in self.parts:
-            yield from [part.elements * self.made_bytes] * part.count
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of an element of the shard."""
-        return max(part.kept_bytes for part in self.parts)
-
-    @property
-    def gathered_bytes(self) -> int:
-        """Bytes of an element of the whole."""
-        return max(part.gathered_bytes for part in self.parts)
-
-    @property
-    def trained(self) -> bool:
-        """Whether it has a gradient."""
-        return any(part.trained for part in self.parts)
-
-    @property
-    def narrows(self) -> bool:
-        """Whether a shard in another dtype is made to be gathered."""
-        return self.kept_bytes != self.gathered_bytes
-
-    def of_first_card(self, layers: int, name: str) -> Iterator[Trainable]:
-        """What the optimizer of the first card finds: parameters, and the part of the one that is cut."""
-        left = self.shard_elements
-        for number, part in enumerate(self.parts):
-            whole = min(part.count, left // part.elements)
-            cut = min(part.elements, left - whole * part.elements) if whole < part.count else 0
-            left -= whole * part.elements + cut
-            for copy, elements in enumerate([part.elements] * whole + [cut] * bool(cut)):
-                own = f"{name}.{number}.{copy}"
-                yield Trainable(name=own, shape=(elements,), count=layers, itemsize_bytes=self.kept_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatUnits:
-    """A model in flat parameters: what one layer's adapters are, one after the other, its rest, and the root.
-
-    `tied_bytes`: of the gradient of an embedding that is the output head, too, where it is trained.
-    """
-
-    adapters: tuple[FlatUnit, ...]
-    layer: FlatUnit
-    root: FlatUnit
-    layers: int
-    tied_bytes: int = 0
-
-    @classmethod
-    def of(cls, units: Units, shards: int, *, model_bytes: int, tied_elements: int) -> "FlatUnits":
-        """`model_bytes`: of an element as the model is loaded. `tied_elements`: of an embedding that is the head."""
-        frozen = tuple(part for part in units.layer.parts if not part.trained)
-        trained = tuple(part for part in units.layer.parts if part.trained)
-        adapters = [FlatUnit((part,), shards, part.kept_bytes) for part in trained if frozen]
-        layer = FlatUnit(frozen or trained, shards, model_bytes)
-        root = FlatUnit((*units.embedding.parts, *units.tail.parts), shards, model_bytes)
-        return cls(tuple(adapters), layer, root, units.layers, tied_elements * root.gathered_bytes * root.trained)
-
-    def trained_on_first_card(self) -> tuple[Trainable, ...]:
-        """What its optimizer updates there."""
-        found = [unit.of_first_card(1, "root") for unit in (self.root,) if unit.trained]
-        in_layers = [unit for unit in (*self.adapters, self.layer) if unit.trained]
-        found += [unit.of_first_card(self.layers, f"layers.*.{number}") for number, unit in enumerate(in_layers)]
-        return tuple(tensor for each in found for tensor in each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

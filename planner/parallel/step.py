@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from planner.ledger import Line
 from planner.parallel import sequences
+from planner.parallel.flat_units import is_played
 from planner.parallel.fsdp import FsdpStep
-from planner.parallel.fsdp1_play import is_played
 from planner.parallel.sequences import of_own_tokens
 from planner.parallel.units import units_of
 from planner.parallel.zero import ZeroStep

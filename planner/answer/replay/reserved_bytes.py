@@ -19,7 +19,7 @@ from planner.answer.static_lines import loaded_model
 from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
-from planner.parallel.fsdp1_play import is_played
+from planner.parallel.flat_units import is_played
 from planner.parallel.step import walked_recipe
 from planner.request.recipe import Recipe
 from planner.step import LAYERS_PLAYED_BACKWARD, Step, step_of

@@ -10,7 +10,8 @@ from planner.answer.replay.played_run import Run, run_of
 from planner.answer.static_lines import trained_tensors
 from planner.gpu import Gpu
 from planner.model.model import Model
-from planner.parallel.fsdp1_play import FlatUnits, Fsdp1Options, Fsdp1Play, Stream
+from planner.parallel.flat_units import FlatUnits
+from planner.parallel.fsdp1_play import Fsdp1Options, Fsdp1Play, Stream
 from planner.parallel.units import units_of
 from planner.request.parallel import Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe

@@ -5,7 +5,7 @@ from typing import Any
 
 from planner import plan
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
-from planner.parallel.fsdp1_play import is_played
+from planner.parallel.flat_units import is_played
 from planner.request.schema import Request
 from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
 
