@@ -1,7 +1,8 @@
 """Programs that run the installed torch on virtual cards, each in a process of its own.
 
-A parent imports torch once and forks for each program, whose cards are its own; one that needs another environment gets
-a process from nothing. Nothing in the parent may ask torch for a card: it would keep the answer.
+A parent imports torch once and forks for each program, whose cards are its own, another one transformers too, for
+programs that name it; one that needs another environment gets a process from nothing. Nothing in a parent may ask torch
+for a card: it would keep the answer.
 """
 
 import json
@@ -29,6 +30,7 @@ import json, os, sys, traceback
 exec(START)
 insert("t4")
 import torch
+exec(STACK)
 for line in sys.stdin:
     work = json.loads(line)
     child = os.fork()
@@ -45,12 +47,21 @@ for line in sys.stdin:
     _, status = os.waitpid(child, 0)
     print(status, flush=True)
 """
+# Whoever asks for cards meanwhile hears of one and wakes nothing, as in planner/probe/devices/virtual_card.py. hqq and
+# torchao, which no program here needs, fetch torch's compiler.
+STACK = """
+sys.modules["hqq"] = sys.modules["torchao"] = None
+from unittest.mock import patch
+with patch("torch._C._cuda_getDeviceCount", lambda: 1), patch("torch.cuda.get_device_capability", lambda *_: (7, 5)):
+    from transformers import LlamaForCausalLM, Trainer
+assert not torch.cuda.is_initialized()
+"""
 
 
 @cache
-def _parent() -> subprocess.Popen[str]:
+def _parent(stack: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"START = {START!r}\n{PARENT}"],
+        [sys.executable, "-c", f"START = {START!r}\nSTACK = {stack!r}\n{PARENT}"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -69,7 +80,7 @@ def on_card(folder: Path, program: str, **environment: str) -> dict[str, Any]:
 
 
 def _forked(code: str, out: Path, err: Path) -> int:
-    parent = _parent()
+    parent = _parent(STACK if "transformers" in code else "")
     assert parent.stdin
     assert parent.stdout
     parent.stdin.write(json.dumps({"code": code, "out": str(out), "err": str(err)}) + "\n")

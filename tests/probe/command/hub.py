@@ -5,32 +5,32 @@ import http.server
 import json
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 REPOSITORY = "someone/some-model"
 COMMIT = "0123456789012345678901234567890123456789"
-WIDTH, MIDDLE, LAYERS, WORDS = 2048, 8192, 4, 131072
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": MIDDLE,
-    "num_hidden_layers": LAYERS, "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": WORDS,
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192,
+    "num_hidden_layers": 4, "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 131072,
 }  # fmt: skip
 
 
-def shapes() -> dict[str, list[int]]:
-    """The checkpoint's tensors."""
+def shapes(config: Mapping[str, Any] = CONFIG) -> dict[str, list[int]]:
+    """The tensors of a Llama's checkpoint."""
+    width, middle, words = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     found = {
-        "model.embed_tokens.weight": [WORDS, WIDTH],
-        "lm_head.weight": [WORDS, WIDTH],
-        "model.norm.weight": [WIDTH],
+        "model.embed_tokens.weight": [words, width],
+        "lm_head.weight": [words, width],
+        "model.norm.weight": [width],
     }
-    for layer in range(LAYERS):
+    for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
-        found |= {f"{prefix}self_attn.{name}_proj.weight": [WIDTH, WIDTH] for name in "qkvo"}
-        found |= {f"{prefix}mlp.{name}_proj.weight": [MIDDLE, WIDTH] for name in ("gate", "up")}
-        found |= {f"{prefix}mlp.down_proj.weight": [WIDTH, MIDDLE]}
-        found |= {f"{prefix}{name}_layernorm.weight": [WIDTH] for name in ("input", "post_attention")}
+        found |= {f"{prefix}self_attn.{name}_proj.weight": [width, width] for name in "qkvo"}
+        found |= {f"{prefix}mlp.{name}_proj.weight": [middle, width] for name in ("gate", "up")}
+        found |= {f"{prefix}mlp.down_proj.weight": [width, middle]}
+        found |= {f"{prefix}{name}_layernorm.weight": [width] for name in ("input", "post_attention")}
     return found
 
 

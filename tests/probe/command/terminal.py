@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = Path(__file__).parent / "programs"
+ENVIRONMENT = Path(__file__).parent / "environment"
 ROOT = Path(__file__).parents[3]
 FITPROOF = (sys.executable, "-m", "app.cli")
 
@@ -16,7 +17,7 @@ def run(
     *words: str, cwd: Path, options: tuple[str, ...] = (), gpu: str = "rtx-4090", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     command = [*FITPROOF, "dry-run", "--gpu", gpu, *options, "--", *words]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    variables = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ENVIRONMENT}", **environment}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=280, check=False)
 
 

@@ -153,7 +153,7 @@ def test_a_program_that_is_no_python_uses_no_card(place: Path) -> None:
 
 
 def test_more_processes_than_cards_is_the_programs_own_error(place: Path) -> None:
-    done = run(*torchrun(2), program("fsdp2"), cwd=place)
+    done = run(*torchrun(2), program("ranks"), cwd=place)
     assert done.returncode == 2
     assert "invalid device ordinal" in done.stdout
 
@@ -237,7 +237,7 @@ sys.exit(command.main(["spec.json", "--", *{list(torchrun(2))!r}, {program("fsdp
 def test_a_disk_that_is_full_is_one_sentence(place: Path) -> None:
     """No file may grow beyond 4 KiB: what a full disk does to the report, without one."""
     small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))"
-    words = (sys.executable, "-c", f"{small}; exec(open({program('loop')!r}).read())", "512")
+    words = (sys.executable, "-c", f"{small}; exec(open({program('layers')!r}).read())", "512")
     done = run(*words, cwd=place)
     assert done.returncode == 2
     assert "The dry run's report cannot be written: File too large." in done.stderr

@@ -24,7 +24,7 @@ def test_a_fork_holds_nothing_of_the_card_that_its_parent_took(tmp_path: Path) -
 
 
 def test_one_rank_of_a_world_of_64_runs_in_groups_of_the_right_shape(tmp_path: Path) -> None:
-    done = run(*torchrun(64), program("hybrid"), cwd=tmp_path, options=("--gpus", "64", "--ranks", "1", "--json"))
+    done = run(*torchrun(64), program("hybrid"), "8", cwd=tmp_path, options=("--gpus", "64", "--ranks", "1", "--json"))
     assert done.returncode == 0, done.stderr
     assert "said 64 shard (512, 4096)" in done.stdout
     (process,) = report_of(done)["processes"]
@@ -35,7 +35,7 @@ def test_one_rank_of_a_world_of_64_runs_in_groups_of_the_right_shape(tmp_path: P
 
 
 def test_of_a_world_of_four_the_first_two_ranks_run_and_the_answer_says_so(tmp_path: Path) -> None:
-    done = run(*torchrun(4), program("fsdp2"), cwd=tmp_path, options=("--gpus", "4", "--json"))
+    done = run(*torchrun(4), program("hybrid"), "2", cwd=tmp_path, options=("--gpus", "4", "--json"))
     assert done.returncode == 0, done.stderr
     report = report_of(done)
     assert [process["rank"] for process in report["processes"]] == [0, 1]

@@ -1,6 +1,7 @@
-"""One rank of a world of 64 in groups of 8: FSDP2's hybrid sharding, gloo for the host; for torchrun."""
+"""FSDP2's hybrid sharding, gloo for the host; for torchrun. Argument: ranks that shard a model together."""
 
 import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,9 @@ from torch.distributed.fsdp import fully_shard
 device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 torch.cuda.set_device(device)
 dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
-mesh = init_device_mesh("cuda", (8, 8), mesh_dim_names=("replicas", "shards"))
+together = int(sys.argv[1])
+sizes = (dist.get_world_size() // together, together)
+mesh = init_device_mesh("cuda", sizes, mesh_dim_names=("replicas", "shards"))
 said = [None] * dist.get_world_size()
 dist.all_gather_object(said, "here")
 counted = torch.ones(3)
