@@ -11,7 +11,7 @@ part    = awk -v heading='\# $(1)' '/^\# /{on = index($$0, heading) == 1} on' co
 INSTALL = $(BIN)/pip install -q --no-deps -r $(VENV)/part.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test compiled test-ray test-newest test-trainers lint bench attack accuracy crossings setup system clean
+.PHONY: help serve test compiled ray test-ray test-newest test-trainers lint bench attack accuracy crossings setup system clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,7 +38,7 @@ NEWEST ?= $(shell for each in $$(ls -r $(PYENV)/3.1[2-9]*/bin/python 2>/dev/null
   python3.12; do $$each -c pass 2>/dev/null && echo $$each && break; done)
 
 test-newest: $(VENV)-newest/.done ## the planner's and the API's tests on the newest Python here, without torch
-	timeout 300 $(VENV)-newest/bin/python -m pytest tests/planner/request tests/planner/catalog tests/app/test_hub.py \
+	timeout 1200 $(VENV)-newest/bin/python -m pytest tests/planner/request tests/planner/catalog tests/app/test_hub.py \
 	  tests/app/test_plans_api.py tests/app/test_settings.py tests/app/test_strictjson.py tests/compute/test_shares.py
 
 test-trainers: $(VENV)/.test ## install each trainer of tests/gallery and run its program on virtual cards
@@ -82,6 +82,8 @@ crossings: $(VENV)/.test ## formula against dry run on settings drawn at random,
 	$(BIN)/python -m tests.planner.step.crossings $(DRAW)
 
 setup: $(VENV)/.test ## everything but the run
+
+ray: $(VENV)-ray/.done ## the environment of the Ray cluster
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Fitproof needs Python 3.11 or newer; say make PYTHON=python3.12"'
