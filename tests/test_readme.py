@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings, variable_of
+from tests.service.forking import forked_template
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,7 +52,7 @@ def test_the_tree_shows_every_package_of_the_house() -> None:
 
 def test_the_api_example_answers(tmp_path: Path) -> None:
     (document,) = re.findall(r"/api/v1/plans .*? -d '(\{.*?\})'", README, re.DOTALL)
-    with TestClient(create_app(Settings.load(data_dir=tmp_path))) as client:
+    with TestClient(create_app(Settings.load(data_dir=tmp_path), start_template=forked_template)) as client:
         answer = client.post("/api/v1/plans", json=json.loads(document))
     assert answer.status_code == 200
     assert answer.json()["verdict"] == "fits"
@@ -60,7 +61,7 @@ def test_the_api_example_answers(tmp_path: Path) -> None:
 def test_every_address_named_leads_somewhere(tmp_path: Path) -> None:
     named = set(re.findall(r"`(?:GET )?(/(?:api|plan|docs|healthz|metrics|accuracy)[^`\s]*)`", README))
     assert named
-    with TestClient(create_app(Settings.load(data_dir=tmp_path))) as client:
+    with TestClient(create_app(Settings.load(data_dir=tmp_path), start_template=forked_template)) as client:
         assert [address for address in named if client.get(address).status_code == 404] == []
 
 

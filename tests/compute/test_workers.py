@@ -16,12 +16,12 @@ import httpx
 import pytest
 
 from app.compute.pool import Pool
-from app.compute.processes import Template
 from app.compute.questions import ALONE, Facts
 from app.main import create_app
 from app.settings import Settings
 from planner.units import MIB
 from tests.app.serving import served
+from tests.service.forking import forked_template
 
 WORKERS = 2
 PLAN = {"model": "meta-llama/Llama-3.1-8B", "gpu": "rtx-4090"}
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_is_an_answer_and_the_next_request_has_another(client
 
 
 def test_two_requests_that_together_take_too_much_memory_are_answered_one_after_the_other(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, workers=WORKERS), engines=[])
+    app = create_app(Settings(data_dir=tmp_path, hub_offline=True, workers=WORKERS), [], forked_template)
     large = {**DEEP, "model": {**DEEP["model"], "num_hidden_layers": 96}}  # type: ignore[dict-item]
     with served(app) as client, ThreadPoolExecutor(3) as threads:
         assert client.post("/api/v1/plans", json=PLAN, timeout=60).status_code == 200
@@ -135,7 +135,7 @@ def test_workers_made_for_callers_own_models_do_not_pile_up(client: httpx.Client
 
 def test_a_worker_refuses_a_callers_own_model_unless_it_ends_with_it() -> None:
     async def act() -> None:
-        template = await Template.started()
+        template = await forked_template()
         try:
             shared, own = await template.worker(low=False), await template.worker(low=False)
             assert await shared.ask(pickle.dumps((Facts(), request(OWN)))) == ("asks", ALONE)
@@ -151,7 +151,7 @@ def test_a_worker_refuses_a_callers_own_model_unless_it_ends_with_it() -> None:
 
 def test_many_workers_are_ended_at_once() -> None:
     async def act() -> None:
-        template = await Template.started()
+        template = await forked_template()
         try:
             workers = [await template.worker(low=False) for _ in range(8)]
             os.kill(template._process.pid, signal.SIGSTOP)  # so that what it is told comes to it in one piece
@@ -171,7 +171,7 @@ def test_many_workers_are_ended_at_once() -> None:
 
 def test_whoever_leaves_just_as_its_turn_comes_takes_no_place_with_it() -> None:
     async def act() -> None:
-        pool = Pool(1)
+        pool = Pool(1, forked_template)
         await pool.start()
 
         async def nothing(question: object) -> None:
@@ -202,7 +202,7 @@ def test_whoever_leaves_just_as_its_turn_comes_takes_no_place_with_it() -> None:
 
 def test_a_worker_serves_many_plans_before_it_has_grown() -> None:
     async def act() -> None:
-        template = await Template.started()
+        template = await forked_template()
         try:
             worker = await template.worker(low=False)
             for length in range(1024, 1029):
@@ -228,6 +228,7 @@ def request(document: object) -> dict[str, object]:
 def test_as_many_questions_are_worked_out_at_a_time_as_there_are_workers(tmp_path: Path) -> None:
     others = set(workers())
     with served(create_app(Settings(data_dir=tmp_path, workers=5), engines=[])) as fresh:
+        assert fresh.post("/api/v1/plans", json=PLAN, timeout=60).status_code == 200  # its template is there now
         maps = [
             f"{fresh.base_url}/map?model=meta-llama/Llama-3.1-8B&gpu=rtx-4090&lora_r={rank}" for rank in range(1, 25)
         ]

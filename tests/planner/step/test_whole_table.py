@@ -3,9 +3,12 @@
 import json
 from statistics import median
 
+from planner import plan
 from planner.overheads.table import overheads
+from planner.request.schema import Request
 from planner.step.recorded.comparison import FILE, STANDING, STEP_PHASES
 from tests.planner.step.compared import ERRORS_FILE, compared, entries, lines, peak_errors
+from tests.planner.step.test_recorded_labels import step_labels
 
 
 def test_the_committed_comparison_is_that_of_the_records() -> None:
@@ -40,3 +43,13 @@ def test_what_is_there_before_a_step_is_the_dry_runs_to_the_byte() -> None:
     # What generates has its prompts on the card when its record begins.
     rows = [each for each in compared() if each.row.request["training"].get("objective") != "grpo"]
     assert [each.row.name for each in rows if each.differences_bytes[STANDING]] == []
+
+
+def test_a_recorded_run_that_was_not_equal_says_how_far_it_was_off() -> None:
+    furthest = max(compared(), key=lambda each: max(abs(each.fraction(phase)) for phase in STEP_PHASES))
+    found = plan(Request.parse(furthest.row.request))
+    assert found.comparison
+    assert found.comparison.same_switches
+    assert found.comparison.equal_phases < found.comparison.phases
+    assert "compared" in step_labels(found)
+    assert "the rest within 0." in found.comparison.sentence
