@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.imports.allocator import put_allocator
 from app.imports.cards import put_cards
 from app.imports.dialects import TRAINERS
 from app.imports.effects import Effect
@@ -58,7 +59,11 @@ class Imported:
             for key, source in self.loaded.unread.items()
             if not self.trainer.ignored.has_no_effect(key)
         )  # fmt: skip
-        return (*self.reading.not_planned, *refused, *unread)
+        done = (
+            NotPlanned(key=source, value=None, why=effect.why, planned=effect.planned, saves=effect.saves)
+            for source, effect in self.loaded.effects.items()
+        )
+        return (*self.reading.not_planned, *refused, *unread, *done)
 
     def in_the_files_words(self, problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> list[FieldProblem]:
         """Problems of the request under the names that the file has for them."""
@@ -107,6 +112,7 @@ def _understood(loaded: Loaded, *, model: str, gpu: str) -> Imported:
         if given:
             reading.assume(path, given, "given beside the file")
     put_cards(reading)
+    put_allocator(reading)
     return Imported(trainer, loaded, reading)
 
 
@@ -136,7 +142,9 @@ def _from_program(text: str) -> Loaded | None:
         program = read_program(source)
     except NotReadableError as error:
         raise refusal(str(error)) from None
-    return Loaded(program.settings, text, is_json=False, is_command=True, unread=program.unread)
+    return Loaded(
+        program.settings, text, is_json=False, is_command=True, unread=program.unread, effects=program.effects
+    )
 
 
 def _dialect(config: Mapping[str, Any]) -> Trainer:

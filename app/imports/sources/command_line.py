@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection
 from typing import Any
 
+from app.imports.allocator import VARIABLES
 from app.imports.sources.launchers import as_settings, launched
 from app.imports.sources.programs import program_refusal, settings_file
 
@@ -115,6 +116,7 @@ def _environment(text: str, before: str) -> dict[str, Any]:
     ranks: dict[str, Any] = {name: value for name, value in counts.items() if value != "1"}
     if "NPROC_PER_NODE" in counts and all(count.isdecimal() and len(count) < _DIGITS for count in counts.values()):
         ranks = {"num_processes": math.prod(map(int, counts.values()))}
+    ranks |= {name: value.strip("\"'") for name, value in names.items() if name in VARIABLES}
     return cards | ranks | {name: value for name, value in names.items() if name in _SEES}
 
 

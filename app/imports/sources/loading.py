@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from app import strictjson
+from app.imports.effects import Effect
 from app.imports.sources.editing import spliced
 from app.reading import reading
 from planner.errors import FieldProblem, InvalidRequestError
@@ -34,7 +35,7 @@ MOST_PLAIN_CHARACTERS = 4096
 class Loaded:
     """A mapping with what is needed to write it back as its author would recognise it.
 
-    `unread`: of a program, arguments that are no literals, as its source has them.
+    Of a program, `unread`: arguments that are no literals, as its source has them; `effects`: what else it does.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Loaded:
     is_json: bool
     is_command: bool = False
     unread: Mapping[str, str] = field(default_factory=dict)
+    effects: Mapping[str, Effect] = field(default_factory=dict)
 
 
 class UnreadableConfigError(InvalidRequestError):

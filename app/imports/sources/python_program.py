@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.imports.adapters.peft_methods import CONFIGS
+from app.imports.effects import Effect
 from app.imports.sources.command_line import TRL_TRAININGS
+from app.imports.sources.python_deeds import deeds_of
 from app.imports.sources.python_literals import NoLiteralError, literal, literal_names
 
 # What a Python program has and no configuration.
@@ -60,10 +62,13 @@ class NotReadableError(ValueError):
 
 @dataclass(slots=True)
 class Program:
-    """`settings` in TRL's words; `unread`: arguments that are no literals, as the source has them."""
+    """`settings` in TRL's words; `unread`: arguments that are no literals, as the source has them; `effects`: what else
+    moves memory, by its source.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    effects: dict[str, Effect] = field(default_factory=dict)
 
     def put(self, key: str, value: ast.expr, names: Mapping[str, Any]) -> None:
         """Read `value`; the first call that says a key wins."""
@@ -111,8 +116,13 @@ def read_program(source: str) -> Program:
             "is a Python program without a Trainer whose arguments could be read; it is never run here. Write them as "
             "`name: value` lines, or let it run on a virtual card: fitproof dry-run --gpu CARD -- python FILE"
         )
+    has_adapters = "lora_r" in program.settings or "lora_r" in program.unread
     if program.settings["command"] != "python":
-        program.default(use_peft="lora_r" in program.settings or "lora_r" in program.unread)
+        program.default(use_peft=has_adapters)
+    deeds = deeds_of(tree, has_adapters=has_adapters)
+    program.settings |= deeds.settings
+    program.unread |= deeds.unread
+    program.effects = deeds.effects
     return program
 
 

@@ -125,8 +125,11 @@ def with_key(trainer: Trainer, key: str, value: object) -> dict[str, Any]:
     return config
 
 
-# Each names a stack or an objective, and is planned as such unless something else in the file is in its way.
-PLANNED_WHERE_THEY_CAN_BE = {("trl", "unsloth"), ("trl", "num_generations"), ("axolotl", "reward_model")}
+# Each names a stack, an objective or how many cards, and is planned as such unless something else is in its way.
+PLANNED_WHERE_THEY_CAN_BE = {
+    ("trl", "unsloth"), ("trl", "num_generations"), ("axolotl", "reward_model"),
+    *((trainer.id, "num_processes") for trainer in TRAINERS),
+}  # fmt: skip
 EFFECTS = [
     (trainer.id, key.replace("*", "anything"))
     for trainer in TRAINERS
