@@ -31,9 +31,7 @@ _LORA = {
     "vera_dropout": "lora_dropout",
 }  # fmt: skip
 # Arguments of LoraConfig and get_peft_model that no tensor comes from.
-_LORA_WITHOUT_EFFECT = {
-    "task_type", "inference_mode", "random_state", "loftq_config", "fan_in_fan_out", "model",
-}  # fmt: skip
+_LORA_WITHOUT_EFFECT = {"task_type", "inference_mode", "random_state", "loftq_config", "fan_in_fan_out", "model"}
 _LOADER = {
     "pretrained_model_name_or_path": "model_name_or_path", "model_name": "model_name_or_path",
     "max_seq_length": "max_length",
@@ -62,9 +60,7 @@ class NotReadableError(ValueError):
 
 @dataclass(slots=True)
 class Program:
-    """`settings` in TRL's words; `unread`: arguments that are no literals, as the source has them; `effects`: what else
-    moves memory, by its source.
-    """
+    """`settings` in TRL's words; by their source, `unread`: arguments that are no literals, `effects`: other deeds."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
