@@ -115,6 +115,27 @@ def test_what_the_card_cannot_pretend_is_refused_by_its_name(place: Path) -> Non
     ]
 
 
+RECURRENT = """
+import torch
+{before}
+network = torch.nn.GRU(64, 64, num_layers=2, dropout=0.1).cuda()
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+for _ in range(2):
+    network(torch.ones(8, 4, 64, device="cuda"))[0].sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_recurrent_network_of_cudnns_is_refused_with_a_way_out_that_works(place: Path) -> None:
+    refused = run(sys.executable, "-c", RECURRENT.format(before=""), cwd=place)
+    assert refused.returncode == 2
+    assert "does not pretend cudnn" in refused.stdout
+    way_out = "torch.backends.cudnn.enabled = False"
+    assert way_out in refused.stdout
+    done = run(sys.executable, "-c", RECURRENT.format(before=way_out), cwd=place, options=("--steps", "2"))
+    assert (done.returncode, "Fits" in done.stdout) == (0, True), done.stdout
+
+
 def test_a_fault_of_several_lines_is_one_sentence(place: Path) -> None:
     """torch's own of a card that is not there: `torch.cuda.set_device(1)` where one card was given."""
     said = "invalid device ordinal\\nGPU device may be out of range, do you have enough GPUs?\\n"
