@@ -33,7 +33,9 @@ _UNREAD_MAP = Effect(
 _AUTO = {"reduce_bucket_size": "auto", "prefetch_bucket_size": "auto", "param_persistence_threshold": "auto"}
 _AXOLOTL_ZERO3 = {"stage": 3, "overlap_comm": True, **_AUTO, "max_live_parameters": 0, "max_reuse_distance": 0}
 _ON_HOST = {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
-# Files that Axolotl (deepspeed_configs/) and LLaMA-Factory (examples/deepspeed/) ship, by name: none is opened here.
+_SWIFT_BUCKETS = {"overlap_comm": False, "allgather_bucket_size": 200_000_000, "reduce_bucket_size": 200_000_000}
+# Files that Axolotl (deepspeed_configs/), LLaMA-Factory (examples/deepspeed/) and ms-swift (swift/config/, which it
+# knows by words) ship, by name: none is opened here.
 _SHIPPED: dict[str, dict[str, Any]] = {
     "zero1.json": {"stage": 1, "overlap_comm": True},
     "zero2.json": {"stage": 2, "offload_optimizer": {"device": "cpu"}, "overlap_comm": True},
@@ -41,6 +43,11 @@ _SHIPPED: dict[str, dict[str, Any]] = {
     "zero3_bf16.json": _AXOLOTL_ZERO3,
     "zero3_bf16_cpuoffload_params.json": {**_AXOLOTL_ZERO3, "offload_param": {"device": "cpu"}},
     "zero3_bf16_cpuoffload_all.json": {**_AXOLOTL_ZERO3, **_ON_HOST},
+    "zero1": {"stage": 1, **_SWIFT_BUCKETS},
+    "zero2": {"stage": 2, **_SWIFT_BUCKETS},
+    "zero2_offload": {"stage": 2, **_SWIFT_BUCKETS, "offload_optimizer": {"device": "cpu"}},
+    "zero3": {"stage": 3, "overlap_comm": False, **_AUTO},
+    "zero3_offload": {"stage": 3, "overlap_comm": False, **_AUTO, **_ON_HOST},
     "ds_z0_config.json": {"stage": 0},
     "ds_z2_config.json": {"stage": 2, "overlap_comm": False},
     "ds_z2_offload_config.json": {"stage": 2, "overlap_comm": False, "offload_optimizer": {"device": "cpu"}},

@@ -14,7 +14,7 @@ from app.imports.sources.programs import program_refusal, settings_file
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)
 # What stands before a program in a shell, a notebook's cell or a cluster's script.
-_BEFORE = r"^\s*[!%$]?\s*(?:(?:\w+=\S*|nohup|sudo|exec|time|env|uv\s+run|poetry\s+run|srun(?:\s+-\S+)*)\s+)*"
+_BEFORE = r"^\s*[!%$]?\s*(?:(?:\w+=\S*|nohup|sudo|exec|time|env|uv\s+run|poetry\s+run|srun(?:\s+-\S+(?:\s+\d+)?)*)\s+)*"
 _COMMAND = re.compile(
     _BEFORE + r"(?P<program>llamafactory-cli|lmf|trl|axolotl|swift|megatron|litgpt|autotrain|tune|oumi|unsloth|"
     r"accelerate|torchrun|python3?|deepspeed)\s+(?P<first>\S+)"
@@ -155,7 +155,14 @@ def _options(words: list[str]) -> dict[str, Any]:
             given = found[name.replace("-", "_")] = [value] if value else []
         else:
             given.append(word)
-    return {name: _value(values) for name, values in found.items()}
+    return dict(_setting(name, values) for name, values in found.items())
+
+
+def _setting(name: str, values: list[str]) -> tuple[str, Any]:
+    """A name and its value; `--no_NAME` alone is how transformers' HfArgumentParser turns a switch off that is on."""
+    if not values and name.startswith("no_"):
+        return name.removeprefix("no_"), False
+    return name, _value(values)
 
 
 def _value(values: list[str]) -> Any:

@@ -82,6 +82,37 @@ def test_a_launcher_counts_the_cards(launcher: str, count: int) -> None:
     assert imported(launcher).not_planned == ()
 
 
+@pytest.mark.parametrize(
+    ("word", "zero"),
+    [
+        ("zero2", {"stage": 2, "overlap_comm": False, "allgather_bucket_size": 2e8, "reduce_bucket_size": 2e8}),
+        ("zero3_offload", {"stage": 3, "offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}),
+    ],
+)
+def test_ms_swifts_words_for_its_zero_configurations_are_read(word: str, zero: dict[str, Any]) -> None:
+    line = f"swift sft --model meta-llama/Llama-3.2-1B --train_type full --max_length 2048 --deepspeed {word}"
+    found = read(f"NPROC_PER_NODE=4 {line}", gpu="4090")
+    assert found.not_planned == ()
+    section = Request.parse(found.document).deepspeed
+    wanted = Request.parse({"model": "x", "gpu": "y", "deepspeed": zero}).deepspeed
+    assert section
+    assert wanted
+    names = ("stage", "offload_param", "offload_optimizer", "allgather_bucket_size")
+    assert [getattr(section, name) for name in names] == [getattr(wanted, name) for name in names]
+
+
+def test_a_switch_is_turned_off_by_no_before_its_name() -> None:
+    line = f"python {SCRIPT} --no_gradient_checkpointing".replace("--packing true", "--no-packing")
+    found = read(line, gpu="4090")
+    assert found.not_planned == ()
+    training = found.document["training"]
+    assert (training["gradient_checkpointing"], training.get("packing")) == (False, None)
+
+
+def test_slurm_may_have_flags_of_its_own_before_a_launcher() -> None:
+    assert asked("srun -N 2 --gpus-per-node=8 torchrun --nproc_per_node 8 --nnodes 2") == as_a_file(gpus=16)
+
+
 def test_cards_that_are_counted_otherwise_are_named() -> None:
     line = "torchrun --nproc_per_node 4"
     assert asked(line, "2x4090").gpus == 2
