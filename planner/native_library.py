@@ -20,7 +20,7 @@ from pathlib import Path
 from planner.compilers import built_folder, system_compiler, zig_compiler
 
 _FOLDER = Path(__file__).parent / "native"
-_FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-shared")
+_FLAGS = ("-std=c11", "-O3", "-fno-semantic-interposition", "-fPIC", "-fvisibility=hidden", "-shared")
 _BUILD_SECONDS = 120
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
@@ -31,10 +31,10 @@ _SIGNATURES = {
     "pools_allocate": (_INT32, (_POINTER, _INT64)),
     "pools_allocate_many": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
     "pools_cast_many": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
-    "pools_free": (_INT32, (_POINTER, _INT32)),
-    "pools_free_many": (_INT32, (_POINTER, _POINTER, _INT32)),
-    "pools_free_slots": (_INT32, (_POINTER, _POINTER, _INT32, _POINTER)),
-    "pools_empty_cache": (_INT32, (_POINTER,)),
+    "pools_free": (None, (_POINTER, _INT32)),
+    "pools_free_many": (None, (_POINTER, _POINTER, _INT32)),
+    "pools_free_slots": (None, (_POINTER, _POINTER, _INT32, _POINTER)),
+    "pools_empty_cache": (None, (_POINTER,)),
     "pools_play": (_INT32, (_POINTER, _POINTER, _POINTER, _POINTER, _INT32, _INT32)),
     "bytes_of_keys": (_INT32, (_POINTER, _POINTER, _INT64, _POINTER)),
     "worst_of_phases": (_INT32, (_POINTER, _POINTER, _POINTER, _INT32, _POINTER)),

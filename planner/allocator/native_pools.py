@@ -93,19 +93,19 @@ class NativePools:
 
     def free(self, handle: int) -> None:
         """Take a block back and merge it with free neighbours."""
-        self._checked(self._library.pools_free(self._pools, handle))
+        self._library.pools_free(self._pools, handle)
 
     def free_many(self, handles: "array[int]") -> None:
         """Take blocks back, all at a time."""
-        self._checked(self._library.pools_free_many(self._pools, _at(handles), len(handles)))
+        self._library.pools_free_many(self._pools, _at(handles), len(handles))
 
     def free_slots(self, slots: "array[int]", places: "array[int]") -> None:
         """Take back what lies at `slots` of `places`, all at a time."""
-        self._checked(self._library.pools_free_slots(self._pools, _at(slots), len(slots), _at(places)))
+        self._library.pools_free_slots(self._pools, _at(slots), len(slots), _at(places))
 
     def empty_cache(self) -> None:
         """Give back every segment that holds nothing; of an expandable one, the whole pages at its end."""
-        self._checked(self._library.pools_empty_cache(self._pools))
+        self._library.pools_empty_cache(self._pools)
 
     def play(self, moves: Moves, places: list[int]) -> None:
         """Many moves, as `PythonPools.play`."""

@@ -211,6 +211,8 @@ def _dtype_of_adapted_layers(recipe: Recipe) -> Dtype:
     return "float32" if recipe.kbit_preparation else recipe.model_dtype
 
 
+# As many as planner/step/lines.py keeps of a run that is asked about several times.
+@lru_cache(maxsize=64)
 def _without_sizes(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that static bytes do not depend on, so that all sizes share one answer."""
     training = recipe.training
@@ -247,6 +249,7 @@ def _loaded(census: Census, recipe: Recipe, habits: Habits) -> Loaded:
     return play_load(place(census, recipe), recipe, habits)
 
 
+@lru_cache(maxsize=64)
 def _loading_only(recipe: Recipe) -> Recipe:
     """`recipe` with everything erased that loading does not depend on."""
     training = _EXPANDABLE if recipe.training.expandable_segments else _NO_TRAINING

@@ -108,19 +108,18 @@ PUBLIC int32_t pools_cast_many(pools *all, const int64_t *sizes, int32_t count, 
         if (!sizes[i]) continue;
         const int32_t made = pools_allocate(all, sizes[i]);
         if (made < 0) return made;
-        const int32_t result = pools_free(all, handles[i]);
-        if (result < 0) return result;
+        pools_free(all, handles[i]);
         handles[i] = made;
     }
     return 0;
 }
 
-/* Frees what lies at `slots` of `places`. */
-PUBLIC int32_t pools_free_slots(pools *all, const int32_t *slots, int32_t count, const int32_t *places) {
-    int32_t *handles = malloc((count + 1) * sizeof *handles);
-    if (!handles) return OUT_OF_HOST_MEMORY;
-    for (int32_t i = 0; i < count; i++) handles[i] = places[slots[i]];
-    int32_t result = pools_free_many(all, handles, count);
-    free(handles);
-    return result;
+/* The last first: they lie upwards for the most part, so that each is then the lowest of those of its size. */
+PUBLIC void pools_free_many(pools *all, const int32_t *handles, int32_t count) {
+    for (int32_t i = count - 1; i >= 0; i--) pools_free(all, handles[i]);
+}
+
+/* The same of what lies at `slots` of `places`. */
+PUBLIC void pools_free_slots(pools *all, const int32_t *slots, int32_t count, const int32_t *places) {
+    for (int32_t i = count - 1; i >= 0; i--) pools_free(all, places[slots[i]]);
 }

@@ -9,17 +9,26 @@
 /* c10/cuda/CUDACachingAllocator.cpp, kSmallSize; named as in planner/allocator/caching_allocator.py. */
 #define SMALL_SIZE ((int64_t)1 << 20)
 
+/* kMinBlockSize: every size is a multiple of it. */
+#define MIN_BLOCK ((int64_t)512)
+
+enum { NONE = -1 };
+enum { FREE, USED, UNUSED_RECORD };
+
 /* What a function returns instead of a block: the pools may then only be read and deleted. */
 enum { OUT_OF_DEVICE_MEMORY = -1, BEYOND_RANGE = -2, OUT_OF_HOST_MEMORY = -3 };
 
 typedef struct {
     int64_t address, size;
     int32_t below, above; /* neighbours in the segment; of an unused record, `above` is the next unused one */
+    int32_t before, after; /* of a free block, its neighbours in the bin */
     int32_t state;
 } block;
 
-/* Size, then address, then the block's number: one comparison finds the best fit and, of equals, the lowest. */
-typedef unsigned __int128 key;
+/* Free blocks lie in bins by size: 16 for each power of two, counted in blocks of 512 bytes, of which there are fewer
+ * than 2^39. In a bin they are chained in order of size and, of equals, of address; the bins that hold any are marked by
+ * a bit each. So a free block is found and put back in a few steps, and goes from between others in one. */
+enum { BINS = 36 * 16, BITS = 64 };
 
 typedef struct {
     int64_t edge; /* where the range ends, or the last segment lies */
@@ -27,9 +36,9 @@ typedef struct {
     int64_t smallest_rest;
     int32_t last; /* expandable: the block at the end of the range */
     int32_t blocks, blocks_room, unused;
-    int32_t keys, keys_room;
     block *block;
-    key *key; /* of the free blocks, ascending */
+    uint64_t filled[BINS / BITS];
+    int32_t first[BINS]; /* of each filled bin, its first block */
 } pool;
 
 enum { LARGE, SMALL, POOLS };
@@ -56,8 +65,6 @@ int32_t pools_move(pools *all, const move *moves, int32_t count, int32_t *number
 
 /* A tensor's handle: the number of its block, and the pool it is in; negative where there is no block. */
 int32_t pools_allocate(pools *all, int64_t bytes);
-/* 0, or OUT_OF_HOST_MEMORY. */
-int32_t pools_free(pools *all, int32_t handle);
-int32_t pools_free_many(pools *all, const int32_t *handles, int32_t count);
+void pools_free(pools *all, int32_t handle);
 
 #endif

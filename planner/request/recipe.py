@@ -1,6 +1,7 @@
 """What the request means once every default is filled in: the dtypes and switches the formulas read."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from operator import attrgetter
 
 from planner.request.dtypes import Dtype, HalfDtype
@@ -92,7 +93,7 @@ class Recipe:
     @property
     def of_any_size(self) -> "Recipe":
         """The same for every micro-batch and length: what does not depend on them is kept for all."""
-        return replace(self, training=_of_any_size(self.training))
+        return _of_any_size(self)
 
     @property
     def documents(self) -> int:
@@ -264,9 +265,11 @@ def _device_map(request: Request) -> DeviceMap | None:
 _parts = attrgetter(*(item.name for item in fields(Recipe) if item.compare))
 
 
-def _of_any_size(training: Training) -> Training:
+# As many as planner/step/lines.py keeps of a run that is asked about several times.
+@lru_cache(maxsize=64)
+def _of_any_size(recipe: Recipe) -> Recipe:
     one = {"per_device_train_batch_size": 1, "max_length": 1, "per_device_eval_batch_size": None}
-    return training.model_copy(update=one)
+    return replace(recipe, training=recipe.training.model_copy(update=one))
 
 
 def _default_loss(request: Request) -> Loss:

@@ -15,6 +15,7 @@ from planner.step.engine.program import (
     Instant,
     Part,
     Program,
+    Worst,
     played,
     without_gradients,
     worst_instants,
@@ -88,7 +89,12 @@ def lines_at(
 
 def step_totals(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> dict[str, int]:
     """Per phase, the bytes of `step_lines` on one card, without the lines: most plans are asked for no more."""
-    return {worst.phase: worst.bytes for worst in worst_of_phases(*program_order_and_tables(decoder, recipe, gpu))}
+    return {worst.phase: worst.bytes for worst in _worst_on_one_card(decoder, recipe, gpu)}
+
+
+@lru_cache(maxsize=64)
+def _worst_on_one_card(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Worst, ...]:
+    return worst_of_phases(*program_order_and_tables(decoder, recipe, gpu))
 
 
 def instants_of(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> tuple[Instant, ...]:
@@ -105,7 +111,7 @@ def _instants(
 ) -> tuple[Instant, ...]:
     program, order, tables = program_order_and_tables(decoder, recipe, gpu)
     if held is None:
-        return worst_instants(program, order, tables, name_of)
+        return worst_instants(program, order, tables, name_of, known=_worst_on_one_card(decoder, recipe, gpu))
     segments = [program.segments[index] for index in played(program, tuple(order))]
     beside = held.beside([(segment.phase, segment.kind is not None) for segment in segments])
     if beside.takes_gradients:

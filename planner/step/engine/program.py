@@ -167,17 +167,22 @@ def worst_of_phases(
     )
 
 
-def worst_instants(
+def worst_instants(  # noqa: PLR0913 (the last one spares a second look)
     program: Program,
     order: Sequence[int],
     tables: Sequence[Sequence[int]],
     name_of: Callable[[str], str] = str,
     beside: Beside | None = None,
+    *,
+    known: Sequence[Worst] | None = None,
 ) -> tuple[Instant, ...]:
-    """`worst_of_phases` with what each line holds there; `name_of` says which line a trace's cause belongs to."""
+    """`worst_of_phases` with what each line holds there; `name_of` says which line a trace's cause belongs to.
+
+    `known`: those worst moments, where somebody has them already.
+    """
     sequence = played(program, tuple(order))
     instants = []
-    for worst in worst_of_phases(program, order, tables, beside):
+    for worst in known or worst_of_phases(program, order, tables, beside):
         gone = beside.stretches[worst.position].gone if beside else (0, 0)
         lines = {
             tag: [(size, count, count * tables[kind][key], kind) for size, count, kind, key in parts]

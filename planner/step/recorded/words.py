@@ -37,7 +37,8 @@ class Known(NamedTuple):
 
 def step_words(decoder: Decoder, recipe: Recipe, gpu: Gpu) -> Known:
     """What decides the tensors of forward, loss and backward."""
-    return _step_words(decoder, recipe, switches_of(by_adapters(decoder, recipe.lora), recipe, gpu))
+    switches = switches_of(by_adapters(decoder, recipe.lora), recipe, gpu)
+    return _step_words(decoder, recipe.of_any_size, switches)
 
 
 @lru_cache(maxsize=256)
