@@ -264,8 +264,8 @@ class Pool:
         self._held_bytes += START_BYTES
 
     def idle_worker(self, *, low: bool) -> Worker | None:
-        """Take one of this priority."""
-        found = next((worker for worker in self.idle if worker.is_low == low), None)
+        """Take the one of this priority that answered last: it remembers what is asked for now."""
+        found = next((worker for worker in reversed(self.idle) if worker.is_low == low), None)
         if found is not None:
             self.idle.remove(found)
         return found

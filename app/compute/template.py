@@ -24,6 +24,8 @@ from app.views.guide import examples, tiers
 # How long an ended worker may stay in the process table.
 _REAP_SECONDS = 0.5
 _LONGEST_READ = 4096
+# FastAPI builds a route when it is first compared with an address, and this one is compared with all.
+_NOWHERE = "/nowhere"
 _KILL = re.compile(rb"K(\d+)\n")
 
 
@@ -101,8 +103,8 @@ def _reap(alive: set[int]) -> None:
 
 
 async def _warm(app: FastAPI) -> None:
-    """Read catalogues, compile templates and work out the chapter's tables once, for all workers."""
-    for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus"):
+    """Read catalogues, build routes, compile templates and work out the chapter's tables once, for all workers."""
+    for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus", _NOWHERE):
         await look_at(app, path)
     examples()
     tiers()

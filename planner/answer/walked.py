@@ -34,6 +34,7 @@ from planner.step import (
     step_lines,
     step_totals,
 )
+from planner.step.over_cards.least import least_on_a_card_bytes
 from planner.step.recorded import Comparison, buffer_words, nearest, step_words, workspace_words
 from planner.step.unsloth.buffers import unsloth_lines
 from planner.tensors.tensor_storage import place
@@ -150,16 +151,24 @@ def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
 
 
 def cannot_hold(model: Model, recipe: Recipe, gpu: Gpu) -> bool:
-    """Whether what a step adds to is too much by itself; where it is, no step need be walked to know the verdict.
+    """Whether what a step adds to is too much by itself; where it is, no step need be walked to know the verdict. Of
+    layers that are spread over cards, also whether what one of them makes is, or the loss.
 
     Raises:
         InvalidRequestError: the LoRA targets do not match this model.
+        UnknownArchitectureError: as `ledger_of`.
     """
     recipe = on_card(recipe, gpu)
     if isinstance(recipe.strategy, DeviceMap) and recipe.strategy.cards:  # of unlike cards no one says how much
         return False
     if recipe.layout.strategy == "single":
         return max(standing_bytes(model, recipe, gpu)) > gpu.usable_bytes
+    if recipe.layout.strategy == "device_map" and model.decoder is not None:
+        try:
+            if least_on_a_card_bytes(model.decoder, recipe, gpu) > gpu.usable_bytes:
+                return True
+        except NotImplementedError as error:
+            raise _unknown(error, model, recipe, gpu) from None
     return Ledger.of(static_lines(model, recipe, gpu)).peak().allocated_bytes > gpu.usable_bytes * _shared_by(recipe)
 
 

@@ -265,17 +265,15 @@ def _device_map(request: Request) -> DeviceMap | None:
 _parts = attrgetter(*(item.name for item in fields(Recipe) if item.compare))
 
 
-# As many as planner/step/lines.py keeps of a run that is asked about several times.
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # as many as planner/step/lines.py keeps of a run that is asked about several times
 def _of_any_size(recipe: Recipe) -> Recipe:
     one = {"per_device_train_batch_size": 1, "max_length": 1, "per_device_eval_batch_size": None}
     return replace(recipe, training=recipe.training.model_copy(update=one))
 
 
 def _default_loss(request: Request) -> Loss:
-    objective = request.training.objective
-    chunked = objective in BY_FUSED_HEAD or (objective == "sft" and request.stack == "trl")
-    return "chunked" if chunked else "full_logits"
+    objective, by_trl = request.training.objective, request.stack == "trl"
+    return "chunked" if objective in BY_FUSED_HEAD or (objective == "sft" and by_trl) else "full_logits"
 
 
 def stack_switches(request: Request) -> Stack:
@@ -292,9 +290,8 @@ def stack_switches(request: Request) -> Stack:
         return request.stack
     compute = request.quantization.bnb_4bit_compute_dtype if request.quantization else "bfloat16"
     half: HalfDtype = "float16" if compute == "float16" else "bfloat16"
-    on_bitsandbytes = request.method == "qlora" and (
-        request.quantization is None or request.quantization.quant_method == "bitsandbytes"
-    )
+    quantization = request.quantization or CHAPTER_QUANTIZATION
+    on_bitsandbytes = request.method == "qlora" and quantization.quant_method == "bitsandbytes"
     return Stack(
         model_dtype=half,
         kbit_preparation=request.stack == "kbit",

@@ -6,6 +6,7 @@ from planner import Request, plan
 from planner.answer.card_choice import cards_for
 from planner.answer.plan import plan_on_cards, smallest_cards
 from planner.answer.walked import cannot_hold
+from planner.step.over_cards.least import least_on_a_card_bytes
 
 SEVEN, SEVENTY = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"
 
@@ -27,3 +28,26 @@ def test_the_smallest_cards_are_those_that_planning_on_every_card_finds(method: 
         if found.planned_verdict == "fits":
             tiers.setdefault(found.gpu.nominal_gb or 0, found.gpu.id)
     assert [card.gpu.id for card in smallest_cards(request)] == [tiers[tier] for tier in sorted(tiers)][:3]
+
+
+@pytest.mark.parametrize("stack", ["trainer", "loop"])
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_one_layer_or_the_loss_makes_is_on_some_card_of_a_spread_model(
+    stack: str, checkpointing: bool, count: int
+) -> None:
+    training = {"max_length": 512, "gradient_checkpointing": checkpointing}
+    asked = {"model": SEVEN, "gpu": "rtx-4090", "gpus": count, "device_map": "auto", "stack": stack}
+    planned = plan(Request.parse(asked | {"training": training}))
+    assert planned.spread is not None
+    assert planned.model.decoder is not None
+    least_bytes = least_on_a_card_bytes(planned.model.decoder, planned.recipe, planned.gpu)
+    assert least_bytes <= max(card.ledger.peak().allocated_bytes for card in planned.spread.cards)
+
+
+def test_a_loss_that_no_card_can_hold_needs_no_spread_to_be_refused() -> None:
+    training = {"max_length": 4096, "per_device_train_batch_size": 4}
+    asked = {"model": "Qwen/Qwen2.5-7B", "gpu": "rtx-3060-12gb", "gpus": 8, "device_map": "auto", "training": training}
+    planned = plan(Request.parse(asked))
+    assert cannot_hold(planned.model, planned.recipe, planned.gpu)
+    assert planned.planned_verdict == "does_not_fit"
