@@ -141,16 +141,7 @@ class Run:
     def _must_end(self, worker: Worker) -> bool:
         """Whether what was worked out so far is given up for those who wait."""
         longest_seconds = SLICE_SECONDS if self.way.done() else LIGHT_SLICE_SECONDS
-        return self._used_seconds(worker) > longest_seconds and self._is_waited_for()
-
-    def _is_waited_for(self) -> bool:
-        """Whoever asks little gives way to those alone who do so, too: beside a crowd somebody always waits, and what
-        was given up is worked out again, at a low priority.
-        """
-        shares, own = self.pool.shares, self.job.client
-        if not shares.is_light(own):
-            return len(self.pool.quick) > 0
-        return any(client != own and shares.is_light(client) for client in self.pool.quick.clients())
+        return self._used_seconds(worker) > longest_seconds and self.pool.quick.wants_the_place_of(self.job.client)
 
     async def _talk(self, worker: Worker) -> tuple[Any, ...]:
         """Send the request, and what the worker asks for where that is at hand."""

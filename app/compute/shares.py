@@ -123,6 +123,14 @@ class FairQueue(Generic[_Job]):
         self._forget(client)
         return job
 
+    def wants_the_place_of(self, client: str) -> bool:
+        """Whether anybody waits for whom `client`'s work is given up. Whoever asks little gives way to others alone who
+        do so, too: beside a crowd somebody always waits, and what was given up is worked out again, at a low priority.
+        """
+        if not self._shares.is_light(client):
+            return len(self._jobs) > 0
+        return any(other != client and self._shares.is_light(other) for other in self._jobs)
+
     def clients(self) -> Collection[str]:
         """Who waits."""
         return self._jobs.keys()

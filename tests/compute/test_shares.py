@@ -108,3 +108,17 @@ def test_those_who_may_come_before_those_who_used_less() -> None:
     shares.charge("greedy", 5.0)
     assert queue.next(lambda client: client == "greedy") == "b"
     assert queue.next(lambda client: client == "greedy") is None
+
+
+def test_whoever_asks_little_gives_way_to_others_alone_who_do_so() -> None:
+    shares = Shares(Clock())
+    queue: FairQueue[str] = FairQueue(shares)
+    for client, at_once in (("person", 1), ("crowd", 4)):
+        for _ in range(at_once):
+            shares.asks(client)
+        shares.charge(client, 1.0)
+    queue.add("crowd", "map")
+    assert not queue.wants_the_place_of("person")
+    assert queue.wants_the_place_of("crowd")
+    queue.add("neighbour", "plan")
+    assert queue.wants_the_place_of("person")
