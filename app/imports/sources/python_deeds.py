@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from app.imports.allocator import VARIABLES
-from app.imports.effects import COMPILED, LAYERS, LESS, PARTIAL, VOCABULARY, Effect
+from app.imports.effects import COMPILED, LAYERS, LESS, ONE_CARD, PARTIAL, VOCABULARY, Effect
 from app.imports.optimizer_classes import optimizer_name
 
 _CASTS = {"float", "half", "bfloat16", "double", "to", "type"}
@@ -85,6 +85,11 @@ def _of_call(found: Deeds, call: ast.Call, models: Collection[str], *, has_adapt
         found.effects[_source(call)] = _SHARE
     elif name in {"setdefault", "putenv"} and root in {"os", "environ"} and len(call.args) > 1:
         _set_variable(found, call.args[0], call.args[1])
+    elif name == "update" and root in {"os", "environ"} and call.args and isinstance(call.args[0], ast.Dict):
+        for key, value in zip(call.args[0].keys, call.args[0].values, strict=True):
+            _set_variable(found, key, value)
+    elif name == "DataParallel" and any(_root(each) in models for each in given):
+        found.effects[_source(call)] = ONE_CARD
 
 
 def _of_assignment(
@@ -109,8 +114,11 @@ def _trains(found: Deeds, node: ast.AST, value: ast.expr | None, *, has_adapters
         found.effects[_source(node)] = PARTIAL
 
 
-def _set_variable(found: Deeds, name: ast.expr, value: ast.expr) -> None:
-    if isinstance(name, ast.Constant) and name.value in VARIABLES and isinstance(value, ast.Constant):
+def _set_variable(found: Deeds, name: ast.expr | None, value: ast.expr) -> None:
+    """The allocator's settings; and which cards there are, where that is more than one."""
+    if not isinstance(name, ast.Constant) or not isinstance(value, ast.Constant):
+        return
+    if name.value in VARIABLES or (name.value == "CUDA_VISIBLE_DEVICES" and "," in str(value.value)):
         found.settings[name.value] = value.value
 
 

@@ -39,6 +39,8 @@ def named(before: str) -> str:
         ("del model.model.layers[8:]", "changes which layers"),
         ("apply_liger_kernel_to_qwen2()", "keeps less"),
         ("torch.backends.cuda.enable_mem_efficient_sdp(False)", "switches an attention kernel off"),
+        ('os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"', "CUDA_VISIBLE_DEVICES: spreads memory over cards"),
+        ("model = torch.nn.DataParallel(model)", "spreads memory over cards"),
         ("torch.cuda.set_per_process_memory_fraction(0.5)", "a part of the card"),
         (f"{ADAPTERS}\nmodel.base_model.model.lm_head.weight.requires_grad = True", "trains more than the adapters"),
     ],
@@ -52,6 +54,7 @@ def test_what_moves_memory_is_named_by_its_source(line: str, said: str) -> None:
     [
         "model.config.use_cache = False",
         "model.to('cuda')",
+        'os.environ["CUDA_VISIBLE_DEVICES"] = "0"',
         "model.enable_input_require_grads()",
         "logits = outputs.logits.float()",
         "other = AutoModelForCausalLM.from_pretrained('x')\nother.requires_grad_(False)",
@@ -99,6 +102,9 @@ LINE = "trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --max_length 512 --packin
     "text",
     [
         SCRIPT.format(before='os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"', argument="", after=""),
+        SCRIPT.format(
+            before='os.environ.update({"PYTORCH_ALLOC_CONF": "expandable_segments:True"})', argument="", after=""
+        ),
         f"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True {LINE}",
         f"export PYTORCH_ALLOC_CONF='expandable_segments:True'\n{LINE}",
     ],
