@@ -21,11 +21,10 @@ from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError
 from planner.evidence.publications.published import published_runs
 from planner.measurement import Measurement
+from planner.model.model import resolve_model
 from planner.request.schema import Request as PlanRequest
 
 router = APIRouter(include_in_schema=False)
-
-_ANY_CARD = "h200"
 
 # Who published what, in words. Others are shown under their own name.
 _SOURCES = {
@@ -174,7 +173,7 @@ def _row(label: str, measurement: Measurement) -> tuple[str, PlanRequest, int]:
 
 def _is_known(model_id: str) -> bool:
     try:
-        answer = plan(PlanRequest.parse({"model": model_id, "gpu": _ANY_CARD}))
+        resolve_model(model_id).known_decoder()
     except FitproofError:
         return False
-    return not any(left_out.key == "model" for left_out in answer.not_planned)
+    return True

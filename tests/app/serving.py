@@ -25,7 +25,7 @@ def served(app: ASGIApp) -> Iterator[httpx.Client]:
         time.sleep(0.01)
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     try:
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
