@@ -28,6 +28,13 @@ from planner.tensors.modules import ALL_LINEAR, LINEAR_NAMES
 _OWN_SCRIPTS = frozenset({"train", "train_bash", "launcher", "cli"})
 _ATTENTION_BACK = {"sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 
+# LLaMA-Factory's data/collator.py, SFTDataCollatorWith4DAttentionMask: FlashAttention is told of the borders.
+_MASKED = Effect(
+    "keeps documents apart by a mask of length x length for each sequence, and another kernel for it, unless "
+    "flash_attn is fa2; not in the plan",
+    "without that mask",
+)
+
 
 def _targets_back(value: Any) -> Any:
     return "all" if value in {ALL_LINEAR, LINEAR_NAMES} else ",".join(listed(value))
@@ -90,9 +97,15 @@ def _settle(reading: Reading) -> None:
     _towers(reading)
     name_the_program(reading, known=_OWN_SCRIPTS)
     may_see(reading)
-    packs = reading.on("packing") if "packing" in config else config.get("stage") == "pt"
-    packs = reading.on("neat_packing") or packs
-    if not packs:
+    _packing(reading)
+
+
+def _packing(reading: Reading) -> None:
+    neat = reading.on("neat_packing")
+    if neat and reading.get("training.attn_implementation") != "flash_attention_2":
+        reading.leave_out("neat_packing", _MASKED)
+    packs = reading.on("packing") if "packing" in reading.config else reading.config.get("stage") == "pt"
+    if not neat and not packs:
         reading.pads("packing")
 
 

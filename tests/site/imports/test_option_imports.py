@@ -107,3 +107,14 @@ def test_what_galore_and_apollo_project_is_read_and_is_left_out_beside_other_opt
     trl = f"{TRL}optim: apollo_adamw\noptim_target_modules: all-linear\noptim_args: proj=random,rank=256\n"
     assert training(trl)["optim_target_modules"] == "all-linear"
     assert "optim_args" not in training(f"{TRL}optim: ademamix\noptim_args: alpha=4\n")
+
+
+@pytest.mark.parametrize(("attention", "named"), [("fa2", []), ("sdpa", ["neat_packing"]), ("auto", ["neat_packing"])])
+def test_llama_factorys_neat_packing_has_a_mask_where_no_kernel_is_told_of_the_borders(
+    attention: str, named: list[str]
+) -> None:
+    config = (
+        "model_name_or_path: meta-llama/Llama-3.2-1B\nstage: sft\nfinetuning_type: lora\nlora_target: all\n"
+        f"cutoff_len: 2048\nbf16: true\nneat_packing: true\nflash_attn: {attention}\n"
+    )
+    assert [item.key for item in read(config, gpu="rtx-4090").not_planned] == named
