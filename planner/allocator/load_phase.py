@@ -78,10 +78,17 @@ def play_load(
     return Loaded(pools, loaded_slack_bytes, prepared_slack_bytes)
 
 
-def load_into(pools: Pools, placed: Sequence[Placed], recipe: Recipe, habits: Habits = INSTALLED) -> tuple[int, int]:
+def load_into(
+    pools: Pools,
+    placed: Sequence[Placed],
+    recipe: Recipe,
+    habits: Habits = INSTALLED,
+    values: dict[int, list[int]] | None = None,
+) -> tuple[int, int]:
     """Play loading and, on the kbit path, the float32 upcast through the allocator.
 
-    Returns the slack once loaded and once prepared.
+    Returns the slack once loaded and once prepared. Into `values` go the handles of each item's values by its id(),
+    layer after layer.
 
     Source: the order of operations as the dry run records it; transformers 5.23 core_model_loading.py (one parameter
     at a time when it quantizes) behind modeling_utils.py caching_allocator_warmup; peft 0.21.2 utils/other.py, which
@@ -100,11 +107,15 @@ def load_into(pools: Pools, placed: Sequence[Placed], recipe: Recipe, habits: Ha
         tensor_bytes += sum(size for size, _ in kept)
         if item.upcast:
             plain.setdefault(id(item), []).extend(handle for _, handle in kept)
+        elif values is not None:
+            values.setdefault(id(item), []).append(_values_of(item, kept))
     loaded_slack_bytes = pools.allocated_bytes - tensor_bytes
     upcast = [item for item in placed if item.upcast]
     for item in _one_by_one(upcast):
-        pools.allocate(item.prepared.values_bytes)
+        wide = pools.allocate(item.prepared.values_bytes)
         pools.free(plain[id(item)].pop(0))
+        if values is not None:
+            values.setdefault(id(item), []).append(wide)
         tensor_bytes += item.prepared.values_bytes - item.loaded.values_bytes
     if upcast and not habits.keeps_cache:
         pools.empty_cache()
@@ -131,6 +142,11 @@ class _Piece:
 
 # A piece and the handles of its tensors.
 _Made = tuple[_Piece, Sequence[int]]
+
+
+def _values_of(item: Placed, kept: Kept) -> int:
+    """The handle of a weight's values among what loading it made; statistics and tables are of other sizes."""
+    return next(handle for size, handle in kept if size == allocated(item.loaded.values_bytes))
 
 
 def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:

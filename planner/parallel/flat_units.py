@@ -17,14 +17,14 @@ from planner.units import ceil_div
 def is_played(recipe: Recipe) -> bool:
     """Whether a run's memory is played stream by stream: FSDP1 whose units are its layers.
 
-    Left out are runs whose peak is not the probes' (tests/planner/parallel/test_probed.py), weights that are quantized
-    on the card before they are cut, and modules that are trained beside frozen ones of their unit.
+    Left out are runs whose peak is not the probes' (tests/planner/parallel/test_probed.py), and modules that are
+    trained beside frozen ones of their unit.
     """
     options, lora = recipe.strategy, recipe.lora
     if not isinstance(options, Fsdp) or options.version != 1 or not recipe.layout.shards:
         return False
     copies = lora is not None and bool(lora.modules_to_save or lora.trainable_token_indices)
-    return options.auto_wrap and not (recipe.accumulates or recipe.quantization or copies)
+    return options.auto_wrap and not (recipe.accumulates or copies)
 
 
 @dataclass(frozen=True, slots=True)

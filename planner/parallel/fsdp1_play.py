@@ -17,7 +17,7 @@ A unit's own gradients, its flat one aside, are the step's (planner/step), in me
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,14 +62,16 @@ class Fsdp1Play:
         self._done = 0
         self._has_begun = False
 
-    def cut(self) -> None:
+    def cut(self, loaded: Mapping[Place | None, Sequence[Tensor]]) -> None:
         """Make each unit's parameters, flatten and cut them, the root last; then all shards in the kept dtype.
+
+        `loaded`: parameters that are on the card by now, of a model that was quantized there.
 
         _flat_param.py flatten_tensors_into_flat_param, shard; accelerate keeps what is trained in float32, beside which
         the first shard stays until the unit was used.
         """
         for place, unit in (*self._places_in_order(), (None, self._units.root)):
-            parts = [self._compute(size) for size in unit.each]
+            parts = loaded.get(place) or [self._compute(size) for size in unit.each]
             flat = self._compute(unit.shards * unit.shard_elements * unit.made_bytes)
             shard = self._compute(unit.shard_elements * unit.made_bytes)
             for tensor in (*parts, flat, *[shard] * self._options.on_host):
@@ -79,7 +81,7 @@ class Fsdp1Play:
         if self._options.on_host:
             return
         for place, unit in ((None, self._units.root), *self._places_in_order()):
-            if unit.kept_bytes == unit.made_bytes:
+            if loaded or unit.kept_bytes == unit.made_bytes:
                 del self._made[place]
             else:
                 self._compute(unit.shard_elements * unit.kept_bytes)

@@ -67,8 +67,8 @@ class Run:
             self.has_states = True
         self._free(self._keep(self.made.copies))
 
-    def make_adapters(self, *, by_products: bool) -> None:
-        """All in the dtype of their layers, then cast tensor by tensor.
+    def make_adapters(self, *, by_products: bool) -> Sequence[int]:
+        """All in the dtype of their layers, then cast tensor by tensor; returns their handles.
 
         `by_products`: DoRA's first magnitudes are norms of products (peft/tuners/lora/dora.py).
         """
@@ -77,6 +77,7 @@ class Run:
         handles = self._keep(self.made.adapters)
         for sizes in self.made.casts:
             handles = self._cast(sizes, handles)
+        return handles
 
     def _take_workspace(self, thread: str) -> None:
         size = self.workspaces.pop(thread, 0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from planner.allocator.load_phase import load_into
 from planner.allocator.native_pools import FastPools, fast_pools
 from planner.allocator.python_pools import PythonPools
 from planner.allocator.stream_pools import Lent, StreamPools
@@ -12,7 +13,7 @@ from planner.gpu import Gpu
 from planner.model.model import Model
 from planner.parallel.flat_units import FlatUnits
 from planner.parallel.fsdp1_play import Fsdp1Options, Fsdp1Play, Stream
-from planner.parallel.units import units_of
+from planner.parallel.units import is_cut, units_of
 from planner.request.parallel import Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step import Step
@@ -43,12 +44,36 @@ def _reserved_bytes(
         prefetch=options.backward_prefetch,
     )  # fmt: skip
     play = Fsdp1Play(streams, units, own)
-    play.cut()
+    play.cut(_loaded(computation, model, recipe, gpu) if recipe.quantization else {})
     on_card = () if recipe.layout.optimizer_on_host else units.trained_on_first_card()
     run = run_of(computation, on_card, recipe, gpu)
     for step in steps:
         _play_step(run, play, step)
     return streams.reserved_bytes
+
+
+def _loaded(
+    pools: FastPools, model: Model, recipe: Recipe, gpu: Gpu
+) -> dict[tuple[int, int] | None, list[Lent[Stream]]]:
+    """A quantized model and its adapters, whole on the card before they are cut; what is cut, by unit."""
+    placed, layers = place(model.census, recipe), model.known_decoder().layers
+    values: dict[int, list[int]] = {}
+    load_into(pools, placed, recipe, values=values)
+    tensors = trained_tensors(model, recipe)
+    adapters = run_of(pools, tensors, recipe, gpu).make_adapters(by_products=False)
+    each = len(adapters) // layers
+    found: dict[tuple[int, int] | None, list[Lent[Stream]]] = {
+        (layer, number): [Lent("computation", adapters[layer * each + number])]
+        for layer in range(layers) for number in range(each)
+    }  # fmt: skip
+    for item in placed:
+        if not is_cut(item, recipe):
+            continue
+        in_layers = "*" in item.group.name
+        for number, handle in enumerate(values[id(item)]):
+            unit = (number * layers // item.count, each) if in_layers else None
+            found.setdefault(unit, []).append(Lent("computation", handle))
+    return found
 
 
 def _units_of(model: Model, recipe: Recipe) -> FlatUnits:
