@@ -21,6 +21,7 @@ from planner.model.model import Model, resolve_model
 from planner.model.resolved_request import settled
 from planner.model.reward_head import for_objective
 from planner.overheads.table import are_large
+from planner.parallel.flat_units import is_played
 from planner.parallel.nccl import communication_band
 from planner.parallel.step import UNPROVED_FIELDS, unproved
 from planner.request.recipe import Recipe
@@ -241,6 +242,7 @@ def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[Not
             outside=communication_band(walked.recipe.layout),
             several_cards=walked.recipe.layout.strategy != "single",
             spills=walked.spread is not None and walked.spread.on_host > 0,
+            comes_late=is_played(walked.recipe),
         ),
         not_planned=items,
         spread=walked.spread,

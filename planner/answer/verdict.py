@@ -48,6 +48,7 @@ class Estimate:
     outside: Band = NOTHING_OUTSIDE
     several_cards: bool = False
     spills: bool = False
+    comes_late: bool = False
 
     @property
     def lowest_bytes(self) -> int:
@@ -70,7 +71,9 @@ class Estimate:
         """Fits only when even the high estimate fits, does not only when even the low one is beyond the card."""
         if self.spills or self.lowest_bytes > self.gpu.usable_bytes:
             return "does_not_fit"
-        return "fits" if self.enough_bytes <= self.gpu.usable_bytes else "tight"
+        if self.enough_bytes > self.gpu.usable_bytes:
+            return "tight"
+        return "tight" if self.comes_late and self._plenty("high") > self.gpu.usable_bytes else "fits"
 
     def required(self) -> Required:
         """The range on this card. Nothing in it depends on the card's size but where the allocator gives back."""

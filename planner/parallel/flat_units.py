@@ -7,6 +7,7 @@ rest; all that is in no layer is the root's.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planner.lazy_attribute import lazy_attribute
 from planner.parallel.units import Part, Units
 from planner.request.parallel import Fsdp
 from planner.request.recipe import Recipe
@@ -27,7 +28,7 @@ def is_played(recipe: Recipe) -> bool:
     return options.auto_wrap and not (recipe.accumulates or copies)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlatUnit:
     """One flat parameter in `shards` parts; torch refuses parts of two dtypes."""
 
@@ -35,7 +36,7 @@ class FlatUnit:
     shards: int
     made_bytes: int
 
-    @property
+    @lazy_attribute
     def shard_elements(self) -> int:
         """Elements of each card's part; the last is padded."""
         return ceil_div(sum(part.elements * part.count for part in self.parts), self.shards)
@@ -46,22 +47,22 @@ class FlatUnit:
         for part in self.parts:
             yield from [part.elements * self.made_bytes] * part.count
 
-    @property
+    @lazy_attribute
     def kept_bytes(self) -> int:
         """Bytes of an element of the shard."""
         return max(part.kept_bytes for part in self.parts)
 
-    @property
+    @lazy_attribute
     def gathered_bytes(self) -> int:
         """Bytes of an element of the whole."""
         return max(part.gathered_bytes for part in self.parts)
 
-    @property
+    @lazy_attribute
     def trained(self) -> bool:
         """Whether it has a gradient."""
         return any(part.trained for part in self.parts)
 
-    @property
+    @lazy_attribute
     def narrows(self) -> bool:
         """Whether a shard in another dtype is made to be gathered."""
         return self.kept_bytes != self.gathered_bytes

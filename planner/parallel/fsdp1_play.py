@@ -32,6 +32,8 @@ _GATHERING: tuple[Stream, ...] = ("computation", "pre-unshard", "unshard")
 _ALL: tuple[Stream, ...] = (*_GATHERING, "post-backward", "all-reduce")
 # torch/distributed/fsdp/_limiter_utils.py _FreeEventQueue: _max_num_inflight_all_gathers.
 IN_FLIGHT = 2
+# In so many layers the forward pass plays its adapters' units: what those of one let go of serves those of the next.
+_ADAPTERS_PLAYED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,10 @@ class Fsdp1Play:
         else:
             layer = self._done
             for number in range(own):
+                if self._options.frees and layer >= _ADAPTERS_PLAYED:
+                    self._wait()
+                    self._let_go.append(self._streams.mark())
+                    continue
                 self._gather((layer, number))
                 self._let_go_of((layer, number), self._options.frees)
             self._let_go_of((layer, own), self._options.frees)
@@ -175,11 +181,15 @@ class Fsdp1Play:
                 streams.free(streams.allocate("pre-unshard", unit.shard_elements * unit.kept_bytes))
         elif self._options.on_host:
             self._copied[place] = streams.allocate("pre-unshard", unit.shard_elements * unit.kept_bytes)
-        if len(self._let_go) >= IN_FLIGHT:
-            streams.reach(_GATHERING, self._let_go.popleft())
+        self._wait()
         self._whole[place] = streams.allocate("unshard", unit.shards * unit.shard_elements * unit.gathered_bytes)
         if narrow is not None:
             streams.free_late(narrow, "unshard")
+
+    def _wait(self) -> None:
+        """For the second last unit that was let go of."""
+        if len(self._let_go) >= IN_FLIGHT:
+            self._streams.reach(_GATHERING, self._let_go.popleft())
 
     def _gather_next(self, place: Place, when: str) -> None:
         """_runtime_utils.py _prefetch_handle: the unit whose forward pass came before."""

@@ -7,7 +7,7 @@ from planner import plan
 from planner.allocator.caching_allocator import SMALL_SIZE_BYTES
 from planner.parallel.flat_units import is_played
 from planner.request.schema import Request
-from tests.planner.parallel.probed import FILE, PHASES, SETTINGS
+from tests.planner.parallel.probed import FILE, PHASES, SETTINGS, by_fsdp1
 
 ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 
@@ -78,6 +78,14 @@ def test_fsdp1_may_simply_fit_where_its_streams_are_played() -> None:
     plans = [plan(Request.parse(row["request"])) for row in ROWS if row["name"].startswith("fsdp1")]
     named = [any(item.key == "fsdp.version" for item in found.not_planned) for found in plans]
     assert named == [not is_played(found.recipe) for found in plans]
+
+
+def test_fsdp1_that_survives_only_if_late_blocks_come_back_in_time_does_not_simply_fit() -> None:
+    # Reserved bytes are twice the allocated ones: gradients wait for the stream that reduces them.
+    request = by_fsdp1("full", cpu_offload=True) | {"model": "meta-llama/Llama-2-7b-hf"}
+    on_24_gb, on_80_gb = (plan(Request.parse(request | {"gpu": gpu})) for gpu in ("rtx-4090", "h100-sxm-80gb"))
+    assert on_24_gb.estimate.enough_bytes < on_24_gb.gpu.usable_bytes < on_24_gb.estimate.reserved_bytes()
+    assert (on_24_gb.verdict, on_80_gb.verdict) == ("tight", "fits")
 
 
 def of_zero() -> dict[str, float]:
