@@ -10,6 +10,9 @@ ABSMAX_BLOCK = 64
 _MOST_SPLITS = 200
 # kMaxK, the widest head of each of the mem-efficient kernels; above 128 none keeps a head in registers.
 _NARROW, _MIDDLE, WIDEST_IN_REGISTERS, _ANY_WIDTH = 64, 96, 128, 65536
+# Elements of which a row of the same kernel's mask is a multiple (aten/src/ATen/native/transformers/attention.cpp,
+# preprocess_mask: mem_eff_alignment).
+MASK_ROW_ELEMENTS = 8
 _DIRECT_EMBEDDING_TOKENS = 3072
 # flash: queries in a block; keys in one, for heads up to a width; parts of the keys at most; how busy is enough.
 _FLASH_QUERIES = 64

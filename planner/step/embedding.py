@@ -6,7 +6,7 @@ from planner.families.parts import Attention, Latent, Structure
 from planner.step.attention.standard import Shared
 from planner.step.decoder_layer import RESIDUAL
 from planner.step.engine.graph import Backward, Buffer, Edge, Graph, Outcome, Value, framed
-from planner.step.engine.ops import add, dropout, embedding_gradient, unary
+from planner.step.engine.ops import GRADIENTS, add, dropout, embedding_gradient, unary
 from planner.step.gemma4_layer_inputs import layer_inputs
 from planner.step.norms import norm
 from planner.step.passes import scores_by_reference
@@ -87,8 +87,7 @@ def embed(
             x = graph.replace(x, unary(graph, x))
         named = graph.hold([x])
         if structure.positions:
-            dims = ("T" if structure.positions_each else "s", "h")
-            named.append(graph.hold(Value(graph.new(switches.residual, dims), switches.residual, dims)))
+            named.append(graph.hold(_learned_positions(graph, structure, switches)))
             x = graph.replace(x, add(graph, *named))
         if structure.embedding_norm:
             # Its output is what the layers hand on, and counts as that.
@@ -125,6 +124,19 @@ def embed(
         ),
         positions,
     )
+
+
+@framed
+def _learned_positions(graph: Graph, structure: Structure, switches: Switches) -> Value:
+    """Looked up as tokens are, of each sequence or once for all; of these few the gradient is written directly."""
+    each, dims = switches.residual, ("T" if structure.positions_each else "s", "h")
+    weight = Edge(leaf=True)
+
+    def backward(_: Buffer) -> Outcome:
+        return ((weight, graph.new(each, ("positions", "h"), GRADIENTS)),)
+
+    edge = graph.node(backward) if switches.trains_base else None
+    return Value(graph.new(each, dims), each, dims, edge)
 
 
 def _of_leaf(graph: Graph) -> Backward:

@@ -10,6 +10,7 @@ LEGEND: dict[str, str] = {
     "chosen copied": "tokens of chosen sequences that are scored, where there are several; one alone is no copy",
     "kept": "tokens in the micro-batch that are not padding",
     "s": "tokens in a sequence",
+    "s padded": "the same up to a multiple of 8",
     "h": "hidden size",
     "I": "MLP inner width",
     "V": "vocabulary",

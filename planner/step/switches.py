@@ -51,6 +51,7 @@ class LayerSwitches:
     `one_group`: all of them; `expands`: these are then repeated per query head. `by_head`: queries and keys lie head by
     head in memory, as a concatenation leaves them, and not token by token. `splits_keys`: flash sums its output up in
     parts of the keys. `wide_values`: a head's values are wider than the memory-efficient kernel keeps in registers.
+    `pads_mask`: the rows of that kernel's mask are no multiple of 8.
     """
 
     kernel: Kernel
@@ -63,6 +64,7 @@ class LayerSwitches:
     by_head: bool
     splits_keys: bool
     wide_values: bool
+    pads_mask: bool
     dropout: bool
     adapters: frozenset[str]
     fused: frozenset[str]

@@ -64,9 +64,8 @@ def trace(structure: Structure, switches: Switches) -> Program:
     graph.outputs.clear()
     graph.release(named)
     released.put(_saved_by_layers(graph, shared, first_saves=leading <= 1))
-    if switches.checkpointing:  # checkpoint frames hold what layers were called with; the first layer goes last
-        masked = switches.layers[0].masked and not some_keep_a_state(structure)
-        released.put((called_with(structure.blocks[0], shared, masked=masked), positions))
+    if switches.checkpointing:
+        released.put((_called_until_the_end(structure, switches, shared), positions))
     graph.release(shared, positions)
     loss, kept = graph.hold(head_and_loss(graph, structure, switches, graph.move(x)))
     outputs = graph.hold(kept_outputs(graph, switches))
@@ -122,6 +121,20 @@ def hold_gradients(graph: Graph, program: Program) -> None:
                 for _ in range(min(count, left[segment.kind][key])):
                     left[segment.kind][key] -= 1
                     graph.collect(graph.new(size.num, size.dims, tag, size.den))
+
+
+def _called_until_the_end(structure: Structure, switches: Switches, shared: Shared) -> list[Shared]:
+    """What layers were called with, where checkpoints hold it until the backward pass is over.
+
+    A checkpoint that is not reentrant lets go when its layer is done, of which the first is the last. The function that
+    a reentrant one calls again, with all keywords, is an attribute of its node, and goes with the graph
+    (transformers/modeling_layers.py; torch/utils/checkpoint.py, CheckpointFunction.forward).
+    """
+    if switches.reentrant:
+        kinds = zip(structure.blocks, switches.layers, strict=False)
+        return [called_with(block, shared, masked=layer.masked) for block, layer in kinds]
+    masked = switches.layers[0].masked and not some_keep_a_state(structure)
+    return [called_with(structure.blocks[0], shared, masked=masked)]
 
 
 def _saved_by_layers(graph: Graph, shared: Shared, *, first_saves: bool) -> tuple[Value, ...]:

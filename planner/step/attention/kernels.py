@@ -3,6 +3,8 @@
 `s` is the length of a sequence, so that ("T", "H", "s") counts every score of every head.
 """
 
+from typing import NamedTuple
+
 from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
@@ -21,6 +23,13 @@ _ROWS = ("T", "H")
 _LATENT = ("T", "v")
 # The flash backward's padded rows: sequence by sequence, or all of a row of tokens.
 _ROWS_OF = {"T": "flash", "kept": "flash row"}
+
+
+class Lying(NamedTuple):
+    """How queries and keys lie in memory: of one sequence alone, or head by head, they need no copy for a product."""
+
+    one_sequence: bool
+    by_head: bool = False
 
 
 @framed
@@ -60,12 +69,13 @@ def _by_kernel(
     graph: Graph, inner: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
 ) -> Value:
     if layer.kernel == "math":
-        return math(graph, inner, mask, one_sequence=switches.one_sequence, by_head=layer.by_head)
+        lies = Lying(one_sequence=switches.one_sequence, by_head=layer.by_head)
+        return math(graph, inner, mask, lies, drops=layer.dropout)
     if layer.kernel == "cudnn":
         bias = _additive(graph, inner[0].each) if mask else None
         return cudnn(graph, inner, bias, _result(inner[0], inner[2]), WORKSPACE)
     if layer.kernel == "mem_efficient":
-        return mem_efficient(graph, inner, mask, wide=layer.wide_values)
+        return mem_efficient(graph, inner, mask, wide=layer.wide_values, pads_mask=layer.pads_mask)
     if layer.kernel == "flash_attention_2" and switches.padded:
         return without_padding(graph, inner, flash)
     if layer.kernel == "flash_attention_2" and switches.packed:
@@ -133,11 +143,14 @@ def flash(
 
 
 @framed
-def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool) -> Value:
+def mem_efficient(
+    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, wide: bool, pads_mask: bool = False
+) -> Value:
     """Saves q, k, v, the additive mask of this layer, the output, a float32 log-sum-exp and two random states.
 
     `wide`: the output is summed up in float32, in memory (mem_eff_attention/kernel_forward.h,
-    kNeedsOutputAccumulatorBuffer).
+    kNeedsOutputAccumulatorBuffer). `pads_mask`: the mask's rows are copied into rows of whole 8 (aten/src/ATen/
+    native/transformers/attention.cpp, preprocess_mask and pad_bias).
 
     Backward (attention_backward.cu; mem_eff_attention/kernel_backward.h): delta, a number per head and row, and an
     accumulator of dq in blocks. In float32 the kernel makes no delta (kKernelComputesDelta): it is a product of the
@@ -146,6 +159,8 @@ def mem_efficient(graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | N
     q, k, v = qkv
     each, dims = q.each, _result(q, v)
     bias = graph.hold(_additive(graph, each) if mask else None)
+    if pads_mask:
+        bias = graph.replace(bias, graph.new(each, ("T", "s padded"), SCORES))
     inputs = tuple((value.edge, value.dims) for value in qkv)
     saved = graph.save(q, k, v, bias) if graph.needs(q, k, v) else None
     states = graph.hold((graph.new(8, ()), graph.new(8, ())))
@@ -186,9 +201,11 @@ def _additive(graph: Graph, each: int) -> Buffer:
 
 @framed
 def math(
-    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, *, one_sequence: bool, by_head: bool = False
+    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, lies: Lying, *, drops: bool = False
 ) -> Value:
     """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
+
+    `drops`: some probabilities are set to zero, in a copy.
 
     matmul makes sequences and heads one dimension: of several sequences what does not lie head by head is copied, and
     so is the gradient of what it returns.
@@ -200,17 +217,19 @@ def math(
         scaled = graph.hold(unary(graph, q))
         bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
         wide_k, wide_v = graph.hold((repeat(graph, k), repeat(graph, v)))
-        lies = one_sequence or by_head
-        copied = (not lies, not lies and wide_k.dims == k.dims)
+        as_wanted = lies.one_sequence or lies.by_head
+        copied = (not as_wanted, not as_wanted and wide_k.dims == k.dims)
         # The bias is added in place.
         scores = graph.hold(_product(graph, (scaled, unary(graph, wide_k)), copied, _SCORES, 0))
         weights = graph.hold(softmax(graph, scores))
         _rows_without_any(graph)
         graph.release(scores)
+        if drops:
+            weights = graph.replace(weights, dropout(graph, weights))
         returned = graph.hold(cast(graph, weights, each))
-        copied = (False, not one_sequence and wide_v.dims == v.dims)
+        copied = (False, not lies.one_sequence and wide_v.dims == v.dims)
         out = _product(graph, (weights, wide_v), copied, dims, 0)
-        out = cast(graph, out if one_sequence else relayout_gradient(graph, out), each)
+        out = cast(graph, out if lies.one_sequence else relayout_gradient(graph, out), each)
         graph.release(weights, scaled, wide_k, wide_v, bias, q, k, v)
     graph.hold(out)
     graph.release(returned)

@@ -38,6 +38,7 @@ def _numbers(
         **sizes,
         "b": batch, "s": length, "s-1": length - 1, "pairs": pairs,
         "chosen copied": pairs * (length - 1) if pairs > 1 else 0,
+        "s padded": ceil_div(length, workspace.MASK_ROW_ELEMENTS) * workspace.MASK_ROW_ELEMENTS,
         "s+1": length + 1, "T": batch * length, "T+b": batch * (length + 1),
         "batch": _tokens_of_batches(recipe),
         "generated": (generated := batch * recipe.steps_of_generation), "completions": generated * recipe.completion,

@@ -42,6 +42,7 @@ class _OfLayer(NamedTuple):
 
     windowed: bool
     splits_keys: bool
+    uneven_rows: bool
     fused: frozenset[str]
 
 
@@ -112,7 +113,9 @@ def _shape(part: Linear, sizes: Mapping[str, int]) -> _Shape:
 
 def _of_layer(kind: _Parts, recipe: Recipe, gpu: Gpu) -> _OfLayer:
     windowed = kind.window is not None and recipe.length >= kind.window
-    return _OfLayer(windowed, key_splits(kind.sizes, recipe, gpu) > 1, _fused(kind.shapes, recipe, gpu))
+    splits = key_splits(kind.sizes, recipe, gpu) > 1
+    uneven = recipe.length % workspace.MASK_ROW_ELEMENTS > 0
+    return _OfLayer(windowed, splits, uneven, _fused(kind.shapes, recipe, gpu))
 
 
 def _fused(shapes: Iterable[_Shape], recipe: Recipe, gpu: Gpu) -> frozenset[str]:
@@ -253,6 +256,7 @@ def _layer(block: Block, sizes: Mapping[str, int], asked: Asked, own: _OfLayer, 
         by_head=isinstance(block.attention, Latent) or _concatenates(block),
         splits_keys=kernel.name in {"flash", "flash_attention_2"} and own.splits_keys,
         wide_values=_value_width(block, sizes) > workspace.WIDEST_IN_REGISTERS,
+        pads_mask=kernel.name == "mem_efficient" and kernel.masked and own.uneven_rows,
         dropout=isinstance(block.attention, Attention) and block.attention.dropout,
         adapters=frozenset(part.name for part in linears(block) if part.name in ranks),
         fused=own.fused,

@@ -40,7 +40,9 @@ def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerPatches:
     if decoder.model_type not in liger_models.REPLACED or asked is None:
         return LigerPatches()
     keeps_logits = decoder.model_type in liger_models.KEEPS_LOGITS and recipe.loss == "liger"
-    return LigerPatches(asked.rope, asked.rms_norm, asked.swiglu, asked.cross_entropy or keeps_logits)
+    # Where experts stand beside an MLP, it patches neither (apply_liger_kernel_to_gemma4_text, enable_moe_block).
+    patches_mlp = asked.swiglu and not any(block.beside for block in decoder.structure.blocks)
+    return LigerPatches(asked.rope, asked.rms_norm, patches_mlp, asked.cross_entropy or keeps_logits)
 
 
 def liger_head(recipe: Recipe, copies: Copies, capability: tuple[int, int] | None) -> LigerHead:
