@@ -9,7 +9,7 @@ from planner.step.attention.cudnn import cudnn
 from planner.step.attention.flash_unpadded import without_padding
 from planner.step.attention.kv_cache import CACHED
 from planner.step.attention.ring import ring, ulysses
-from planner.step.attention.softmax import WORKSPACE, softmax, softmax_in_float32
+from planner.step.attention.softmax import WORKSPACE, safe_softmax, softmax_in_float32
 from planner.step.engine.cards import new_tensor, view_of
 from planner.step.engine.graph import Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import add, bmm, cast, clone, dropout, relayout_gradient, unary
@@ -221,8 +221,7 @@ def math(
         copied = (not as_wanted, not as_wanted and wide_k.dims == k.dims)
         # The bias is added in place.
         scores = graph.hold(_product(graph, (scaled, unary(graph, wide_k)), copied, _SCORES, 0))
-        weights = graph.hold(softmax(graph, scores))
-        _rows_without_any(graph)
+        weights = graph.hold(safe_softmax(graph, scores))
         graph.release(scores)
         if drops:
             weights = graph.replace(weights, dropout(graph, weights))
@@ -234,17 +233,6 @@ def math(
     graph.hold(out)
     graph.release(returned)
     return clone(graph, out)
-
-
-@framed
-def _rows_without_any(graph: Graph) -> None:
-    """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row; it sets those
-    to a zero that is a tensor.
-    """
-    masked = graph.new(1, _SCORES)
-    rows = graph.new(1, ("T", "H"))
-    zero = graph.new(4, ())
-    graph.release(zero, rows, masked)
 
 
 @framed

@@ -12,6 +12,19 @@ def softmax(graph: Graph, x: Value) -> Value:
 
 
 @framed
+def safe_softmax(graph: Graph, x: Value) -> Value:
+    """`_safe_softmax` asks which rows are masked whole: a byte for each score, one for each row; it sets those to a
+    zero that is a tensor.
+    """
+    out = graph.hold(softmax(graph, x))
+    masked = graph.new(1, x.dims)
+    rows = graph.new(1, x.dims[:-1])
+    zero = graph.new(4, ())
+    graph.release(zero, rows, masked)
+    return out
+
+
+@framed
 def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
     """`softmax(x, dtype=float32)`.
 
