@@ -6,7 +6,6 @@ run one after another, so one rank's share is all that has to be there.
 
 import os
 
-from planner.answer.plan import plan
 from planner.errors import FieldProblem, FitproofError, InvalidRequestError
 from planner.probe.processes.host_memory import available_bytes
 from planner.request.schema import Request
@@ -25,6 +24,9 @@ def refuse_without_host_memory(request: Request) -> None:
     field = _what_offloads(request)
     if field is None:
         return
+    # The formulas take as long to import as a card to build; every other probe does without them.
+    from planner.answer.plan import plan  # noqa: PLC0415
+
     try:
         host_bytes = plan(request).host_bytes
     except FitproofError:
