@@ -10,12 +10,12 @@ slack.
 Error: what the step adds on top (a few blocks of at most 1 MiB) is not in it.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
 from planner.allocator.expandable_segments import ExpandablePools
+from planner.allocator.native_load import Piece, load_natively
 from planner.allocator.native_pools import FastPools, NativePools, fast_pools
 from planner.allocator.python_pools import PythonPools
 from planner.allocator.threaded_load import race
@@ -126,22 +126,8 @@ def load_into(
 Kept = list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """`count` equal tensors that loading a weight makes, one after the other.
-
-    Those that do not stay go in reverse once the weight is made, or sooner: `ends` is how many of the oldest of them
-    have gone when this piece is there.
-    """
-
-    size_bytes: int
-    stays: bool
-    count: int = 1
-    ends: int = 0
-
-
 # A piece and the handles of its tensors.
-_Made = tuple[_Piece, Sequence[int]]
+_Made = tuple[Piece, Sequence[int]]
 
 
 def _values_of(item: Placed, kept: Kept) -> int:
@@ -152,6 +138,11 @@ def _values_of(item: Placed, kept: Kept) -> int:
 def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits) -> Iterator[tuple[Placed, Kept]]:
     """Load one tensor after the other, or let threads copy ahead."""
     pieces = _all_pieces(items, recipe)
+    if habits.threads_seed is None and isinstance(pools, NativePools):
+        for item, own, handles in zip(items, pieces, load_natively(pools, pieces), strict=True):
+            stay = chain.from_iterable([allocated(piece.size_bytes)] * piece.count for piece in own if piece.stays)
+            yield item, list(zip(stay, handles, strict=True))
+        return
     if habits.threads_seed is None:
         for item, own in zip(items, pieces, strict=True):
             yield item, _make(pools, [], own)
@@ -164,13 +155,11 @@ def _loads(pools: Pools, items: Sequence[Placed], recipe: Recipe, habits: Habits
             yield items[index], _make(pools, [copies.pop(index)], pieces[index][1:])
 
 
-def _copy(pools: Pools, piece: _Piece) -> _Made:
-    if piece.count > 1 and isinstance(pools, NativePools):
-        return piece, pools.allocate_many(array("q", [piece.size_bytes]) * piece.count)
+def _copy(pools: Pools, piece: Piece) -> _Made:
     return piece, [pools.allocate(piece.size_bytes) for _ in range(piece.count)]
 
 
-def _make(pools: Pools, made: list[_Made], rest: Iterable[_Piece]) -> Kept:
+def _make(pools: Pools, made: list[_Made], rest: Iterable[Piece]) -> Kept:
     """Make the rest of a weight's pieces; temporaries that are left are freed in reverse order."""
     kept: Kept = []
     passing: list[int] = []
@@ -186,14 +175,11 @@ def _make(pools: Pools, made: list[_Made], rest: Iterable[_Piece]) -> Kept:
 
 
 def _free(pools: Pools, handles: Sequence[int]) -> None:
-    if len(handles) > 1 and isinstance(pools, NativePools):
-        pools.free_many(array("i", handles))
-        return
     for handle in handles:
         pools.free(handle)
 
 
-def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[_Piece]]:
+def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[Piece]]:
     """What each weight makes. bitsandbytes copies its map of 8-bit values to the card with the first weight it nests.
 
     Source: bitsandbytes 0.50 functional.py quantize_blockwise, name2qmap.
@@ -205,15 +191,15 @@ def _all_pieces(items: Sequence[Placed], recipe: Recipe) -> list[list[_Piece]]:
         first = next((index for index, item in enumerate(items) if item.quantized), None)
         if first is not None:
             *before, nested, codes, own_map = pieces[first]
-            pieces[first] = [*before, _Piece(DYNAMIC_MAP_BYTES, stays=True), nested, codes, own_map]
+            pieces[first] = [*before, Piece(DYNAMIC_MAP_BYTES, stays=True), nested, codes, own_map]
     return pieces
 
 
-def _pieces(item: Placed, recipe: Recipe) -> Iterator[_Piece]:
+def _pieces(item: Placed, recipe: Recipe) -> Iterator[Piece]:
     """Every tensor that loading one weight makes, in order."""
     elements, quantization = item.group.params_each, recipe.quantization
     if not item.quantized or quantization is None:
-        plain = _Piece(item.loaded.values_bytes, stays=True)
+        plain = Piece(item.loaded.values_bytes, stays=True)
         yield from _stacked(item) if is_stacked_when_loaded(item.group) else [plain]
         return
     source_bytes = DTYPE_BYTES[recipe.model_dtype] * elements
@@ -221,34 +207,34 @@ def _pieces(item: Placed, recipe: Recipe) -> Iterator[_Piece]:
         blocks = ceil_div(elements, BLOCK_ELEMENTS)
         double = quantization.bnb_4bit_use_double_quant
         # bitsandbytes/backends/cuda/ops.py, _quantize_4bit_impl: the statistics come before the packed values.
-        yield _Piece(source_bytes, stays=False)
-        yield _Piece(4 * blocks, stays=not double)
-        yield _Piece(ceil_div(elements, 2), stays=True)
-        yield _Piece(CODE_TABLE_BYTES, stays=True)
+        yield Piece(source_bytes, stays=False)
+        yield Piece(4 * blocks, stays=not double)
+        yield Piece(ceil_div(elements, 2), stays=True)
+        yield Piece(CODE_TABLE_BYTES, stays=True)
         if double:
-            yield _Piece(OFFSET_BYTES, stays=True)
-            yield _Piece(4 * blocks, stays=False)
-            yield _Piece(4 * ceil_div(blocks, NESTED_BLOCK_ELEMENTS), stays=True)
-            yield _Piece(blocks, stays=True)
-            yield _Piece(DYNAMIC_MAP_BYTES, stays=True)
+            yield Piece(OFFSET_BYTES, stays=True)
+            yield Piece(4 * blocks, stays=False)
+            yield Piece(4 * ceil_div(blocks, NESTED_BLOCK_ELEMENTS), stays=True)
+            yield Piece(blocks, stays=True)
+            yield Piece(DYNAMIC_MAP_BYTES, stays=True)
     elif quantization.load_in_8bit:
-        yield _Piece(source_bytes, stays=False)
-        yield _Piece(2 * elements, stays=False)
-        yield _Piece(item.loaded.statistics_bytes, stays=True)
-        yield _Piece(elements, stays=True)
+        yield Piece(source_bytes, stays=False)
+        yield Piece(2 * elements, stays=False)
+        yield Piece(item.loaded.statistics_bytes, stays=True)
+        yield Piece(elements, stays=True)
     elif quantization.quant_method != "hqq":
         # Of a quantized checkpoint every tensor is loaded as it is stored.
-        yield _Piece(item.loaded.values_bytes, stays=True)
-        yield _Piece(item.loaded.statistics_bytes, stays=True)
-        yield _Piece(item.loaded.tables_bytes, stays=True)
+        yield Piece(item.loaded.values_bytes, stays=True)
+        yield Piece(item.loaded.statistics_bytes, stays=True)
+        yield Piece(item.loaded.tables_bytes, stays=True)
     else:
         # HQQ solves on copies of its own and moves the result over (hqq/core/quantize.py HQQLinear.cuda).
-        yield _Piece(item.loaded.values_bytes, stays=True)
-        yield _Piece(item.loaded.statistics_bytes // 2, stays=True)
-        yield _Piece(item.loaded.statistics_bytes // 2, stays=True)
+        yield Piece(item.loaded.values_bytes, stays=True)
+        yield Piece(item.loaded.statistics_bytes // 2, stays=True)
+        yield Piece(item.loaded.statistics_bytes // 2, stays=True)
 
 
-def _stacked(item: Placed) -> Iterator[_Piece]:
+def _stacked(item: Placed) -> Iterator[Piece]:
     """A layer's experts, of which the checkpoint has a tensor each, gate and up apart.
 
     Each kind is copied to the card expert by expert and stacked; gate and up are then joined.
@@ -256,12 +242,12 @@ def _stacked(item: Placed) -> Iterator[_Piece]:
     """
     experts, kinds = item.group.shape[0], 2 if item.group.name.endswith("gate_up_proj") else 1
     kind_bytes = item.loaded.values_bytes // kinds
-    yield _Piece(kind_bytes // experts, stays=False, count=kinds * experts)
+    yield Piece(kind_bytes // experts, stays=False, count=kinds * experts)
     for _ in range(kinds - 1):
-        yield _Piece(kind_bytes, stays=False, ends=experts)
-    yield _Piece(kind_bytes, stays=kinds == 1, ends=experts)
+        yield Piece(kind_bytes, stays=False, ends=experts)
+    yield Piece(kind_bytes, stays=kinds == 1, ends=experts)
     if kinds > 1:
-        yield _Piece(item.loaded.values_bytes, stays=True, ends=kinds)
+        yield Piece(item.loaded.values_bytes, stays=True, ends=kinds)
 
 
 def _warm_up_bytes(placed: Sequence[Placed], recipe: Recipe) -> int:

@@ -9,6 +9,7 @@ from planner import Request, plan
 from planner.allocator.load_phase import load_into, play_load
 from planner.allocator.python_pools import PythonPools
 from planner.model.model import resolve_model
+from planner.request.recipe import Recipe
 from planner.tensors.inventory import Census
 from planner.tensors.tensor_storage import place
 from planner.units import MIB
@@ -91,3 +92,16 @@ def test_experts_are_copied_one_by_one_stacked_and_joined() -> None:
     down = group("model.layers.*.mlp.experts.down_proj", "expert", (2, 4, 512))
     one, stacked = 4096, 8192
     assert loaded_sizes((down, gate_up)) == [one, one, stacked, *[one] * 4, stacked, stacked, 2 * stacked]
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "openai/gpt-oss-20b"])
+@pytest.mark.parametrize(
+    "asked", [{}, {"stack": "kbit"}, {"method": "lora"}, {"method": "full"}, {"quantization": {"load_in_8bit": True}}]
+)
+def test_loading_in_c_leaves_what_loading_in_python_leaves(model: str, asked: dict[str, object]) -> None:
+    run = Recipe.of(Request.parse({"model": model, "gpu": "b200", **asked}))
+    placed = place(resolve_model(model).census, run)
+    in_c, in_python = play_load(placed, run), play_load(placed, run, new_pools=PythonPools)
+    assert (in_c.loaded_slack_bytes, in_c.prepared_slack_bytes, in_c.pools.peak_reserved_bytes) == (
+        in_python.loaded_slack_bytes, in_python.prepared_slack_bytes, in_python.pools.peak_reserved_bytes
+    )  # fmt: skip
