@@ -16,16 +16,16 @@ from planner.units import ceil_div
 
 
 def is_played(recipe: Recipe) -> bool:
-    """Whether a run's memory is played stream by stream: FSDP1 whose units are its layers.
+    """Whether a run's memory is played stream by stream: FSDP1 of one micro-batch a step.
 
-    Left out are runs whose peak is not the probes' (tests/planner/parallel/test_probed.py), and modules that are
-    trained beside frozen ones of their unit.
+    Left out are accumulated micro-batches, whose flat gradients stay, and what is trained beside frozen parameters of
+    its unit: whole modules, adapters without units.
     """
     options, lora = recipe.strategy, recipe.lora
     if not isinstance(options, Fsdp) or options.version != 1 or not recipe.layout.shards:
         return False
     copies = lora is not None and bool(lora.modules_to_save or lora.trainable_token_indices)
-    return options.auto_wrap and not (recipe.accumulates or copies)
+    return not (recipe.accumulates or copies or (lora is not None and not options.auto_wrap))
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,12 @@ class FlatUnits:
         adapters = [FlatUnit((part,), shards, part.kept_bytes) for part in trained if frozen]
         layer = FlatUnit(frozen or trained, shards, model_bytes)
         root = FlatUnit((*units.embedding.parts, *units.tail.parts), shards, model_bytes)
-        return cls(tuple(adapters), layer, root, units.layers, tied_elements * root.gathered_bytes * root.trained)
+        layers = units.layers if layer.parts else 0
+        return cls(tuple(adapters), layer, root, layers, tied_elements * root.gathered_bytes * root.trained)
 
     def trained_on_first_card(self) -> tuple[Trainable, ...]:
         """What its optimizer updates there."""
         found = [unit.of_first_card(1, "root") for unit in (self.root,) if unit.trained]
-        in_layers = [unit for unit in (*self.adapters, self.layer) if unit.trained]
+        in_layers = [unit for unit in (*self.adapters, self.layer) if self.layers and unit.trained]
         found += [unit.of_first_card(self.layers, f"layers.*.{number}") for number, unit in enumerate(in_layers)]
         return tuple(tensor for each in found for tensor in each)

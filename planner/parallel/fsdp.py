@@ -24,6 +24,7 @@ EARLIER = "all-gather buffer of the unit before"
 REDUCING = "reduce-scatter buffer"
 SHARDS = "gradients: this card's shards so far"
 REDUCED = "reduced gradients on their way to the host"
+VIEWS = "gradients of one unit's parameters beside their flat one"
 COPIED = "frozen shards that came from the host"
 
 _CAUSES: dict[str, Cause] = {
@@ -37,6 +38,7 @@ _FORMULAS = {
     REDUCING: "e × cards × the trained shards of one unit",
     SHARDS: "e × trained shards of the units whose backward pass is over",
     REDUCED: "e × trained shards of one unit",
+    VIEWS: "e × the trained parameters of one unit",
     COPIED: "e × frozen shards of the units that the forward pass has gathered",
 }
 _SOURCES = {
@@ -46,6 +48,7 @@ _SOURCES = {
     REDUCING: "_fsdp_collectives.py foreach_reduce; _fsdp_param_group.py post_backward",
     SHARDS: "_fsdp_collectives.py foreach_reduce",
     REDUCED: "_fsdp_collectives.py foreach_reduce, offload_to_cpu",
+    VIEWS: "../_flat_param.py _use_unsharded_views",
     COPIED: "../_flat_param.py flat_param_to",
 }
 
@@ -147,7 +150,10 @@ class FsdpStep:
             unit = units.tail if units.tied else units.embedding
             during = self._held(resident or [(unit, 1)], NOTHING, units.layer, reduced)
             at_end = self._held([], NOTHING, unit, [*reduced, (unit, 1)])
-            return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
+            if not self.keeps_buffers:
+                at_end = {**self._held(resident, NOTHING, unit, reduced), **self._not_flat_yet(unit)}
+            stays = self.accumulates or not units.layer.gathered_bytes
+            return Stretch(during, at_end, (0, 0) if stays else gone)
         following = units.layer if left > 1 else NOTHING if units.tied else units.embedding
         if not self.reshard_after_forward:
             following = NOTHING
@@ -160,8 +166,10 @@ class FsdpStep:
             # FSDP1 reduces one flat gradient beside those it was copied from, while the unit is still whole
             # (torch/distributed/fsdp/_runtime_utils.py _post_backward_hook), and keeps no buffer afterwards.
             during = self._held([*ahead, (units.layer, 1)], NOTHING, NOTHING, reduced)
-            at_end = self._held([*ahead, (units.layer, 1)], NOTHING, units.layer, reduced)
-        return Stretch(during, at_end, (0, 0) if self.accumulates else gone)
+            whole = self._held([*ahead, (units.layer, 1)], NOTHING, units.layer, reduced)
+            at_end = {**whole, **self._not_flat_yet(units.layer)}
+        stays = self.accumulates or not units.layer.gathered_bytes
+        return Stretch(during, at_end, (0, 0) if stays else gone)
 
     def _tail(self, resident: list[Counted]) -> Stretch:
         """Head and final norm: their parameters stayed.
@@ -177,6 +185,15 @@ class FsdpStep:
         if units.tied:
             return Stretch(during, self._held([*kept, (units.tail, 1)], following))
         return Stretch(during, self._held(kept, following, units.tail, [(units.tail, 1)]))
+
+    def _not_flat_yet(self, unit: Sized) -> Held:
+        """A unit's own gradients where those of earlier micro-batches are there, too, as one flat tensor.
+
+        Elsewhere they are the step's. A plain parameter's gradient is added where it arrives; FSDP1's parameters are
+        views, whose gradients all wait for their flat one, and that is added
+        (torch/distributed/fsdp/_flat_param.py _use_unsharded_views, prepare_gradient_for_backward).
+        """
+        return {VIEWS: unit.reduce_buffer_bytes} if self.accumulates else {}
 
     def _in_place(self, following: Sized) -> list[Counted]:
         """What FSDP1 has gathered of the unit that comes next."""

@@ -64,6 +64,11 @@ class Fsdp1Play:
         self._done = 0
         self._has_begun = False
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether layers are units of their own."""
+        return bool(self._units.layers)
+
     def cut(self, loaded: Mapping[Place | None, Sequence[Tensor]]) -> None:
         """Make each unit's parameters, flatten and cut them, the root last; then all shards in the kept dtype.
 
@@ -136,7 +141,7 @@ class Fsdp1Play:
     def begin_backward(self) -> None:
         """The last layer is gathered ahead when the gradient of the logits is there."""
         self._done = 0
-        if self._options.prefetch == "backward_pre":
+        if self._options.prefetch == "backward_pre" and self.has_layers:
             self._gather((self._units.layers - 1, len(self._of_layer) - 1))
 
     def end_backward(self, gradients: Sequence[Tensor]) -> None:

@@ -122,7 +122,7 @@ def unproved(recipe: Recipe) -> Iterator[Unproved]:
         if "nvme" in {options.offload_optimizer, options.offload_param}:
             yield Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
     if isinstance(options, Fsdp) and options.version == 1 and not is_played(recipe):
-        why = "of FSDP1 what its streams keep reserved is not played here, 27 and 29 % in two probes"
+        why = "of FSDP1 with this, what its streams keep reserved is not played: 27 % in one probe"
         yield Unproved("fsdp.version", why)
     if recipe.layout.strategy == "fsdp" and isinstance(options, Fsdp) and options.hybrid_shard:
         yield Unproved("fsdp.hybrid_shard", "planned from torch's source and held to no dry run; full_shard is")

@@ -79,7 +79,8 @@ def _loaded(
 def _units_of(model: Model, recipe: Recipe) -> FlatUnits:
     adapters = trained_tensors(model, recipe) if recipe.lora else ()
     placed = place(model.census, recipe)
-    units = units_of(placed, adapters, recipe, model.known_decoder().layers)
+    by_layer = not isinstance(recipe.strategy, Fsdp) or recipe.strategy.auto_wrap
+    units = units_of(placed, adapters, recipe, model.known_decoder().layers, by_layer=by_layer)
     untied = any(item.group.role == "head" for item in placed)
     tied_elements = 0 if untied else sum(item.group.params_each for item in placed if item.group.role == "embedding")
     shards, model_bytes = recipe.layout.parameter_shards, DTYPE_BYTES[recipe.model_dtype]
@@ -92,14 +93,14 @@ def _play_step(run: Run, play: Fsdp1Play, step: Step) -> None:
     waiting: list[Lent[Stream]] = []
     backward = has_looked = False
     for scenes, phase, is_layer in step.script.segments:
-        of_layer = is_layer and phase != "loss"
+        of_layer = is_layer and phase != "loss" and play.has_layers
         if phase == "backward" and not backward:
             play.begin_backward()
             backward = True
+        if is_layer and not has_looked:
+            play.look_at_packing()
+            has_looked = True
         if of_layer:
-            if not has_looked:
-                play.look_at_packing()
-                has_looked = True
             play.before_layer(phase)
         run.play_scenes(step, places, scenes)
         left = [slot for number in scenes for slot in step.script.scenes[number].left if slot in gradients]

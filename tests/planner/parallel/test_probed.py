@@ -31,10 +31,10 @@ def test_fsdp_of_four_bit_weights_is_the_probes_to_the_page() -> None:
     assert max(map(abs, errors("fsdp 4 bit"))) < 0.00001
 
 
-# Below its probe: what is gathered and reduced of a model without units, or over several micro-batches.
+# Below its probe: of several micro-batches, the head's own gradient until the root's is flat.
 # In segments of torch's own sizes a block may be up to 1 MiB larger than its tensor, and is counted whole.
 FSDP1_BELOW = {
-    "fsdp1 full, accumulating": -0.035, "fsdp1 full, no units": -0.041, "fsdp1 4 bit offload": -0.004,
+    "fsdp1 full, accumulating": -0.002, "fsdp1 4 bit offload": -0.004,
     "fsdp1 full, segments": -0.007, "fsdp1 lora, segments": -0.005, "fsdp1 4 bit, segments": -0.005,
 }  # fmt: skip
 # Above: what an adapter saves is counted in float32, and is there in 16 bit; a layer that stays gathered is counted
@@ -50,7 +50,7 @@ def test_fsdp1_is_the_probes_to_a_permille_whatever_its_shards_dtypes_offload_an
     found = dict(zip(names, errors("fsdp1"), strict=True))
     off = {name: round(found.pop(name), 3) for name in FSDP1_BELOW | FSDP1_ABOVE}
     assert off == FSDP1_BELOW | FSDP1_ABOVE
-    assert len(found) == 15
+    assert len(found) == 16
     assert max(map(abs, found.values())) < 0.001
 
 
@@ -66,12 +66,12 @@ def of_reserved() -> dict[str, float]:
 
 def test_fsdp1_reserves_what_its_probe_does_on_all_streams_together() -> None:
     found = of_reserved()
-    assert len(found) == 23
+    assert len(found) == 24
     assert sum(error == 0 for error in found.values()) == 13
     above = {"fsdp1 full, shard_grad_op": 0.036, "fsdp1 lora, shard_grad_op": 0.036}
     assert {name: round(found.pop(name), 3) for name in above} == above
     assert max(found.values()) < 0.0091
-    assert min(found.values()) > -0.0071
+    assert min(found.values()) > -0.0087
 
 
 def test_fsdp1_may_simply_fit_where_its_streams_are_played() -> None:
