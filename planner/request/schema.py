@@ -178,6 +178,11 @@ class Request(Subject):
     tokens: Annotated[StrictInt, Field(ge=1, le=10**15)] | None = None
     price_per_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
+    def __hash__(self) -> int:
+        """Answers are kept by their request: maps of cards (`device_map`, `max_memory`) are part of it."""
+        values = vars(self).values()
+        return hash(tuple(frozenset(value.items()) if isinstance(value, dict) else value for value in values))
+
     @model_validator(mode="before")
     @classmethod
     def _lift_flat_keys(cls, data: Any) -> Any:

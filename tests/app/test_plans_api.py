@@ -171,6 +171,14 @@ def test_one_bad_field_gets_one_sentence(client: httpx.Client, changes: Any, fie
     assert message in problem(post(client, asked(**changes)), 422, "invalid_request")[field]
 
 
+@pytest.mark.parametrize(
+    "cards", [{"device_map": "auto", "max_memory": {"0": "10GiB", "1": "20GiB"}}, {"device_map": {"": 0, "lm_head": 1}}]
+)
+def test_maps_of_cards_are_answered(client: httpx.Client, cards: dict[str, Any]) -> None:
+    answer = post(client, asked(gpus=2, **cards))
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"7", b"null", b"true"])
 def test_a_document_that_is_no_object_is_refused(client: httpx.Client, body: bytes) -> None:
     assert "must be an object" in problem(send(client, body), 422, "invalid_request")["request"]
