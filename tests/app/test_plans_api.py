@@ -179,6 +179,11 @@ def test_maps_of_cards_are_answered(client: httpx.Client, cards: dict[str, Any])
     assert answer.status_code == 200, answer.text
 
 
+def test_a_map_that_leaves_weights_out_is_refused_by_their_names(client: httpx.Client) -> None:
+    said = problem(post(client, asked(gpus=2, device_map={"model.layers.0": 0})), 422, "invalid_request")
+    assert "no card for model.embed_tokens, model.layers.1" in said["device_map"]
+
+
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"7", b"null", b"true"])
 def test_a_document_that_is_no_object_is_refused(client: httpx.Client, body: bytes) -> None:
     assert "must be an object" in problem(send(client, body), 422, "invalid_request")["request"]

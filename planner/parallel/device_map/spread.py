@@ -9,6 +9,7 @@ is left; "sequential" fills each before the next.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.errors import FieldProblem, InvalidRequestError
 from planner.parallel.device_map.modules import EMBEDDING, HEAD, NORM, ROTARY, Module, Modules
 from planner.request.parallel import DeviceMap
 
@@ -49,7 +50,12 @@ class Spread:
 
 
 def spread_of(modules: Modules, options: DeviceMap, free_bytes: Sequence[float], *, quantized: bool) -> Spread:
-    """Where each module goes. `free_bytes`: of each card, once its context is there; `quantized`: by bitsandbytes."""
+    """Where each module goes. `free_bytes`: of each card, once its context is there; `quantized`: by bitsandbytes.
+
+    Raises:
+        InvalidRequestError: a map by hand leaves weights out, which accelerate refuses too (utils/modeling.py,
+            check_device_map).
+    """
     layers = next(child for child in modules.outermost[0].children if child.children).children
     if isinstance(options.placement, tuple):
         found = _as_written(modules, dict(options.placement))
@@ -127,6 +133,16 @@ def _as_written(modules: Modules, written: Mapping[str, int]) -> dict[str | int,
         names = [name for name in written if not name or f"{module.name}.".startswith(f"{name}.")]
         if names:
             found[module.place] = written[max(names, key=len)]
+    left_out = [
+        leaf.name
+        for outer in modules.outermost
+        for leaf in _uncut(outer)
+        if leaf.size_bytes and leaf.place != ROTARY and leaf.place not in found
+    ]
+    if left_out:
+        named = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        fix = f'names no card for {named}; name each module, or write "" for all that is not named'
+        raise InvalidRequestError("This map leaves weights out.", [FieldProblem("device_map", fix)])
     return found
 
 
