@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,12 +192,3 @@ def test_the_search_ends_where_the_request_does(field: str) -> None:
     assert plan(asked(**{field: MOST[field]})).verdict == "does_not_fit"
     with pytest.raises(FitproofError):
         asked(**{field: MOST[field] + 1})
-
-
-def test_full_advice_is_quick() -> None:
-    request = asked(per_device_train_batch_size=4, max_length=8192)
-    assert plan(request).advice
-    start = time.perf_counter()
-    assert plan(request).advice
-    # The bench holds it to 50 ms; a shared test machine gets four times that.
-    assert time.perf_counter() - start < 0.2

@@ -2,8 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from statistics import median
 
 import pytest
 from hypothesis import given, settings
@@ -182,18 +180,6 @@ def test_targets_that_match_nothing_list_what_would() -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         plan(asked(lora={"target_modules": ["query_key_value"]}))
     assert "q_proj" in refusal.value.problems[0].message
-
-
-def test_one_plan_takes_about_a_millisecond() -> None:
-    requests = [trained(max_length=512 + 16 * index) for index in range(60)]
-    plan(requests[0])
-    taken = []
-    for request in requests:
-        start = time.perf_counter()
-        plan(request)
-        taken.append(time.perf_counter() - start)
-    # The bench holds it to 1 ms; a shared test machine gets five times that.
-    assert median(taken) < 0.005
 
 
 def test_every_card_of_the_catalogue_can_be_planned_on() -> None:
