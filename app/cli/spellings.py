@@ -49,19 +49,25 @@ def respelled(words: Sequence[str], own: Collection[str]) -> Iterator[str]:
             yield name.replace("_", "-") + is_inline + value  # the command's own, or what it complains about
         elif isinstance(flag, str):
             if _switched(name, value if is_inline else _taken(left)):
-                yield flag
+                yield _said_once(said, _QUANT_TYPE, name, flag)
+            elif flag == _STORAGES["load_in_4bit"]:
+                raise typer.BadParameter(f"{name}: false is said by --method lora or {_QUANT_TYPE} int8; leave it out")
         elif flag.kind is bool:
             yield _switch_of(flag, name, _switched(name, value if is_inline else _taken(left)), own)
         else:
             given = value if is_inline or not left else left.pop(0)
-            before = said.setdefault(flag.option, (name, given))
-            if before[1] != given:
-                raise typer.BadParameter(f"{before[0]} {before[1]} and {name} {given} are both {flag.option}; keep one")
-            yield f"{flag.option}={given}"
+            yield _said_once(said, flag.option, name, given)
+
+
+def _said_once(said: dict[str, tuple[str, str]], option: str, name: str, given: str) -> str:
+    before = said.setdefault(option, (name, given))
+    if before[1] != given:
+        raise typer.BadParameter(f"{before[0]} {before[1]} and {name} {given} are both {option}; keep one")
+    return f"{option}={given}"
 
 
 def _flag(name: str, own: Collection[str]) -> Flag | str | None:
-    """The flag that a name stands for, a whole word in its place, or None for the command's own and for unknown ones.
+    """The flag that a name stands for, the storage that it names, or None for the command's own and for unknown ones.
 
     Raises:
         typer.BadParameter: a trainer's key that no flag stands for.
@@ -70,7 +76,7 @@ def _flag(name: str, own: Collection[str]) -> Flag | str | None:
     if hyphened in own:
         return next((flag for flag in FLAGS if flag.option == hyphened and flag.kind is not bool), None)
     if key in _STORAGES:
-        return f"{_QUANT_TYPE}={_STORAGES[key]}"
+        return _STORAGES[key]
     flag = _of_other_names().get(key)
     if flag is None and _is_a_trainers(key):
         raise typer.BadParameter(

@@ -8,7 +8,7 @@ from app.imports.rules import Reading
 
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 # Settings that no byte depends on as long as nothing is short of memory.
-_HARMLESS = {"backend", "pinned_use_cuda_host_register", "pinned_num_register_threads", "pinned_use_background_threads"}
+_HARMLESS = {"pinned_use_cuda_host_register", "pinned_num_register_threads", "pinned_use_background_threads"}
 _OTHER = Effect("changes how torch's allocator cuts blocks; planned with its defaults", "with the allocator's defaults")
 
 
@@ -23,5 +23,5 @@ def put_allocator(reading: Reading) -> None:
         expandable = parts.pop("expandable_segments", None)
         if expandable is not None:
             reading.use(key, "training.expandable_segments", expandable.lower() == "true")
-        if parts.keys() - _HARMLESS:
+        if parts.pop("backend", "native") != "native" or parts.keys() - _HARMLESS:
             reading.leave_out(key, _OTHER)

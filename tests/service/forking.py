@@ -123,21 +123,32 @@ class _Forker:
             ready, _, _ = select.select([self.tests, *self.servers], [], [], _REAP_SECONDS)
             _reap()
             for asking in ready:
-                message, descriptors = _message(asking)
-                if not message and asking is self.tests:
+                try:
+                    is_there = self._answer_to(asking)
+                except OSError:  # whoever asked was killed
+                    is_there = False
+                if not is_there and asking is self.tests:
                     return
-                if not message:
+                if not is_there:
                     self.servers.remove(asking)
                     asking.close()
-                elif (document := json.loads(message)) is not None:
-                    self._fork_server(document, descriptors[0])
-                else:
-                    self._fork_template(asking, descriptors[0])
+
+    def _answer_to(self, asking: socket.socket) -> bool:
+        """Fork what is asked for; whether anybody asks."""
+        message, descriptors = _message(asking)
+        if not message:
+            return False
+        if (document := json.loads(message)) is not None:
+            self._fork_server(document, descriptors[0])
+        else:
+            self._fork_template(asking, descriptors[0])
+        return True
 
     def _fork_server(self, document: dict[str, Any], said: int) -> None:
         ours, theirs = socket.socketpair()
         if (pid := os.fork()) == 0:
             self._leave(theirs.fileno(), said)
+            ours.close()
             os.environ.clear()
             os.environ.update(document["environment"])
             os.dup2(said, 1)
@@ -167,7 +178,8 @@ class _Forker:
 def _message(asking: socket.socket) -> tuple[bytes, list[int]]:
     message, descriptors, _, _ = socket.recv_fds(asking, _LONGEST_MESSAGE, 1)
     while message and not message.endswith(b"\n"):
-        message += asking.recv(_LONGEST_MESSAGE)
+        more = asking.recv(_LONGEST_MESSAGE)
+        message = message + more if more else b""
     return message, descriptors
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from app.imports.allocator import VARIABLES
-from app.imports.sources.launchers import as_settings, launched
+from app.imports.sources.launchers import as_settings, beside, launched
 from app.imports.sources.programs import program_refusal, settings_file
 
 _OPTION = re.compile(r"(?:^|\s)--[A-Za-z]")
@@ -79,8 +79,8 @@ def settings_of(text: str) -> dict[str, Any] | None:
         if _OPTION.search(line) or folder:
             refused = refused or program_refusal(command, is_known=is_known)
             if not refused:
-                options = _all_options(program, words) | _environment(text, line[: found.start("program")])
-                return options | folder | {"command": command}
+                variables = _environment(text, line[: found.start("program")])
+                return variables | _all_options(program, words) | folder | {"command": command}
         refusal = refusal or refused
     if refusal:
         raise NoTrainingError(refusal)
@@ -88,9 +88,9 @@ def settings_of(text: str) -> dict[str, Any] | None:
 
 
 def _all_options(program: str, words: list[str]) -> dict[str, Any]:
-    """The launcher's options as settings, beside the program's own, which win."""
+    """The launcher's options as settings, beside the program's own."""
     before, own = launched(words)
-    return (as_settings(program, _options(before)) if before else {}) | _options(own)
+    return beside(as_settings(program, _options(before)) if before else {}, _options(own))
 
 
 def _words(line: str) -> list[str]:

@@ -27,8 +27,8 @@ _STRATEGIES = {1: "full_shard", 2: "shard_grad_op", 3: "no_shard", 4: "hybrid_sh
 _MODULE = re.compile(r"torch\.distributed\.(?:run|launch)$")
 # DeepSpeed's flags that move no memory of a card during a step.
 _ZERO_HARMLESS = (
-    "gradient_accumulation_steps", "gradient_clipping", "zero3_init_flag", "zero3_save_16bit_model",
-    "offload_optimizer_nvme_path", "offload_param_nvme_path",
+    "gradient_clipping", "zero3_init_flag", "zero3_save_16bit_model", "offload_optimizer_nvme_path",
+    "offload_param_nvme_path",
 )  # fmt: skip
 _ZERO = ("zero_stage", "offload_optimizer_device", "offload_param_device")
 
@@ -59,6 +59,9 @@ def as_settings(program: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     """A launcher's flags as a trainer's file would have them."""
     found = dict(flags)
     machines = _count(found, _COUNTS[_launcher(program) or "python"])
+    found.pop("gradient_accumulation_steps", None)  # for DeepSpeed alone, where a Trainer's own count stands
+    if (ids := found.pop("gpu_ids", None)) is not None and "," in str(ids):
+        found["CUDA_VISIBLE_DEVICES"] = ids
     if _switch(found, "use_fsdp"):
         _shard(found, machines)
     elif _switch(found, "use_deepspeed") or (program == "accelerate" and "deepspeed_config_file" in found):
@@ -78,6 +81,15 @@ def as_settings(program: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def beside(launcher: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The launcher's settings and the program's own, which win; a precision that is off there is the launcher's."""
+    if any(own.get(name) is True for name in ("bf16", "fp16")):
+        return {key: value for key, value in launcher.items() if key not in ("bf16", "mixed_precision")} | {**own}
+    if "bf16" in launcher:
+        own = {key: value for key, value in own.items() if key not in ("bf16", "fp16")}
+    return {**launcher, **own}
+
+
 def _switch(found: dict[str, Any], name: str) -> bool:
     return found.pop(name, False) is True
 
@@ -86,8 +98,8 @@ def _count(found: dict[str, Any], names: tuple[str, ...]) -> int:
     """Put the number of processes under accelerate's name for it; return the number of machines."""
     first, *more = names
     counts = [found.get(first), *(found.get(name, 1) for name in more)]
-    if not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
-        return 1  # `gpu`, `auto`, a variable: what is not a number stays as it is written
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count != -1 for count in counts):
+        return 1  # `gpu`, `auto`, a variable, DeepSpeed's -1 for all: what is not a number stays as it is written
     for name in names:
         found.pop(name, None)
     found["num_processes"] = math.prod(counts)

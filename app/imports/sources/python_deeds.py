@@ -42,13 +42,16 @@ class Deeds:
 
 def deeds_of(tree: ast.Module, *, has_adapters: bool) -> Deeds:
     """What the program does to the model that it loads first."""
-    found, models = Deeds(), _names_of_the_model(tree)
+    found, (models, first) = Deeds(), _the_model(tree)
     end = min((call.lineno for call in ast.walk(tree) if _is_training(call)), default=None)
     for node in ast.walk(tree):
         if end is not None and getattr(node, "lineno", 0) > end:
             continue
         if isinstance(node, ast.Call):
-            _of_call(found, node, models, has_adapters=has_adapters)
+            if first is not None and isinstance(node.func, ast.Attribute) and _loading(node.func.value) is first:
+                _of_call(found, node, {_root(node)}, has_adapters=has_adapters)
+            else:
+                _of_call(found, node, models, has_adapters=has_adapters)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 _of_assignment(found, node, target, models, has_adapters=has_adapters)
@@ -152,28 +155,39 @@ def _own_optimizer(found: Deeds, tree: ast.Module) -> None:
             found.settings["optim"] = f"{known}_fused" if fused and known == "adamw_torch" else known
 
 
-def _names_of_the_model(tree: ast.Module) -> set[str]:
-    """Names that the first loaded model has in turn, and those of its parts in a loop."""
+def _the_model(tree: ast.Module) -> tuple[set[str], ast.Call | None]:
+    """Names that the first loaded model has in turn, and those of its parts in a loop; the call that loads it."""
     found: set[str] = set()
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.For)]
+    first = None
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
     for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
         if isinstance(node, ast.For):
             if _root(node.iter) in found:
                 found |= set(_bound(node.target))
         elif isinstance(node.value, ast.Call):
             name = getattr(node.value.func, "attr", getattr(node.value.func, "id", ""))
-            owner = _root(node.value.func)
-            is_first = name == "from_pretrained" and not found and _is_a_model(owner)
+            owner, loading = _root(node.value.func), _loading(node.value)
+            if is_first := loading is not None and not found:
+                first = loading
             handed_on = name in _MAKES_A_MODEL | _CASTS and (
                 owner in found or any(_root(each) in found for each in node.value.args)
             )
             if is_first or handed_on:
-                found |= set(list(_bound(node.targets[0]))[:1])
-    return found
+                found |= set(list(_bound(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]))[:1])
+    return found, first
+
+
+def _loading(node: ast.AST) -> ast.Call | None:
+    """The call that loads a model in a chain such as `AutoModel.from_pretrained(…).to("cuda")`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained":
+            return node if _is_a_model(ast.unparse(node.func.value)) else None
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return None
 
 
 def _is_a_model(owner: str) -> bool:
-    return bool(owner) and "Tokenizer" not in owner and not owner.endswith(("Processor", "Config"))
+    return "Tokenizer" not in owner and not owner.endswith(("Processor", "Config", "FeatureExtractor"))
 
 
 def _bound(target: ast.expr) -> Iterator[str]:

@@ -44,6 +44,8 @@ def test_a_flag_answers_to_trainers_names_in_either_spelling(words: str, flags: 
     [
         ("--max_length 512 --cutoff_len 256", "--max_length 512 and --cutoff_len 256 are both --length"),
         ("--length 512 --max_length 256", "--length 512 and --max_length 256 are both --length"),
+        ("--quant-type int8 --load_in_4bit", "--quant-type int8 and --load_in_4bit nf4 are both --quant-type"),
+        ("--load_in_4bit false", "--method lora"),
         ("--use_dora perhaps", "perhaps"),
         ("--use_dora false", "leave it out"),
         ("--bf16 true", "no flag says this"),

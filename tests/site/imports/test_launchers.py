@@ -73,7 +73,9 @@ def test_accelerates_zero_flags_are_a_zero_configuration(flags: str, zero: dict[
         ("torchrun --standalone --nproc-per-node=2", 2),
         ("torchrun --nproc_per_node 8 --nnodes 2 --node_rank 0 --master_addr 10.0.0.1", 16),
         ("python -m torch.distributed.run --nproc_per_node 4", 4),
-        ("deepspeed --num_gpus 4 --master_port 29501", 4),
+        ("deepspeed --num_gpus 4 --master_port 29501 --no_ssh_check", 4),
+        ("NPROC_PER_NODE=4\ntorchrun --nnodes 2 --nproc_per_node $NPROC_PER_NODE", 8),
+        ("accelerate launch --num_processes 2 --gpu_ids 2,3 --gradient_accumulation_steps 4", 2),
         ("CUDA_VISIBLE_DEVICES=0,1 accelerate launch --num_processes 2", 2),
     ],
 )
@@ -113,6 +115,10 @@ def test_slurm_may_have_flags_of_its_own_before_a_launcher() -> None:
     assert asked("srun -N 2 --gpus-per-node=8 torchrun --nproc_per_node 8 --nnodes 2") == as_a_file(gpus=16)
 
 
+def test_every_card_of_a_machine_is_no_count() -> None:
+    assert [item.key for item in imported("deepspeed --num_gpus -1").not_planned] == ["num_gpus"]
+
+
 def test_cards_that_are_counted_otherwise_are_named() -> None:
     line = "torchrun --nproc_per_node 4"
     assert asked(line, "2x4090").gpus == 2
@@ -149,4 +155,7 @@ def test_a_launchers_mixed_precision_stands_in_where_the_program_says_nothing() 
 
     launched = planned("accelerate launch --num_processes 1 --mixed_precision bf16")
     assert launched == planned("python", " --bf16 true")
+    assert launched == planned("accelerate launch --num_processes 1 --mixed_precision bf16", " --bf16 false")
     assert launched != planned("python")
+    floats = " --fp16 true"
+    assert planned("accelerate launch --num_processes 1 --mixed_precision bf16", floats) == planned("python", floats)

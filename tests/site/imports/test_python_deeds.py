@@ -50,6 +50,26 @@ def test_what_moves_memory_is_named_by_its_source(line: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "loading",
+    [
+        "tok = transformers.AutoTokenizer.from_pretrained('x')\nmodel = transformers.AutoModel.from_pretrained('x')",
+        "model = AutoModelForCausalLM.from_pretrained('x').to('cuda')",
+        "model: PreTrainedModel = AutoModelForCausalLM.from_pretrained('x')",
+    ],
+)
+def test_the_model_is_known_however_it_is_loaded(loading: str) -> None:
+    text = "\n".join(loading if line.startswith("model =") else line for line in SCRIPT.splitlines())
+    found = read(text.format(before="model.half()", argument="", after=""), gpu="rtx-4090")
+    assert "model.half()" in {item.key for item in found.not_planned}
+
+
+def test_a_cast_of_what_is_being_loaded_is_named() -> None:
+    text = SCRIPT.replace("dtype=torch.bfloat16)", "dtype=torch.bfloat16).half()", 1)
+    found = read(text.format(before="", argument="", after=""), gpu="rtx-4090")
+    assert [item.why.partition(";")[0] for item in found.not_planned] == ["casts the model after it is loaded"]
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "model.config.use_cache = False",
@@ -115,6 +135,7 @@ def test_the_allocators_segments_are_read_where_a_shell_or_a_script_sets_them(te
     assert found.not_planned == ()
 
 
-def test_another_setting_of_the_allocator_is_named() -> None:
-    found = read(f"PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128 {LINE}", gpu="rtx-4090")
+@pytest.mark.parametrize("setting", ["max_split_size_mb:128", "backend:cudaMallocAsync"])
+def test_another_setting_of_the_allocator_is_named(setting: str) -> None:
+    found = read(f"PYTORCH_CUDA_ALLOC_CONF={setting} {LINE}", gpu="rtx-4090")
     assert [item.key for item in found.not_planned] == ["PYTORCH_CUDA_ALLOC_CONF"]
