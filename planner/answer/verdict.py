@@ -34,7 +34,8 @@ class Estimate:
     `perhaps_less_bytes`: what the peak counts at most, and a run may not hold: a tower that is quantized, too.
     `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves. `outside` is what the cards
     take to talk to each other, `several_cards` whether the formula is one for several. `spills`: some layers would go
-    to the host, where nothing is trained.
+    to the host, where nothing is trained. `comes_late`: some memory is free for its stream only when another is done
+    with it, which giving unused segments back does not hasten: a run fits where all it reserves does.
     """
 
     peak_allocated_bytes: int

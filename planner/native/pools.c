@@ -2,7 +2,7 @@
  *
  * The rules are those of planner/allocator/python_pools.py, which runs where this was not built and which it equals in
  * every reading (tests/planner/allocator/test_native_pools.py). Plain C without Python's headers: one library serves
- * every release of Python, and ctypes releases the GIL around each call. planner/native_pools.py declares
+ * every release of Python, and ctypes releases the GIL around each call. planner/native_library.py declares
  * the functions marked PUBLIC. Tensors are known by handles.
  */
 #include "bins.h"

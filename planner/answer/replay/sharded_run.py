@@ -1,5 +1,6 @@
 """A run of FSDP1 in the allocator: each stream's memory, with the step's own moves between those of its units."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,6 +19,7 @@ from planner.request.parallel import Fsdp
 from planner.request.recipe import DTYPE_BYTES, Recipe
 from planner.step import Step
 from planner.tensors.tensor_storage import place
+from planner.tensors.trainable import module_by_module
 
 
 def sharded_reserved_bytes(model: Model, recipe: Recipe, gpu: Gpu, steps: Sequence[Step]) -> int:
@@ -44,7 +46,7 @@ def _reserved_bytes(
         prefetch=options.backward_prefetch,
     )  # fmt: skip
     play = Fsdp1Play(streams, units, own)
-    play.cut(_loaded(computation, model, recipe, gpu) if recipe.quantization else {})
+    play.cut(_loaded(computation, units, model, recipe, gpu) if recipe.quantization else {})
     on_card = () if recipe.layout.optimizer_on_host else units.trained_on_first_card()
     run = run_of(computation, on_card, recipe, gpu)
     for step in steps:
@@ -53,7 +55,7 @@ def _reserved_bytes(
 
 
 def _loaded(
-    pools: FastPools, model: Model, recipe: Recipe, gpu: Gpu
+    pools: FastPools, units: FlatUnits, model: Model, recipe: Recipe, gpu: Gpu
 ) -> dict[tuple[int, int] | None, list[Lent[Stream]]]:
     """A quantized model and its adapters, whole on the card before they are cut; what is cut, by unit."""
     placed, layers = place(model.census, recipe), model.known_decoder().layers
@@ -61,18 +63,22 @@ def _loaded(
     load_into(pools, placed, recipe, values=values)
     tensors = trained_tensors(model, recipe)
     adapters = run_of(pools, tensors, recipe, gpu).make_adapters(by_products=False)
-    each = len(adapters) // layers
-    found: dict[tuple[int, int] | None, list[Lent[Stream]]] = {
-        (layer, number): [Lent("computation", adapters[layer * each + number])]
-        for layer in range(layers) for number in range(each)
-    }  # fmt: skip
+    in_layers = [tensor.name for tensor in tensors if "*" in tensor.name]
+    # The layer's own unit comes behind its adapters'; without frozen parameters it is the only one.
+    own = len(units.adapters)
+    found: defaultdict[tuple[int, int] | None, list[Lent[Stream]]] = defaultdict(list)
+    made = Counter[str]()
+    for tensor, handle in zip(module_by_module([each for each in tensors if not each.own]), adapters, strict=True):
+        layer = made[tensor.name] * layers // tensor.count
+        made[tensor.name] += 1
+        unit = (layer, min(in_layers.index(tensor.name), own)) if "*" in tensor.name else None
+        found[unit].append(Lent("computation", handle))
     for item in placed:
         if not is_cut(item, recipe):
             continue
-        in_layers = "*" in item.group.name
         for number, handle in enumerate(values[id(item)]):
-            unit = (number * layers // item.count, each) if in_layers else None
-            found.setdefault(unit, []).append(Lent("computation", handle))
+            unit = (number * layers // item.count, own) if "*" in item.group.name else None
+            found[unit].append(Lent("computation", handle))
     return found
 
 
@@ -111,4 +117,3 @@ def _play_step(run: Run, play: Fsdp1Play, step: Step) -> None:
             waiting += made
     play.end_backward(waiting)
     run.finish(step, places)
-

@@ -131,3 +131,12 @@ def test_zero_is_planned_on_every_stack_with_micro_batches_accumulated(stack: st
     training = {"max_length": 256, "optim": "adamw_torch"}
     one = answer(training=training, **zero).peak_allocated_bytes
     assert answer(training={**training, "gradient_accumulation_steps": 2}, **zero).peak_allocated_bytes >= one
+
+
+def test_fsdp1_cuts_an_adapter_of_a_tied_embedding_with_the_root_as_one_of_the_head() -> None:
+    run = {"model": "Qwen/Qwen2.5-0.5B", "training": {}, "gpus": 2, "method": "qlora", "fsdp": {"version": 1}}
+    embedding, head = (
+        answer(**run, lora={"target_modules": ["q_proj", name]}).estimate.reserved_bytes()
+        for name in ("embed_tokens", "lm_head")
+    )
+    assert embedding == head
