@@ -191,6 +191,6 @@ def test_a_models_own_biases_are_trained_beside_the_adapters() -> None:
 
 
 def test_biases_that_no_formula_follows_are_refused() -> None:
-    assert "final_layer_norm.bias, too" in refused({"bias": "all"}, config("opt"))
+    assert "self_attn_layer_norm.bias, too" in refused({"bias": "all"}, config("opt"))
     eight = {"quantization": {"load_in_8bit": True}}
     assert "is planned in 4 bits" in refused({"bias": "lora_only"}, config("qwen2"), **eight)
