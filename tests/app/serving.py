@@ -18,7 +18,7 @@ def served(app: ASGIApp) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="auto"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert thread.is_alive(), "the server ended while it was starting"
         assert time.monotonic() < deadline, "the server did not start"
@@ -32,7 +32,7 @@ def served(app: ASGIApp) -> Iterator[httpx.Client]:
         thread.join()
 
 
-def reading_stderr(process: subprocess.Popen[str], pattern: str, patience_seconds: float = 20.0) -> str:
+def reading_stderr(process: subprocess.Popen[str], pattern: str, patience_seconds: float = 60.0) -> str:
     """The first match of `pattern` in what `process` says on stderr."""
     assert process.stderr is not None
     said = ""
