@@ -75,8 +75,7 @@ KINDS = {
         "tight", {"command"},
     ),
     "a command over two cards": Kind(
-        f"NPROC_PER_NODE=2 CUDA_VISIBLE_DEVICES=0,1 swift sft --model {SMALL} --max_length 512", "tight",
-        {"NPROC_PER_NODE", "CUDA_VISIBLE_DEVICES"},
+        f"NPROC_PER_NODE=2 CUDA_VISIBLE_DEVICES=0,1 swift sft --model {SMALL} --max_length 512"
     ),
     "a command on one card": Kind(f"CUDA_VISIBLE_DEVICES=3 swift sft --model {SMALL} --max_length 512"),
     "a command whose model sees pictures": Kind(
