@@ -5,6 +5,7 @@ How fast that is, `make bench` prints, with a thousand probes in real processes.
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +20,24 @@ from tests.service.test_probes_api import PROBES, serving
 PROBES_ORDERED, PLANS_ASKED, CALLERS = 120, 200, 24
 
 
-def order(client: httpx.Client, mark: int) -> str:
-    """Order it; a server too busy to plan the order says so with 503, keeps nothing, and is asked again."""
-    answer = client.post(PROBES, json=document(mark=mark))
+def patiently(send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Send it; a server that is too busy says so with 503, keeps nothing, and is asked again when it said."""
+    answer = send()
     while answer.status_code == 503:
         time.sleep(float(answer.headers["retry-after"]) / 4)
-        answer = client.post(PROBES, json=document(mark=mark))
+        answer = send()
+    return answer
+
+
+def order(client: httpx.Client, mark: int) -> str:
+    answer = patiently(lambda: client.post(PROBES, json=document(mark=mark)))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
 
 def ask(client: httpx.Client, length: int) -> int:
     question = {"model": "Qwen/Qwen2.5-0.5B", "gpu": "rtx-4090", "training": {"max_length": length}}
-    return client.post("/api/v1/plans", json=question).status_code
+    return patiently(lambda: client.post("/api/v1/plans", json=question)).status_code
 
 
 def test_all_orders_are_accounted_for_exactly_once_while_plans_are_answered(tmp_path: Path) -> None:
