@@ -41,8 +41,8 @@ What makes the differences, as far as it is known:
   one goes (BACKWARD_PRE).
 * Today's transformers quantizes a whole model on every card before FSDP cuts it (modeling_utils.py, `not is_quantized`;
   accelerate warns of it), and reserved bytes stay from then on. These programs quantize on the way to the host, layer
-  by layer: rows 1, 2, 11, 12 and 13 are planned 12 to 190 % too high for that alone, and 70B would not load on such
-  cards today.
+  by layer: rows 1, 2, 11, 12 and 13 are planned 12 to 190 % too high for that. Without the load, the same play says
+  4.71, 4.95, 21.75, 21.53 and 13.60 GiB, 5 to 9 % too low. 70B would not load on such cards today.
 * The rest is their releases. Dry runs with those (`python -m tests.gallery.published`: transformers 4.37.2 or 4.48.1
   with the accelerate and peft of that time, on torch 2.14.1, in programs that do what theirs did) are what cards
   measured, but for what is named here. transformers 4.37.2 makes all logits in float32, keeps them with its output,

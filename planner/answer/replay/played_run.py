@@ -40,12 +40,12 @@ def run_of(pools: Pools, tensors: tuple[Trainable, ...], recipe: Recipe, gpu: Gp
 
 
 class Run:
-    """Pools, and what is still to be made in them. `workspace`: bytes of one of cuBLAS."""
+    """Pools, and what is still to be made in them. `each_workspace_bytes`: of one of cuBLAS's two."""
 
-    def __init__(self, pools: Pools, made: MadeOnce, workspace: int, *, clips: bool) -> None:
+    def __init__(self, pools: Pools, made: MadeOnce, each_workspace_bytes: int, *, clips: bool) -> None:
         self.pools, self.made, self.clips = pools, made, clips
         # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
-        self.workspaces = dict.fromkeys(("forward", "backward"), workspace)
+        self.workspaces = dict.fromkeys(("forward", "backward"), each_workspace_bytes)
         self.has_states = False
         # Moves of a step's scene by which step, pattern, and what of it is played.
         self._moves: dict[tuple[int, int, bool, bool], list[tuple[int, int]]] = {}

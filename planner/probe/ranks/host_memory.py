@@ -24,7 +24,7 @@ def refuse_without_host_memory(request: Request) -> None:
     field = _what_offloads(request)
     if field is None:
         return
-    # The formulas take as long to import as a card to build; every other probe does without them.
+    # The formulas are a third of a second's import; every other probe does without them.
     from planner.answer.plan import plan  # noqa: PLC0415
 
     try:

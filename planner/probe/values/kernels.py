@@ -9,6 +9,12 @@ Original = Callable[..., Any]  # torch's kernel, called as the operator is
 Kernel = Callable[..., Any]  # what stands in front of it
 Rule = Callable[[torch._ops.OpOverload, Original], Kernel]
 
+_CUDA, _CPU = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU
+_BELOW = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+_CPU_ONLY = torch._C.DispatchKeySet(_CPU).raw_repr()
+# Asking a set of keys takes 2 us where all else in front of a kernel takes 7, and the same sets come again and again.
+_KINDS: dict[int, Any] = {}
+
 
 def overloads(name: str) -> list[torch._ops.OpOverload]:
     """The overloads of `name` (functional and out=) that have a CUDA kernel of their own; none where torch lacks it.
@@ -88,13 +94,6 @@ def _on_cuda(op: torch._ops.OpOverload, kernel: Kernel) -> Kernel:
         return redispatch(keys & _BELOW, *_numbers_as_tensors(args, places), **kwargs)
 
     return front
-
-
-_CUDA, _CPU = torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CPU
-_BELOW = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
-_CPU_ONLY = torch._C.DispatchKeySet(_CPU).raw_repr()
-# Asking a set of keys takes as long as a kernel's launch, and a training step has a dozen different ones.
-_KINDS: dict[int, Any] = {}
 
 
 def _kind_of(keys: Any) -> Any:
