@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Collection
 
-# No probe is put off for longer (`Pen.fault`); what says otherwise was written before the clock was set back.
-MOST_PUT_OFF_SECONDS = 60.0
+# No probe is postponed for longer (`ProbeStore.fault`); a later time was written before the clock was set back.
+MAX_POSTPONED_SECONDS = 60.0
 
 
 class Stopwatch:
-    """How long attempts have run in this process's sight, by their refs.
+    """How long this process has seen each attempt run, by ref.
 
-    After a restart it begins anew: the deadline itself is kept by the probe and its engine.
+    It starts again after a restart: the probe and its engine keep the deadline themselves.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,4 +29,4 @@ class Stopwatch:
 
 def is_due(not_before: float, now: float) -> bool:
     """Whether a probe's turn has come, `now` being seconds since the epoch by a clock that may have been set back."""
-    return not_before <= now or not_before > now + MOST_PUT_OFF_SECONDS
+    return not_before <= now or not_before > now + MAX_POSTPONED_SECONDS

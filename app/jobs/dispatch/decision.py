@@ -1,4 +1,4 @@
-"""What to do about a live probe, from its row and its engine's word alone. No database, no clock, no engine."""
+"""What to do about a live probe, as a pure function of its row and its engine's status."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -50,7 +50,7 @@ def decide(probe: LiveProbe, status: Status, ran_seconds: float) -> Step:
 
 
 def overdue(probe: LiveProbe, ran_seconds: float) -> bool:
-    """Whether the attempt has outlived its deadline and the grace that the engine had to end it."""
+    """Whether the attempt ran past its deadline plus the time its engine had to end it."""
     return ran_seconds > probe.deadline_seconds + DEADLINE_GRACE_SECONDS
 
 

@@ -1,6 +1,6 @@
-"""What ended long ago is cleared away: an attempt's files after minutes, its probe once enough younger ones ended.
+"""Deletes finished work: an attempt's files after minutes, its probe once enough younger ones have ended.
 
-Only the holder of the dispatcher's lease does this, and only to probes that have ended. Measurements stay: they are
+Only the holder of the dispatcher's lease does this, and only to probes that have ended. Measurements are kept, as
 evidence, in a table of their own.
 """
 
@@ -13,7 +13,7 @@ from app.db.database import StorageUnavailableError
 from app.db.models import Probe
 from app.engines.base import Engine, EngineDownError
 from app.jobs.dispatch.lease import LeaseLostError
-from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.probe_store import ProbeStore
 from app.jobs.probe_events import StaleProbeError
 
 _LOG = logging.getLogger(__name__)
@@ -26,49 +26,49 @@ _SWEEP_SECONDS = 60.0
 
 
 class Housekeeping:
-    """Clears away for one holder of the lease. `probes_kept` finished probes stay beside those of the last day."""
+    """Deletes for one holder of the lease. `probes_kept` finished probes are kept besides those of the last day."""
 
-    def __init__(self, pen: Pen, engines: Sequence[Engine], probes_kept: int) -> None:
-        self._pen = pen
+    def __init__(self, store: ProbeStore, engines: Sequence[Engine], probes_kept: int) -> None:
+        self._store = store
         self._engines = engines
         self._probes_kept = probes_kept
 
     async def run(self) -> None:
-        """Clear away every minute until cancelled, or until the lease is lost."""
+        """Clean up every minute until cancelled, or until the lease is lost."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
-                await self.tidy(time.time())
+                await self.clean_up(time.time())
             except StorageUnavailableError as error:
-                _LOG.info("finished probes could not be cleared away yet: %s", error)
+                _LOG.info("finished probes could not be deleted yet: %s", error)
             except LeaseLostError:
                 return
 
-    async def tidy(self, now: float) -> None:
-        """Clear away what is due at `now`, seconds since the epoch.
+    async def clean_up(self, now: float) -> None:
+        """Delete what is due at `now`, seconds since the epoch.
 
         Raises:
             StorageUnavailableError: the database cannot be used; the rest waits.
-            LeaseLostError: another replica does it from now on.
+            LeaseLostError: another replica cleans up from now on.
         """
         after = ("", 0.0)
-        while page := await asyncio.to_thread(self._pen.done_with, now - FILES_KEPT_SECONDS, after):
+        while page := await asyncio.to_thread(self._store.finished_before, now - FILES_KEPT_SECONDS, after):
             for probe in page:
                 await self._forget(probe, now)
             after = (page[-1].id, page[-1].finished_at or 0.0)
         for engine in self._engines:
             await self._clear_leftovers(engine)
         removed = 0
-        while count := await asyncio.to_thread(self._pen.prune, now - PROBES_KEPT_SECONDS, self._probes_kept):
+        while count := await asyncio.to_thread(self._store.prune, now - PROBES_KEPT_SECONDS, self._probes_kept):
             removed += count
         if removed:
             _LOG.info("removed the oldest finished probes", extra={"removed": removed, "kept": self._probes_kept})
 
     async def _clear_leftovers(self, engine: Engine) -> None:
-        """Remove what lies here of probes that another host's replica has seen to, or that the database lost."""
-        lying = {ref: ref.rpartition("-")[0] for ref in await engine.leftovers()}
-        needed = await asyncio.to_thread(self._pen.not_forgotten, sorted(set(lying.values())))
-        for ref, probe_id in lying.items():
+        """Delete files of probes that a replica on another host finished, or that the database has lost."""
+        leftovers = {ref: ref.rpartition("-")[0] for ref in await engine.leftovers()}
+        needed = await asyncio.to_thread(self._store.with_files_needed, sorted(set(leftovers.values())))
+        for ref, probe_id in leftovers.items():
             if probe_id not in needed:
                 await engine.forget(ref)
 
@@ -85,6 +85,6 @@ class Housekeeping:
                 return
             _LOG.warning("what an engine keeps of a finished probe stays there: %s", error, extra={"probe": probe.id})
         try:
-            await asyncio.to_thread(self._pen.forget, probe)
+            await asyncio.to_thread(self._store.forget, probe)
         except StaleProbeError:
             return

@@ -1,4 +1,4 @@
-"""What the dispatcher writes. Every transaction holds the lease's fence and the probe's attempt, or writes nothing."""
+"""The dispatcher's reads and writes. A write whose fencing token or attempt number is out of date changes nothing."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from app.db.models import Probe
 from app.db.models import Worker as WorkerRow
 from app.engines.base import LogPage, Status, Worker
 from app.jobs.comparison import prediction_error
-from app.jobs.dispatch.deadlines import MOST_PUT_OFF_SECONDS
+from app.jobs.dispatch.deadlines import MAX_POSTPONED_SECONDS
 from app.jobs.dispatch.lease import Fence
 from app.jobs.dispatch.progress import MOST_LINES_KEPT, read_progress
 from app.jobs.evidence import keep
@@ -24,7 +24,7 @@ MOST_FAULTS = 6
 _IDS_AT_ONCE = 1_000
 
 
-class Pen:
+class ProbeStore:
     """Writes for one holder of the lease. `probe` arguments are snapshots; the row itself is read anew and locked."""
 
     def __init__(self, database: Database, fence: Fence) -> None:
@@ -32,12 +32,12 @@ class Pen:
         self._fence = fence
 
     def live(self, engine: str) -> Sequence[Probe]:
-        """Snapshots of what `engine` works on, oldest first."""
+        """Snapshots of the live probes of `engine`, oldest first."""
         query = select(Probe).where(Probe.engine == engine, Probe.state.in_(LIVE)).order_by(Probe.created_at, Probe.id)
         with self._database.reading() as session:
             return session.execute(query).scalars().all()
 
-    def strays(self, engines: Sequence[str]) -> Sequence[Probe]:
+    def of_other_engines(self, engines: Sequence[str]) -> Sequence[Probe]:
         """Snapshots of live probes whose engine is none of `engines`."""
         query = select(Probe).where(Probe.engine.not_in(engines), Probe.state.in_(LIVE))
         with self._database.reading() as session:
@@ -54,7 +54,7 @@ class Pen:
         with self._database.reading() as session:
             return session.execute(query).scalars().all()
 
-    def again(self, probe: Probe) -> Probe:
+    def reread(self, probe: Probe) -> Probe:
         """Read a fresh snapshot.
 
         Raises:
@@ -72,18 +72,18 @@ class Pen:
             query = select(Probe.worker).where(Probe.state.in_(LIVE), Probe.worker.is_not(None))
             return [worker for worker in session.execute(query).scalars() if worker is not None]
 
-    def done_with(self, before: float, after: tuple[str, float], limit: int = 50) -> Sequence[Probe]:
-        """Snapshots of probes that ended before a time and may still lie about in an engine, a page at a time.
+    def finished_before(self, before: float, after: tuple[str, float], limit: int = 50) -> Sequence[Probe]:
+        """Snapshots of probes that ended before a time and may still have files in an engine, one page at a time.
 
-        `after` is the id and the end of the page's last one, so that one that cannot be forgotten holds up none.
+        `after` is the id and the end of the page's last one, so that one that cannot be deleted blocks no other.
         """
         past = tuple_(Probe.finished_at, Probe.id) > (after[1], after[0])
         query = select(Probe).where(Probe.forgotten.is_(False), Probe.finished_at < before, past)
         with self._database.reading() as session:
             return session.execute(query.order_by(Probe.finished_at, Probe.id).limit(limit)).scalars().all()
 
-    def not_forgotten(self, ids: Sequence[str]) -> set[str]:
-        """Pick the probes whose files are still wanted; a probe that is not on record wants none."""
+    def with_files_needed(self, ids: Sequence[str]) -> set[str]:
+        """Select the probes whose files are still needed; an id that is not in the database needs none."""
         wanted: set[str] = set()
         for start in range(0, len(ids), _IDS_AT_ONCE):
             asked = ids[start : start + _IDS_AT_ONCE]
@@ -95,7 +95,7 @@ class Pen:
     def prune(self, before: float, kept: int, limit: int = 50) -> int:
         """Remove probes that ended before a time, all but the `kept` youngest of them, with their events.
 
-        At most `limit` in one transaction, so that nobody waits long for the lock; returns how many there were.
+        At most `limit` in one transaction, so that no writer waits long for the lock. Returns how many were removed.
         """
         ended = (Probe.forgotten.is_(True), Probe.finished_at < before, Probe.state.in_(FINAL))
         surplus = (
@@ -122,8 +122,8 @@ class Pen:
             return False
         return True
 
-    def see(self, probe: Probe, status: Status) -> None:
-        """Note that the engine knows this attempt: it waits there, or it runs."""
+    def mark_seen(self, probe: Probe, status: Status) -> None:
+        """Record that the engine knows this attempt, pending or running."""
 
         def write(session: Session, row: Probe, now: float) -> None:
             if status.phase == "pending" and not row.seen:
@@ -136,7 +136,7 @@ class Pen:
         self._write(probe, probe.state, write)
 
     def record(self, probe: Probe, page: LogPage) -> None:
-        """Keep what the log said, in one transaction with the offset: no line twice, none skipped."""
+        """Store the log's progress lines in one transaction with the log offset: none twice, none skipped."""
         progress = read_progress(page.lines)
 
         def write(session: Session, row: Probe, now: float) -> None:
@@ -169,7 +169,7 @@ class Pen:
         self._write(probe, probe.state, write)
 
     def requeue(self, probe: Probe, reason: str, *, with_server: bool = False) -> None:
-        """Give the next attempt a clean slate; what the lost one still prints is fenced off by its number."""
+        """Queue the next attempt. What the lost one still prints is ignored, as its attempt number differs."""
 
         def write(session: Session, row: Probe, now: float) -> None:
             add_event(session, row, "note", {"message": reason, "attempt": row.attempt}, now)
@@ -183,7 +183,7 @@ class Pen:
         self._write(probe, probe.state, write)
 
     def fault(self, probe: Probe, reason: str, most: int = MOST_FAULTS) -> None:
-        """Push a probe that the dispatcher itself stumbles over out of the way, and give it up the `most`th time."""
+        """Postpone a probe that the dispatcher failed on; fail it after `most` such faults."""
 
         def write(session: Session, row: Probe, now: float) -> None:
             row.faults += 1
@@ -195,7 +195,7 @@ class Pen:
         self._write(probe, probe.state, write)
 
     def forget(self, probe: Probe) -> None:
-        """Note that the engines keep nothing of this probe any more."""
+        """Record that no engine keeps files of this probe any more."""
 
         def write(_session: Session, row: Probe, _now: float) -> None:
             row.forgotten = True
@@ -203,21 +203,21 @@ class Pen:
         self._write(probe, probe.state, write)
 
     def replace_workers(self, engine: str, rows: Sequence[WorkerRow]) -> None:
-        """Show these workers for `engine` and no others."""
+        """Replace the workers listed for `engine`."""
         with self._database.writing() as session:
             self._fence.check(session)
             session.execute(delete(WorkerRow).where(WorkerRow.id.startswith(f"{engine}:")))
             session.add_all(rows)
 
-    def drop_strange_workers(self, engines: Sequence[str]) -> None:
-        """Show no workers of engines that are not in use any more."""
+    def remove_unknown_workers(self, engines: Sequence[str]) -> None:
+        """Remove the workers of engines that are no longer configured."""
         with self._database.writing() as session:
             self._fence.check(session)
             ours = [WorkerRow.id.startswith(f"{engine}:") for engine in engines]
             session.execute(delete(WorkerRow).where(not_(or_(false(), *ours))))
 
     def mark_workers(self, engine: str, problem: str) -> None:
-        """Say what is wrong with `engine`; its workers stay on show."""
+        """Record what is wrong with `engine`; its workers stay listed."""
         with self._database.writing() as session:
             self._fence.check(session)
             session.execute(update(WorkerRow).where(WorkerRow.id.startswith(f"{engine}:")).values(problem=problem))
@@ -233,4 +233,4 @@ class Pen:
 
 def _is_due(now: float) -> ColumnElement[bool]:
     """As `deadlines.is_due`."""
-    return or_(Probe.not_before <= now, Probe.not_before > now + MOST_PUT_OFF_SECONDS)
+    return or_(Probe.not_before <= now, Probe.not_before > now + MAX_POSTPONED_SECONDS)

@@ -15,7 +15,7 @@ from app.db.models import Probe
 from app.db.models import Worker as WorkerRow
 from app.engines.base import Worker
 from app.jobs.dispatch.lease import LeaseLostError
-from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.probe_store import ProbeStore
 from app.jobs.states import LIVE
 
 _LOG = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class SeenWorker:
 
 
 class Roster:
-    """Writes only what changed, and now and then, so that readers see it is alive."""
+    """Writes what changed, and every 20 s even without a change, so that readers see it is alive."""
 
-    def __init__(self, database: Database, pen: Pen) -> None:
+    def __init__(self, database: Database, store: ProbeStore) -> None:
         self._database = database
-        self._pen = pen
+        self._store = store
         self._shown: tuple[Worker, ...] | None = None
         self._trouble: str | None = None
         self._written_at = -math.inf
@@ -50,7 +50,7 @@ class Roster:
         if (tuple(workers), None) == (self._shown, self._trouble) and now < self._written_at + _REFRESH_SECONDS:
             return
         rows = [WorkerRow(id=each.id, body=asdict(each), problem=None, seen_at=time.time()) for each in workers]
-        await asyncio.to_thread(self._pen.replace_workers, engine, rows)
+        await asyncio.to_thread(self._store.replace_workers, engine, rows)
         self._shown, self._trouble, self._written_at = tuple(workers), None, now
 
     async def trouble(self, engine: str, problem: str) -> None:
@@ -60,9 +60,9 @@ class Roster:
         _LOG.warning("an engine cannot be used: %s", problem, extra={"engine": engine})
         self._trouble = problem
         try:
-            await asyncio.to_thread(self._pen.mark_workers, engine, problem)
+            await asyncio.to_thread(self._store.mark_workers, engine, problem)
         except (StorageUnavailableError, LeaseLostError):
-            # The database itself is the trouble, or no longer ours to write; the log has it.
+            # The database cannot be used, or another replica holds the lease; both are logged.
             return
 
 

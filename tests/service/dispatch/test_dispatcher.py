@@ -15,7 +15,7 @@ from app.db.models import Lease
 from app.engines.base import Status, Worker
 from app.jobs.dispatch.dispatcher import Dispatcher
 from app.jobs.dispatch.lease import DISPATCHER, DispatcherLease, LeaseLostError
-from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.probe_store import ProbeStore
 from app.jobs.dispatch.progress import MOST_LINES_KEPT
 from app.jobs.dispatch.roster import seen_workers
 from app.jobs.evidence import export_lines
@@ -201,7 +201,7 @@ def test_a_replica_that_lost_its_lease_writes_nothing(desk: Desk) -> None:
         session.get_one(Lease, DISPATCHER).expires_at = 0.0
     assert DispatcherLease(desk.database).acquire() is not None
     with pytest.raises(LeaseLostError):
-        Pen(desk.database, stale).claim(desk.get(probe), CPU)
+        ProbeStore(desk.database, stale).claim(desk.get(probe), CPU)
     assert desk.get(probe).state == "queued"
 
 

@@ -13,7 +13,7 @@ from app.engines.base import Engine, EngineDownError, Status
 from app.engines.local import LocalEngine
 from app.jobs.dispatch.housekeeping import FILES_KEPT_SECONDS, PROBES_KEPT_SECONDS, Housekeeping
 from app.jobs.dispatch.lease import DISPATCHER, DispatcherLease, Fence, LeaseLostError
-from app.jobs.dispatch.probe_store import Pen
+from app.jobs.dispatch.probe_store import ProbeStore
 from app.jobs.evidence import export_lines
 from app.jobs.intake import Sender
 from app.jobs.probe_queries import UnknownProbeError, ask_to_cancel
@@ -32,9 +32,9 @@ def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
     desk.database.close()
 
 
-def tidy(desk: Desk, *, kept: int, later: float, engine: Engine | None = None) -> None:
+def clean_up(desk: Desk, *, kept: int, later: float, engine: Engine | None = None) -> None:
     lease = DispatcherLease(desk.database)
-    asyncio.run(housekeeping(desk, held(lease), kept, engine).tidy(time.time() + later))
+    asyncio.run(housekeeping(desk, held(lease), kept, engine).clean_up(time.time() + later))
     lease.release()
 
 
@@ -46,7 +46,7 @@ def held(lease: DispatcherLease) -> Fence:
 
 
 def housekeeping(desk: Desk, fence: Fence, kept: int, engine: Engine | None = None) -> Housekeeping:
-    return Housekeeping(Pen(desk.database, fence), [engine or desk.engine], kept)
+    return Housekeeping(ProbeStore(desk.database, fence), [engine or desk.engine], kept)
 
 
 def finished(desk: Desk, count: int) -> list[str]:
@@ -72,11 +72,11 @@ def events(desk: Desk) -> dict[str, int]:
 def test_the_oldest_finished_probes_go_with_their_events_and_their_measurements_stay(desk: Desk) -> None:
     probes = finished(desk, 5)
     assert set(events(desk)) == set(probes)
-    tidy(desk, kept=2, later=A_DAY)
+    clean_up(desk, kept=2, later=A_DAY)
     assert [there(desk, probe) for probe in probes] == [False] * 3 + [True] * 2
     assert set(events(desk)) == set(probes[3:])
     assert len(list(export_lines(desk.database))) == 1  # the fake says the same each time
-    tidy(desk, kept=0, later=A_DAY)
+    clean_up(desk, kept=0, later=A_DAY)
     assert events(desk) == {}
     assert len(list(export_lines(desk.database))) == 1
 
@@ -85,9 +85,9 @@ def test_what_ended_within_a_day_stays_whatever_the_number_and_its_key_with_it(d
     sender = Sender("local", "key")
     probe = desk.queue(sender=sender)
     desk.run_to_end(probe)
-    tidy(desk, kept=0, later=MINUTES)
+    clean_up(desk, kept=0, later=MINUTES)
     assert desk.queue(sender=sender) == probe
-    tidy(desk, kept=0, later=A_DAY)
+    clean_up(desk, kept=0, later=A_DAY)
     assert desk.queue(sender=sender) != probe
 
 
@@ -95,17 +95,17 @@ def test_what_waits_or_runs_is_never_touched(desk: Desk) -> None:
     desk.engine.answer = None
     running, queued = desk.queue(mark=1), desk.queue(mark=2)
     desk.run(lambda: desk.get(running).state == "running")
-    tidy(desk, kept=0, later=A_DAY)
+    clean_up(desk, kept=0, later=A_DAY)
     assert [desk.get(probe).state for probe in (running, queued)] == ["running", "queued"]
     assert desk.engine.forgotten == []
 
 
 def test_files_go_after_minutes(desk: Desk) -> None:
     (probe,) = finished(desk, 1)
-    tidy(desk, kept=100, later=0)
+    clean_up(desk, kept=100, later=0)
     assert desk.engine.forgotten == []
-    tidy(desk, kept=100, later=MINUTES)
-    tidy(desk, kept=100, later=MINUTES)
+    clean_up(desk, kept=100, later=MINUTES)
+    clean_up(desk, kept=100, later=MINUTES)
     assert desk.engine.forgotten == [f"{probe}-1"]
 
 
@@ -113,7 +113,7 @@ def test_more_than_a_page_of_them_goes_at_once(desk: Desk) -> None:
     probes = [desk.queue(limit=200) for _ in range(120)]
     for probe in probes:
         ask_to_cancel(desk.database, probe)
-    tidy(desk, kept=3, later=A_DAY)
+    clean_up(desk, kept=3, later=A_DAY)
     assert sum(there(desk, probe) for probe in probes) == 3
 
 
@@ -123,16 +123,16 @@ def test_every_attempt_of_a_repeated_probe_is_cleared_away(desk: Desk) -> None:
     desk.engine.states |= {f"{probe}-1": Status("lost", "the node died"), f"{probe}-2": Status("succeeded")}
     desk.engine.output[f"{probe}-2"] = printed(1)
     desk.run_to_end(probe)
-    tidy(desk, kept=100, later=MINUTES)
+    clean_up(desk, kept=100, later=MINUTES)
     assert desk.engine.forgotten == [f"{probe}-1", f"{probe}-2"]
 
 
 def test_an_engine_out_of_reach_is_asked_again_for_a_day_and_then_given_up(desk: Desk) -> None:
     (probe,) = finished(desk, 1)
     desk.engine.down = True
-    tidy(desk, kept=0, later=MINUTES)
+    clean_up(desk, kept=0, later=MINUTES)
     assert not desk.get(probe).forgotten
-    tidy(desk, kept=0, later=A_DAY)
+    clean_up(desk, kept=0, later=A_DAY)
     assert not there(desk, probe)
 
 
@@ -144,7 +144,7 @@ def test_one_that_cannot_be_forgotten_holds_up_none_of_the_others(desk: Desk) ->
             await super().forget(ref)
 
     stuck, *others = finished(desk, 3)
-    tidy(desk, kept=100, later=MINUTES, engine=Flaky())
+    clean_up(desk, kept=100, later=MINUTES, engine=Flaky())
     assert [desk.get(probe).forgotten for probe in (stuck, *others)] == [False, True, True]
 
 
@@ -155,7 +155,7 @@ def test_only_the_holder_of_the_lease_clears_away(desk: Desk) -> None:
         session.get_one(Lease, DISPATCHER).expires_at = 0.0
     assert DispatcherLease(desk.database).acquire() is not None
     with pytest.raises(LeaseLostError):
-        asyncio.run(housekeeping(desk, stale, 0).tidy(time.time() + A_DAY))
+        asyncio.run(housekeeping(desk, stale, 0).clean_up(time.time() + A_DAY))
     assert all(there(desk, probe) for probe in probes)
 
 
@@ -166,14 +166,14 @@ def test_folders_of_probes_that_nobody_knows_any_more_are_removed(desk: Desk, tm
     desk.run(lambda: desk.get(running).state == "running")
     for name in (f"{running}-1", f"{'0' * 16}-2", "somebody's own"):
         (folder / name).mkdir(parents=True)
-    tidy(desk, kept=100, later=0, engine=LocalEngine(folder))
+    clean_up(desk, kept=100, later=0, engine=LocalEngine(folder))
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"{running}-1", "somebody's own"])
 
 
 def test_the_search_for_what_ended_walks_an_index(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     statements: list[str] = []
-    pen = Pen(desk.database, held(DispatcherLease(desk.database)))
+    store = ProbeStore(desk.database, held(DispatcherLease(desk.database)))
 
     @event.listens_for(desk.database.engine, "before_cursor_execute")
     def note(_connection: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
@@ -181,7 +181,7 @@ def test_the_search_for_what_ended_walks_an_index(tmp_path: Path) -> None:
             plan = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()  # type: ignore[attr-defined]
             statements.extend(row[3] for row in plan)
 
-    pen.done_with(1.0, ("", 0.0))
-    pen.prune(1.0, 5)
+    store.finished_before(1.0, ("", 0.0))
+    store.prune(1.0, 5)
     assert all("probe_by_end" in step for step in statements), statements
     assert len(statements) == 2

@@ -83,7 +83,9 @@ def measurement(request: dict, instrument: str, behaviour: int) -> dict:
         "short_bytes": 1 << 29 if died else None,
         "peak_allocated_bytes": 5 << 30,
         "phases": [reading],
-        "peak_parts": [] if died else [
+        "peak_parts": []
+        if died
+        else [
             {"name": "layers.*.mlp", "held_bytes": 3 << 30, "made_bytes": 1 << 30},
             {"name": "embed_tokens", "held_bytes": 1 << 30, "made_bytes": 0},
         ],
