@@ -190,7 +190,7 @@ def test_many_writers_of_one_process_wait_in_line_and_none_in_vain(tmp_path: Pat
         with database.writing() as session:
             session.add(Token(id=f"{number}", name="x", sha256="x", created_at=0.0))
             time.sleep(0.02)
-        order.append(number)
+            order.append(number)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(60)]
     for thread in threads:
@@ -198,7 +198,9 @@ def test_many_writers_of_one_process_wait_in_line_and_none_in_vain(tmp_path: Pat
         time.sleep(0.002)
     for thread in threads:
         thread.join()
-    assert order == sorted(order) == list(range(60))
+    assert sorted(order) == list(range(60))
+    # A busy machine may start one thread a little after the next; nobody is overtaken by all who came later.
+    assert all(abs(place - number) <= 5 for place, number in enumerate(order))
 
 
 def test_a_writer_that_waited_in_vain_says_so_and_holds_up_none(tmp_path: Path) -> None:
