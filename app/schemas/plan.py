@@ -77,7 +77,7 @@ class TokensPerSecond(_Strict):
     high: int
 
 
-class Span(_Strict):
+class ValueRange(_Strict):
     """`low` at the fastest rate, `high` at the slowest: null where no published run is near."""
 
     low: float
@@ -90,8 +90,8 @@ class Throughput(_Strict):
 
     tokens_per_second: TokensPerSecond | None
     evidence: str
-    hours: Span | None = Field(description="For the request's tokens; null where it says none.")
-    cost: Span | None = Field(description="Of all cards, in the currency of price_per_hour; null where it says none.")
+    hours: ValueRange | None = Field(description="For the request's tokens; null where it says none.")
+    cost: ValueRange | None = Field(description="Of all cards, in price_per_hour's currency; null where it says none.")
 
 
 class WarningItem(_Strict):

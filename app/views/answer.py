@@ -33,7 +33,7 @@ from planner.ledger import Line
 from planner.measurement import Measurement
 from planner.model.model import Model
 from planner.request.schema import Request
-from planner.throughput.length import Span, cost_of, hours_of
+from planner.throughput.length import ValueRange, cost_of, hours_of
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ class Answer:
         return draw_timeline(self.plan.lines, self.plan.peak_phase, self.plan.usable_bytes)
 
     @property
-    def hours(self) -> Span | None:
+    def hours(self) -> ValueRange | None:
         """For as many tokens as were asked about."""
         return hours_of(self.request.tokens, self.plan.throughput)
 
     @property
-    def cost(self) -> Span | None:
+    def cost(self) -> ValueRange | None:
         """Of these hours, of all cards."""
         return cost_of(self.hours, self.request.price_per_hour, self.request.gpus)
 

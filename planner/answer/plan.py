@@ -242,7 +242,7 @@ def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[Not
             outside=communication_band(walked.recipe.layout),
             several_cards=walked.recipe.layout.strategy != "single",
             spills=walked.spread is not None and walked.spread.on_host > 0,
-            comes_late=is_played(walked.recipe),
+            frees_across_streams=is_played(walked.recipe),
         ),
         not_planned=items,
         spread=walked.spread,

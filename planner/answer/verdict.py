@@ -34,8 +34,9 @@ class Estimate:
     `perhaps_less_bytes`: what the peak counts at most, and a run may not hold: a tower that is quantized, too.
     `large_pieces`: some tensor is large beside the peak, and so are the holes it leaves. `outside` is what the cards
     take to talk to each other, `several_cards` whether the formula is one for several. `spills`: some layers would go
-    to the host, where nothing is trained. `comes_late`: some memory is free for its stream only when another is done
-    with it, which giving unused segments back does not hasten: a run fits where all it reserves does.
+    to the host, where nothing is trained. `frees_across_streams`: some memory returns to its stream's pool only
+    when another stream is done with it, which releasing cached segments does not hasten: such a run fits only if all
+    that it reserves does.
     """
 
     peak_allocated_bytes: int
@@ -49,7 +50,7 @@ class Estimate:
     outside: Band = NOTHING_OUTSIDE
     several_cards: bool = False
     spills: bool = False
-    comes_late: bool = False
+    frees_across_streams: bool = False
 
     @property
     def lowest_bytes(self) -> int:
@@ -74,7 +75,7 @@ class Estimate:
             return "does_not_fit"
         if self.enough_bytes > self.gpu.usable_bytes:
             return "tight"
-        return "tight" if self.comes_late and self._plenty("high") > self.gpu.usable_bytes else "fits"
+        return "tight" if self.frees_across_streams and self._plenty("high") > self.gpu.usable_bytes else "fits"
 
     def required(self) -> Required:
         """The range on this card. Nothing in it depends on the card's size but where the allocator gives back."""

@@ -17,8 +17,8 @@ from typing import Any
 from app.imports.adapters.peft_methods import CONFIGS
 from app.imports.effects import Effect
 from app.imports.sources.command_line import TRL_TRAININGS
-from app.imports.sources.python_deeds import deeds_of
 from app.imports.sources.python_literals import NoLiteralError, literal, literal_names
+from app.imports.sources.python_model_changes import model_changes
 
 # What a Python program has and no configuration.
 _PROGRAM = re.compile(r"^(?:from [\w.]+ import |import [\w.]+|def \w+\(|class \w+|[\w.]+\s*=\s*\w+\()", re.MULTILINE)
@@ -60,7 +60,7 @@ class NotReadableError(ValueError):
 
 @dataclass(slots=True)
 class Program:
-    """`settings` in TRL's words; by their source, `unread`: arguments that are no literals, `effects`: other deeds."""
+    """`settings` in TRL's words. By source text: `unread`, arguments that are no literals; `effects`, model changes."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
@@ -115,10 +115,10 @@ def read_program(source: str) -> Program:
     has_adapters = "lora_r" in program.settings or "lora_r" in program.unread
     if program.settings["command"] != "python":
         program.default(use_peft=has_adapters)
-    deeds = deeds_of(tree, has_adapters=has_adapters)
-    program.settings |= deeds.settings
-    program.unread |= deeds.unread
-    program.effects = deeds.effects
+    changes = model_changes(tree, has_adapters=has_adapters)
+    program.settings |= changes.settings
+    program.unread |= changes.unread
+    program.effects = changes.effects
     return program
 
 

@@ -25,8 +25,8 @@ _LATENT = ("T", "v")
 _ROWS_OF = {"T": "flash", "kept": "flash row"}
 
 
-class Lying(NamedTuple):
-    """How queries and keys lie in memory: of one sequence alone, or head by head, they need no copy for a product."""
+class MemoryLayout(NamedTuple):
+    """How queries and keys lie in memory: one sequence, or head by head, needs no copy for a matrix product."""
 
     one_sequence: bool
     by_head: bool = False
@@ -69,8 +69,8 @@ def _by_kernel(
     graph: Graph, inner: tuple[Value, Value, Value], switches: Switches, layer: LayerSwitches, mask: Value | None
 ) -> Value:
     if layer.kernel == "math":
-        lies = Lying(one_sequence=switches.one_sequence, by_head=layer.by_head)
-        return math(graph, inner, mask, lies, drops=layer.dropout)
+        layout = MemoryLayout(one_sequence=switches.one_sequence, by_head=layer.by_head)
+        return math(graph, inner, mask, layout, drops=layer.dropout)
     if layer.kernel == "cudnn":
         bias = _additive(graph, inner[0].each) if mask else None
         return cudnn(graph, inner, bias, _result(inner[0], inner[2]), WORKSPACE)
@@ -201,7 +201,7 @@ def _additive(graph: Graph, each: int) -> Buffer:
 
 @framed
 def math(
-    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, lies: Lying, *, drops: bool = False
+    graph: Graph, qkv: tuple[Value, Value, Value], mask: Value | None, layout: MemoryLayout, *, drops: bool = False
 ) -> Value:
     """`_scaled_dot_product_attention_math`: float32 throughout, scores and probabilities written out.
 
@@ -217,7 +217,7 @@ def math(
         scaled = graph.hold(unary(graph, q))
         bias = _causal_bias(graph) if mask is None else Value(_additive(graph, each), each, mask.dims)
         wide_k, wide_v = graph.hold((repeat(graph, k), repeat(graph, v)))
-        as_wanted = lies.one_sequence or lies.by_head
+        as_wanted = layout.one_sequence or layout.by_head
         copied = (not as_wanted, not as_wanted and wide_k.dims == k.dims)
         # The bias is added in place.
         scores = graph.hold(_product(graph, (scaled, unary(graph, wide_k)), copied, _SCORES, 0))
@@ -226,9 +226,9 @@ def math(
         if drops:
             weights = graph.replace(weights, dropout(graph, weights))
         returned = graph.hold(cast(graph, weights, each))
-        copied = (False, not lies.one_sequence and wide_v.dims == v.dims)
+        copied = (False, not layout.one_sequence and wide_v.dims == v.dims)
         out = _product(graph, (weights, wide_v), copied, dims, 0)
-        out = cast(graph, out if lies.one_sequence else relayout_gradient(graph, out), each)
+        out = cast(graph, out if layout.one_sequence else relayout_gradient(graph, out), each)
         graph.release(weights, scaled, wide_k, wide_v, bias, q, k, v)
     graph.hold(out)
     graph.release(returned)

@@ -76,7 +76,7 @@ def _causal_loss(graph: Graph, x: Value, labels: Value) -> Value:
 def _written_out(graph: Graph, q: Value, k: Value, v: Value) -> Value:
     """Keys are read transposed, so that their gradient lies as they do."""
     q, v = relayout_gradient(graph, q), relayout_gradient(graph, v)
-    return kernels.math(graph, (q, k, v), None, kernels.Lying(one_sequence=False))
+    return kernels.math(graph, (q, k, v), None, kernels.MemoryLayout(one_sequence=False))
 
 
 @framed

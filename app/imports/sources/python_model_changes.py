@@ -32,7 +32,7 @@ _MORE = Effect("trains more than the adapters; planned with these alone", "with 
 
 
 @dataclass(slots=True)
-class Deeds:
+class ModelChanges:
     """`settings`: what has a key; `effects`: the rest by its source; `unread`: an optimizer that is not known."""
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class Deeds:
     unread: dict[str, str] = field(default_factory=dict)
 
 
-def deeds_of(tree: ast.Module, *, has_adapters: bool) -> Deeds:
+def model_changes(tree: ast.Module, *, has_adapters: bool) -> ModelChanges:
     """What the program does to the model that it loads first."""
-    found, (models, first) = Deeds(), _the_model(tree)
+    found, (models, first) = ModelChanges(), _the_model(tree)
     end = min((call.lineno for call in ast.walk(tree) if _is_training(call)), default=None)
     for node in ast.walk(tree):
         if end is not None and getattr(node, "lineno", 0) > end:
@@ -66,7 +66,7 @@ def _is_training(node: ast.AST) -> TypeGuard[ast.Call]:
     return is_call and "trainer" in _root(node).lower()
 
 
-def _of_call(found: Deeds, call: ast.Call, models: Collection[str], *, has_adapters: bool) -> None:
+def _of_call(found: ModelChanges, call: ast.Call, models: Collection[str], *, has_adapters: bool) -> None:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     root = _root(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -96,7 +96,7 @@ def _of_call(found: Deeds, call: ast.Call, models: Collection[str], *, has_adapt
 
 
 def _of_assignment(
-    found: Deeds, node: ast.Assign, target: ast.expr, models: Collection[str], *, has_adapters: bool
+    found: ModelChanges, node: ast.Assign, target: ast.expr, models: Collection[str], *, has_adapters: bool
 ) -> None:
     if isinstance(target, ast.Subscript) and ast.unparse(target.value).endswith("environ"):
         _set_variable(found, target.slice, node.value)
@@ -107,7 +107,7 @@ def _of_assignment(
             found.effects[_source(node)] = LAYERS
 
 
-def _trains(found: Deeds, node: ast.AST, value: ast.expr | None, *, has_adapters: bool) -> None:
+def _trains(found: ModelChanges, node: ast.AST, value: ast.expr | None, *, has_adapters: bool) -> None:
     """Freezing is what PEFT does anyway; thawing is what full fine-tuning is."""
     frozen = isinstance(value, ast.Constant) and value.value is False
     thawed = value is None or (isinstance(value, ast.Constant) and value.value is True)
@@ -117,7 +117,7 @@ def _trains(found: Deeds, node: ast.AST, value: ast.expr | None, *, has_adapters
         found.effects[_source(node)] = PARTIAL
 
 
-def _set_variable(found: Deeds, name: ast.expr | None, value: ast.expr) -> None:
+def _set_variable(found: ModelChanges, name: ast.expr | None, value: ast.expr) -> None:
     """The allocator's settings; and which cards there are, where that is more than one."""
     if not isinstance(name, ast.Constant) or not isinstance(value, ast.Constant):
         return
@@ -125,7 +125,7 @@ def _set_variable(found: Deeds, name: ast.expr | None, value: ast.expr) -> None:
         found.settings[name.value] = value.value
 
 
-def _own_optimizer(found: Deeds, tree: ast.Module) -> None:
+def _own_optimizer(found: ModelChanges, tree: ast.Module) -> None:
     """`optimizers=(optimizer, scheduler)` of a Trainer, which then makes none of its own."""
     made = {
         target.id: node.value
