@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.site.browser.test_browser import RULES, violations
+from tests.site.browser.test_accessibility import RULES, violations
 
 PLAN = "/plan?model=Qwen/Qwen3-8B&gpu=rtx-4090"
 
