@@ -7,6 +7,7 @@ from planner.step.engine.cards import new_tensor
 from planner.step.engine.gradients import later
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, cast, cast_later, mul, parameter, shift, square, summed_over_rows
+from planner.step.engine.widths import promoted
 from planner.step.liger_models import LEFT_NORMS
 from planner.step.switches import Switches
 
@@ -172,7 +173,7 @@ def scale_by_weight(graph: Graph, x: Value, weight: Value, *, weight_last: bool 
     """
     if weight.edge is None:
         return mul(graph, x, weight)
-    each, dims = max(x.each, weight.each), x.dims
+    each, dims = promoted(x.each, weight.each), x.dims
     x_edge, w_edge, own, width, shape = x.edge, weight.edge, weight.each, x.each, weight.dims
 
     def to_weight() -> Callable[[], Buffer]:
@@ -223,7 +224,7 @@ def mul_rows(graph: Graph, x: Value, rows: Value) -> Value:
 
     Each is saved for the other's gradient, where one is wanted. A narrower x gets its gradient cast back.
     """
-    each, dims = max(x.each, rows.each), x.dims
+    each, dims = promoted(x.each, rows.each), x.dims
     if not graph.needs(x, rows):
         return Value(graph.new(each, dims), each, dims)
     x_edge, row_edge, row_dims, own = x.edge, rows.edge, rows.dims, x.each

@@ -82,13 +82,12 @@ class Outside:
 class Copies:
     """Whole modules that are trained as copies beside the adapters, by the names that a model's parts have.
 
-    `width`: bytes per element; `recast`: autocast's dtype is another. `embedding`, `head`: whether they are among them,
+    `width`: bytes per element. `embedding`, `head`: whether they are among them,
     `tied`: as one tensor.
     """
 
     names: frozenset[str] = frozenset()
     width: int = 0
-    recast: bool = False
     embedding: bool = False
     head: bool = False
     tied: bool = False
@@ -129,18 +128,17 @@ class Unsloth:
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """The recipe without its numbers. Widths are bytes per element; `autocast` is 2 or 0 (none).
+    """The recipe without its numbers. Widths are those of planner/step/engine/widths.py, bytes per element;
+    `autocast` is 2 or 0 (none).
 
     `residual` is what embeddings and norms are held in, and so the width of the residual stream.
-    `compute_apart`: 4-bit products are asked for in the other 16-bit dtype than activations have.
     `loops_experts`: the card is too old for grouped_mm (compute capability 8.0).
     Whether Liger's norms overwrite the incoming gradient, and whether it replaces q and k norms and the rotation,
     differs by model.
     `collated`: the stack's collator adds an attention mask of ones. `packed`: it joins documents in one row instead,
     and says where each begins. `noisy`: NEFTune adds noise to the embedded tokens.
     `expanded` is the dtype bitsandbytes expands a 4-bit weight to in the backward pass (quant_state.dtype).
-    `adapter_recast`: autocast casts adapters from one 16-bit dtype to the other. `gathers_experts`: each token has
-    copies of its experts' weights.
+    `gathers_experts`: each token has copies of its experts' weights. `float16`: whether products are in float16.
     `biases`: which of the linear layers' own are trained beside the adapters.
     `trains_tokens`: some rows of the embedding are trained, and put among the others anew in each forward;
     `merges_head`: in the head, too, which is the embedding.
@@ -164,11 +162,9 @@ class Switches:
     model: int
     residual: int
     compute: int
-    compute_apart: bool
     expanded: int
     autocast: int
     adapter: int
-    adapter_recast: bool
     has_adapters: bool
     trains_base: bool
     dropout: bool

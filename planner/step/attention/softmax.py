@@ -2,6 +2,7 @@
 
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import cast
+from planner.step.engine.widths import OTHER_HALF
 
 WORKSPACE = "attention backward workspace"
 
@@ -26,12 +27,12 @@ def safe_softmax(graph: Graph, x: Value) -> Value:
 
 @framed
 def softmax_in_float32(graph: Graph, x: Value, float16: bool) -> Value:
-    """`softmax(x, dtype=float32)`.
+    """`softmax(x, dtype=float32)`; `float16`: whether the run's own 16-bit type is that.
 
     CUDA reads float16 as it is and writes float32 (`half_to_float`, aten/src/ATen/native/SoftMax.cpp); bfloat16 is
     copied to float32 first.
     """
-    return _softmax(graph, x if float16 else cast(graph, x, 4), 4)
+    return _softmax(graph, x if x.each == (2 if float16 else OTHER_HALF) else cast(graph, x, 4), 4)
 
 
 @framed

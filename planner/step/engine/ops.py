@@ -9,6 +9,7 @@ from collections.abc import Callable
 from planner.step.engine.cards import new_tensor, view_of
 from planner.step.engine.gradients import later
 from planner.step.engine.graph import Alias, Buffer, Dims, Edge, Graph, Outcome, Value, framed
+from planner.step.engine.widths import promoted
 
 GRADIENTS = "gradients of trained weights"
 SUMS = "partial sums over rows"
@@ -58,12 +59,9 @@ def semaphores_of(rows: Dims, width: str) -> str:
     return f"{' × '.join(rows)} semaphores of {width}"
 
 
-def cast(graph: Graph, x: Value, each: int, *, other: bool = False) -> Value:
-    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing.
-
-    `other`: the dtype is another one, be it as wide (float16 and bfloat16).
-    """
-    if x.each == each and not other:
+def cast(graph: Graph, x: Value, each: int) -> Value:
+    """`x.to(dtype)`: a copy only where the dtype differs; its gradient is cast back. Saves nothing."""
+    if x.each == each:
         return x
     tag = GRADIENTS if x.edge and x.edge.leaf else ""
     return new_tensor(graph, x, each, x.dims, tag=tag)
@@ -115,7 +113,7 @@ def relayout_gradient(graph: Graph, x: Value) -> Value:
 @framed
 def add(graph: Graph, a: Value, b: Value) -> Value:
     """`a + b`, the wider dtype wins. Saves nothing; both sides receive the same gradient, cast where narrower."""
-    each, dims = max(a.each, b.each), a.dims
+    each, dims = promoted(a.each, b.each), a.dims
     if not graph.needs(a, b):
         return Value(graph.new(each, dims), each, dims)
     sides = ((a.edge, a.each), (b.edge, b.each))
@@ -135,7 +133,7 @@ def cast_later(graph: Graph, wide: Buffer, dims: Dims, *, each: int, own: int) -
 @framed
 def mul(graph: Graph, a: Value, b: Value) -> Value:
     """`a * b`: each side is saved for the other's gradient; b's gradient is made first (MulBackward0::apply)."""
-    each, dims = max(a.each, b.each), a.dims
+    each, dims = promoted(a.each, b.each), a.dims
     if not graph.needs(a, b):
         return Value(graph.new(each, dims), each, dims)
     sides = ((a.edge, a.each), (b.edge, b.each))

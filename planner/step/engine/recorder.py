@@ -5,6 +5,7 @@ from typing import TypeVar
 from planner.step.engine.buffers import Alias, Buffer, LeakError, UseAfterFreeError, freed_too_early
 from planner.step.engine.events import Size
 from planner.step.engine.values import Dims, Value, buffers_of
+from planner.step.engine.widths import bytes_of
 
 _T = TypeVar("_T")
 
@@ -48,7 +49,7 @@ class Recorder:
     def new(self, num: int, dims: Dims, tag: str = "", den: int = 1) -> Buffer:
         """Allocate `num` bytes per element of `dims`: a temporary, until somebody owns it."""
         made = self.made
-        buffer = Buffer(self.events, len(made), Size(num, dims, den), tag or self.tag)
+        buffer = Buffer(self.events, len(made), Size(bytes_of(num), dims, den), tag or self.tag)
         made.append(buffer)
         return buffer
 

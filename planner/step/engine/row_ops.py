@@ -4,6 +4,7 @@ from planner.step.engine.cards import new_tensor
 from planner.step.engine.gradients import later
 from planner.step.engine.graph import Alias, Buffer, Dims, Graph, Outcome, Value, framed
 from planner.step.engine.ops import cast_later
+from planner.step.engine.widths import promoted
 
 
 def gather(graph: Graph, x: Value, index: Value) -> Value:
@@ -85,7 +86,7 @@ def normalise(graph: Graph, x: Value) -> Value:
 @framed
 def scale_rows(graph: Graph, x: Value, factors: Value) -> Value:
     """`x * factors[..., None]`: each saved for the other; the factors' gradient is a full product, summed last."""
-    each, dims = max(x.each, factors.each), x.dims
+    each, dims = promoted(x.each, factors.each), x.dims
     if not graph.needs(x, factors):
         return Value(graph.new(each, dims), each, dims)
     x_edge, own, factor_edge, factor_each, rows = x.edge, x.each, factors.edge, factors.each, factors.dims

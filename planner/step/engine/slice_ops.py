@@ -1,9 +1,11 @@
 """Slices, splits and concatenations: views cost nothing forward, their gradients do."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 from planner.step.engine.cards import new_tensor, view_of
 from planner.step.engine.graph import Buffer, Dims, Edge, Graph, Outcome, Value, framed
+from planner.step.engine.widths import promoted
 
 
 def piece(graph: Graph, x: Value, dims: Dims) -> Value:
@@ -14,7 +16,7 @@ def piece(graph: Graph, x: Value, dims: Dims) -> Value:
 @framed
 def concatenate(graph: Graph, parts: Sequence[Value], dims: Dims) -> Value:
     """`torch.cat`, a copy; its backward hands out views of the one gradient."""
-    each = max(part.each for part in parts)
+    each = reduce(promoted, (part.each for part in parts))
     if not graph.needs(*parts):
         return Value(graph.new(each, dims), each, dims)
     edges = tuple(part.edge for part in parts)

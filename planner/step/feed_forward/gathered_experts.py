@@ -6,6 +6,7 @@ Source: transformers 5.23 integrations/moe.py, batched_mm_experts_forward, to wh
 
 from planner.families.parts import Experts
 from planner.step.engine.graph import Graph, Value, framed
+from planner.step.engine.widths import promoted
 from planner.step.feed_forward.gates import gate
 from planner.step.feed_forward.mlp import activation
 from planner.step.feed_forward.routers import Routing
@@ -30,7 +31,7 @@ def gathered_experts(graph: Graph, part: Experts, x: Value, routing: Routing, pr
     down = graph.new(weight_each, (*_PAIRS, "h", part.down.in_), GATHERED)
     graph.release(weights)
     out = graph.new(each, (*_PAIRS, "h"))
-    weighted = graph.new(max(each, routing.weights.each), (*_PAIRS, "h"))
+    weighted = graph.new(promoted(each, routing.weights.each), (*_PAIRS, "h"))
     result = Value(graph.new(each, ("T", "h")), each, ("T", "h"))
     graph.release(chosen, inner, down, out, weighted)
     return result

@@ -5,6 +5,7 @@ Source: transformers 5.23 activations.py XIELUActivation._xielu_python; expm1 ru
 
 from planner.step.engine.graph import Buffer, Graph, Outcome, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, mul, parameter
+from planner.step.engine.widths import promoted
 from planner.step.norms import scale_by_weight
 from planner.step.switches import Switches
 
@@ -87,7 +88,7 @@ def _expm1(graph: Graph, x: Value) -> Value:
 
 @framed
 def _subtract(graph: Graph, a: Value, b: Value) -> Value:
-    each, dims = max(a.each, b.each), a.dims
+    each, dims = promoted(a.each, b.each), a.dims
     if not graph.needs(a, b):
         return Value(graph.new(each, dims), each, dims)
     a_edge, b_edge, b_each = a.edge, b.edge, b.each
@@ -104,7 +105,7 @@ def _subtract(graph: Graph, a: Value, b: Value) -> Value:
 
 @framed
 def _where(graph: Graph, condition: Buffer, a: Value, b: Value) -> Value:
-    each, dims = max(a.each, b.each), a.dims
+    each, dims = promoted(a.each, b.each), a.dims
     if not graph.needs(a, b):
         return Value(graph.new(each, dims), each, dims)
     edges = (a.edge, b.edge)

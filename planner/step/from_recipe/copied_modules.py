@@ -7,7 +7,8 @@ from planner.errors import FieldProblem, NotPlannedError
 from planner.families.census import census_of
 from planner.families.parts import Attention, Block, Decoder, Experts, GatedMlp, PlainMlp, Structure
 from planner.request.lora import Lora
-from planner.request.recipe import DTYPE_BYTES, Recipe
+from planner.request.recipe import Recipe
+from planner.step.from_recipe.dtype_widths import width_of
 from planner.step.switches import Copies
 from planner.tensors.modules import module_name
 from planner.tensors.whole_modules import FIELD, ties_the_copies, whole_modules
@@ -28,8 +29,7 @@ def copies_of(decoder: Decoder, recipe: Recipe) -> Copies:
     structure, tied = decoder.structure, ties_the_copies(census_of(decoder), recipe.lora)
     return Copies(
         names=names | {structure.head.name} if tied else names,
-        width=DTYPE_BYTES[recipe.copied_dtype],
-        recast=recipe.autocast is not None and recipe.autocast != recipe.copied_dtype,
+        width=width_of(recipe.copied_dtype, recipe),
         embedding=structure.embedding in names,
         head=tied or structure.head.name in names,
         tied=tied,

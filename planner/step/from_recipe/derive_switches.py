@@ -26,6 +26,7 @@ from planner.step.engine.offloading import LEAST_BYTES
 from planner.step.from_recipe.adapted_layers import Ranks, adapters_by_kind, own_ranks, scaled_inputs
 from planner.step.from_recipe.copied_modules import copies_of
 from planner.step.from_recipe.derive_numbers import CHUNK, key_splits, numbers_of
+from planner.step.from_recipe.dtype_widths import products_dtype, width_of
 from planner.step.from_recipe.linears import linears, trained_biases
 from planner.step.losses.loss_choice import liger_head, liger_kernels, loss_that_runs, merges_head
 from planner.step.passes import passes_of
@@ -131,7 +132,7 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
     """`recipe` is of any size."""
     adapted = _adapted(decoder, recipe.lora) if recipe.lora else frozenset()
     adapters = adapters_by_kind(decoder, recipe.lora)
-    residual = 4 if recipe.kbit_preparation else DTYPE_BYTES[recipe.model_dtype]
+    model = width_of(recipe.model_dtype, recipe)
     copies = copies_of(decoder, recipe)
     training = recipe.training
     return Switches(
@@ -143,15 +144,13 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
         ),
         storage=_storage(recipe),
         double_quant=bool(recipe.quantization and recipe.quantization.bnb_4bit_use_double_quant),
-        float16=recipe.model_dtype == "float16",
-        model=DTYPE_BYTES[recipe.model_dtype],
-        residual=residual,
-        compute=DTYPE_BYTES[recipe.compute_dtype],
-        compute_apart=_compute_apart(recipe),
-        expanded=DTYPE_BYTES[recipe.model_dtype],
+        float16=products_dtype(recipe) == "float16",
+        model=model,
+        residual=4 if recipe.kbit_preparation else model,
+        compute=width_of(recipe.compute_dtype, recipe),
+        expanded=model,
         autocast=DTYPE_BYTES[recipe.autocast] if recipe.autocast else 0,
-        adapter=DTYPE_BYTES[recipe.adapter_dtype],
-        adapter_recast=recipe.autocast is not None and recipe.autocast != recipe.adapter_dtype,
+        adapter=width_of(recipe.adapter_dtype, recipe),
         has_adapters=recipe.lora is not None,
         trains_base=recipe.method == "full",
         dropout=recipe.dropout,
@@ -194,10 +193,6 @@ def _switches(decoder: Decoder, recipe: Recipe, gpu: Gpu, by_size: _BySize) -> S
     )
 
 
-def _compute_apart(recipe: Recipe) -> bool:
-    """float16 where activations are bfloat16, or the other way round."""
-    activations = recipe.autocast or recipe.model_dtype
-    return {recipe.compute_dtype, activations} == {"float16", "bfloat16"}
 
 
 def _outside(decoder: Decoder, fused: frozenset[str], adapted: frozenset[str]) -> Outside:

@@ -7,6 +7,7 @@ from planner.families.parts import Linear
 from planner.step.engine.gradients import later
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, cast_later, clone, dropout, unary
+from planner.step.engine.widths import promoted
 from planner.step.projections.peft_method import Base, product
 from planner.step.switches import ADALORA_ELEMENTS, ADALORA_SQUARES, ADALORA_TENSORS, Switches
 from planner.units import ALLOCATION_GRANULE_BYTES
@@ -74,7 +75,7 @@ def _over_the_rank(graph: Graph, switches: Switches, x: Value, *, trained: bool)
     """`x / (ranknum + 1e-5)`, a tensor of one number, which is saved; in float32 it widens what it divides."""
     kept = switches.adapter if trained else _WIDE_BYTES
     number = graph.hold(graph.new(kept, ()))
-    edge_in, own, dims, each = x.edge, x.each, x.dims, max(x.each, kept)
+    edge_in, own, dims, each = x.edge, x.each, x.dims, promoted(x.each, kept)
 
     def wide() -> Buffer:
         return graph.new(each, dims)

@@ -13,14 +13,13 @@ EMBEDDED = "embedded tokens"
 
 
 @framed
-def autocast_weight(graph: Graph, weight: Value, each: int, name: str, *, other: bool = False) -> Value:
-    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends.
-
-    `other`: a leaf of the other 16-bit dtype, which is cast each time (autocast_mode.cpp, can_try_cache).
+def autocast_weight(graph: Graph, weight: Value, each: int, name: str) -> Value:
+    """A weight under autocast. A trained float32 leaf is cast once and kept until autocast ends, one of the other
+    16-bit dtype each time (autocast_mode.cpp, can_try_cache).
     """
     if name in graph.casts:
         return graph.casts[name]
-    copy = cast(graph, weight, each, other=other)
+    copy = cast(graph, weight, each)
     if copy is not weight and weight.edge is not None and weight.each == _CACHED_BYTES:
         graph.keep_cast(name, copy)
     return copy
@@ -53,6 +52,6 @@ def adapter_matmul(graph: Graph, switches: Switches, x: Value, shape: tuple[str,
     weight = parameter(switches.adapter, (shape[1], shape[0]), trained=True)
     if switches.autocast:
         key = f"{name} {'A' if shape[1] == switches.rank(name) else 'B'}"
-        weight = autocast_weight(graph, weight, switches.autocast, key, other=switches.adapter_recast)
+        weight = autocast_weight(graph, weight, switches.autocast, key)
         x = autocast_input(graph, x, switches.autocast)
     return matmul(graph, x, weight, shape[1])

@@ -25,7 +25,6 @@ from planner.step.switches import LayerSwitches, Switches
 
 EXPANDED = "expanded 4-bit weight"
 ADAPTERS = "LoRA adapter paths"
-_HALF_BYTES = 2
 _METHODS: dict[str, Callable[[Graph, Switches, Linear, Value, Base], Value]] = {
     "ADALORA": adalora, "VERA": vera, "IA3": ia3, "OFT": oft,
 }  # fmt: skip
@@ -73,12 +72,10 @@ class Projector:
 
         The product is in autocast's dtype where torch makes it, and in the compute dtype where bitsandbytes does.
         """
-        apart = self.switches.compute_apart and x.each == _HALF_BYTES
-        inner = self.graph.hold(cast(self.graph, x, self.switches.compute, other=apart))
+        inner = self.graph.hold(cast(self.graph, x, self.switches.compute))
         if self.switches.storage == "hqq":
             return cast(self.graph, group_wise_matmul(self.graph, part, inner), x.each)
-        by_torch = self.switches.autocast and part.name not in self.layer.fused
-        return cast(self.graph, self._matmul_four_bit(part, inner), x.each, other=apart and not by_torch)
+        return cast(self.graph, self._matmul_four_bit(part, inner), x.each)
 
     @framed
     def _matmul_four_bit(self, part: Linear, x: Value) -> Value:
@@ -87,11 +84,11 @@ class Projector:
         Forward without the fused kernel: absmax in float32, absmax + offset, and the weight, beside the output.
         Autocast narrows a float32 product: both of its sides are copied, and so is the gradient of x for the engine.
         """
-        graph, weight, each, dims = self.graph, (part.out, part.in_), self._product_bytes(x), (*x.dims[:-1], part.out)
-        wide, double, own = self.switches.expanded, self.switches.double_quant, x.each
+        graph, weight, dims = self.graph, (part.out, part.in_), (*x.dims[:-1], part.out)
+        wide, double = self.switches.expanded, self.switches.double_quant
+        own, each = x.each, self._product_bytes(part, x)
         # Autocast's product in the other dtype: the gradient of x is cast to x's, and the weight's dtype is autocast's.
         narrowed = self._narrowed(part, x)
-        recast = self.switches.compute_apart and not narrowed and wide == each
         biased = self._trains_bias(part) and graph.recording
         if not graph.needs(x) and not biased:
             return Value(self._expand_and_multiply(part, x), each, dims)
@@ -109,7 +106,7 @@ class Projector:
             absmax = graph.hold(graph.new(4, weight, EXPANDED, 64) if double else None)
             expanded = graph.hold(graph.new(wide, weight, EXPANDED))
             graph.release(absmax)
-            if wide != each or recast:
+            if wide != each:
                 expanded = graph.replace(expanded, graph.new(each, weight, EXPANDED))
             grad = graph.hold(graph.new(each, (*rows, part.in_)))
             graph.release(expanded)
@@ -121,18 +118,17 @@ class Projector:
         edge = graph.node(both if biased else backward)
         return Value(self._expand_and_multiply(part, x), each, dims, edge)
 
-    def _product_bytes(self, x: Value) -> int:
-        """Bytes per element of `F.linear`'s result: it is on autocast's lower precision list (autocast_mode.h)."""
-        return self.switches.autocast or x.each
+    def _product_bytes(self, part: Linear, x: Value) -> int:
+        """Bytes per element of the product: `F.linear` is on autocast's lower precision list (autocast_mode.h)."""
+        return x.each if part.name in self.layer.fused else self.switches.autocast or x.each
 
     def _narrowed(self, part: Linear, x: Value) -> bool:
         """Whether autocast casts both sides of an expanded product."""
-        apart = self.switches.compute_apart and self.switches.autocast > 0
-        return part.name not in self.layer.fused and (self._product_bytes(x) != x.each or apart)
+        return self._product_bytes(part, x) != x.each
 
     @framed
     def _expand_and_multiply(self, part: Linear, x: Value) -> Buffer:
-        graph, weight, each = self.graph, (part.out, part.in_), self._product_bytes(x)
+        graph, weight, each = self.graph, (part.out, part.in_), self._product_bytes(part, x)
         if part.name not in self.layer.fused:
             if self.switches.double_quant:
                 graph.hold((graph.new(4, weight, EXPANDED, 64), graph.new(4, weight, EXPANDED, 64)))
@@ -201,7 +197,6 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bi
         weight = graph.hold(fake_quantized(graph, weight, (part.out, part.in_), switches.qat_group))
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
-        recast = trained and switches.copies.recast
-        weight = autocast_weight(graph, weight, switches.autocast, part.name, other=recast)
+        weight = autocast_weight(graph, weight, switches.autocast, part.name)
     bias = held if trains_bias or (part.bias and trained) else 0
     return matmul(graph, x, weight, part.out, bias=bias, keeps_x=switches.keeps_inputs)
