@@ -58,7 +58,7 @@ accuracy: $(VENV)/.test ## recompute formula against dry run and against the pub
 	$(BIN)/python -m planner.evidence.accuracy_report
 	$(MAKE) -j2 .recorded-tables.settings .recorded-tables.mixture_settings .recorded-tables.latest_settings \
 	  .recorded-tables.crossing_settings .recorded-tables.optimizer_settings .recorded-tables.option_settings \
-	  .recorded-tables.adapter_settings .recorded-crossings.drawn
+	  .recorded-tables.adapter_settings .recorded-tables.half_type_settings .recorded-crossings.drawn
 	mv .recorded-tables.settings tests/planner/step/tables/recorded/families.jsonl
 	mv .recorded-tables.mixture_settings tests/planner/step/tables/recorded/mixtures.jsonl
 	mv .recorded-tables.latest_settings tests/planner/step/tables/recorded/latest.jsonl
@@ -66,6 +66,7 @@ accuracy: $(VENV)/.test ## recompute formula against dry run and against the pub
 	mv .recorded-tables.optimizer_settings tests/planner/step/tables/recorded/optimizers.jsonl
 	mv .recorded-tables.option_settings tests/planner/step/tables/recorded/options.jsonl
 	mv .recorded-tables.adapter_settings tests/planner/step/tables/recorded/adapters.jsonl
+	mv .recorded-tables.half_type_settings tests/planner/step/tables/recorded/half_types.jsonl
 	mv .recorded-crossings.drawn tests/planner/step/tables/recorded/drawn.jsonl
 	$(BIN)/python -m tests.planner.step.compared
 	$(BIN)/python -m pytest tests/planner/step tests/planner/evidence

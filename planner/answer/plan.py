@@ -190,14 +190,15 @@ def _model_of(request: Request, model: Model | None) -> Model:
 
 def _with_the_unproved(not_planned: Sequence[NotPlanned], recipe: Recipe) -> list[NotPlanned]:
     """`not_planned`, and this recipe's strategy where no dry run has shown it; another recipe's goes. TRL's offloading
-    without checkpointing and a mixture of 16-bit types have no formula, but a dry run plays them.
+    without checkpointing has no formula, nor have two 16-bit types on several cards or in Unsloth; dry runs play them.
     """
     items = [item for item in not_planned if item.key not in {*UNPROVED_FIELDS, _OFFLOADING, _AUTOCAST}]
     if recipe.training.activation_offloading and not recipe.offloads:
         why = "planned on the card: offloading is followed with checkpointing that is not reentrant, on one card"
         items.append(NotPlanned(key=_OFFLOADING, value=True, why=why, planned="without offloading", saves=True))
-    if {recipe.model_dtype, recipe.autocast} == {"bfloat16", "float16"}:
-        # make crossings, seed 20261130: the formula was 12.7 % below the dry run of Qwen3.5, 12.3 % below Cohere 2's.
+    elsewhere = recipe.layout.strategy != "single" or recipe.stack_name == UNSLOTH
+    if elsewhere and {recipe.model_dtype, recipe.autocast} == {"bfloat16", "float16"}:
+        # On one card and elsewhere than in Unsloth each cast and each sum of both is traced (engine/widths.py).
         why = "torch promotes a sum of bfloat16 and float16 to float32: 15 % more was seen; a dry run plays it"
         items.append(NotPlanned(key=_AUTOCAST, value=recipe.autocast, why=why, planned="as if in one 16-bit type"))
     for found in unproved(recipe):

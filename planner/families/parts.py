@@ -183,15 +183,16 @@ class Block:
     wiring  pre:      x + attn(norm1(x)), then x + mlp(norm2(x))
             sandwich: x + norm2(attn(norm1(x))), then x + norm4(mlp(norm3(x)))
             post:     x + norm1(attn(x)), then x + norm2(mlp(x))
-            parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x))
+            parallel: x + attn(norm1(x)) + mlp(norm1 or norm2(x)), or the residual last
             single:   x + attn(norm1(x)), or the same with an MLP
 
-    `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the
-    layer is done. `norms_first`: both norms of a parallel layer are computed before either half. `scaled_output`: the
-    result is multiplied in place. `returns_weights`: the layer returns its attention weights, too. `once`: the first or
-    last of its like, one layer only: the step makes or frees in it what its like share. `early`: no layer has widened
-    the residual stream yet, as an MLP does whose activation autocast runs in float32. `mlp_inline`: the layer's own
-    code runs a plain MLP, and names its input no longer when it has been multiplied.
+    `lingers`: attention's output, or its input too, keeps a name in the layer's code and so its memory until the layer
+    is done. `norms_first`: both norms of a parallel layer are computed before either half; `residual_last`: its halves
+    are added to each other first. `scaled_output`: the result is multiplied in place. `returns_weights`: the layer
+    returns its attention weights, too. `once`: the first or last of its like, one layer only: the step makes or frees
+    in it what its like share. `early`: no layer has widened the residual stream yet, as an MLP does whose activation
+    autocast runs in float32. `mlp_inline`: the layer's own code runs a plain MLP, and names its input no longer when it
+    has been multiplied.
     """
 
     prefix: str
@@ -204,6 +205,7 @@ class Block:
     dropout: bool = False
     lingers: Literal["", "output", "both"] = ""
     norms_first: bool = False
+    residual_last: bool = False
     beside: Beside | None = None
     layer_input: LayerInput | None = None
     scaled_output: bool = False

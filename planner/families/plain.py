@@ -89,6 +89,7 @@ def phi(fields: Fields) -> Decoder:
     block = Block(
         prefix=LAYER,
         wiring="parallel",
+        residual_last=True,
         norms=(layer_norm("input_layernorm"),),
         attention=Attention(
             q=Linear("self_attn.q_proj", "q", "h", True),
@@ -114,6 +115,7 @@ def gpt_neox(fields: Fields) -> Decoder:
     block = Block(
         prefix="gpt_neox.layers.*.",
         wiring="parallel" if fields.flag("use_parallel_residual", True) else "pre",
+        residual_last=True,
         norms=(layer_norm("input_layernorm"), layer_norm("post_attention_layernorm")),
         attention=Attention(
             q=None, k=None, v=None,
@@ -179,6 +181,7 @@ def gptj(fields: Fields) -> Decoder:
     block = Block(
         prefix="transformer.h.*.",
         wiring="parallel",
+        residual_last=True,
         norms=(layer_norm("ln_1"),),
         attention=Attention(
             q=Linear("attn.q_proj", "q", "h"), k=Linear("attn.k_proj", "k", "h"), v=Linear("attn.v_proj", "k", "h"),
@@ -271,6 +274,7 @@ def falcon(fields: Fields) -> Decoder:
     block = Block(
         prefix="transformer.h.*.",
         wiring="parallel",
+        residual_last=True,
         norms=norms,
         attention=Attention(
             q=None, k=None, v=None,

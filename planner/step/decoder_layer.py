@@ -106,6 +106,8 @@ def _parallel(graph: Graph, part: Block, x: Value, project: Projector, shared: S
         graph.release(inner)
         second = norm(graph, part.norms[1], x, project.switches)
     fed = _feed(graph, part, second, project)
+    if part.residual_last:
+        return add(graph, add(graph, attended, fed), x)
     return add(graph, add(graph, x, attended), fed)
 
 

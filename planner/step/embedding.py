@@ -60,13 +60,20 @@ def tensors_of_loss(graph: Graph, switches: Switches) -> list[Buffer]:
 
 
 @framed
-def embed(
-    graph: Graph, structure: Structure, switches: Switches, ids: list[Buffer], tokens: Buffer | None = None
+def embed(  # noqa: PLR0913  # what the model's forward is given
+    graph: Graph,
+    structure: Structure,
+    switches: Switches,
+    ids: list[Buffer],
+    tokens: Buffer | None = None,
+    *,
+    has_mask: bool = False,
 ) -> tuple[Value, tuple[Value, ...], Shared, Value | None]:
     """What the first layer is given; what the model's forward keeps a name for until it returns, the embedded tokens
     (`inputs_embeds`) and learned positions; what all layers share (`ids`, mask, rotary tables); position ids.
 
     `tokens` are the ids that are looked up, where those are none of the batch's own: a trained embedding saves them.
+    `has_mask`: an attention mask is handed over that no collator made.
     """
     replaced: tuple[Value, ...] = ()
     if structure.replaces_media:
@@ -86,9 +93,13 @@ def embed(
         if structure.embedding_scaled == "outside":
             x = graph.replace(x, unary(graph, x))
         named = graph.hold([x])
+        has_mask = has_mask or switches.collated or switches.padded
+        if not has_mask and (made := _without_mask(graph, structure)):
+            named.append(graph.hold(made))
         if structure.positions:
-            named.append(graph.hold(_learned_positions(graph, structure, switches)))
-            x = graph.replace(x, add(graph, *named))
+            learned = graph.hold(_learned_positions(graph, structure, switches))
+            named.append(learned)
+            x = graph.replace(x, add(graph, x, learned))
         if structure.embedding_norm:
             # Its output is what the layers hand on, and counts as that.
             x = graph.replace(x, norm(graph, structure.embedding_norm, x, switches, RESIDUAL))
@@ -158,11 +169,22 @@ def _media_replaced(graph: Graph) -> tuple[Value, ...]:
         return (*masks, Value(graph.new(8, ("T",)), 8, ("T",)))
 
 
+@framed
+def _without_mask(graph: Graph, structure: Structure) -> Value | None:
+    """What is made where no attention mask is given: BLOOM's slopes, a mask of ones by which OPT counts positions."""
+    dims = ("H",) if _has_alibi(structure) else ("T",) if structure.positions and structure.positions_each else None
+    return Value(graph.new(4, dims, INPUTS), 4, dims) if dims else None
+
+
+def _has_alibi(structure: Structure) -> bool:
+    return any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks)
+
+
 def _positions(graph: Graph, structure: Structure, each: int, *, given: bool) -> Value | None:
     """Position ids, unless they came with the batch; or ALiBi's slopes by position in the hidden states' dtype
     (`build_alibi_tensor`).
     """
-    if any(isinstance(block.attention, Attention) and block.attention.alibi for block in structure.blocks):
+    if _has_alibi(structure):
         return Value(graph.new(each, ("b", "H", "s")), each, ("b", "H", "s"))
     if given:
         return None

@@ -19,12 +19,12 @@ def norm(graph: Graph, part: Norm, x: Value, switches: Switches, cause: str = "n
     with graph.cause(cause):
         if part.kind == "layer":
             if not switches.autocast:
-                return layer_norm(graph, x, part, trained)
+                return layer_norm(graph, x, part, held if trained else None)
             wide = cast(graph, x, 4)
             gains = [graph.new(4, (part.width,)) for _ in "wb"] if held != 4 else []
-            return layer_norm(graph, wide, part, trained, *gains)
+            return layer_norm(graph, wide, part, held if trained else None, *gains)
         if part.kind == "layer_float":
-            return cast(graph, layer_norm(graph, cast(graph, x, 4), part, trained), x.each)
+            return cast(graph, layer_norm(graph, cast(graph, x, 4), part, held if trained else None), x.each)
         head = part.name.startswith("self_attn.")
         patched = (part.weight or part.kind != "rms_float") and part.name.rpartition(".")[2] not in LEFT_NORMS
         if switches.liger.rms_norm and patched and (switches.liger_head_norms or not head):
@@ -60,11 +60,12 @@ def _liger(graph: Graph, x: Value, width: str, trained: int | None, *, in_place:
 
 
 @framed
-def layer_norm(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer) -> Value:
+def layer_norm(graph: Graph, x: Value, part: Norm, trained: int | None, *gains: Buffer) -> Value:
     """`native_layer_norm`: saves its input, and mean and 1/std per row in float32.
 
     Under CUDA autocast it runs in float32 and returns float32 (autocast_mode.h), so the input is a float32 copy, and
-    `gains` are those of weight and bias.
+    `gains` are those of weight and bias. `trained`: bytes per element of a weight that is, to which its gradient is
+    cast.
     """
     if not graph.needs(x) and not (trained and graph.recording):
         out, rows = graph.new(x.each, x.dims), (graph.new(4, x.dims[:-1]), graph.new(4, x.dims[:-1]))
@@ -73,12 +74,17 @@ def layer_norm(graph: Graph, x: Value, part: Norm, trained: bool, *gains: Buffer
     edge_in, each, dims = x.edge, x.each, x.dims
     learns = trained and part.weight
 
+    def of_gain() -> Buffer | Callable[[], Buffer]:
+        if trained in {each, None}:
+            return graph.new(each, (part.width,), GRADIENTS)
+        return later(graph.new(each, (part.width,)), lambda: graph.new(trained, (part.width,), GRADIENTS))
+
     def backward(_: Buffer) -> Outcome:
-        grads: list[tuple[Edge | None, Buffer | None]] = []
+        grads: list[tuple[Edge | None, Buffer | Callable[[], Buffer] | None]] = []
         if edge_in:
             grads.append((edge_in, graph.new(each, dims)))
         if learns:
-            grads += [(Edge(leaf=True), graph.new(each, (part.width,), GRADIENTS)) for _ in "wb"]
+            grads += [(Edge(leaf=True), of_gain()) for _ in "wb"]
         return tuple(grads)
 
     saved = graph.save(x, *gains)

@@ -37,7 +37,8 @@ def turn(graph: Graph, x: Value, tables: Tables, kind: Rotary, rotated: str) -> 
         return cast(graph, add(graph, straight, crossed), x.each)
     if kind == "float":
         return cast(graph, _whole(graph, cast(graph, x, 4), tables), x.each)
-    return cast(graph, _whole(graph, x, tables), x.each)
+    turned = graph.hold(_whole(graph, x, tables))
+    return cast(graph, turned, x.each) if kind == "float_tables" else turned
 
 
 @framed

@@ -3,6 +3,7 @@
 Source: peft 0.21 tuners/lora/layer.py; torch aten/src/ATen/autocast_mode.cpp, cached_cast.
 """
 
+from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Graph, Value, framed
 from planner.step.engine.ops import cast, matmul, parameter
 from planner.step.switches import Switches
@@ -35,6 +36,15 @@ def autocast_input(graph: Graph, x: Value, each: int) -> Value:
     if x.edge is None or x.edge is not graph.leaf_input or x.each != _CACHED_BYTES:
         return cast(graph, x, each)
     return autocast_weight(graph, x, each, EMBEDDED)
+
+
+def autocast_bias(graph: Graph, part: Linear, held: int, each: int, *, trained: bool) -> Value:
+    """A bias under autocast, cast as a weight is; its gradient is the product's own."""
+    copy = cast(graph, parameter(held, (part.out,)), each)
+    name = f"{part.name} bias"
+    if trained and held == _CACHED_BYTES and name not in graph.casts:
+        graph.keep_cast(name, copy)
+    return graph.casts.get(name, copy)
 
 
 def narrowed_input(graph: Graph, x: Value, each: int) -> Buffer | None:

@@ -10,7 +10,13 @@ from planner.families.parts import Linear
 from planner.step.engine.graph import Buffer, Edge, Graph, Outcome, Shelf, Value, framed
 from planner.step.engine.ops import GRADIENTS, add, cast, clone, dropout, matmul, parameter, summed_over_rows, unary
 from planner.step.projections.adalora import adalora
-from planner.step.projections.adapters import adapter_matmul, autocast_input, autocast_weight, narrowed_input
+from planner.step.projections.adapters import (
+    adapter_matmul,
+    autocast_bias,
+    autocast_input,
+    autocast_weight,
+    narrowed_input,
+)
 from planner.step.projections.dora import dora
 from planner.step.projections.fake_quantized import fake_quantized
 from planner.step.projections.hqq_groups import group_wise_matmul
@@ -198,5 +204,7 @@ def plain(graph: Graph, switches: Switches, part: Linear, x: Value, *, trains_bi
     if switches.autocast:
         x = autocast_input(graph, x, switches.autocast)
         weight = autocast_weight(graph, weight, switches.autocast, part.name)
+        if part.bias:
+            graph.hold(autocast_bias(graph, part, held, switches.autocast, trained=trained))
     bias = held if trains_bias or (part.bias and trained) else 0
     return matmul(graph, x, weight, part.out, bias=bias, keeps_x=switches.keeps_inputs)

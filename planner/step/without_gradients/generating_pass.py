@@ -50,7 +50,7 @@ def trace_generation(
         ids.append(graph.hold(graph.new(8, ("b",))))
     scores = graph.hold(graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding else None)
     probabilities = graph.hold(graph.new(4, ("b", "V"), FLOAT_LOGITS) if decoding and sampled else None)
-    x, named, shared, positions = graph.hold(embed(graph, structure, switches, ids))
+    x, named, shared, positions = graph.hold(embed(graph, structure, switches, ids, has_mask=True))
     x, leading = graph.hold(trace_layers(graph, structure, switches, graph.move(x), replace(shared, cache=cache)))
     graph.mark("forward")
     if structure.final_norm:
