@@ -105,7 +105,7 @@ def _parallel(graph: Graph, part: Block, x: Value, project: Projector, shared: S
     if two and not part.norms_first:
         graph.release(inner)
         second = norm(graph, part.norms[1], x, project.switches)
-    fed = _feed(graph, part, second, project)
+    fed = graph.hold(_feed(graph, part, second, project))
     if part.residual_last:
         return add(graph, add(graph, attended, fed), x)
     return add(graph, add(graph, x, attended), fed)
