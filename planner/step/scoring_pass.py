@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from planner.families.parts import Structure
+from planner.step.batch_tensors import INPUTS
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import INPUTS, embed
+from planner.step.embedding import embed
 from planner.step.engine.graph import Buffer, Edge, Graph, framed
 from planner.step.layer_kinds import trace_layers
 from planner.step.losses.full_logits import leave_autocast

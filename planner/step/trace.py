@@ -11,8 +11,9 @@ from functools import lru_cache
 
 from planner.families.parts import Structure
 from planner.step.attention.standard import Shared
+from planner.step.batch_tensors import JOINS_INPUTS, batch_tensors, tensors_of_loss
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import JOINS_INPUTS, batch_tensors, embed, tensors_of_loss
+from planner.step.embedding import embed
 from planner.step.engine.graph import Graph, Shelf, Value
 from planner.step.engine.offloading import Offloading
 from planner.step.engine.ops import GRADIENTS

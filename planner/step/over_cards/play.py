@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from planner.step.embedding import INPUTS, MASK
+from planner.step.batch_tensors import INPUTS
+from planner.step.embedding import MASK
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program
 from planner.step.legend import GRADIENT

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from planner.families.parts import Structure
+from planner.step.batch_tensors import INPUTS, batch_tensors
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import INPUTS, batch_tensors
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import unary
 from planner.step.engine.program import Program, compiled

@@ -11,8 +11,9 @@ from planner.families.parts import Decoder, Structure
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
+from planner.step.batch_tensors import batch_tensors
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import batch_tensors, embed
+from planner.step.embedding import embed
 from planner.step.engine.graph import Graph
 from planner.step.engine.program import Instant, Program, compiled, worst_instants
 from planner.step.engine.tables import tables_of

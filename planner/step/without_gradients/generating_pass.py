@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from planner.families.parts import Structure
 from planner.step.attention.other_caches import OtherCache, cache_of
+from planner.step.batch_tensors import INPUTS
 from planner.step.decoder_layer import RESIDUAL
-from planner.step.embedding import INPUTS, embed
+from planner.step.embedding import embed
 from planner.step.engine.graph import Buffer, Graph, Value, framed
 from planner.step.engine.ops import cast, unary
 from planner.step.engine.program import Program, compiled
