@@ -14,7 +14,7 @@ from app.compute.answers import Answers
 from app.compute.middleware import Computed
 from app.compute.pool import Pool, StartTemplate
 from app.compute.processes import Template
-from app.compute.telling import Telling
+from app.compute.worker_questions import WorkerQuestions
 from app.documents import install_openapi
 from app.engines.base import Engine
 from app.hub.client import Hub
@@ -68,8 +68,8 @@ def create_app(
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
     )
-    telling = Telling(app)
-    answers = Answers(pool, telling.facts, telling.tell)
+    questions = WorkerQuestions(app)
+    answers = Answers(pool, questions.facts, questions.answer)
     # Within all of these, so that a body is whole and short before a worker sees it.
     app.user_middleware += [
         Middleware(Computed, answers=answers, page=views.error_page),

@@ -3,7 +3,7 @@
 `python -m planner.native_library` builds it beside its sources, for an installation that all users share.
 Otherwise the first plan builds it into the user's cache, where the system has a C compiler; that takes half a second.
 Where nothing can be built, the same rules run in Python (planner/allocator/python_pools.py, planner/step/
-engine/heights.py and tables.py).
+engine/segment_peaks.py and tables.py).
 """
 
 import ctypes

@@ -17,7 +17,7 @@ import sys
 from fastapi import FastAPI
 
 from app.compute.answering import answering_app
-from app.compute.asking import look_at
+from app.compute.prefetch import prefetch
 from app.compute.worker import work
 from app.views.guide import examples, tiers
 
@@ -105,7 +105,7 @@ def _reap(alive: set[int]) -> None:
 async def _warm(app: FastAPI) -> None:
     """Read catalogues, build routes, compile templates and work out the chapter's tables once, for all workers."""
     for path in ("/", "/map", "/compare", "/guide", "/import", "/models", "/gpus", _NOWHERE):
-        await look_at(app, path)
+        await prefetch(app, path)
     examples()
     tiers()
 

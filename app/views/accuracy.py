@@ -15,7 +15,7 @@ from app.drawing.scatter import Scatter, draw_scatter
 from app.forms.plan_form import query_of
 from app.jobs.dispatch.scheduling import card_named
 from app.templating import page
-from app.views.asking import facts_of
+from app.views.plan_question import facts_of
 from planner.answer.plan import plan
 from planner.catalog.model_rows import model_catalog
 from planner.errors import FitproofError

@@ -10,7 +10,7 @@ from app.forms import left_out_keys
 from app.forms.plan_address import query_of_values
 from app.forms.plan_form import values_of
 from app.templating import gib, size
-from app.views.advising import AdviceRow, advice_groups
+from app.views.advice_rows import AdviceRow, advice_groups
 from app.views.messages import (
     CAUSE_NAMES,
     MOMENTS,

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from app.forms.plan_address import query_of_values
 from app.forms.plan_form import read_form
 from app.templating import page
-from app.views.asking import EXAMPLE
+from app.views.plan_question import EXAMPLE
 from planner.catalog import Card, ModelRow, resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog
 from planner.catalog.model_rows import model_catalog

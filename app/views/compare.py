@@ -12,8 +12,8 @@ from app.forms.plan_address import pairs_in, query_of_values
 from app.forms.plan_form import PlanForm, values_of
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
-from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import CAUSE_NAMES, LABELS, METHOD_NAMES
+from app.views.plan_question import ask, pairs_of, question_context
 from planner.answer.plan import Plan
 from planner.answer.plan import plan as plan_for
 from planner.errors import InvalidRequestError

@@ -12,8 +12,8 @@ from app.drawing.nf4 import draw_nf4
 from app.forms.plan_form import changed, query_of
 from app.templating import fragment, page, size, wants_fragment
 from app.views.answer import Answer
-from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import short_gpu_name
+from app.views.plan_question import ask, pairs_of, question_context
 from app.views.textbook_beside import CONSTANTS
 from planner.answer.plan import Plan
 from planner.answer.plan import plan as plan_for

@@ -11,8 +11,8 @@ from app.drawing.scale import percent_of
 from app.forms.plan_address import queries_varying
 from app.templating import fragment, page, wants_fragment
 from app.views.answer import Answer
-from app.views.asking import ask, pairs_of, question_context
 from app.views.messages import short_gpu_name
+from app.views.plan_question import ask, pairs_of, question_context
 from planner.answer.not_planned import as_planned
 from planner.answer.plan import Plan, plan_on_cards
 from planner.answer.plan import plan as plan_for

@@ -14,7 +14,7 @@ from app.imports.planned import PlannedImport, plan_import
 from app.imports.sources.loading import MOST_CHARACTERS
 from app.templating import page
 from app.views.answer import Answer
-from app.views.asking import EXAMPLE, facts_of, origin
+from app.views.plan_question import EXAMPLE, facts_of, origin
 from planner.answer.plan import Plan
 from planner.errors import FitproofError
 

@@ -6,8 +6,8 @@ from pydantic_core import to_json
 
 from app.drawing.badge import Badge
 from app.templating import fragment, page, render, wants_fragment
-from app.views.asking import ask, ask_or_raise, pairs_of, question_context
 from app.views.messages import short_gpu_name
+from app.views.plan_question import ask, ask_or_raise, pairs_of, question_context
 
 router = APIRouter(include_in_schema=False)
 

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from app.forms.plan_address import query_of_values
 from app.templating import page
-from app.views.asking import EXAMPLE
+from app.views.plan_question import EXAMPLE
 from planner.answer.reach.recommend import Choice, recommend
 from planner.catalog import resolve_gpu
 from planner.catalog.gpu_rows import gpu_catalog

@@ -1,4 +1,4 @@
-"""Loading played in C: what one weight makes is a pattern of planner/native/play.c, and each weight a scene."""
+"""Loading played in C: what one weight makes is a pattern of planner/native/play.c, and each weight a instance."""
 
 from array import array
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def load_natively(pools: NativePools, weights: Sequence[Sequence[Piece]]) -> lis
     head = 2 + len(begins)
     script = array("i", [len(patterns), len(weights), *(head + begin for begin in begins)]) + flat
     places = array("i", bytes(4 * slots))
-    pools.play_scenes(script, sizes, places, range(len(weights)))
+    pools.play_instances(script, sizes, places, range(len(weights)))
     return [places[first:end] for first, end in kept]
 
 

@@ -111,9 +111,9 @@ class NativePools:
         """Many moves, as `PythonPools.play`."""
         one_by_one(self, moves, places)
 
-    def play_scenes(self, script: "array[int]", sizes: "array[int]", places: "array[int]", scenes: range) -> None:
-        """Play `scenes` of a flat script (planner/answer/replay/flat_script.py); handles by slot go to `places`."""
-        given = (_at(script), _at(sizes), _at(places), scenes.start, scenes.stop)
+    def play_instances(self, script: "array[int]", sizes: "array[int]", places: "array[int]", instances: range) -> None:
+        """Play `instances` of a flat script (planner/answer/replay/flat_script.py); handles by slot go to `places`."""
+        given = (_at(script), _at(sizes), _at(places), instances.start, instances.stop)
         self._checked(self._library.pools_play(self._pools, *given))
 
     def _checked(self, result: int) -> int:

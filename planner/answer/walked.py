@@ -24,7 +24,7 @@ from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
 from planner.request.unprobed import unprobed
 from planner.step import (
-    HeldBeside,
+    HoldsBytes,
     buffered_batch,
     evaluated_lines,
     fake_quantized_scales,
@@ -217,7 +217,7 @@ def comparison_of(model: Model, recipe: Recipe, gpu: Gpu) -> Comparison | None:
     return comparison if recipe.layout.strategy == "single" else comparison.of_several_cards()
 
 
-def _held(model: Model, recipe: Recipe) -> HeldBeside | None:
+def _held(model: Model, recipe: Recipe) -> HoldsBytes | None:
     """What a strategy for several cards holds while a step runs."""
     if recipe.layout.strategy == "single" or model.decoder is None:
         return None

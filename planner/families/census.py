@@ -7,7 +7,6 @@ from functools import lru_cache
 from planner.families.buffers import buffers_of
 from planner.families.parts import (
     Attention,
-    Beside,
     Block,
     Decoder,
     Experts,
@@ -17,6 +16,7 @@ from planner.families.parts import (
     Linear,
     Mixer,
     Norm,
+    ParallelExperts,
     PlainMlp,
     Structure,
 )
@@ -120,8 +120,8 @@ def _block(block: Block) -> Iterator[_Row]:
     elif isinstance(block.attention, Mixer):
         yield from _mixer(block.attention)
     yield from _mlp(block.mlp)
-    if block.beside:
-        yield from _beside(block.beside)
+    if block.parallel_experts:
+        yield from _parallel_experts(block.parallel_experts)
     if block.layer_input:
         yield from _linear(block.layer_input.gate)
         yield from _linear(block.layer_input.projection)
@@ -137,12 +137,12 @@ def _mixer(mixer: Mixer) -> Iterator[_Row]:
             yield from _linear(part) if isinstance(part, Linear) else _norm(part)
 
 
-def _beside(beside: Beside) -> Iterator[_Row]:
-    for norm in beside.norms:
+def _parallel_experts(part: ParallelExperts) -> Iterator[_Row]:
+    for norm in part.norms:
         yield from _norm(norm)
-    yield from (_extra(scale) for scale in beside.scales)
-    yield from _linear(beside.experts.router)
-    yield from _stacks(beside.experts)
+    yield from (_extra(scale) for scale in part.scales)
+    yield from _linear(part.experts.router)
+    yield from _stacks(part.experts)
 
 
 def _mlp(mlp: GatedMlp | PlainMlp | Experts | None) -> Iterator[_Row]:

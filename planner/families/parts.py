@@ -16,8 +16,26 @@ from planner.families.mixers import Mixer
 from planner.tensors.inventory import Census
 
 __all__ = [
-    "Attention", "Beside", "Block", "Decoder", "Experts", "Extra", "GatedMlp", "Indexer", "Latent", "LayerInput",
-    "LayerInputs", "Linear", "Mixer", "Mlp", "Norm", "Once", "PlainMlp", "Role", "Rotary", "Structure",
+    "Attention",
+    "Block",
+    "Decoder",
+    "Experts",
+    "Extra",
+    "GatedMlp",
+    "Indexer",
+    "Latent",
+    "LayerInput",
+    "LayerInputs",
+    "Linear",
+    "Mixer",
+    "Mlp",
+    "Norm",
+    "Once",
+    "ParallelExperts",
+    "PlainMlp",
+    "Role",
+    "Rotary",
+    "Structure",
 ]  # fmt: skip
 
 Rotary = Literal[
@@ -139,7 +157,7 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ParallelExperts:
     """Gemma 4's experts beside a dense MLP: they read the residual stream, the router through a norm and two scales.
 
     `norms`: of the MLP's output, of the experts' output, of the experts' input.
@@ -206,7 +224,7 @@ class Block:
     lingers: Literal["", "output", "both"] = ""
     norms_first: bool = False
     residual_last: bool = False
-    beside: Beside | None = None
+    parallel_experts: ParallelExperts | None = None
     layer_input: LayerInput | None = None
     scaled_output: bool = False
     returns_weights: bool = False

@@ -47,7 +47,7 @@ def _refuse_what_is_not_fake_quantized(request: Request, model: Model) -> None:
 
 
 def _is_dense(block: Block) -> bool:
-    return isinstance(block.mlp, GatedMlp | PlainMlp) and block.beside is None
+    return isinstance(block.mlp, GatedMlp | PlainMlp) and block.parallel_experts is None
 
 
 def _with_targets(request: Request, model: Model) -> Request:

@@ -1,14 +1,14 @@
-/* Plays a training step's scenes in the pools, as `Run` in planner/answer/replay/played_run.py has them.
+/* Plays a training step's instances in the pools, as `Run` in planner/answer/replay/played_run.py has them.
  *
  * A script is int32_t throughout (planner/answer/replay/flat_script.py):
- *   patterns, scenes, where each pattern begins, where each scene begins
+ *   patterns, instances, where each pattern begins, where each instance begins
  *   pattern: moves, made, left; (twice the index of the size, and 1 where the tensor passes; number) for each move;
  *            the numbers that are left
- *   scene:   pattern, whether what passes is played in the large pool, and in the small one, freed; the slots that go;
+ *   instance: pattern, whether what passes is played in the large pool, and in the small one, freed; the slots that go;
  *            the slots that stay, as many as the pattern leaves
  * A number below zero is ~number of a tensor that goes. `sizes` are bytes by index; `places` are handles by slot.
  *
- * Most scenes share a pattern with others and play the same of it: which moves these are, and with which bytes, is
+ * Most instances share a pattern with others and play the same of it: which moves these are, and with which bytes, is
  * worked out once for all of them. Where there is no capacity the pools never meet, so each plays its own moves in one
  * go.
  */
@@ -16,9 +16,9 @@
 
 #include <stdlib.h>
 
-enum { PATTERNS, SCENES, BEGINS };
+enum { PATTERNS, INSTANCES, BEGINS };
 enum { MOVES, MADE, LEFT, PATTERN_HEAD };
-enum { PATTERN, PASSING_LARGE, PASSING_SMALL, FREED, SCENE_HEAD };
+enum { PATTERN, PASSING_LARGE, PASSING_SMALL, FREED, INSTANCE_HEAD };
 
 /* Of a pattern what is played with one choice of passing tensors: first the large pool's moves, then the small one's;
  * in the pattern's own order where there is a capacity. */
@@ -31,41 +31,41 @@ typedef struct {
 static int is_small(int64_t bytes) { return bytes <= SMALL_SIZE; }
 
 /* Appends the moves of the `wanted` pool, or of both where it is POOLS. */
-static void gather(part *own, const int32_t *pattern, const int32_t *scene, const int64_t *sizes, int wanted) {
+static void gather(part *own, const int32_t *pattern, const int32_t *instance, const int64_t *sizes, int wanted) {
     const int32_t *each = pattern + PATTERN_HEAD, *end = each + 2 * pattern[MOVES];
     for (; each < end; each += 2) {
         int64_t bytes = sizes[each[0] / 2];
         int which = is_small(bytes);
         if (which != wanted && wanted != POOLS) continue;
-        if (each[0] % 2 && !scene[which ? PASSING_SMALL : PASSING_LARGE]) continue;
+        if (each[0] % 2 && !instance[which ? PASSING_SMALL : PASSING_LARGE]) continue;
         own->moves[own->count++] = (move){bytes, each[1]};
     }
 }
 
-static int prepare(const pools *all, part *own, const int32_t *pattern, const int32_t *scene, const int64_t *sizes) {
+static int prepare(const pools *all, part *own, const int32_t *pattern, const int32_t *instance, const int64_t *sizes) {
     own->moves = malloc((pattern[MOVES] + 1) * sizeof *own->moves);
     if (!own->moves) return OUT_OF_HOST_MEMORY;
     own->is_ready = 1;
     if (pools_meet(all)) {
-        gather(own, pattern, scene, sizes, POOLS);
+        gather(own, pattern, instance, sizes, POOLS);
         return 0;
     }
-    gather(own, pattern, scene, sizes, LARGE);
-    gather(own, pattern, scene, sizes, SMALL);
+    gather(own, pattern, instance, sizes, LARGE);
+    gather(own, pattern, instance, sizes, SMALL);
     return 0;
 }
 
-/* Scenes `first` to `last`; `numbered` has room for the tensors of each of them, `parts` for four of each pattern. */
+/* Instances `first` to `last`; `numbered` has room for the tensors of each of them, `parts` for four of each pattern. */
 static int play_all(pools *all, const int32_t *script, const int64_t *sizes, int32_t *places, int32_t first,
                     int32_t last, int32_t *numbered, part *parts) {
-    const int32_t *pattern_at = script + BEGINS, *scene_at = pattern_at + script[PATTERNS];
+    const int32_t *pattern_at = script + BEGINS, *instance_at = pattern_at + script[PATTERNS];
     for (int32_t i = first; i < last; i++) {
-        const int32_t *scene = script + scene_at[i], *pattern = script + pattern_at[scene[PATTERN]];
-        const int32_t *gone = scene + SCENE_HEAD, *stays = gone + scene[FREED];
+        const int32_t *instance = script + instance_at[i], *pattern = script + pattern_at[instance[PATTERN]];
+        const int32_t *gone = instance + INSTANCE_HEAD, *stays = gone + instance[FREED];
         const int32_t *left = pattern + PATTERN_HEAD + 2 * pattern[MOVES];
-        part *own = &parts[4 * scene[PATTERN] + 2 * !!scene[PASSING_LARGE] + !!scene[PASSING_SMALL]];
-        int32_t result = own->is_ready ? 0 : prepare(all, own, pattern, scene, sizes);
-        for (int32_t at = 0; at < scene[FREED]; at++) numbered[at] = places[gone[at]];
+        part *own = &parts[4 * instance[PATTERN] + 2 * !!instance[PASSING_LARGE] + !!instance[PASSING_SMALL]];
+        int32_t result = own->is_ready ? 0 : prepare(all, own, pattern, instance, sizes);
+        for (int32_t at = 0; at < instance[FREED]; at++) numbered[at] = places[gone[at]];
         if (result == 0) result = pools_move(all, own->moves, own->count, numbered);
         if (result) return result;
         for (int32_t at = 0; at < pattern[LEFT]; at++) places[stays[at]] = numbered[left[at]];
@@ -73,14 +73,14 @@ static int play_all(pools *all, const int32_t *script, const int64_t *sizes, int
     return 0;
 }
 
-/* Scenes `first` to `last`. */
+/* Instances `first` to `last`. */
 PUBLIC int32_t pools_play(pools *all, const int32_t *script, const int64_t *sizes, int32_t *places, int32_t first,
                           int32_t last) {
-    const int32_t *pattern_at = script + BEGINS, *scene_at = pattern_at + script[PATTERNS];
+    const int32_t *pattern_at = script + BEGINS, *instance_at = pattern_at + script[PATTERNS];
     int32_t most = 0, result = OUT_OF_HOST_MEMORY;
     for (int32_t i = first; i < last; i++) {
-        const int32_t *scene = script + scene_at[i];
-        int32_t tensors = scene[FREED] + (script + pattern_at[scene[PATTERN]])[MADE];
+        const int32_t *instance = script + instance_at[i];
+        int32_t tensors = instance[FREED] + (script + pattern_at[instance[PATTERN]])[MADE];
         if (tensors > most) most = tensors;
     }
     const int32_t count = 4 * script[PATTERNS];

@@ -8,7 +8,7 @@
 /* A sum of as many of these as a step has moves stays below 2^63. */
 #define MOST_BYTES ((int64_t)1 << 44)
 
-/* 0, or BEYOND_RANGE where some tensor is larger than heights.c can add up, or negative on the way. */
+/* 0, or BEYOND_RANGE where some tensor is larger than segment_peaks.c can add up, or negative on the way. */
 PUBLIC int32_t bytes_of_keys(const int64_t *keys, const int64_t *numbers, int64_t granule, int64_t *bytes) {
     const int64_t count = *keys++;
     for (int64_t i = 0; i < count; i++) {

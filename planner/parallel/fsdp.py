@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from planner.ledger import Cause, Line
 from planner.parallel.units import Sized, SizedUnits
-from planner.step.engine.beside import Beside, Held, Stretch
+from planner.step.engine.held_bytes import Held, HeldThroughStep, Stretch
 
 NOTHING = Sized()
 # Units, and how many of each: all layers are alike, and a model may have more than a hundred.
@@ -70,7 +70,7 @@ class FsdpStep:
     keeps_buffers: bool = True
     prefetches: bool = False
 
-    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+    def held_through(self, segments: Sequence[tuple[str, bool]]) -> HeldThroughStep:
         """A stretch for each segment, told by its phase and whether it is a layer.
 
         What layers leave behind in the loss is no layer's pass.
@@ -79,7 +79,7 @@ class FsdpStep:
         first_back = next(
             (i for i, (phase, is_layer) in enumerate(segments) if phase == "backward" and is_layer), len(segments)
         )
-        return Beside(tuple(self._stretches(segments, first_back)))
+        return HeldThroughStep(tuple(self._stretches(segments, first_back)))
 
     def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         """The ledger's line of one of the names above."""

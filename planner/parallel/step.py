@@ -16,8 +16,8 @@ from planner.request.dtypes import Dtype
 from planner.request.parallel import Ddp, DeepSpeed, Fsdp
 from planner.request.parallelism import FIELDS
 from planner.request.recipe import Recipe
-from planner.step import HeldBeside
-from planner.step.engine.beside import Beside, Stretch
+from planner.step import HoldsBytes
+from planner.step.engine.held_bytes import HeldThroughStep, Stretch
 from planner.tensors.tensor_storage import Placed
 from planner.tensors.trainable import Trainable
 
@@ -26,9 +26,9 @@ from planner.tensors.trainable import Trainable
 class BucketViews:
     """DDP's gradients are views of its buckets: autograd's own go as soon as a bucket has them."""
 
-    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+    def held_through(self, segments: Sequence[tuple[str, bool]]) -> HeldThroughStep:
         """A stretch for each segment; nothing is held, and what earlier segments made is gone."""
-        return Beside(tuple(Stretch({}, {}, (0, position)) for position in range(len(segments))))
+        return HeldThroughStep(tuple(Stretch({}, {}, (0, position)) for position in range(len(segments))))
 
     def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         """Never asked for: no stretch holds anything."""
@@ -51,7 +51,7 @@ def walked_recipe(recipe: Recipe) -> Recipe:
 
 def held_beside(
     placed: Sequence[Placed], adapters: Sequence[Trainable], recipe: Recipe, layers: int
-) -> HeldBeside | None:
+) -> HoldsBytes | None:
     """What the strategy holds while a step runs, if anything comes and goes.
 
     Raises:
@@ -86,7 +86,7 @@ def held_beside(
     )
 
 
-def reserved_beside_bytes(held: HeldBeside | None) -> int:
+def reserved_beside_bytes(held: HoldsBytes | None) -> int:
     """What torch reserves for streams of the strategy's own."""
     return held.side_stream_bytes if isinstance(held, FsdpStep) else 0
 

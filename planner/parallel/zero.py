@@ -13,7 +13,7 @@ from planner.parallel.zero_coordinator import Limits, Whole, whole_parameters
 from planner.parallel.zero_gradients import HALF_BYTES, Parts, reduced_at_the_end, reduced_on_the_way
 from planner.parallel.zero_parameters import ModelParameters
 from planner.request.parallel import DeepSpeed, ZeroSizes
-from planner.step.engine.beside import Beside, Held, Stretch
+from planner.step.engine.held_bytes import Held, HeldThroughStep, Stretch
 from planner.units import allocated
 
 BUCKETS = "ZeRO reduce buckets"
@@ -56,7 +56,7 @@ class ZeroStep:
     accumulates: bool
     checkpoints: bool
 
-    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+    def held_through(self, segments: Sequence[tuple[str, bool]]) -> HeldThroughStep:
         """A stretch for each segment, told by its phase and whether it is a layer."""
         # What layers leave behind in the loss is no layer's pass.
         segments = [(phase, is_layer and phase != "loss") for phase, is_layer in segments]
@@ -71,7 +71,7 @@ class ZeroStep:
                     before_gradients=_there({**during, PARAMETERS: whole.before_gradients_bytes}),
                 )
             )
-        return Beside(tuple(stretches), takes_gradients=self._reduces_on_the_way)
+        return HeldThroughStep(tuple(stretches), takes_gradients=self._reduces_on_the_way)
 
     def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         """The ledger's line of one of the names above."""

@@ -82,8 +82,8 @@ class _Half(NamedTuple):
         else:
             fed = _feed(graph, part, out, project) if shared is None else _attend(graph, part, out, project, shared)
             out = graph.replace(out, fed)
-        if part.beside and shared is None:
-            out = graph.replace(out, with_experts(graph, part.beside, out, x, project))
+        if part.parallel_experts and shared is None:
+            out = graph.replace(out, with_experts(graph, part.parallel_experts, out, x, project))
         if after:
             out = graph.replace(out, norm(graph, after, out, project.switches))
         if part.scaled_residual:

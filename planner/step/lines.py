@@ -9,8 +9,8 @@ from planner.families.parts import Decoder
 from planner.gpu import Gpu
 from planner.ledger import Line
 from planner.request.recipe import Recipe
-from planner.step.engine.beside import Beside
 from planner.step.engine.events import Size
+from planner.step.engine.held_bytes import HeldThroughStep
 from planner.step.engine.program import (
     Instant,
     Part,
@@ -38,17 +38,17 @@ Terms = tuple[tuple[Size, int], ...]
 _bytes_of_part = itemgetter(2)
 
 
-class HeldBeside(Protocol):
+class HoldsBytes(Protocol):
     """What a strategy for several cards holds while a step runs."""
 
-    def beside(self, segments: Sequence[tuple[str, bool]]) -> Beside:
+    def held_through(self, segments: Sequence[tuple[str, bool]]) -> HeldThroughStep:
         """A stretch for each segment, told by its phase and whether it is a layer."""
 
     def line(self, name: str, size_bytes: int, alive_in: tuple[str, ...]) -> Line:
         """The ledger's line of one of its names."""
 
 
-def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | None = None) -> tuple[Line, ...]:
+def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HoldsBytes | None = None) -> tuple[Line, ...]:
     """Everything alive beside the static lines, grouped by what it is; phases with equal bytes share a line.
 
     `held` says what several cards hold in each segment beside what the layers make.
@@ -57,7 +57,7 @@ def step_lines(decoder: Decoder, recipe: Recipe, gpu: Gpu, held: HeldBeside | No
 
 
 def lines_at(
-    instants: Sequence[Instant], numbers: Sequence[Mapping[str, int]], held: HeldBeside | None = None
+    instants: Sequence[Instant], numbers: Sequence[Mapping[str, int]], held: HoldsBytes | None = None
 ) -> tuple[Line, ...]:
     """What is alive at these instants, as lines. `numbers`: of each kind of layer."""
     found: dict[tuple[str, int, Terms], tuple[list[str], Sequence[Part]]] = {}
@@ -107,13 +107,13 @@ def _instants(
     recipe: Recipe,
     gpu: Gpu,
     name_of: Callable[[str], str] = str,
-    held: HeldBeside | None = None,
+    held: HoldsBytes | None = None,
 ) -> tuple[Instant, ...]:
     program, order, tables = program_order_and_tables(decoder, recipe, gpu)
     if held is None:
         return worst_instants(program, order, tables, name_of, known=_worst_on_one_card(decoder, recipe, gpu))
     segments = [program.segments[index] for index in played(program, tuple(order))]
-    beside = held.beside([(segment.phase, segment.kind is not None) for segment in segments])
+    beside = held.held_through([(segment.phase, segment.kind is not None) for segment in segments])
     if beside.takes_gradients:
         return worst_instants(program, order, without_gradients(program, tables), name_of, beside)
     return worst_instants(program, order, tables, name_of, beside)

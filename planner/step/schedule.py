@@ -23,7 +23,7 @@ from planner.request.recipe import Recipe
 from planner.step.engine.ops import GRADIENTS
 from planner.step.engine.program import Program, Segment, played
 from planner.step.lines import program_order_and_tables
-from planner.step.scenes import Alive, Pattern, Scene, Stretch
+from planner.step.pattern_instances import Alive, Pattern, PatternInstance, Stretch
 
 LAYERS_PLAYED_BACKWARD = 2
 _SMALL_PLAYED_AT_EACH_END = 2
@@ -31,17 +31,17 @@ _SMALL_PLAYED_AT_EACH_END = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Script:
-    """Scenes in their order; `slots` of tensors outlive the scene that made them. Equal patterns are one object.
+    """Instances in their order; `slots` of tensors outlive the instance that made them. Equal patterns are one object.
 
-    `segments`: which scenes are of one, its phase, and whether it is a layer.
+    `segments`: which instances are of one, its phase, and whether it is a layer.
 
-    `forward_product` is the scene that begins when the output of the first product is there, or with the step;
+    `forward_product` is the instance that begins when the output of the first product is there, or with the step;
     `product` the one that begins with the first product of the backward pass, or with its first layer. `left`: slots
     of what goes when the backward pass is over; `gradients`: of what the optimizer reads, and is there until then.
     """
 
     patterns: tuple[Pattern, ...]
-    scenes: tuple[Scene, ...]
+    instances: tuple[PatternInstance, ...]
     segments: tuple[tuple[range, str, bool], ...]
     slots: int
     forward_product: int
@@ -98,33 +98,33 @@ def _leaves_more(program: Program, segment: Segment, sizes: Sequence[int]) -> bo
 def _script(program: Program, order: tuple[int, ...], layers_backward: int) -> Script:
     patterns: dict[Pattern, Pattern] = {}
     stretches: dict[tuple[int, bool, int, int], Stretch] = {}
-    scenes: list[Scene] = []
+    instances: list[PatternInstance] = []
     segments: list[tuple[range, str, bool]] = []
     alive = Alive()
     product, forward_product = None, None
-    for segment, layer, large, small in _scenes(program, order, layers_backward):
+    for segment, layer, large, small in _instances(program, order, layers_backward):
         if product is None and segment.phase == "backward" and _has_the_first_product(program, segment):
-            product = len(scenes)
+            product = len(instances)
         starts = [0]
         if forward_product is None and segment.first_product is not None:
             starts.append(segment.first_product)
-            forward_product = len(scenes) + 1
+            forward_product = len(instances) + 1
         for start, end in pairwise((*starts, len(segment.moves))):
             whole = large or small
             key = (id(segment), whole, start, end)
             if key not in stretches:
                 offset = (segment.kind or 0) * len(program.keys)
                 stretches[key] = Stretch(segment, slice(start, end), offset, patterns, whole=whole)
-            scenes.append(stretches[key].scene(alive, layer, large=large, small=small))
-        segments.append((range(len(scenes) - len(starts), len(scenes)), segment.phase, segment.kind is not None))
+            instances.append(stretches[key].instantiate(alive, layer, large=large, small=small))
+        segments.append((range(len(instances) - len(starts), len(instances)), segment.phase, segment.kind is not None))
     left = [(key, slot) for key, places in alive.places.items() for _, slot in places.values()]
     return Script(
         tuple(patterns),
-        tuple(scenes),
+        tuple(instances),
         tuple(segments),
         alive.slots,
         forward_product or 0,
-        len(scenes) if product is None else product,
+        len(instances) if product is None else product,
         array("i", [slot for key, slot in left if program.keys[key][0] != GRADIENTS]),
         array("i", [slot for key, slot in left if program.keys[key][0] == GRADIENTS]),
     )
@@ -136,7 +136,7 @@ def _has_the_first_product(program: Program, segment: Segment) -> bool:
     return segment is program.segments[program.product]
 
 
-def _scenes(
+def _instances(
     program: Program, order: tuple[int, ...], layers_backward: int
 ) -> Iterator[tuple[Segment, int | None, bool, bool]]:
     """Each segment as it is played: the layer it is of, and whether what passes is played in each pool."""

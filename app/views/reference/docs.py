@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.templating import page
-from app.views.asking import origin
+from app.views.plan_question import origin
 
 router = APIRouter(include_in_schema=False)
 

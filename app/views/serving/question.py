@@ -6,7 +6,7 @@ from typing import Any
 
 from app.forms.fields import number, whole_number
 from app.serving import QUANTIZATIONS, cache_config
-from app.views.asking import EXAMPLE
+from app.views.plan_question import EXAMPLE
 from planner.errors import FieldProblem
 
 _LLAMA_CPP, _TRANSFORMERS = "llama.cpp", "transformers"

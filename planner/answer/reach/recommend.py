@@ -88,7 +88,7 @@ def _stands_for_its_size(row: ModelRow) -> bool:
         return False
     decoder = resolve_model(row.id).decoder
     return decoder is not None and not any(
-        isinstance(block.mlp, Experts) or block.beside for block in decoder.structure.blocks
+        isinstance(block.mlp, Experts) or block.parallel_experts for block in decoder.structure.blocks
     )
 
 

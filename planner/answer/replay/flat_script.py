@@ -11,7 +11,7 @@ _MOVE_BYTES = 8
 # As many as planner/step/schedule.py keeps scripts.
 @lru_cache(maxsize=512)
 def flat_script(script: Script) -> "array[int]":
-    """Its patterns and scenes, one after the other."""
+    """Its patterns and instances, one after the other."""
     numbers = {id(pattern): number for number, pattern in enumerate(script.patterns)}
     begins, flat = [], array("i")
     for pattern in script.patterns:
@@ -19,10 +19,10 @@ def flat_script(script: Script) -> "array[int]":
         flat.extend((len(pattern.moves) // _MOVE_BYTES, pattern.made, len(pattern.left)))
         flat.frombytes(pattern.moves)
         flat.extend(pattern.left)
-    for scene in script.scenes:
+    for instance in script.instances:
         begins.append(len(flat))
-        flat.extend((numbers[id(scene.pattern)], scene.large, scene.small, len(scene.freed)))
-        flat.extend(scene.freed)
-        flat.extend(scene.left)
+        flat.extend((numbers[id(instance.pattern)], instance.large, instance.small, len(instance.freed)))
+        flat.extend(instance.freed)
+        flat.extend(instance.left)
     head = 2 + len(begins)
-    return array("i", [len(script.patterns), len(script.scenes), *(head + each for each in begins)]) + flat
+    return array("i", [len(script.patterns), len(script.instances), *(head + each for each in begins)]) + flat

@@ -15,7 +15,7 @@ from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
 from planner.request.recipe import Recipe
 from planner.step import Step
-from planner.step.scenes import Scene
+from planner.step.pattern_instances import PatternInstance
 from planner.tensors.tensor_storage import place
 from planner.tensors.trainable import Trainable
 
@@ -47,13 +47,13 @@ class Run:
         # cuBLAS takes one in the thread that runs forward and one in autograd's, at the first product in each.
         self.workspaces = dict.fromkeys(("forward", "backward"), each_workspace_bytes)
         self.has_states = False
-        # Moves of a step's scene by which step, pattern, and what of it is played.
+        # Moves of a step's instance by which step, pattern, and what of it is played.
         self._moves: dict[tuple[int, int, bool, bool], list[tuple[int, int]]] = {}
 
     def play(self, step: Step) -> None:
         """One step from the first token to the end of the optimizer's."""
         places = self.new_places(step)
-        self.play_scenes(step, places, range(len(step.script.scenes)))
+        self.play_instances(step, places, range(len(step.script.instances)))
         self.finish(step, places)
         self._free_slots(step.script.gradients, places)
 
@@ -105,32 +105,32 @@ class Run:
         self._free([places[slot] for slot in slots])
 
     def new_places(self, step: Step) -> "list[int] | array[int]":
-        """Where the tensors of a step will be that outlive their scene."""
+        """Where the tensors of a step will be that outlive their instance."""
         return [0] * step.script.slots
 
-    def play_scenes(self, step: Step, places: "list[int] | array[int]", scenes: range) -> None:
-        """Play some of a step's scenes."""
-        for number in scenes:
-            scene = step.script.scenes[number]
+    def play_instances(self, step: Step, places: "list[int] | array[int]", instances: range) -> None:
+        """Play some of a step's instances."""
+        for number in instances:
+            instance = step.script.instances[number]
             if number == step.script.forward_product:
                 self._take_workspace("forward")
             if number == step.script.product:
                 self._take_workspace("backward")
-            numbered = [places[slot] for slot in scene.freed] + [0] * scene.pattern.made
-            key = (id(step), id(scene.pattern), scene.large, scene.small)
+            numbered = [places[slot] for slot in instance.freed] + [0] * instance.pattern.made
+            key = (id(step), id(instance.pattern), instance.large, instance.small)
             if key not in self._moves:
-                self._moves[key] = _moves_of(scene, step.sizes)
+                self._moves[key] = _moves_of(instance, step.sizes)
             self.pools.play(self._moves[key], numbered)
-            for slot, made in zip(scene.left, scene.pattern.left, strict=True):
+            for slot, made in zip(instance.left, instance.pattern.left, strict=True):
                 places[slot] = numbered[made]
 
 
-def _moves_of(scene: Scene, sizes: Sequence[int]) -> list[tuple[int, int]]:
+def _moves_of(instance: PatternInstance, sizes: Sequence[int]) -> list[tuple[int, int]]:
     """The moves that are played, with their bytes."""
     return [
         (sizes[index], number)
-        for index, number, passes in scene.pattern.each_move()
-        if not passes or (scene.small if sizes[index] <= SMALL_SIZE_BYTES else scene.large)
+        for index, number, passes in instance.pattern.each_move()
+        if not passes or (instance.small if sizes[index] <= SMALL_SIZE_BYTES else instance.large)
     ]
 
 
@@ -163,17 +163,17 @@ class NativeRun(Run):
         """As Run's."""
         return array("i", bytes(4 * step.script.slots))
 
-    def play_scenes(self, step: Step, places: "list[int] | array[int]", scenes: range) -> None:
+    def play_instances(self, step: Step, places: "list[int] | array[int]", instances: range) -> None:
         """As Run's."""
         script, sizes = flat_script(step.script), self._sizes_of(step)
         first_products = (step.script.forward_product, step.script.product)
-        products = (min(max(number, scenes.start), scenes.stop) for number in first_products)
+        products = (min(max(number, instances.start), instances.stop) for number in first_products)
         threads = ("", "forward", "backward")
-        for thread, (first, end) in zip(threads, pairwise((scenes.start, *products, scenes.stop)), strict=True):
+        for thread, (first, end) in zip(threads, pairwise((instances.start, *products, instances.stop)), strict=True):
             if thread and first < end:
                 self._take_workspace(thread)
             if first < end:
-                self.pools.play_scenes(script, sizes, as_array(places), range(first, end))
+                self.pools.play_instances(script, sizes, as_array(places), range(first, end))
 
     def _sizes_of(self, step: Step) -> "array[int]":
         if self._sized is None or self._sized[0] is not step:

@@ -98,7 +98,7 @@ def _play_step(run: Run, play: Fsdp1Play, step: Step) -> None:
     play.begin_step()
     waiting: list[Lent[Stream]] = []
     backward = has_looked = False
-    for scenes, phase, is_layer in step.script.segments:
+    for instances, phase, is_layer in step.script.segments:
         of_layer = is_layer and phase != "loss" and play.has_layers
         if phase == "backward" and not backward:
             play.begin_backward()
@@ -108,8 +108,8 @@ def _play_step(run: Run, play: Fsdp1Play, step: Step) -> None:
             has_looked = True
         if of_layer:
             play.before_layer(phase)
-        run.play_scenes(step, places, scenes)
-        left = [slot for number in scenes for slot in step.script.scenes[number].left if slot in gradients]
+        run.play_instances(step, places, instances)
+        left = [slot for number in instances for slot in step.script.instances[number].left if slot in gradients]
         made: list[Lent[Stream]] = [Lent("computation", places[slot]) for slot in left]
         if of_layer:
             play.after_layer(phase, made)

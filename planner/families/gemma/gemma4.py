@@ -14,7 +14,6 @@ from planner.families.llama import LAYER, gated_mlp, head_norm, sizes_of, tied, 
 from planner.families.moe import expert_sizes, experts
 from planner.families.parts import (
     Attention,
-    Beside,
     Block,
     Decoder,
     Extra,
@@ -23,6 +22,7 @@ from planner.families.parts import (
     Linear,
     Norm,
     Once,
+    ParallelExperts,
 )
 
 # configuration_gemma4.py, Gemma4TextConfig.__post_init__.
@@ -113,16 +113,16 @@ def _block(fields: Fields, slides: bool, mode: Keys) -> Block:
             dropout=(fields.number("attention_dropout") or 0.0) > 0.0,
         ),
         mlp=gated_mlp(act="gelu_tanh"),
-        beside=_beside() if routed else None,
+        parallel_experts=_parallel_experts() if routed else None,
         layer_input=_layer_input() if inputs else None,
         scaled_output=True,
         extras=(Extra("layer_scalar", ("one",), "buffer"),),
     )  # fmt: skip
 
 
-def _beside() -> Beside:
+def _parallel_experts() -> ParallelExperts:
     """Experts that read the residual stream beside the MLP; their router has a norm and two scales."""
-    return Beside(
+    return ParallelExperts(
         experts=replace(
             experts("", act="gelu_tanh", normed=True),
             router=Linear("router.proj", "E", "h"),

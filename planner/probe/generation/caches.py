@@ -67,7 +67,7 @@ def _stand_in_for_unpacking() -> None:
 class _TorchWithInfinity:
     """torch for hqq's optimizer: the first best error is infinite, so that there is a second round, as on a card.
 
-    A virtual card asks each float as 1, which is not less than another (planner/probe/values/asked.py).
+    A virtual card asks each float as 1, which is not less than another (planner/probe/values/float_predicates.py).
     """
 
     def __getattr__(self, name: str) -> Any:

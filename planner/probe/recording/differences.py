@@ -24,8 +24,8 @@ from planner.probe.devices.virtual_card import insert_card
 from planner.probe.options import Options
 from planner.request.recipe import Recipe
 from planner.request.schema import Request
-from planner.step.engine.heights import PHASES
 from planner.step.engine.program import played
+from planner.step.engine.segment_peaks import PHASES
 from planner.step.lines import program_order_and_tables
 from planner.units import allocated
 

@@ -6,7 +6,7 @@ memory. The rules stand in `rules.py`. This package imports torch and the standa
 neighbours, so that its folder can be put beside any environment's torch (2.6 and later).
 """
 
+from .left_as_noise import left_as_noise
 from .overrides import install
-from .untold import left_as_noise
 
 __all__ = ["install", "left_as_noise"]

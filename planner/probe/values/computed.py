@@ -6,7 +6,7 @@ import torch
 
 from .host import WHOLE, each, host, is_true, one_thread, tensors
 from .kernels import Kernel, Original, written
-from .untold import untold
+from .left_as_noise import count_as_noise
 
 _CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def _functional(op: Any, original: Original, args: Any, kwargs: dict[str, Any]) 
             host_args, host_kwargs = _on_host(args, kwargs)
             _write(targets, tensors(op(*host_args, **host_kwargs)))
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            untold(op, error)
+            count_as_noise(op, error)
     return result
 
 
@@ -100,7 +100,7 @@ def _in_place(op: Any, original: Original, args: Any, kwargs: dict[str, Any]) ->
         changed = each(host_args[0], torch.clone)
         op(changed, *host_args[1:], **host_kwargs)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        untold(op, error)
+        count_as_noise(op, error)
         changed = None
     result = original(*args, **kwargs)
     if changed is not None:
@@ -118,7 +118,7 @@ def _out(op: Any, original: Original, args: Any, kwargs: dict[str, Any]) -> Any:
         op(**{**named, **fresh})
         _write([t for name in fresh for t in tensors(named[name])], [t for out in fresh.values() for t in tensors(out)])
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        untold(op, error)
+        count_as_noise(op, error)
     return result
 
 

@@ -6,7 +6,7 @@ their rules. Kernels that are not torch's own (Triton, bitsandbytes, flash-attn)
 Tensors above `host.LIMIT_BYTES`, and bytes above `host.OPAQUE_LIMIT_BYTES`, stay noise: see there for the reasons.
 """
 
-from . import asked, counted, drawn, made_up
+from . import counted_sizes, float_predicates, made_up_integers, random_integers
 from .computed import computed, overwritten
 from .kernels import Rule
 
@@ -61,29 +61,29 @@ OTHERS: dict[str, str] = {
 
 def rules(seed: int, *, skewed: bool) -> dict[str, Rule]:
     """The rule of each operator, by its name without namespace and overload; `name_` follows `name`."""
-    choice = made_up.Choice(seed, skewed)
+    choice = made_up_integers.Choice(seed, skewed)
     table: dict[str, Rule] = dict.fromkeys(COMPUTED.split(), computed)
-    table |= dict.fromkeys(ASKED.split(), asked.asked)
-    table |= dict.fromkeys(CHOSEN.split(), made_up.chosen(choice))
-    table |= dict.fromkeys(EXTREME.split(), made_up.extreme(choice))
+    table |= dict.fromkeys(ASKED.split(), float_predicates.asked)
+    table |= dict.fromkeys(CHOSEN.split(), made_up_integers.chosen(choice))
+    table |= dict.fromkeys(EXTREME.split(), made_up_integers.extreme(choice))
     others = (
         overwritten,
-        asked.copied,
-        counted.told_item,
-        asked.found_no_infinity,
-        asked.growth,
-        asked.equal,
-        made_up.ordered(choice),
-        made_up.sampled(choice),
-        made_up.positions(choice),
-        made_up.first(choice),
-        counted.nonzero,
-        counted.unique,
-        counted.unique_elsewhere,
-        counted.histogram,
-        counted.triangle,
-        drawn.drawn,
-        drawn.permuted,
+        float_predicates.copied,
+        counted_sizes.told_item,
+        float_predicates.found_no_infinity,
+        float_predicates.growth,
+        float_predicates.equal,
+        made_up_integers.ordered(choice),
+        made_up_integers.sampled(choice),
+        made_up_integers.positions(choice),
+        made_up_integers.first(choice),
+        counted_sizes.nonzero,
+        counted_sizes.unique,
+        counted_sizes.unique_elsewhere,
+        counted_sizes.histogram,
+        counted_sizes.triangle,
+        random_integers.drawn,
+        random_integers.permuted,
     )
     for names, rule in zip(OTHERS, others, strict=True):
         table |= dict.fromkeys(names.split(), rule)

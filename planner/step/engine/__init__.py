@@ -49,5 +49,5 @@ to and the function; what is there at the end of a trace and should not be raise
 
 The files: buffers (memory), values (tensors, shelves), frames (functions), recorder (events and holding), saved and
 checkpoints, gradients and graph (autograd); cards (operators of one tensor), ops, slice_ops and row_ops (operators);
-program, heights, tables and beside (from events to bytes).
+program, segment_peaks, tables and held_bytes (from events to bytes).
 """

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from planner.step.engine.beside import Beside, Held, Moment, summed
 from planner.step.engine.events import Size
 from planner.step.engine.graph import Graph
-from planner.step.engine.heights import PHASES, levels, worst_natively
+from planner.step.engine.held_bytes import Held, HeldThroughStep, Moment, summed
 from planner.step.engine.ops import GRADIENTS
+from planner.step.engine.segment_peaks import PHASES, levels, worst_natively
 
 # A symbolic size, how many are alive, their bytes, and the kind of layer whose numbers they have.
 Part = tuple[Size, int, int, int]
@@ -138,7 +138,7 @@ class Worst:
 
 
 def worst_of_phases(
-    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], beside: Beside | None = None
+    program: Program, order: Sequence[int], tables: Sequence[Sequence[int]], beside: HeldThroughStep | None = None
 ) -> tuple[Worst, ...]:
     """The worst instants of forward, loss and backward. `tables[kind]` has the bytes of each key."""
     sequence = played(program, tuple(order))
@@ -172,7 +172,7 @@ def worst_instants(  # noqa: PLR0913 (the last one spares a second look)
     order: Sequence[int],
     tables: Sequence[Sequence[int]],
     name_of: Callable[[str], str] = str,
-    beside: Beside | None = None,
+    beside: HeldThroughStep | None = None,
     *,
     known: Sequence[Worst] | None = None,
 ) -> tuple[Instant, ...]:

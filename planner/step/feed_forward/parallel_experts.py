@@ -3,7 +3,7 @@
 Source: transformers 5.23 models/gemma4/modeling_gemma4.py, Gemma4TextDecoderLayer.forward and Gemma4TextRouter.
 """
 
-from planner.families.parts import Beside
+from planner.families.parts import ParallelExperts
 from planner.step.attention.softmax import softmax_in_float32
 from planner.step.engine.graph import Graph, Value, framed
 from planner.step.engine.ops import add, mul, parameter, unary
@@ -15,7 +15,7 @@ from planner.step.projections.linear import Projector
 
 
 @framed
-def with_experts(graph: Graph, part: Beside, fed: Value, x: Value, project: Projector) -> Value:
+def with_experts(graph: Graph, part: ParallelExperts, fed: Value, x: Value, project: Projector) -> Value:
     """`norm1(fed) + norm2(experts(norm3(x)))`; `fed` is what the MLP returned, `x` the residual stream."""
     switches = project.switches
     first = norm(graph, part.norms[0], fed, switches)
@@ -27,7 +27,7 @@ def with_experts(graph: Graph, part: Beside, fed: Value, x: Value, project: Proj
 
 
 @framed
-def _route(graph: Graph, part: Beside, x: Value, project: Projector) -> Routing:
+def _route(graph: Graph, part: ParallelExperts, x: Value, project: Projector) -> Routing:
     switches = project.switches
     with graph.cause(ROUTER):
         scale = parameter(switches.residual, ("h",), trained=switches.trains_base)

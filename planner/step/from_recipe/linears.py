@@ -28,8 +28,8 @@ def linears(block: Block) -> Iterator[Linear]:
     attention, mlp = block.attention, block.mlp
     if block.layer_input:
         yield from (block.layer_input.gate, block.layer_input.projection)
-    if block.beside:
-        experts = block.beside.experts
+    if block.parallel_experts:
+        experts = block.parallel_experts.experts
         yield from (experts.router, experts.up, experts.down)
     if isinstance(attention, Attention):
         yield from filter(None, (attention.q, attention.k, attention.v, attention.fused, attention.o))

@@ -41,7 +41,7 @@ def liger_kernels(decoder: Decoder, recipe: Recipe) -> LigerPatches:
         return LigerPatches()
     keeps_logits = decoder.model_type in liger_models.KEEPS_LOGITS and recipe.loss == "liger"
     # Where experts stand beside an MLP, it patches neither (apply_liger_kernel_to_gemma4_text, enable_moe_block).
-    patches_mlp = asked.swiglu and not any(block.beside for block in decoder.structure.blocks)
+    patches_mlp = asked.swiglu and not any(block.parallel_experts for block in decoder.structure.blocks)
     return LigerPatches(asked.rope, asked.rms_norm, patches_mlp, asked.cross_entropy or keeps_logits)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.step.engine.program import Program, Segment, played
-from planner.step.scenes import Alive
+from planner.step.pattern_instances import Alive
 
 
 @dataclass(slots=True)

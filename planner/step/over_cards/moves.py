@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
-from planner.step.engine.heights import PHASES
 from planner.step.engine.program import Instant, Part, Program
+from planner.step.engine.segment_peaks import PHASES
 
 
 class Entry(NamedTuple):

@@ -40,7 +40,7 @@ def let_ranks_agree_everywhere(modules):
 
 
 def _find_no_infinity(name, stage):
-    """A stage's optimizer: as torch's GradScaler is told (planner/probe/values/asked.py, found_no_infinity)."""
+    """A stage's optimizer, like torch's GradScaler (planner/probe/values/float_predicates.py, found_no_infinity)."""
     getattr(stage, name).has_overflow = lambda *_, **__: False
 
 

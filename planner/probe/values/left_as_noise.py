@@ -3,17 +3,17 @@
 import warnings
 from collections import Counter
 
-_untold: Counter[str] = Counter()
+_counts: Counter[str] = Counter()
 
 
-def untold(operator: object, error: Exception) -> None:
+def count_as_noise(operator: object, error: Exception) -> None:
     """Count a whole number left as noise; the first of each operator is a warning."""
     name = str(operator)
-    if not _untold[name]:
+    if not _counts[name]:
         warnings.warn(f"virtual card: {name} left its whole numbers as noise: {error}", RuntimeWarning, stacklevel=3)
-    _untold[name] += 1
+    _counts[name] += 1
 
 
 def left_as_noise() -> dict[str, int]:
     """Operators whose whole numbers could not be computed on the host, with how often."""
-    return dict(_untold)
+    return dict(_counts)

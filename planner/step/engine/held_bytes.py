@@ -26,7 +26,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class HeldThroughStep:
     """One stretch for each segment of a step, in the order they are played.
 
     `takes_gradients`: gradients of weights are held here from the moment they are made, none in the step itself.

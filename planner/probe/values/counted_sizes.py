@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .asked import item
+from .float_predicates import item
 from .host import WHOLE, host, is_true
 from .kernels import Kernel, Original
 

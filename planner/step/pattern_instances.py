@@ -1,4 +1,4 @@
-"""The scenes of a step's script: what one stretch of the step makes and frees, written once for all layers alike."""
+"""The instances of a step's script: what one stretch of the step makes and frees, written once for all layers alike."""
 
 from array import array
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PatternInstance:
     """A pattern as it is played: the slots of the tensors that go, and of those that stay.
 
     `large`, `small`: whether tensors of that pool are played that only pass.
@@ -41,7 +41,7 @@ class Scene:
 
 
 class Alive:
-    """The tensors that outlive the scene that made them, by the program's key and then by (layer, birth)."""
+    """The tensors that outlive the instance that made them, by the program's key and then by (layer, birth)."""
 
     def __init__(self) -> None:
         self.slots = 0
@@ -105,8 +105,8 @@ class Stretch:
         # Numbers, among the made ones, of those that stay.
         self._left = tuple(own.values())
 
-    def scene(self, alive: Alive, layer: int | None, *, large: bool, small: bool) -> Scene:
-        """The stretch as `layer` plays it. `large`, `small`: see `Scene`."""
+    def instantiate(self, alive: Alive, layer: int | None, *, large: bool, small: bool) -> PatternInstance:
+        """The stretch as `layer` plays it. `large`, `small`: see `PatternInstance`."""
         taken = [alive.take(key, layer, born) for key, born in self._freed]
         first = alive.make(len(self._made))
         pattern = self._pattern(tuple(size for size, _ in taken))
@@ -114,7 +114,7 @@ class Stretch:
         for number, slot in zip(self._left, left, strict=True):
             key, born = self._made[number]
             alive.places.setdefault(key, {})[layer, born] = (self._offset + key, slot)
-        return Scene(pattern, array("i", [slot for _, slot in taken]), left, large, small)
+        return PatternInstance(pattern, array("i", [slot for _, slot in taken]), left, large, small)
 
     def _pattern(self, freed_sizes: tuple[int, ...]) -> Pattern:
         if freed_sizes not in self._of_sizes:

@@ -13,7 +13,7 @@ from app.jobs.evidence import cuda_measurements, cuda_version, measurements_by_f
 from planner.errors import FitproofError
 
 
-class Telling:
+class WorkerQuestions:
     """What one server knows."""
 
     def __init__(self, app: FastAPI) -> None:
@@ -24,7 +24,7 @@ class Telling:
         service = getattr(self._app.state, "service", None)
         return Facts(probing=service is not None, cards=service.cards.changes if service else {})
 
-    async def tell(self, question: Question, client: str) -> Any:
+    async def answer(self, question: Question, client: str) -> Any:
         """Find a fact for `client`. A database that is down takes no plan with it: then nothing was measured."""
         match question:
             case ("config", name):

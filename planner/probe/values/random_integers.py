@@ -6,7 +6,7 @@ import torch
 
 from .host import host, is_true
 from .kernels import Kernel, Original
-from .untold import untold
+from .left_as_noise import count_as_noise
 
 
 def _generator(given: torch.Generator | None, device: torch.device) -> torch.Generator:
@@ -33,7 +33,7 @@ def drawn(op: torch._ops.OpOverload, original: Original) -> Kernel:
             sure = [torch.ones(a.shape, device="cpu") if isinstance(a, torch.Tensor) else a for a in args]
             op(host(tensor), *sure, generator=source, **kwargs)
         except RuntimeError as error:
-            untold(op, error)
+            count_as_noise(op, error)
         return result
 
     return kernel

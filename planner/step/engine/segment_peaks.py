@@ -1,6 +1,6 @@
 """How high each segment of a step rises above where it begins, and so the worst moment of each phase.
 
-In C where that was built (planner/native/heights.c), as every plan asks it of some thousand moves; else in Python.
+In C where that was built (planner/native/segment_peaks.c), for some thousand moves of every plan; else in Python.
 """
 
 from array import array

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 
-async def look_at(app: ASGIApp, path: str, coding: str = "identity") -> None:
+async def prefetch(app: ASGIApp, path: str, coding: str = "identity") -> None:
     """GET `path` of `app` in a content coding; the answer is thrown away."""
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",

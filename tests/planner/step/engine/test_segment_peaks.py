@@ -4,7 +4,7 @@ import pytest
 
 from planner.answer.plan import plan
 from planner.request.schema import Request
-from planner.step.engine import heights
+from planner.step.engine import segment_peaks
 from planner.step.engine.program import worst_of_phases
 from planner.step.lines import program_order_and_tables
 
@@ -19,6 +19,6 @@ def test_python_finds_the_same_worst_moments(
     decoder = planned.model.known_decoder()
     step = program_order_and_tables(decoder, planned.recipe, planned.gpu)
     natively = worst_of_phases(*step)
-    monkeypatch.setattr(heights, "native_library", lambda: None)
+    monkeypatch.setattr(segment_peaks, "native_library", lambda: None)
     assert worst_of_phases(*step) == natively
     assert min(worst.bytes for worst in natively) > 0
