@@ -92,7 +92,7 @@ def create_app(
 
 
 def installed_version() -> str:
-    """The version of the installed distribution; a checkout that nobody installed has none."""
+    """The version of the installed distribution; a checkout that is not installed has none."""
     try:
         return version("fitproof")
     except PackageNotFoundError:

@@ -50,7 +50,7 @@ class Planning:
         `unread`: fields that are not in `data`, because what was written there could not be read.
 
         Raises:
-            InvalidRequestError: names every bad field at once, a model or card nobody knows among them.
+            InvalidRequestError: names every bad field at once, unknown models and cards included.
         """
         return self._read(data, Request.parse, "a plan's document", unread)
 
@@ -96,7 +96,7 @@ class Planning:
         """
         model, gpu = await self.subjects(request)
         if row := model.row:
-            # Settled before it is a key: targets nobody chose are not the same question as the same ones written out.
+            # Defaults are filled in before it is a cache key: default targets differ from the same ones written out.
             asked = settled(request, model)
             return _explained(lambda: _catalogue_document(asked, row.id, gpu))
         return await _aside(model, lambda: to_json(plan(request, model=model, gpu=gpu).to_dict()))

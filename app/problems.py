@@ -65,7 +65,7 @@ class Problem:
 
     @classmethod
     def of_status(cls, status: int, headers: Mapping[str, str] | None = None) -> "Problem":
-        """A bare HTTP status, such as a path nobody serves."""
+        """A bare HTTP status, such as for an unknown path."""
         phrase = HTTPStatus(status).phrase
         return cls(status, phrase.lower().replace(" ", "_"), _SENTENCES.get(status, f"{phrase}."), (), headers or {})
 

@@ -11,7 +11,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def reading(what: str, field: str = "request") -> Iterator[None]:
-    """Turn whatever nobody foresaw into a refusal of `what`, at `field`. The log has the trace: it is ours to mend.
+    """Turn any unexpected exception into a refusal of `what`, at `field`. The log has the traceback: it is our bug.
 
     Raises:
         InvalidRequestError: nothing else leaves, but the errors that say themselves what is wrong.

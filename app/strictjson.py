@@ -22,7 +22,7 @@ class InvalidJsonError(FitproofError):
 
 
 class UnprintableTextError(InvalidJsonError):
-    """It is JSON, and means one thing, but holds text that nobody can have meant."""
+    """It is valid, unambiguous JSON, but holds text that cannot be meant, such as control characters."""
 
     status = 422
     code = "unprintable_text"

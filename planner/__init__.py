@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Request", "plan"]
 
-# Imported when first asked for: whoever needs a part of the package, an error or a unit, need not wait for the whole.
+# Imported on first use, so that importing a part of the package, an error or a unit, does not load the whole.
 _HOMES = {"Plan": "planner.answer.plan", "Request": "planner.request.schema", "plan": "planner.answer.plan"}
 
 

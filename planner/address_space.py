@@ -1,7 +1,7 @@
 """What is said of a run that failed where the process may have only so much address space (`ulimit -v`).
 
 A virtual card's memory, a checkpoint's file and torch's libraries are mapped: address space, of which little becomes
-memory. Where it runs out, whoever asked fails in words of its own: MemoryError, std::bad_alloc, mmap's ENOMEM.
+memory. Where it runs out, the allocating call fails with its own error: MemoryError, std::bad_alloc, mmap's ENOMEM.
 """
 
 import importlib.util

@@ -62,7 +62,7 @@ def _found() -> Path | None:
 
 
 def built(folder: Path, compiler: Sequence[str] | None) -> Path:
-    """Build under another name first: nobody ever opens half a library.
+    """Build under another name first: a partly written library is never opened.
 
     Raises:
         RuntimeError: there is no compiler, or the last build of these sources failed.

@@ -1,6 +1,6 @@
 """This machine's own card, read from its driver: what is free on it now, beside what others hold.
 
-nvidia-ml-py is no dependency: whoever has torch with CUDA has it, or installs it to ask.
+nvidia-ml-py is no dependency: an environment with CUDA torch has it, or it is installed for this command.
 """
 
 import re

@@ -48,7 +48,7 @@ def serve(
         logging.getLogger("fitproof").warning("%s is no setting of Fitproof; check the spelling", name)
     try:
         prepare_database(settings)
-    except StorageUnavailableError as error:  # the operator's surroundings, not somebody's input: no exit status 2
+    except StorageUnavailableError as error:  # the operator's environment, not user input: no exit status 2
         typer.echo(f"the server cannot start: {error.title}", err=True)
         raise typer.Exit(EXIT_BROKEN) from None
     app = create_app(settings)
@@ -73,7 +73,7 @@ def serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             quiet_accept_errors(asyncio.get_running_loop())
-            # Whoever comes first would otherwise wait for seconds. Where it fails they are told; it is tried again.
+            # Otherwise the first request waits for seconds. If it fails, requests get an error and it is retried.
             with contextlib.suppress(NoWorkersError, TimeoutError, OSError):
                 await app.state.pool.start()
             await super().startup(sockets)

@@ -6,10 +6,10 @@ from planner.units import MIB
 SLOW_PLACES = 2
 # Of a processor, not of the clock: on a busy machine a plan is no larger. A plan's page takes some 20 ms (make bench).
 SLICE_SECONDS = 0.1
-# For whoever asks little beside others who ask much: a map of a model that no worker has seen takes half of it.
+# For light clients while heavy ones are active: a map of a model that no worker has seen takes half of it.
 LIGHT_SLICE_SECONDS = 0.5
 BUDGET_SECONDS = 10.0
-# What is left of the budget while others wait for the place, and while somebody waits who asks little.
+# What is left of the budget while other clients wait for the place, and while a light client waits.
 CONTENDED_SECONDS = 2.0
 LIGHT_WAITS_SECONDS = 0.5
 # The budget by the clock, where the processors are taken by others.

@@ -63,7 +63,7 @@ class Computed:
         coding = next((name for name in ("br", "gzip") if accepts(asked, name)), "identity")
         plain = {**scope, "query_string": b"", "headers": [(b"accept-encoding", coding.encode())]}
         version = (coding, await self.answers.tell(("own runs' version",), ACCURACY))
-        # What all share is nobody's own use.
+        # What all clients share counts for none of them.
         return await self._accuracy.get(version, lambda: self.answers.answer(plain, b"", ACCURACY))
 
 
@@ -75,9 +75,9 @@ class Kept:
         self._working = asyncio.Lock()
 
     async def get(self, version: tuple[str, Any], answer: Callable[[], Awaitable[Answered]]) -> Answered:
-        """The answer for `version`; whoever else asks for it meanwhile waits for the same."""
+        """The answer for `version`; concurrent requests for it share one computation."""
         try:
-            # All wait for one computation, which takes nobody's place: longer than for a place in the pool.
+            # All wait for one computation, which takes no client's place: longer than for a place in the pool.
             async with asyncio.timeout(BUDGET_SECONDS):
                 await self._working.acquire()
         except TimeoutError:

@@ -1,10 +1,10 @@
 """A bounded number of workers for any number of requests.
 
-A request starts in one of the quick places, by turns of least use, so that whoever asks little never waits long. One
-that needs more than a slice goes on in a slow place, at a lower priority. Where those are taken it stays, until it has
-taken too long for somebody who waits: then it is given up, and starts again in a slow place. Those who ask much beside
-others are answered at the lower priority from the start, in a slow place too, and leave one quick place to the others.
-Whatever waits too long, or takes longer than its budget, is refused.
+A request starts in one of the quick places, by turns of least use, so that light clients never wait long. One that
+needs more than a slice goes on in a slow place, at a lower priority. Where those are taken it stays, until it has taken
+too long for a client that waits: then it is aborted, and restarts in a slow place. Heavy clients, while others are
+active, are answered at the lower priority from the start, in a slow place too, and leave one quick place to the others.
+A request that waits too long, or takes longer than its budget, is refused.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Pool:
         """
         if self.template is None or not self.template.is_alive:
             try:
-                # Whoever asked first may leave before it runs; others wait for it, too.
+                # The first client may disconnect before the template runs; others wait for it, too.
                 await asyncio.shield(asyncio.ensure_future(self.start()))
             except (NoWorkersError, TimeoutError, OSError) as error:
                 raise cannot_now(error) from error
@@ -146,7 +146,7 @@ class Pool:
         others = {*self.quick.clients(), *self.slow.clients()} - {job.client}
         waited_seconds = job.waited_seconds + time.monotonic() - job.waits_since
         if not others and waited_seconds < BUDGET_SECONDS:
-            # Nobody else waits: turning away whom only a busy machine holds up would help no one.
+            # No other client waits: refusing a request that only a busy machine delays would help no one.
             job.shed = asyncio.get_running_loop().call_later(MOST_WAITING_SECONDS, self._shed_waiting, job)
             return
         if self.quick.remove(job.client, job) or self.slow.remove(job.client, job):
@@ -195,7 +195,7 @@ class Pool:
         """
         ends_at = time.monotonic() + _LEAVING_SECONDS
         while self.idle and len(self.idle) + len(self.busy) >= self.places + SLOW_PLACES:
-            # Those of whoever asks much first.
+            # Those of heavy clients first.
             leaving = max(self.idle, key=lambda worker: worker.is_low)
             self.idle.remove(leaving)
             self.let_go(leaving)
@@ -207,7 +207,7 @@ class Pool:
         self._leaving.clear()
 
     def _leave(self, job: Job) -> None:
-        """Whoever asked has an answer or is gone."""
+        """The client has its answer or has disconnected."""
         self.shares.answered(job.client)
         if self.quick.remove(job.client, job) or self.slow.remove(job.client, job):
             self._dequeued(job)
@@ -215,7 +215,7 @@ class Pool:
             job.task.cancel()
 
     def _make_way(self, client: str) -> None:
-        """Whoever asks little need not wait for the slices of those who ask much."""
+        """Light clients do not wait for the slices of heavy ones."""
         if self.quick_running < self.places or not self.shares.is_light(client):
             return
         heavy = [run for run in self.quick_runs if not self.shares.is_light(run.job.client) and not run.way.done()]

@@ -1,4 +1,4 @@
-"""An application asks itself for a page, so that nobody waits for what is worked out at the first view."""
+"""The application requests its own pages, so that no user waits for what the first view computes."""
 
 import asyncio
 from typing import Any

@@ -28,7 +28,7 @@ _BETWEEN_LOOKS_BYTES = 25 * MIB
 _WORKER_BYTES = 40 * MIB
 # What one more worker soon holds, the middle of 24 to 35 MiB (make attack).
 START_BYTES = 30 * MIB
-# Long requests, and those of whoever asks much, leave the processors to others: a tenth of a usual process's weight
+# Long requests, and those of heavy clients, yield the processors to others: a tenth of a usual process's weight
 # (sched(7), nice 10).
 _LOW_NICENESS = 10
 

@@ -1,4 +1,4 @@
-"""What a worker must be told before it can answer: only the server reads the hub and the database.
+"""What a worker needs to know before it can answer: only the server reads the hub and the database.
 
 A worker that lacks a fact gives up its request with `MissingFactError`; the server finds the fact and asks again. So a
 slow hub or database keeps no worker waiting, and no worker knows a token or a password.
@@ -65,11 +65,11 @@ class Facts:
         """What was measured for exactly this request."""
         if not self.probing:
             return ()
-        return tuple(self._told(("measurements", fingerprint_of(request))))
+        return tuple(self._fact(("measurements", fingerprint_of(request))))
 
     def own_runs(self) -> list[Measurement]:
         """What was measured on this installation's own cards."""
-        return list(self._told(("own runs",))) if self.probing else []
+        return list(self._fact(("own runs",))) if self.probing else []
 
     def config(self, repo: RepoName) -> dict[str, Any]:
         """Return config.json of a repository on the hub.
@@ -78,10 +78,10 @@ class Facts:
             HubError: what the hub said instead.
         """
         self.be_alone()
-        told = self._told(("config", str(repo)))
-        if isinstance(told, Refusal):
-            raise told.error()
-        return dict(told)
+        fact = self._fact(("config", str(repo)))
+        if isinstance(fact, Refusal):
+            raise fact.error()
+        return dict(fact)
 
     def file(self, address: str) -> str:
         """Return the text of the file at an address.
@@ -89,10 +89,10 @@ class Facts:
         Raises:
             RemoteFileError: why it did not come.
         """
-        told = self._told(("file", address))
-        if isinstance(told, Refusal):
-            raise told.error()
-        return str(told)
+        fact = self._fact(("file", address))
+        if isinstance(fact, Refusal):
+            raise fact.error()
+        return str(fact)
 
     def be_alone(self) -> None:
         """Make sure that nothing of what is read next outlives this request."""
@@ -103,7 +103,7 @@ class Facts:
         """Return `gpu` with what was measured on its kind here, or as it is."""
         return replace(gpu, **self.cards.get(gpu.id, {}))
 
-    def _told(self, question: Question) -> Any:
+    def _fact(self, question: Question) -> Any:
         if question not in self.known:
             raise MissingFactError(question)
         return self.known[question]

@@ -69,7 +69,7 @@ class Run:
         self.before: float | None = None
         self.used = self.charged = 0.0
         self.again = False
-        # Done once the place is wanted by somebody who asks less.
+        # Done once a lighter client wants the place.
         self.way: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -125,7 +125,7 @@ class Run:
             self._put_back(worker, asked)
 
     async def _slice(self, worker: Worker, asked: asyncio.Future[tuple[Any, ...]]) -> None:
-        """Wait for the reply, the end of the slice, or somebody who asks less."""
+        """Wait for the reply, the end of the slice, or a lighter client."""
         self.pool.quick_runs.add(self)
         try:
             began = self._used_seconds(worker)
@@ -146,8 +146,8 @@ class Run:
     async def _talk(self, worker: Worker) -> tuple[Any, ...]:
         """Send the request, and what the worker asks for where that is at hand."""
         reply = await worker.ask(self.job.message)
-        while reply[0] == "asks" and not worker.ends and (told := await self.job.tell(tuple(reply[1]))) is not None:
-            reply = await worker.ask(told)
+        while reply[0] == "asks" and not worker.ends and (fact := await self.job.tell(tuple(reply[1]))) is not None:
+            reply = await worker.ask(fact)
         return reply
 
     async def _worker(self) -> Worker:
@@ -216,7 +216,7 @@ class Run:
         heavy, busy = self.pool.weigh(), self.pool.busy
 
         def turn(each: Worker) -> tuple[bool, int, int]:
-            # Whoever asks much first; then the largest of those given up least often, so that all come to an end.
+            # Heavy clients first; then the largest of those aborted least often, so that all finish.
             return self.pool.shares.is_heavy(busy[each].client), -busy[each].restarts, heavy[each]
 
         own = [each for each in heavy if not busy[each].is_for_all]

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 _Job = TypeVar("_Job")
 
-# After this time what somebody used counts for half.
+# After this time what a client used counts for half.
 HALF_LIFE_SECONDS = 10.0
 MOST_CLIENTS = 10_000
 # So many requests at once are few, and so many times what the others' heaviest used is little for whoever asks few.

@@ -34,7 +34,7 @@ _LOW_GROWN_BYTES = 4 * MIB
 GROWN_BYTES = 16 * MIB
 # What one request may take at most. The catalogue's largest take 12 MiB, a padded one of 1,024 layers 30.
 REQUEST_BYTES = 48 * MIB
-# The kernel's own stop for a worker that nobody is left to end, in processor seconds of its whole life.
+# The kernel's own limit for an orphaned worker, in processor seconds of its whole life.
 _LIFE_SECONDS = 120
 
 

@@ -91,7 +91,7 @@ class Database:
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
         except (IntegrityError, DataError):
-            # Somebody's data, and nobody else's trouble: the database itself is well.
+            # The data of one request is at fault; the database itself is well.
             raise
         except (DBAPIError, PoolTimeoutError, InvalidRequestError) as error:
             self._tell(error)

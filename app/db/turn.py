@@ -9,7 +9,7 @@ from collections import deque
 
 
 class Turn:
-    """A lock that is handed to whoever has waited longest."""
+    """A lock that is handed to the longest waiter."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

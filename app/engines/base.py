@@ -113,7 +113,7 @@ class Engine(Protocol):
         ...
 
     async def leftovers(self) -> Sequence[str]:
-        """Refs of which files lie on this machine, whoever asked for them and when. Never raises EngineDownError."""
+        """Refs whose files are on this machine, of any client and time. Never raises EngineDownError."""
         ...
 
     async def release(self) -> None:

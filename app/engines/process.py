@@ -62,7 +62,7 @@ class Ending:
 
 
 class ForkerGoneError(Exception):
-    """The program that forked a child is gone, so nobody will tell how the child ended."""
+    """The parent of a forked child is gone, so its exit status stays unknown."""
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Process:
@@ -152,7 +152,7 @@ async def _watch(process: Process, log: Path, limits: Limits, stop: asyncio.Even
             patience = min(_LOOK_SECONDS, max(0.0, ends_at - loop.time()))
             await asyncio.wait((exited, stopping), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                exited.result()  # how it ended is asked again; that nobody knows is raised here
+                exited.result()  # its exit status is read again; raises if that is unknown
                 return None, False
             if stopping.done():
                 return "stopped on request", False

@@ -107,7 +107,7 @@ class RayEngine:
         return ()
 
     async def release(self) -> None:
-        """Nothing to end: jobs run on and are adopted by whoever dispatches next."""
+        """Nothing to end: jobs run on, and the next dispatcher adopts them."""
 
     async def close(self) -> None:
         """Close connections."""

@@ -17,7 +17,7 @@ from app.engines.process import LOG_NAME, ForkerGoneError, check_room, note_proc
 
 # Importing takes some 6 s of a quiet processor.
 _PATIENCE_SECONDS = 120.0
-# A warm program holds half a gigabyte; one that nobody has used for this long is let go.
+# A warm program holds half a gigabyte; one unused for this long is ended.
 IDLE_SECONDS = 600.0
 
 

@@ -11,11 +11,11 @@ NAME = "also"
 _SECTIONS = frozenset({"quantization", "lora", "training", "stack", "parallelism_config"})
 
 
-def differences(document: Mapping[str, Any], told: Mapping[str, Any]) -> str:
-    """Write down where `document` says something else than `told`, which the controls say; empty where it does not."""
+def differences(document: Mapping[str, Any], of_controls: Mapping[str, Any]) -> str:
+    """Write down where `document` differs from `of_controls`, what the controls say; empty where it does not."""
     differing: dict[str, Any] = {}
     for section, wanted in document.items():
-        got = told.get(section)
+        got = of_controls.get(section)
         if section in _SECTIONS and isinstance(wanted, Mapping) and isinstance(got, Mapping):
             differing |= {f"{section}.{key}": value for key, value in wanted.items() if got.get(key) != value}
         elif wanted != got:

@@ -85,7 +85,7 @@ def read_form(query: Iterable[tuple[str, str]]) -> PlanForm:
     beyond = document.pop(beyond_controls.NAME, {})
     document = _finish(document, values)
     for path, value in beyond.items():
-        # A control that somebody moved is what is meant.
+        # A control that the user changed is what is meant.
         if not any(item.path == path and item.name in given and applies(item, values) for item in FIELDS):
             _put(document, path, value)
     return PlanForm(values, document, errors, ignored, not_planned=not_planned)
@@ -116,10 +116,10 @@ def values_of(document: Mapping[str, Any]) -> dict[str, str]:
         document = _with_whole_sections(document)
     values = _told(document)
     try:
-        told = Request.parse(read_form(values.items()).document).model_dump(mode="json")
+        of_controls = Request.parse(read_form(values.items()).document).model_dump(mode="json")
     except InvalidRequestError:
-        told = {}
-    beyond = beyond_controls.differences(document, told)
+        of_controls = {}
+    beyond = beyond_controls.differences(document, of_controls)
     # A name that no control can hold, such as one that begins with a blank, stands there alone.
     alone = beyond_controls.read_differences(beyond or "{}")
     names = {item.name: "" for item in FIELDS if len(item.path) == 1 and item.path in alone}

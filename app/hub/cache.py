@@ -13,7 +13,7 @@ from typing import Any
 
 _LOG = logging.getLogger("fitproof.hub")
 
-# A cached config weighs about 2 KiB. More files than this means that somebody walks the hub, not that people plan.
+# A cached config weighs about 2 KiB. More files than this means that a crawler walks the hub, not that people plan.
 _MOST_FILES = 4096
 
 

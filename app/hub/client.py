@@ -56,7 +56,7 @@ class Hub:
     async def config(self, repo: RepoName, client: str = "") -> dict[str, Any]:
         """Return the config.json of `repo`, from the cache while it is fresh.
 
-        `client` is whoever asks: one that asks much waits for its own requests, not others for them. A stale copy still
+        `client` is who asks: one that asks much waits for its own requests, not others for them. A stale copy still
         answers when the hub cannot: a config hardly ever changes.
 
         Raises:

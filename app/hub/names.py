@@ -8,7 +8,7 @@ from urllib.parse import quote
 # huggingface_hub/utils/_validators.py, validate_repo_id: at most 96 characters of [A-Za-z0-9-_.] in each part,
 # no `--` or `..`, no `-` or `.` at either end.
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
-# A branch, tag or commit. git-check-ref-format(1) allows more; nobody publishes models under such names.
+# A branch, tag or commit. git-check-ref-format(1) allows more; no models are published under such names.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}")
 # A page of a model as a browser shows it: the model itself, a folder or a file of one revision.
 _ADDRESS = re.compile(

@@ -32,7 +32,7 @@ class Turns:
                 self._free += 1
             else:
                 self._leave(client, mine)
-            self._held += Counter()  # forgets whoever holds none
+            self._held += Counter()  # drops clients that hold none
             self._grant()
 
     def _grant(self) -> None:

@@ -165,7 +165,7 @@ def _score(trainer: Trainer, config: Mapping[str, Any]) -> tuple[int, int]:
     return (sum(map(trainer.knows, keys)), telling) if telling else (0, 0)
 
 
-# Within quotes these are words to every parser, and booleans to whoever wrote them and to the trainers' pydantic.
+# Within quotes these are strings to every parser, and booleans to the author and to the trainers' pydantic.
 _QUOTED_BOOLEANS = {"true": True, "false": False}
 # PyYAML, which the trainers read with, knows these as booleans; YAML 1.2 and ruamel know them as words.
 _OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}

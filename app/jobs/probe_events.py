@@ -15,7 +15,7 @@ class StaleProbeError(Exception):
 
 
 def locked(session: Session, probe_id: str) -> Probe | None:
-    """Read a probe that nobody else writes until this transaction ends."""
+    """Read a probe with its row locked until this transaction ends."""
     return session.get(Probe, probe_id, with_for_update=True)
 
 

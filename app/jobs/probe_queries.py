@@ -93,11 +93,11 @@ def latest_events(database: Database, probe_ids: Collection[str]) -> dict[str, i
 def ask_to_cancel(database: Database, probe_id: str, owner: str | None = None) -> Probe:
     """End a queued probe at once; ask for the end of a live one. A finished one stays as it is.
 
-    `owner`: whoever asks, where that is not the operator, who may end all.
+    `owner`: the client, unless it is the operator, who may end all.
 
     Raises:
         UnknownProbeError: no probe has this id.
-        NotYoursError: it is somebody else's.
+        NotYoursError: it belongs to another owner.
     """
     with database.writing() as session:
         probe = locked(session, probe_id)

@@ -78,7 +78,7 @@ class ProbeService:
 
         Raises:
             UnknownProbeError: there is no such probe.
-            NotYoursError: it is somebody else's.
+            NotYoursError: it belongs to another owner.
         """
         probe = await asyncio.to_thread(ask_to_cancel, self.database, probe_id, owner)
         self.dispatcher.wake()

@@ -2,7 +2,7 @@
 
 queued ──▶ claimed ──▶ running ──▶ succeeded    an answer; out of memory is one
   ▲           │           │   ├──▶ failed       the machinery broke, with a sentence
-  └───────────┴───────────┘   └──▶ cancelled    somebody asked for it
+  └───────────┴───────────┘   └──▶ cancelled    on request
     the engine lost it: next attempt
 """
 

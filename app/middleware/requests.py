@@ -48,7 +48,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            # Nobody is left to answer. 499 is what nginx writes in its log for this.
+            # The client has disconnected. 499 is what nginx writes in its log for this.
             status = 499
         except Exception:  # the last line of defence: no stack trace may reach a client
             _ERRORS.exception("unforeseen error")

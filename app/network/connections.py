@@ -45,7 +45,7 @@ class Doors:
             timer.cancel()
 
     def make_room(self) -> bool:
-        """Turn out who has waited longest; False where nobody waits."""
+        """Close the connection that has waited longest; False if none waits."""
         oldest = next(iter(self._waiting), None)
         if oldest is None:
             return False

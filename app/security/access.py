@@ -1,4 +1,4 @@
-"""Who may probe: the bearer of a token, and whoever proves to be this machine's owner."""
+"""Who may probe: the bearer of a token, and the proven owner of this machine."""
 
 import asyncio
 import hmac
@@ -26,14 +26,14 @@ class TokenNeededError(FitproofError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever got in. `owner` is the token's id, or `local`; `token` is the one shown, which may be revoked."""
+    """An authenticated client. `owner` is the token's id, or `local`; `token` is the one sent, which may be revoked."""
 
     owner: str
     token: str | None = None
 
     @property
     def is_operator(self) -> bool:
-        """Whether this is whoever runs the server."""
+        """Whether this is the operator of the server."""
         return self.owner == LOCAL_OWNER
 
     @property

@@ -46,7 +46,7 @@ def host_name(header: str | None) -> str | None:
 
 
 def is_relayed(names: Iterable[str]) -> bool:
-    """Whether one of these header names says that somebody passed the request on."""
+    """Whether one of these header names says that a proxy passed the request on."""
     return any(name in _RELAYED or name.startswith(_RELAYED_FAMILIES) for name in map(str.lower, names))
 
 

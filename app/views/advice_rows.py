@@ -28,15 +28,15 @@ class AdviceRow:
 
 
 def advice_groups(
-    plan: Plan, document: dict[str, Any], told: Callable[[dict[str, Any]], dict[str, str]]
+    plan: Plan, document: dict[str, Any], control_values: Callable[[dict[str, Any]], dict[str, str]]
 ) -> dict[str, list[AdviceRow]]:
-    """The plan's advice in its own order, by kind. `told` is every control's text for a document."""
-    before = told(document)
+    """The plan's advice in its own order, by kind. `control_values` is every control's text for a document."""
+    before = control_values(document)
     groups: dict[str, list[AdviceRow]] = {}
     for item in plan.advice:
         change = item.to_dict()["change"]
         after = Request.parse(changed(document, change)).model_dump(mode="json")
-        values = told(after)
+        values = control_values(after)
         words, memory, cost = change_in_words(change, before, values), f"−{size(item.saves_bytes)}", item.cost
         if "gpu" in change:
             gpu = resolve_gpu(change["gpu"])

@@ -67,9 +67,9 @@ class Answer:
     @lazy_attribute
     def values(self) -> dict[str, str]:
         """Every control's text, and what the plan's file asks for beside them."""
-        return self.told(self.document)
+        return self.control_values(self.document)
 
-    def told(self, document: dict[str, Any]) -> dict[str, str]:
+    def control_values(self, document: dict[str, Any]) -> dict[str, str]:
         """Every control's text for a document beside this one, in the words this plan was asked in."""
         beside = {left_out_keys.NAME: left_out_keys.written(self.imported_without)}
         if self.trainer and document["stack"] == self.document["stack"]:
@@ -109,7 +109,7 @@ class Answer:
 
     @property
     def notes(self) -> list[str]:
-        """What the sentence leaves out: what instruments read, and a card's figure that nobody measured."""
+        """What the sentence leaves out: what instruments read, and a card's figure that was not measured."""
         notes = [
             reading_sentence(reading, self.plan.peak_allocated_bytes) for reading in newest_of_each(self.measurements)
         ]
@@ -194,12 +194,12 @@ class Answer:
     @property
     def advice(self) -> dict[str, list[AdviceRow]]:
         """Each change in words with the link that makes it, under what kind of change it is."""
-        return advice_groups(self.plan, self.document, self.told)
+        return advice_groups(self.plan, self.document, self.control_values)
 
     @property
     def stacks(self) -> list[StackRow]:
         """The same run on each stack, where that changes the verdict."""
-        return stack_rows(self.plan, self.imported_without, self.told)
+        return stack_rows(self.plan, self.imported_without, self.control_values)
 
     @property
     def textbook_beside(self) -> list[TextbookRow]:

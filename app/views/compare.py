@@ -92,7 +92,7 @@ def _methods(answer: Answer) -> list[Column]:
             document["quantization"] = None
         request = PlanRequest.parse(document)
         plan = plan_for(request, model=answer.model, gpu=answer.gpu, not_planned=answer.imported_without)
-        query = query_of_values(answer.told(request.model_dump(mode="json")))
+        query = query_of_values(answer.control_values(request.model_dump(mode="json")))
         asked.append((METHOD_NAMES[method], plan, query))
     return _columns(asked)
 

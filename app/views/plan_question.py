@@ -110,7 +110,7 @@ def question_context(form: PlanForm, answer: Answer | None) -> dict[str, Any]:
 
 
 def _meant(form: PlanForm) -> dict[str, list[tuple[str, str]]]:
-    """For a name nobody knows: what it may have meant, each with the address of the plan that it would be."""
+    """For an unknown name: what it may have meant, each with the address of the plan that it would be."""
     unknown = [(name, kind) for name, kind in _CATALOGUES if name in form.errors and form.values[name]]
     return {
         name: [

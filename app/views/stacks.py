@@ -24,11 +24,11 @@ class StackRow:
 
 
 def stack_rows(
-    plan: Plan, not_planned: Sequence[NotPlanned], told: Callable[[dict[str, Any]], dict[str, str]]
+    plan: Plan, not_planned: Sequence[NotPlanned], control_values: Callable[[dict[str, Any]], dict[str, str]]
 ) -> list[StackRow]:
     """The stacks, the leanest first; none where all of them give one verdict, or where the stack is spelled out.
 
-    `told` is every control's text for a document.
+    `control_values` is every control's text for a document.
     """
     if not isinstance(plan.request.stack, str):
         return []
@@ -44,6 +44,6 @@ def stack_rows(
         return []
     rows = []
     for name, other in sorted(plans.items(), key=lambda item: item[1].required_bytes.likely):
-        values = told(other.request.model_dump(mode="json")) | {"stack": name}
+        values = control_values(other.request.model_dump(mode="json")) | {"stack": name}
         rows.append(StackRow(CHOICES[name], other, query_of_values(values), name == plan.request.stack))
     return rows

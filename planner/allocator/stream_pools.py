@@ -8,7 +8,7 @@ virtual card (planner/probe/card/src/work.cpp).
 
 With memory in plenty the pools of two streams never meet, so that each is played in pools of its own and what they
 reserve adds up. Left out: a stream whose queue of 1,024 launches is full, which lets the first of them be done; no
-stream of FSDP1's but the computation's has so many before somebody waits for it.
+stream of FSDP1's but the computation's has so many before the host waits for it.
 """
 
 from collections import defaultdict, deque

@@ -1,4 +1,4 @@
-"""Which cards are worth naming to somebody who needs a larger one: one of each memory tier, as people come by them."""
+"""Which larger cards are worth suggesting: one of each memory tier, the most common first."""
 
 from planner.catalog.gpu_rows import Card, gpu_catalog
 from planner.gpu import Gpu

@@ -127,7 +127,7 @@ class GpuCatalog:
 
     @lazy_attribute
     def _entries(self) -> tuple[Entry, ...]:
-        """What search reads; built when somebody searches."""
+        """The search index; built on first use."""
         return tuple(_entry(row) for row in (card.row for card in self.cards.values()))
 
     def find(self, name: str) -> Card:
@@ -159,7 +159,7 @@ class GpuCatalog:
         )
 
     def multiprocessors_like(self, capability: tuple[int, int] | None, usable_bytes: int) -> int | None:
-        """Of a card whose multiprocessors nobody counted: those of this generation's card that is nearest in memory.
+        """Of a card whose multiprocessors are not published: those of this generation's card that is nearest in memory.
 
         None for a generation of which no card is counted.
         """

@@ -39,7 +39,7 @@ _PROVENANCE: Mapping[Kind, str] = {
 
 
 class PublishedCount(Part):
-    """A parameter count somebody else published."""
+    """A published parameter count."""
 
     value: Annotated[int, Field(gt=0)]
     estimate: bool = False
@@ -49,7 +49,7 @@ class PublishedCount(Part):
 class ModelRow(Row):
     """One model and its twins. Keys that `config` does not hold are not claimed: class defaults fill them.
 
-    `params` was counted on the meta device. `gated` is absent where nobody read the repository without a token.
+    `params` was counted on the meta device. `gated` is absent if the repository was not read without a token.
     `unsourced` names what matters for memory and no source states. `downloads` only ranks search results.
     `full_model` counts the checkpoint this text tower belongs to, `tower` whether the class that transformers 5.23
     makes of it (models/auto/modeling_auto.py) loads the rest, too. `ties`: whether head and embedding are one follows
@@ -109,7 +109,7 @@ class ModelCatalog:
 
     @lazy_attribute
     def _entries(self) -> tuple[Entry, ...]:
-        """What search reads; built when somebody searches."""
+        """The search index; built on first use."""
         return tuple(_entry(row) for row in self.rows.values())
 
     def find(self, name: str) -> ModelRow:

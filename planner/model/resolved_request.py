@@ -1,4 +1,4 @@
-"""What a request means for one model: the checkpoint's own quantization, and targets where nobody chose any."""
+"""What a request means for one model: the checkpoint's own quantization, and default targets where none were chosen."""
 
 from planner.errors import FieldProblem, InvalidRequestError
 from planner.families.parts import Attention, Block, GatedMlp, PlainMlp

@@ -29,7 +29,7 @@ def ddp_static_lines(placed: Sequence[Placed], tensors: Sequence[Trainable], rec
 def fsdp_static_lines(
     placed: Sequence[Placed], tensors: Sequence[Trainable], recipe: Recipe, layers: int
 ) -> list[Line]:
-    """Shards of everything that FSDP cuts, and whole what it does not. `layers` is 0 where nobody knows the model's."""
+    """Shards of everything that FSDP cuts, and whole what it does not. `layers` is 0 if it is not known."""
     whole = [item for item in placed if not is_cut(item, recipe)]
     cut = [item for item in placed if is_cut(item, recipe)]
     adapters = tensors if recipe.lora else ()

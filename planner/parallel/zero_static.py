@@ -22,7 +22,7 @@ def zero_static_lines(
 ) -> list[Line]:
     """Parameters in 16 bit, whole below stage 3; float32 copies and optimizer state cut over the cards.
 
-    `layers`: how many the decoder has; 1 where nobody knows, as if all were one.
+    `layers`: how many the decoder has; 1 if not known, as if all were one.
 
     Source: deepspeed/runtime/zero/stage_1_and_2.py single_partition_of_fp32_groups, stage3.py
     _create_fp32_partitions; partition_parameters.py for what is cut.

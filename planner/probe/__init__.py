@@ -1,1 +1,1 @@
-"""The annex: a program that runs one real training step and measures it. Nobody imports it."""
+"""The annex: a program that runs one real training step and measures it. No other package imports it."""

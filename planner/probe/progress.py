@@ -48,7 +48,7 @@ class Progress:
 
 
 class Silence(Progress):
-    """For runs that nobody watches."""
+    """For runs without a watcher."""
 
     def _say(self, line: dict[str, Any]) -> None:
         """Nothing."""

@@ -13,6 +13,6 @@ Pattern = Annotated[Name, AfterValidator(checked_pattern)]
 
 
 class Frozen(BaseModel):
-    """A part of a request: frozen, and without a key that nobody knows."""
+    """A part of a request: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -33,7 +33,7 @@ def checked_checkpointing(value: object) -> object:
 
 
 def with_offloading(data: Mapping[str, Any]) -> dict[str, Any]:
-    """`use_gradient_checkpointing="unsloth"`, which is what get_peft_model does where nobody says another."""
+    """`use_gradient_checkpointing="unsloth"`, which is what get_peft_model does by default."""
     written = dict(data)
     training = written.get("training")
     if written.get("stack") == UNSLOTH and (training is None or isinstance(training, Mapping)):

@@ -248,7 +248,7 @@ def _input_edge(
 
     A trained embedding makes a dense gradient of its own size; where it is the head, too, both gradients meet before
     they are accumulated; copies of a tied pair are two tensors. With checkpointing, peft lets the output require grad
-    (enable_input_require_grads) and nothing further happens; without either, nobody asks.
+    (enable_input_require_grads) and nothing further happens; without either, no gradient is asked for.
     """
     if not switches.trains_embedding:
         graph.leaf_input = graph.node(_of_leaf(graph)) if switches.checkpointing else None

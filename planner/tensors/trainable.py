@@ -63,7 +63,7 @@ def reached(tensors: Sequence[Trainable]) -> tuple[Trainable, ...]:
 def module_by_module(tensors: Sequence[Trainable]) -> Iterator[Trainable]:
     """One after the other, as the model's modules have them: what is before the layers, layer after layer, the rest.
 
-    Where only some layers have a tensor and nobody says which, those are taken to be spread evenly.
+    If only some layers have a tensor and it is not known which, those are taken to be spread evenly.
     """
     layered = [tensor for tensor in tensors if "*" in tensor.name]
     known = max((tensor.layers[-1] + 1 for tensor in layered if tensor.layers), default=0)

@@ -27,7 +27,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Proof of holding a lease, until somebody else takes it over."""
+    """Proof of holding a lease, until another holder takes it over."""
 
     holder: str
     number: int

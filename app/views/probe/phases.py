@@ -14,7 +14,7 @@ _FIRST = "first_"
 
 @dataclass(frozen=True, slots=True)
 class PhaseBars:
-    """One phase: bytes and bar widths, None where nobody measured or predicted it."""
+    """One phase: bytes and bar widths, None if not measured or not predicted."""
 
     name: str
     state: State
@@ -40,22 +40,22 @@ class PhaseTable:
 def phase_table(
     prediction: Mapping[str, Any] | None,
     measurement: Measurement | None,
-    told: Sequence[Mapping[str, Any]],
+    lines: Sequence[Mapping[str, Any]],
     failed: str | None,
     is_final: bool,
 ) -> PhaseTable:
-    """Lay out what is known: the measurement where there is one, else the progress lines `told` so far.
+    """Lay out what is known: the measurement where there is one, else the progress lines so far.
 
     A phase's bytes are the worst of all its steps; the first step has no optimizer state yet, so a later one tops it.
     """
     if measurement is not None:
         read = {phase.name: phase.peak_allocated_bytes for phase in measurement.phases}
     else:
-        read = {str(line["phase"]): _bytes_in(line) for line in told}
+        read = {str(line["phase"]): _bytes_in(line) for line in lines}
     foreseen = {phase["name"]: phase["allocated_bytes"] for phase in (prediction or {}).get("phases", ())}
     measured = {name: _worst(read, name) for name in PHASES}
     whole = max([*foreseen.values(), *(size for size in measured.values() if size is not None)], default=1)
-    now = None if is_final or not told else _under_way(told[-1])
+    now = None if is_final or not lines else _under_way(lines[-1])
     gone = (failed or "").removeprefix(_FIRST)
     rows = tuple(
         PhaseBars(

@@ -103,7 +103,7 @@ def padded_batch(plan: Planned, replan: Replan) -> Notice | None:
 
 
 def evaluation_is_the_peak(plan: Planned, replan: Replan) -> Notice | None:
-    """A run that trains and dies in evaluation, or one whose evaluation nobody planned."""
+    """A run that trains and dies in evaluation, or one whose evaluation was not planned."""
     batch = plan.recipe.training.per_device_eval_batch_size
     if batch is None:
         return None

@@ -18,7 +18,7 @@ EMBEDDING, NORM, ROTARY, HEAD = "embedding", "norm", "rotary", "head"
 class Module:
     """One module; `layer` is a decoder layer's number. Without `children` it is never cut in two.
 
-    `place`: what of the model it is, for whoever asks where that lies. `tied`: modules that go where it goes.
+    `place`: what of the model it is, for callers that ask where that lies. `tied`: modules that go where it goes.
     """
 
     name: str
@@ -74,7 +74,7 @@ def counted_bytes(item: Placed, recipe: Recipe) -> float:
 
 
 def layers_with(item: Placed, layers: int) -> Sequence[int]:
-    """The layers that have the tensor; all where nobody says which."""
+    """The layers that have the tensor; all if it is not known which."""
     return item.group.layers or range(layers)
 
 

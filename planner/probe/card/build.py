@@ -81,7 +81,7 @@ def _key(stack: Stack) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One process builds, others wait for it. The lock goes with the process, however it ends.
 
-    Whoever holds it sweeps up what a killed builder left.
+    Its holder deletes what a killed builder left.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _build(stack: Stack, folder: Path) -> None:
-    """Build beside the folder, and give it its name when whole: nobody ever sees half a card."""
+    """Build beside the folder, and give it its name when whole: an incomplete card is never seen."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
         work = Path(name) / "card"
         work.mkdir()

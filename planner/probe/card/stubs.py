@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Library:
     """One of NVIDIA's libraries: the sources that stand in for it, and the status that says "not supported" in it.
 
-    `does_nothing` matches the calls whose only effect is on card memory, or on settings that nobody reads back; of
+    `does_nothing` matches the calls whose only effect is on card memory, or on settings that are not read back; of
     those, `launches` matches what is given to the stream of its first argument, a handle whose first field that is.
     """
 

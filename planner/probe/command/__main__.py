@@ -46,7 +46,7 @@ REFUSAL = "refused.txt"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    signal.signal(signal.SIGINT, lambda *_: None)  # whoever started us has it too, and asks us to end
+    signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets it too, and asks us to end
     spec_file, _, *command = sys.argv[1:] if arguments is None else arguments
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
     spec["ranks"] = _ranks_to_run(spec["ranks"], spec["gpus"])

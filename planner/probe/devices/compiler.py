@@ -35,7 +35,7 @@ def leave_compiler_at_home() -> None:
 
 
 class _StandIn(ModuleType):
-    """The decorators; whoever asks for anything else gets the real module, from then on."""
+    """The decorators; any other attribute loads the real module, from then on."""
 
     def __init__(self) -> None:
         super().__init__(_NAME)
@@ -44,7 +44,7 @@ class _StandIn(ModuleType):
         self.graph_break = _nothing
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # whoever looks through all modules for their files
+        if name.startswith("__"):  # code that scans all modules for their files
             raise AttributeError(name)
         return getattr(_real(), name)
 

@@ -53,7 +53,7 @@ def _run_on(device: torch.device, job: Job, meter: CudaMeter) -> Outcome:
     """The story on `device` under `meter`; out of memory ends it early and is an outcome."""
     recipe, options = job.recipe, job.options
     trained: Any = None
-    # A snapshot is a history of its own, and whoever looks for the smallest card asks for bytes alone.
+    # A snapshot is a history of its own, and the search for the smallest card needs bytes alone.
     watched = options.instrument == "dry-run" and options.snapshot is None and job.tell is not tell_nobody
     parts = StepParts() if watched else None
     with meter:

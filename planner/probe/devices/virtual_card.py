@@ -110,7 +110,7 @@ def _no_collections() -> Iterator[None]:
 
 
 def _import_stack(names: Sequence[str]) -> None:
-    """Import what runs need. Whoever asks for cards meanwhile hears of one, later of none, and wakes nothing.
+    """Import what runs need. Code that asks for cards meanwhile is answered one, later none, and initializes nothing.
 
     transformers would import hqq for a cache that no training run has, torch.distributed.tensor for shards that a run
     on one card has not, sympy for an attention that no request can name, and torchao, which wakes CUDA.

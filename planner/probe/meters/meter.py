@@ -17,7 +17,7 @@ Tell = Callable[[PhaseReading, bool], None]
 
 
 def tell_nobody(_reading: PhaseReading, _ended: bool) -> None:
-    """For runs that nobody watches."""
+    """For runs without a watcher."""
 
 
 class Meter(Protocol):

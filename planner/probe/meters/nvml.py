@@ -43,7 +43,7 @@ class DriverReader:
         return str(self._library.nvmlSystemGetDriverVersion())
 
     def device_used_bytes(self) -> int:
-        """Memory in use on the whole card, whoever uses it."""
+        """Memory in use on the whole card, by all processes."""
         return _used_bytes(self._library, self._handles[self._uuid])
 
     def listed_process_bytes(self) -> int | None:
@@ -64,7 +64,7 @@ class DriverReader:
     def process_bytes(self) -> tuple[int, bool]:
         """This process's device memory, and whether the driver listed it.
 
-        Unlisted, it is what the card's use has grown by since the first look: right while nobody else moves.
+        Unlisted, it is what the card's use has grown by since the first look: right while no other process allocates.
         """
         listed = self.listed_process_bytes()
         if listed is not None:

@@ -18,7 +18,7 @@ _UNIQUE_ID = bytes(128)
 
 
 class _LoneStore(dist.Store):  # type: ignore[misc, name-defined]  # torch has no types for it
-    """Where ranks would meet: what nobody wrote is answered with an id of NCCL's, so that no rank waits for another."""
+    """Where ranks would meet: an unwritten key is answered with an NCCL id, so that no rank waits for another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _LoneStore(dist.Store):  # type: ignore[misc, name-defined]  # torch has n
         return all(key in self._kept for key in keys)
 
     def wait(self, *_: Any) -> None:
-        """Nobody comes."""
+        """No other rank comes."""
 
 
 # torch's C++ side finds what a store in Python does only as long as Python holds it.

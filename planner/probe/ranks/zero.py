@@ -14,7 +14,7 @@ from planner.probe.training.optimizers import build_optimizer
 from planner.request.parallel import DeepSpeed
 from planner.request.recipe import Recipe
 
-# transformers finds the configuration of stage 3 only as long as somebody holds it (integrations/deepspeed.py,
+# transformers finds the configuration of stage 3 only as long as a reference is held (integrations/deepspeed.py,
 # set_hf_deepspeed_config keeps a weak reference).
 _held: list[HfDeepSpeedConfig] = []
 

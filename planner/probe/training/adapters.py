@@ -57,7 +57,7 @@ def _lora(lora: Lora, common: dict[str, Any]) -> PeftConfig:
 
 
 def _adalora(lora: Lora, common: dict[str, Any]) -> PeftConfig:
-    # A schedule that PEFT takes; nobody here calls its rank allocator, as no Trainer does.
+    # A schedule that PEFT takes; its rank allocator is not called here, as no Trainer calls it.
     schedule: dict[str, Any] = {"init_r": lora.r, "target_r": lora.r, "total_step": 1000, "tinit": 1, "tfinal": 1}
     return AdaLoraConfig(
         **common, **_layers(lora), **schedule, exclude_modules=_excluded(lora), lora_dropout=lora.lora_dropout

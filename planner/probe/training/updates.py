@@ -74,7 +74,7 @@ class ByEngine:
 
 
 def updates_of(model: Any, recipe: Recipe, device: torch.device) -> Updates:
-    """Whoever updates `model`, which is an engine where the recipe says so."""
+    """What updates `model`, which is an engine where the recipe says so."""
     if recipe.layout.strategy == "zero":
         return ByEngine(model)
     return ByOptimizer(model, recipe, build_optimizer(recipe, model), grad_scaler(recipe, device))

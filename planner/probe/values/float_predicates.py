@@ -10,7 +10,7 @@ from .kernels import Kernel, Original, written
 from .left_as_noise import count_as_noise
 
 # An answer about gradients that a rule gave: no infinity was found. Negative zero is false and no noise holds it by
-# accident, so that `.item()` can tell it, and copies of it, from a float that nobody knows.
+# accident, so that `.item()` can tell it, and copies of it, from an unknown float.
 ANSWERED_ZERO = -0.0
 
 

@@ -1,4 +1,4 @@
-"""Pinned copies of large floats, which have no bytes: host memory that nobody fills takes none.
+"""Pinned copies of large floats, which have no bytes: host memory that is never written takes none.
 
 FSDP's CPU offload pins each rank's share of the weights (torch/distributed/fsdp/_flat_param.py, `pin_memory`): 70B in
 4 bits are 35 GB. Their values count for nothing, as on the card; the card counts the pinned bytes all the same.

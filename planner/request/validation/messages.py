@@ -12,7 +12,7 @@ BRANCH_MARK = "~"
 # The error type of our unions when no branch takes the JSON kind that was written.
 WRONG_KIND = "wrong_kind"
 
-# A body of a mebibyte can hold a hundred thousand bad keys. More than this helps nobody.
+# A body of a mebibyte can hold a hundred thousand bad keys. More than this is no help.
 MOST_PROBLEMS = 100
 MOST_SUGGESTIONS = 20
 _SHOWN_CHARACTERS = 60

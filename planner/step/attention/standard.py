@@ -79,7 +79,7 @@ class Shared:
     cache: KeyValueCache | None = None
 
     def owned(self) -> tuple[object, ...]:
-        """What lives as long as whoever holds this."""
+        """What lives as long as the holder of this."""
         return (
             self.tables, self.mask, self.held, self.full_tables, self.full_mask, self.layer_inputs, self.layer_input,
             self.stored,

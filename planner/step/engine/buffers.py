@@ -14,7 +14,7 @@ class LeakError(RuntimeError):
 
 
 class Buffer:
-    """Memory. `owners` counts whoever holds it: 0 of a temporary, -1 once it is freed."""
+    """Memory. `owners` counts its holders: 0 of a temporary, -1 once it is freed."""
 
     __slots__ = ("events", "number", "owners", "size", "tag")
 
@@ -67,7 +67,7 @@ def freed_too_early(buffer: Buffer, function: str = "") -> str:
 
 
 def drop_temporaries(buffers: list[Buffer]) -> None:
-    """Free those that nobody owns."""
+    """Free those without owners."""
     for buffer in buffers:
         if not buffer.owners:
             buffer.free()

@@ -139,7 +139,7 @@ class Graph(Recorder):
 
     def _replayed(self, owed: list[Holder], buffer: Buffer | None) -> Holder:
         holder = owed.pop()
-        if holder.released:  # its node was dropped, so that nobody waits for the tensor
+        if holder.released:  # its node was dropped, so that nothing waits for the tensor
             holder = Holder(buffer)
             self.unasked.append(holder)
         else:
@@ -167,7 +167,7 @@ class Graph(Recorder):
         return edge
 
     def forget(self, nodes: slice) -> None:
-        """Drop nodes whose output nobody used; what they saved goes with them. Casts that autocast keeps stay."""
+        """Drop nodes whose output was not used; what they saved goes with them. Casts that autocast keeps stay."""
         kept = {value.edge for value in self.casts.values()}
         found, staying = self.nodes[nodes], []
         for entry in found:
@@ -189,7 +189,7 @@ class Graph(Recorder):
 
     # ----------------------------------------------------------------------------------------------------- backward
     def accumulate(self, edge: Edge | None, grad: Buffer | None) -> None:
-        """Deliver a gradient. A second one is added to the first, in place where nobody else holds that.
+        """Deliver a gradient. A second one is added to the first, in place if that has no other holder.
 
         Source: torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace. A parameter's edge takes what comes
         (functions/accumulate_grad.h), and adds to it in place.

@@ -178,7 +178,7 @@ def worst_instants(  # noqa: PLR0913 (the last one spares a second look)
 ) -> tuple[Instant, ...]:
     """`worst_of_phases` with what each line holds there; `name_of` says which line a trace's cause belongs to.
 
-    `known`: those worst moments, where somebody has them already.
+    `known`: those worst moments, if worked out before.
     """
     sequence = played(program, tuple(order))
     instants = []

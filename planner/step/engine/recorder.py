@@ -47,7 +47,7 @@ class Recorder:
         return Cause(self, tag)
 
     def new(self, num: int, dims: Dims, tag: str = "", den: int = 1) -> Buffer:
-        """Allocate `num` bytes per element of `dims`: a temporary, until somebody owns it."""
+        """Allocate `num` bytes per element of `dims`: a temporary, until it has an owner."""
         made = self.made
         buffer = Buffer(self.events, len(made), Size(bytes_of(num), dims, den), tag or self.tag)
         made.append(buffer)
@@ -119,7 +119,7 @@ class Recorder:
         """The end of a trace: all is freed but gradients of parameters and what is `kept`.
 
         Raises:
-            LeakError: something else is there, because nobody let go of it or nobody ever owned it.
+            LeakError: something else is there: it was not released, or never had an owner.
         """
         staying = [*self.collected, *buffers_of(kept)]
         known = {id(buffer.base if isinstance(buffer, Alias) else buffer) for buffer in staying}

@@ -87,7 +87,7 @@ class SharedShelf(Shelf):
             self.clear()
 
     def free(self) -> None:
-        """Clear what nobody owns."""
+        """Clear what has no owner."""
         self.clear()
 
 

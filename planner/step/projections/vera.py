@@ -1,4 +1,4 @@
-"""VeRA: two random matrices that all modules share and nobody trains, and two trained vectors of factors.
+"""VeRA: two random matrices that all modules share, never trained, and two trained vectors of factors.
 
 Source: peft 0.21.2, tuners/vera/layer.py Linear.forward.
 """

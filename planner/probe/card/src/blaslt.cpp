@@ -17,7 +17,7 @@ struct Heuristic {  // cublasLtMatmulHeuristicResult_t
   int reserved[4];
 };
 
-// Descriptors are the caller's to fill and nobody's to read.
+// Descriptors are filled by the caller and never read.
 int make(void** descriptor) {
   *descriptor = calloc(1, 512);
   return 0;

@@ -64,7 +64,7 @@ NVIDIA_API int ncclCommInitAll(Communicator** made, int ranks, const int*) {
   for (int rank = 0; rank < ranks; rank++) join(&made[rank], ranks, rank);
   return 0;
 }
-// Nobody tells a split communicator its ranks: they would ask each other. fitproof_bootstrap/ranks.py makes torch form
+// A split communicator is not given its ranks: they would ask each other. fitproof_bootstrap/ranks.py makes torch form
 // such groups anew. A negative color (NCCL_SPLIT_NOCOLOR) joins none.
 NVIDIA_API int ncclCommSplit(Communicator*, int color, int, Communicator** made, void*) {
   *made = nullptr;

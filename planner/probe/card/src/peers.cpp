@@ -1,6 +1,6 @@
 // Processes that share a set of cards, as the ranks of one run do. Each publishes what it takes in an anonymous file
 // that bears the set's name and goes with the process, however it ends; the others find it through /proc. A child of a
-// fork holds its parent's file open: the file names its owner, so that nobody counts it twice.
+// fork holds its parent's file open: the file names its owner, so that it is not counted twice.
 #include "card.h"
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// Addresses without memory behind them. A card's memory is host address space that nobody fills: 80 GB cost nothing
+// Addresses without memory behind them. A card's memory is host address space that is never written: 80 GB cost nothing
 // until something writes. Python computes whole numbers in place there, so what was written is kept, page by page,
 // and what was never written reads as zero.
 #include "card.h"

@@ -2,7 +2,7 @@
 //
 // A card works through each stream in order, and in training the host gives work faster than a card does it. So what was
 // given counts as done no sooner than something says so: the host waits for a stream, an event or the card; a stream has
-// more waiting than its queue holds; or somebody asks for an event again and again. A real card may be ahead of that,
+// more waiting than its queue holds; or an event is queried again and again. A real card may be ahead of that,
 // never behind. torch's allocator asks: a block that another stream used (record_stream) comes back when the event that
 // was recorded as it was freed is done, and until then reserved memory grows instead. FITPROOF_STREAMS=at-once plays the
 // other end, a card that is never behind.
@@ -23,7 +23,7 @@ namespace {
 // What a stream takes before a launch waits for the card. Not documented; measured: the first thousand launches return
 // at once, for each stream (stackoverflow.com/questions/53970187).
 constexpr uint64_t QUEUE = 1024;
-// How often an event is asked for, with nothing given to any stream in between, before whoever asks is waiting for it.
+// How often an event is asked for, with nothing given to any stream in between, before the caller counts as waiting for it.
 // The allocator asks once for each block that it hands out, and only a few are taken between two launches.
 constexpr unsigned PATIENCE = 64;
 

@@ -18,7 +18,7 @@ _ENTRIES = 100_000
 
 
 class _Source(torch.autograd.Function):
-    """A new tensor of the graph, which nobody else holds; its gradient goes when it has arrived."""
+    """A new tensor of the graph, without other references; its gradient goes when it has arrived."""
 
     @staticmethod
     def forward(_: Any, anchor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:  # noqa: ARG004  it brings the graph
@@ -83,7 +83,7 @@ def record(case: Case, dtype: str, sizes: dict[str, int], *, trains: bool) -> li
     anchor, one = torch.zeros(1, device="cuda", requires_grad=True), torch.ones((), device="cuda")
     shapes = [shape_of(tensor, sizes) for tensor in case.tensors]
     dtypes = [getattr(torch, tensor.dtype or dtype) for tensor in case.tensors]
-    # Weights belong to nobody's history.
+    # Weights have no creation record.
     weights = {
         tensor.name: torch.zeros(shape, dtype=own, device="cuda", requires_grad=trains and tensor.role == "trained")
         for tensor, shape, own in zip(case.tensors, shapes, dtypes, strict=True)

@@ -71,7 +71,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self.folder = folder
 
     def find_spec(self, name, path=None, target=None):
-        """Answer as often as somebody asks: datasets looks for torch before it imports it."""
+        """Answer any number of times: datasets looks for torch before it imports it."""
         wrap = self.loaders.get(name)
         if wrap is None:
             return None

@@ -1,4 +1,4 @@
-"""A large world of which only the first ranks run: the others wait, and nobody waits for them.
+"""A large world of which only the first ranks run: the others wait, and none waits for them.
 
 NCCL's calls return at once on a virtual card (planner/probe/card/src/nccl.cpp). What else ranks wait for is here: the
 store they meet in, and gloo's groups, which have torch's own pretend group in their place.

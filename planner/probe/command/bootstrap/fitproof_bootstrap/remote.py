@@ -39,7 +39,7 @@ def size_of(url, headers):
 
 
 class RemoteFile(io.RawIOBase):
-    """The file at `url`, as far as somebody reads it."""
+    """The file at `url`, as far as it is read."""
 
     def __init__(self, url, headers):
         super().__init__()

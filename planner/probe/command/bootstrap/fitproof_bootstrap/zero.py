@@ -44,7 +44,7 @@ def _find_no_infinity(name, stage):
     getattr(stage, name).has_overflow = lambda *_, **__: False
 
 
-# What is answered for a healthy run, whoever watches it.
+# What a healthy run answers, watched or not.
 VALUES = {
     "deepspeed.runtime.zero.utils": _let_ranks_agree,
     "deepspeed.runtime.zero.stage_1_and_2": functools.partial(_find_no_infinity, "DeepSpeedZeroOptimizer"),
