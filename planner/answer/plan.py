@@ -9,8 +9,8 @@ from planner.answer.document import Judged, document_of
 from planner.answer.not_planned import NotPlanned, step_unknown, weighed
 from planner.answer.planned import Planned
 from planner.answer.textbook import Textbook, textbook
+from planner.answer.traced_run import TracedRun, cannot_hold
 from planner.answer.verdict import Estimate
-from planner.answer.walked import Walked, cannot_hold
 from planner.answer.warnings import Notice, notices
 from planner.answer.ways_to_fit.advice import Advice, advise
 from planner.catalog import resolve_gpu
@@ -124,8 +124,8 @@ def plan(
     gpu = gpu or resolve_gpu(request.gpu)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked = Walked.of(model, recipe, gpu)
-    return _judge(request, walked.spread.fullest.gpu if walked.spread else gpu, walked, not_planned)
+    traced = TracedRun.of(model, recipe, gpu)
+    return _judge(request, traced.spread.fullest.gpu if traced.spread else gpu, traced, not_planned)
 
 
 def plan_on_cards(
@@ -140,7 +140,7 @@ def plan_on_cards(
     model = _model_of(request, model)
     request = settled(request, model)
     recipe = Recipe.of(request)
-    walked: dict[tuple[object, ...], Walked] = {}
+    traced: dict[tuple[object, ...], TracedRun] = {}
     known: dict[tuple[object, ...], int] = {}
     counts = model.decoder is not None and counts_multiprocessors(model.decoder, recipe)
     for gpu in gpus:
@@ -149,9 +149,9 @@ def plan_on_cards(
         # How layers are spread depends on the room that each card has.
         room_bytes = gpu.usable_bytes if recipe.layout.strategy == "device_map" else None
         kind = (gpu.compute_capability, multiprocessors, gpu.context_bytes, gpu.record, small, room_bytes)
-        if kind not in walked:
-            walked[kind] = Walked.of(model, recipe, gpu, known)
-        yield _judge(request.model_copy(update={"gpu": gpu.id}), gpu, walked[kind], not_planned)
+        if kind not in traced:
+            traced[kind] = TracedRun.of(model, recipe, gpu, known)
+        yield _judge(request.model_copy(update={"gpu": gpu.id}), gpu, traced[kind], not_planned)
 
 
 def smallest_cards(
@@ -215,36 +215,36 @@ def _perhaps_less_bytes(model: Model, recipe: Recipe) -> int:
     return sum((16 - bits) * group.params // 8 for group in model.census if group.role == "tower")
 
 
-def _judge(request: Request, gpu: Gpu, walked: Walked, not_planned: Sequence[NotPlanned] = ()) -> Plan:
-    asked = _with_the_unproved(not_planned, walked.recipe)
-    items = weighed((*step_unknown(walked.model), *asked), walked.model, walked.recipe, gpu)
+def _judge(request: Request, gpu: Gpu, traced: TracedRun, not_planned: Sequence[NotPlanned] = ()) -> Plan:
+    asked = _with_the_unproved(not_planned, traced.recipe)
+    items = weighed((*step_unknown(traced.model), *asked), traced.model, traced.recipe, gpu)
     beside = [line for item in items for line in item.lines]
-    ledger = Ledger.of((*walked.ledger.lines, *beside)) if beside else walked.ledger
-    phases, training = ledger.phases(), walked.recipe.training
+    ledger = Ledger.of((*traced.ledger.lines, *beside)) if beside else traced.ledger
+    phases, training = ledger.phases(), traced.recipe.training
     peak = max(phases, key=lambda phase: phase.allocated_bytes)
-    beside_bytes = peak.allocated_bytes - walked.ledger.peak().allocated_bytes if beside else 0
+    beside_bytes = peak.allocated_bytes - traced.ledger.peak().allocated_bytes if beside else 0
     return Plan(
         request=request,
-        model=walked.model,
+        model=traced.model,
         gpu=gpu,
-        recipe=walked.recipe,
+        recipe=traced.recipe,
         ledger=ledger,
         phases=phases,
         peak=peak,
         estimate=Estimate(
             peak.allocated_bytes,
-            lambda: walked.reserved_bytes() + beside_bytes,
+            lambda: traced.reserved_bytes() + beside_bytes,
             gpu,
             varying_lengths=training.padded,
             expandable_segments=training.expandable_segments,
             method=request.method,
-            perhaps_less_bytes=_perhaps_less_bytes(walked.model, walked.recipe),
-            large_pieces=are_large(walked.largest_bytes, peak.allocated_bytes),
-            outside=communication_band(walked.recipe.layout),
-            several_cards=walked.recipe.layout.strategy != "single",
-            spills=walked.spread is not None and walked.spread.on_host > 0,
-            frees_across_streams=is_played(walked.recipe),
+            perhaps_less_bytes=_perhaps_less_bytes(traced.model, traced.recipe),
+            large_pieces=are_large(traced.largest_bytes, peak.allocated_bytes),
+            outside=communication_band(traced.recipe.layout),
+            several_cards=traced.recipe.layout.strategy != "single",
+            spills=traced.spread is not None and traced.spread.on_host > 0,
+            frees_across_streams=is_played(traced.recipe),
         ),
         not_planned=items,
-        spread=walked.spread,
+        spread=traced.spread,
     )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from planner.answer.not_planned import NotPlanned
 from planner.answer.spread_ledgers import SpreadLedgers
+from planner.answer.traced_run import comparison_of
 from planner.answer.verdict import Estimate, Required, Verdict
-from planner.answer.walked import comparison_of
 from planner.gpu import Gpu
 from planner.lazy_attribute import lazy_attribute
 from planner.ledger import Ledger, Line, Phase

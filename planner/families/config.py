@@ -10,7 +10,7 @@ from planner.errors import FieldProblem, InvalidRequestError
 
 # More than any model published so far: what is above is a typing mistake.
 _LARGEST_DIMENSION = 1 << 24
-# Llama 3.1 405B has 126. Every layer is walked, so a server must not be asked for millions.
+# Llama 3.1 405B has 126. Every layer is traced, so a server must not be asked for millions.
 _MOST_LAYERS = 1024
 
 

@@ -35,7 +35,7 @@ class BucketViews:
         raise KeyError(name, size_bytes, alive_in)
 
 
-def walked_recipe(recipe: Recipe) -> Recipe:
+def traced_recipe(recipe: Recipe) -> Recipe:
     """`recipe` as its layers compute: adapters come gathered in the mixed precision's dtype."""
     gathered: Dtype | None = recipe.layout.gathered
     if isinstance(recipe.strategy, DeepSpeed) and recipe.strategy.stage < 3:

@@ -20,7 +20,7 @@ from planner.gpu import Gpu
 from planner.memory.runtime import workspace_bytes
 from planner.model.model import Model
 from planner.parallel.flat_units import is_played
-from planner.parallel.step import walked_recipe
+from planner.parallel.step import traced_recipe
 from planner.request.recipe import Recipe
 from planner.step import LAYERS_PLAYED_BACKWARD, Step, step_of
 from planner.tensors.tensor_storage import place
@@ -120,7 +120,7 @@ def _steps(model: Model, recipe: Recipe, gpu: Gpu, lengths: Sequence[int], layer
     """The step at each of `lengths`; equal lengths share one."""
     decoder = model.known_decoder()
     at_length = {
-        length: step_of(decoder, walked_recipe(_of_length(recipe, length)), gpu, layers_backward=layers_backward)
+        length: step_of(decoder, traced_recipe(_of_length(recipe, length)), gpu, layers_backward=layers_backward)
         for length in set(lengths)
     }
     return [at_length[length] for length in lengths]

@@ -5,7 +5,7 @@ import pytest
 from planner import Request, plan
 from planner.answer.card_choice import cards_for
 from planner.answer.plan import plan_on_cards, smallest_cards
-from planner.answer.walked import cannot_hold
+from planner.answer.traced_run import cannot_hold
 from planner.step.over_cards.least import least_on_a_card_bytes
 
 SEVEN, SEVENTY = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"

@@ -19,7 +19,7 @@ from planner.parallel.ddp import BUCKETS
 from planner.parallel.flat_units import is_played
 from planner.parallel.nccl import communication_lines
 from planner.parallel.sequences import refuse_layers
-from planner.parallel.step import held_beside, reserved_beside_bytes, walked_recipe
+from planner.parallel.step import held_beside, reserved_beside_bytes, traced_recipe
 from planner.request.parallel import DeviceMap
 from planner.request.recipe import Recipe
 from planner.request.unprobed import unprobed
@@ -89,7 +89,7 @@ def _step_lines(model: Model, recipe: Recipe, gpu: Gpu) -> Sequence[Line]:
     comparison = comparison_of(model, recipe, gpu)
     if model.decoder is None or comparison is None:
         return ()
-    lines = comparison.labelled(step_lines(model.decoder, walked_recipe(recipe), gpu, _held(model, recipe)))
+    lines = comparison.labelled(step_lines(model.decoder, traced_recipe(recipe), gpu, _held(model, recipe)))
     generated = generated_lines(model.decoder, recipe, gpu) if recipe.generates else ()
     return _or_more(_or_more(lines, generated, "forward"), evaluated_lines(model.decoder, recipe, gpu), "loss")
 
@@ -113,7 +113,7 @@ def _runtime_lines(gpu: Gpu) -> Sequence[Line]:
 
 def _totals(model: Model, recipe: Recipe, gpu: Gpu) -> list[int]:
     """What the lines add up to on one card, by phase; the lines themselves take longer, and few plans need them."""
-    step = step_totals(model.decoder, walked_recipe(recipe), gpu) if model.decoder else {}
+    step = step_totals(model.decoder, traced_recipe(recipe), gpu) if model.decoder else {}
     if model.decoder and recipe.generates:
         generated_bytes = sum(line.bytes for line in generated_lines(model.decoder, recipe, gpu))
         step["forward"] = max(step["forward"], generated_bytes)
@@ -151,7 +151,7 @@ def _certain(model: Model, recipe: Recipe, gpu: Gpu) -> str:
 
 
 def cannot_hold(model: Model, recipe: Recipe, gpu: Gpu) -> bool:
-    """Whether what a step adds to is too much by itself; where it is, no step need be walked to know the verdict. Of
+    """Whether what a step adds to is too much by itself; where it is, no step need be traced to know the verdict. Of
     layers that are spread over cards, also whether what one of them makes is, or the loss.
 
     Raises:
@@ -178,7 +178,7 @@ def _shared_by(recipe: Recipe) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Walked:
+class TracedRun:
     """What all cards of one kind share. The replay for reserved bytes is played once, when it is first needed."""
 
     model: Model
@@ -191,7 +191,7 @@ class Walked:
     @classmethod
     def of(
         cls, model: Model, recipe: Recipe, gpu: Gpu, known: dict[tuple[object, ...], int] | None = None
-    ) -> "Walked":
+    ) -> "TracedRun":
         """Walk the run. `known`: see `reserved_bytes`.
 
         Raises:
@@ -213,7 +213,7 @@ def comparison_of(model: Model, recipe: Recipe, gpu: Gpu) -> Comparison | None:
     """How this run's step, or the nearest on record, compared with torch's own record; None where none is planned."""
     if model.decoder is None:
         return None
-    comparison = nearest("step", step_words(model.decoder, walked_recipe(recipe), gpu))
+    comparison = nearest("step", step_words(model.decoder, traced_recipe(recipe), gpu))
     return comparison if recipe.layout.strategy == "single" else comparison.of_several_cards()
 
 
