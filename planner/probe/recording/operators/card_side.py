@@ -50,7 +50,7 @@ def _activation(saves: str) -> Operator:
 
 
 def _layer_norm(graph: Graph, x: Value, weight: Value, *_: Value) -> Value:
-    return norms.layer_norm(graph, x, Norm("norm", "h", "layer"), weight.edge is not None)
+    return norms.layer_norm(graph, x, Norm("norm", "h", "layer"), weight.each if weight.edge else None)
 
 
 def _embedding(graph: Graph, ids: Value, weight: Value) -> Value:
