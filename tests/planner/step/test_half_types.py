@@ -16,7 +16,7 @@ ROWS = recorded(Path(__file__).parent / "tables" / "recorded" / "half_types.json
 def test_every_phase_is_the_dry_runs_to_a_third_of_a_permille_and_nearly_all_to_the_byte() -> None:
     errors = {row.name: max(map(abs, phase_errors(row))) for row in ROWS}
     assert {name: error for name, error in errors.items() if error > 0.0003} == {}
-    assert sum(error == 0 for error in errors.values()) >= 0.95 * len(errors)
+    assert sum(error == 0 for error in errors.values()) >= len(errors) - 2
 
 
 def test_recorded_requests_are_those_of_the_settings() -> None:
