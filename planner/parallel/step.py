@@ -119,6 +119,9 @@ def unproved(recipe: Recipe) -> Iterator[Unproved]:
     if isinstance(options, DeepSpeed) and recipe.layout.strategy == "zero":
         if options.stage == 0:
             yield Unproved("deepspeed.stage", "stage 0 is planned from DeepSpeed's source; stages 1 to 3 were probed")
+        if options.stage == 3 and not recipe.training.gradient_checkpointing:
+            why = "stage 3 without gradient checkpointing is planned from DeepSpeed's source; with it, it was probed"
+            yield Unproved("deepspeed.stage", why)
         if "nvme" in {options.offload_optimizer, options.offload_param}:
             yield Unproved("deepspeed.offload", "offload to NVMe is planned as to the host, which was probed")
     if isinstance(options, Fsdp) and options.version == 1 and not is_played(recipe):

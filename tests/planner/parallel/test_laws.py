@@ -97,6 +97,11 @@ def test_offload_to_disk_and_stage_0_were_not_probed() -> None:
         assert [item.key for item in answer(gpus=2, deepspeed=asked).not_planned] == [field]
 
 
+def test_stage_3_without_gradient_checkpointing_was_not_probed() -> None:
+    found = answer(gpus=2, deepspeed="zero3", training={"gradient_checkpointing": False})
+    assert (found.verdict, [item.key for item in found.not_planned]) == ("tight", ["deepspeed.stage"])
+
+
 def test_auto_is_filled_in_from_the_models_width() -> None:
     written = {"stage": 3, "reduce_bucket_size": "auto"}
     filled = {"stage": 3, "reduce_bucket_size": 256**2}
